@@ -1,0 +1,27 @@
+// Installs what package-lock.json names, unless node_modules already is just that. Runs on the machine's own Node,
+// before anything is installed: Node's own modules only.
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+const stamp = `${root}node_modules/.shipcast-installed`
+const wanted = createHash('sha256')
+  .update(readFileSync(`${root}package.json`))
+  .update(readFileSync(`${root}package-lock.json`))
+  .digest('hex')
+
+if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== wanted) {
+  console.log('Installing dependencies …')
+  const { status } = spawnSync('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], {
+    cwd: root,
+    stdio: 'inherit',
+    shell: process.platform === 'win32',
+  })
+  if (status !== 0) {
+    console.error('npm ci failed. Check the network and the npm registry, then run the same command again.')
+    process.exit(status ?? 1)
+  }
+  writeFileSync(stamp, wanted)
+}
