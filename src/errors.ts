@@ -1,0 +1,121 @@
+import { GraphQLError } from 'graphql'
+
+/** The codes that a client may act on, in `extensions.code`, over HTTP and over the socket alike. */
+export type ErrorCode =
+  | 'BAD_USER_INPUT'
+  | 'NOT_FOUND'
+  | 'CONFLICT'
+  | 'CURSOR_UNKNOWN'
+  | 'SLOW_CONSUMER'
+  | 'TOO_LARGE'
+  | 'RATE_LIMITED'
+  | 'INTERNAL'
+
+/** One thing wrong with an input: where (`input.contents.files[3].path`) and why, as the end of "<path> …". */
+export interface Fault {
+  path: string
+  reason: string
+}
+
+/** An error that a client may see: what it says and carries is for outside. All others reach it as `internalError`. */
+export class ShipcastError extends GraphQLError {
+  override readonly name: string = 'ShipcastError'
+  readonly code: ErrorCode
+
+  constructor(code: ErrorCode, message: string, details: Readonly<Record<string, unknown>> = {}) {
+    super(message, { extensions: { ...details, code } })
+    this.code = code
+  }
+}
+
+/** So many faults are listed; the message says how many more there are. */
+const LISTED_FAULTS = 100
+/** So many are in the message itself, which is for people. */
+const NAMED_FAULTS = 3
+
+/** `extensions.fields` lists the faults in the order given, at most 100; `extensions.faultCount` counts them all. */
+export class BadUserInput extends ShipcastError {
+  override readonly name = 'BadUserInput'
+
+  constructor(faults: readonly Fault[]) {
+    const fields = faults.slice(0, LISTED_FAULTS)
+    super('BAD_USER_INPUT', summary(faults), { fields, faultCount: faults.length })
+  }
+}
+
+export class NotFound extends ShipcastError {
+  override readonly name = 'NotFound'
+
+  /** `what` as in "Deployment 4f1c". */
+  constructor(what: string) {
+    super('NOT_FOUND', `${what} does not exist, or you may not see it. Check the id.`)
+  }
+}
+
+/** With `deploymentId`: the deployment that stands in the way, to be followed, cancelled or waited for. */
+export class Conflict extends ShipcastError {
+  override readonly name = 'Conflict'
+
+  constructor(message: string, details: { deploymentId?: string } = {}) {
+    super('CONFLICT', message, details)
+  }
+}
+
+export class CursorUnknown extends ShipcastError {
+  override readonly name = 'CursorUnknown'
+
+  constructor(cursor: string) {
+    super(
+      'CURSOR_UNKNOWN',
+      `The cursor ${quote(cursor)} is not one of ours or no longer kept. ` +
+        'Subscribe again without "after" to get the present state, then go on from the cursors you are sent.',
+    )
+  }
+}
+
+/** Closes one subscription; `extensions.cursor` is that of the last event sent, null if there was none. */
+export class SlowConsumer extends ShipcastError {
+  override readonly name = 'SlowConsumer'
+
+  constructor(cursor: string | null) {
+    const next = cursor === null ? 'again' : `again with "after" set to ${quote(cursor)}; nothing is lost`
+    super('SLOW_CONSUMER', `You read events more slowly than they happen. Subscribe ${next}.`, { cursor })
+  }
+}
+
+export class TooLarge extends ShipcastError {
+  override readonly name = 'TooLarge'
+
+  constructor(message: string, fields: readonly Fault[] = []) {
+    super('TOO_LARGE', message, { fields })
+  }
+}
+
+export class RateLimited extends ShipcastError {
+  override readonly name = 'RateLimited'
+
+  constructor(message: string, retryAfterMs: number | null = null) {
+    const next =
+      retryAfterMs === null ? 'Try again later.' : `Try again in ${Math.ceil(retryAfterMs / 1000)} s.`
+    super('RATE_LIMITED', `${message} ${next}`, { retryAfterMs })
+  }
+}
+
+/** What a client is told of an error that is not for outside; the log has the rest under the same id. */
+export function internalError(id: string): ShipcastError {
+  const message = `Something went wrong on our side. Try again; if it happens again, report the id ${id}, under which it is logged.`
+  return new ShipcastError('INTERNAL', message, { id })
+}
+
+/** Quotes what a client sent, for a message: on one line, and shortened. */
+export function quote(text: string): string {
+  const shown = text.length > 80 ? `${text.slice(0, 79)}…` : text
+  return JSON.stringify(shown.toWellFormed())
+}
+
+function summary(faults: readonly Fault[]): string {
+  const named = faults.slice(0, NAMED_FAULTS).map(({ path, reason }) => `${path} ${reason}`)
+  const more = faults.length - named.length
+  const rest = more > 0 ? `; and ${more} more` : ''
+  return `The input has ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}: ${named.join('; ')}${rest}.`
+}
