@@ -1,0 +1,33 @@
+import pg from 'pg'
+
+/**
+ * No answer from the database: no connection could be had, or it broke. When a statement was under way, whether it took effect is
+ * unknown; a transaction whose commit was not reached did not. Trying again later can help. `cause` is the original error.
+ */
+export class DatabaseUnavailable extends Error {
+  override readonly name = 'DatabaseUnavailable'
+  readonly code = 'DATABASE_UNAVAILABLE'
+
+  constructor(address: string, cause: unknown) {
+    super(`The database (${address}) is not available: ${describe(cause)}`, { cause })
+  }
+}
+
+/** Whether a statement failed because its connection did, and so leaves a connection that must not be used again. */
+export function isConnectionFailure(error: unknown): boolean {
+  if (error instanceof pg.DatabaseError) return ENDS_CONNECTION.test(error.code ?? '')
+  if (!(error instanceof Error)) return false
+  return 'syscall' in error || DRIVER_MESSAGES.test(error.message)
+}
+
+// PostgreSQL, appendix A: class 08, the server's shutdown and crash codes, and the timeouts that end a session.
+const ENDS_CONNECTION = /^(08...|57P0[1-5]|25P0[34])$/
+
+// pg gives these no code.
+const DRIVER_MESSAGES =
+  /^Connection terminated|^Query read timeout|not queryable|^Client was closed|^timeout expired/
+
+function describe(cause: unknown): string {
+  if (cause instanceof AggregateError) return cause.errors.map(describe).join('; ')
+  return cause instanceof Error ? cause.message : String(cause)
+}

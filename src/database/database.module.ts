@@ -1,0 +1,42 @@
+import { type DynamicModule, Inject, Logger, Module, type OnApplicationShutdown } from '@nestjs/common'
+import { Database } from './database.ts'
+import { type Migration, migrate } from './migrations.ts'
+
+export interface DatabaseModuleOptions {
+  /** `postgres://…`; without it an embedded Postgres runs in dataDir. */
+  readonly url?: string | undefined
+  readonly dataDir: string
+  readonly migrations: readonly Migration[]
+}
+
+/** Provides the Database, open and migrated, to every module. */
+@Module({})
+export class DatabaseModule implements OnApplicationShutdown {
+  constructor(@Inject(Database) private readonly database: Database) {}
+
+  static forRoot(options: DatabaseModuleOptions): DynamicModule {
+    return {
+      module: DatabaseModule,
+      global: true,
+      providers: [{ provide: Database, useFactory: () => open(options) }],
+      exports: [Database],
+    }
+  }
+
+  // The last of Nest's hooks: others use the database up to beforeApplicationShutdown.
+  async onApplicationShutdown(): Promise<void> {
+    await this.database.close()
+  }
+}
+
+async function open({ url, dataDir, migrations }: DatabaseModuleOptions): Promise<Database> {
+  const logger = new Logger(Database.name)
+  const database = await Database.open({ url, dataDir, log: (line) => logger.log(line) })
+  try {
+    await migrate(database, migrations)
+    return database
+  } catch (error) {
+    await database.close()
+    throw error
+  }
+}

@@ -1,0 +1,238 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import pg from 'pg'
+import { DatabaseUnavailable, isConnectionFailure } from './database-unavailable.ts'
+import { DedicatedConnection } from './dedicated-connection.ts'
+import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded-postgres.ts'
+import { resultTypes } from './result-types.ts'
+import { runStatement, STATEMENT_TIMEOUT_MS } from './statement.ts'
+
+export { DatabaseUnavailable, DedicatedConnection }
+
+/** Whatever runs statements: the database, a transaction, a dedicated connection. */
+export interface Queryable {
+  /**
+   * Rows of one statement with values $1, $2 …; without values the text may hold several statements. An array is sent as a
+   * Postgres array: stringify one that is meant as jsonb. Fails with DatabaseUnavailable, or with pg's DatabaseError (`code`, `constraint`).
+   */
+  query<Row>(text: string, values?: readonly unknown[]): Promise<Row[]>
+}
+
+export interface DatabaseOptions {
+  /** `postgres://…`; without it an embedded Postgres runs in dataDir. */
+  readonly url?: string | undefined
+  readonly dataDir: string
+  readonly log?: (line: string) => void
+}
+
+export interface TransactionOptions {
+  readonly statementTimeoutMs?: number
+}
+
+const POOL_SIZE = 10
+const CONNECT_TIMEOUT_MS = 10_000
+const IDLE_IN_TRANSACTION_MS = 60_000
+const HEALTH_TIMEOUT_MS = 2_000
+const CLOSE_GRACE_MS = 5_000
+
+// Statements and not startup parameters, which poolers such as PgBouncer refuse.
+const SESSION = `
+  set timezone = 'UTC';
+  set statement_timeout = ${STATEMENT_TIMEOUT_MS};
+  set idle_in_transaction_session_timeout = ${IDLE_IN_TRANSACTION_MS}`
+
+/**
+ * Connections to Postgres. No call waits without a bound: 10 s for a connection, 30 s for a statement, 60 s for the embedded
+ * server to come back. It does NOT repeat a statement that failed: the caller knows whether that is right.
+ */
+export class Database implements Queryable {
+  readonly #embedded: EmbeddedPostgres | undefined
+  readonly #log: (line: string) => void
+  readonly #config: pg.ClientConfig
+  readonly #address: string
+  readonly #pool: pg.Pool
+  readonly #inUse = new Set<pg.PoolClient>()
+  readonly #dedicated = new Set<DedicatedConnection>()
+  readonly #healthConnection: DedicatedConnection
+  #healthCheck: Promise<boolean> | undefined
+  #closed: Promise<void> | undefined
+
+  /** Connects, after starting the embedded Postgres where no url is given. Fails with DatabaseUnavailable. */
+  static async open({ url, dataDir, log = () => {} }: DatabaseOptions): Promise<Database> {
+    const embedded = url === undefined ? await startEmbeddedPostgres({ dataDir, log }) : undefined
+    const database = new Database(url, embedded, log)
+    try {
+      await database.query('select 1')
+      return database
+    } catch (error) {
+      await database.close()
+      throw error
+    }
+  }
+
+  private constructor(
+    url: string | undefined,
+    embedded: EmbeddedPostgres | undefined,
+    log: (line: string) => void,
+  ) {
+    this.#embedded = embedded
+    this.#log = log
+    this.#config = {
+      ...(url === undefined ? { ssl: false } : { connectionString: url }),
+      ...embedded?.connection,
+      application_name: 'shipcast',
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      keepAlive: true,
+      types: resultTypes,
+    }
+    this.#address = embedded ? 'embedded' : addressOf(this.#config)
+    this.#pool = new pg.Pool({ ...this.#config, max: POOL_SIZE, onConnect: prepareSession })
+    this.#pool.on('error', (error) => this.#log(`A database connection was lost: ${error.message}`))
+    this.#pool.on('connect', ignoreErrorEvents)
+    this.#healthConnection = this.#newDedicated(HEALTH_TIMEOUT_MS)
+  }
+
+  async query<Row>(text: string, values?: readonly unknown[]): Promise<Row[]> {
+    return this.#withClient((client) => runStatement<Row>(client, text, values))
+  }
+
+  /** Commits when work returns; rolls back and passes the error on when it throws. */
+  async transaction<T>(work: (tx: Queryable) => Promise<T>, options: TransactionOptions = {}): Promise<T> {
+    const timeoutMs = options.statementTimeoutMs
+    return this.#withClient(async (client) => {
+      await client.query(
+        timeoutMs === undefined ? 'begin' : `begin; set local statement_timeout = ${timeoutMs}`,
+      )
+      const tx: Queryable = { query: (text, values) => runStatement(client, text, values, timeoutMs) }
+      try {
+        const result = await work(tx)
+        const { command } = await client.query('commit')
+        if (command !== 'COMMIT')
+          throw new Error('The transaction was rolled back: one of its statements had failed.')
+        return result
+      } catch (error) {
+        if (!isConnectionFailure(error)) await client.query('rollback')
+        throw error
+      }
+    })
+  }
+
+  /** A connection of its own for one long-lived purpose, such as heartbeats. It counts beside the pool. */
+  dedicated(): Promise<DedicatedConnection> {
+    return Promise.resolve(this.#newDedicated())
+  }
+
+  /**
+   * A raw connection for LISTEN, which the caller watches (`error`, `end`) and ends. Fails with DatabaseUnavailable; starts the
+   * embedded server anew when it has died.
+   */
+  async connect(): Promise<pg.Client> {
+    return this.#withRestart(async () => {
+      const client = new pg.Client({ ...this.#config, ...this.#embedded?.connection })
+      ignoreErrorEvents(client)
+      await client.connect()
+      await prepareSession(client)
+      return client
+    })
+  }
+
+  /** Whether the database answers within 2 s. Has a connection of its own: a busy pool is not an absent database. */
+  isAvailable(): Promise<boolean> {
+    this.#healthCheck ??= this.#checkHealth().finally(() => {
+      this.#healthCheck = undefined
+    })
+    return this.#healthCheck
+  }
+
+  /** Waits up to 5 s for what is under way, ends all connections, then the embedded server if it is ours. Idempotent. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
+    for (const connection of this.#dedicated) await connection.close()
+    const drained = this.#pool.end()
+    const grace = new AbortController()
+    const timeout = sleep(CLOSE_GRACE_MS, undefined, { signal: grace.signal }).catch(() => {})
+    await Promise.race([drained, timeout])
+    grace.abort()
+    for (const client of this.#inUse) void client.end() // Breaks the statement that runs on it.
+    await drained
+    await this.#embedded?.stop()
+  }
+
+  async #withClient<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+    const client = await this.#withRestart(() => this.#pool.connect())
+    this.#inUse.add(client)
+    let isBroken = false
+    try {
+      return await work(client)
+    } catch (error) {
+      isBroken = isConnectionFailure(error)
+      throw isBroken ? this.#unavailable(error) : error
+    } finally {
+      this.#inUse.delete(client)
+      client.release(isBroken)
+    }
+  }
+
+  /** Connects; when that fails and the server is embedded, makes sure that it runs and tries once more. */
+  async #withRestart<T>(connect: () => Promise<T>): Promise<T> {
+    try {
+      return await connect()
+    } catch (error) {
+      const isPoolBusy = this.#pool.waitingCount > 0
+      if (!this.#embedded || this.#closed || isPoolBusy) throw this.#unavailable(error)
+      this.#log(
+        `The embedded Postgres does not answer (${error instanceof Error ? error.message : error}); looking after it.`,
+      )
+    }
+    try {
+      Object.assign(this.#pool.options, await this.#embedded.ensureRunning())
+      return await connect()
+    } catch (error) {
+      throw this.#unavailable(error)
+    }
+  }
+
+  async #checkHealth(): Promise<boolean> {
+    const timer = new AbortController()
+    const answered = this.#healthConnection.query('select 1').then(
+      () => true,
+      () => false,
+    )
+    const tooLate = sleep(HEALTH_TIMEOUT_MS, false, { signal: timer.signal }).catch(() => false)
+    const isAvailable = await Promise.race([answered, tooLate])
+    timer.abort()
+    return isAvailable
+  }
+
+  #newDedicated(statementTimeoutMs?: number): DedicatedConnection {
+    const connection = new DedicatedConnection(
+      () => this.connect(),
+      (cause) => this.#unavailable(cause),
+      statementTimeoutMs,
+    )
+    this.#dedicated.add(connection)
+    return connection
+  }
+
+  #unavailable(cause: unknown): DatabaseUnavailable {
+    return cause instanceof DatabaseUnavailable ? cause : new DatabaseUnavailable(this.#address, cause)
+  }
+}
+
+async function prepareSession(client: pg.ClientBase): Promise<void> {
+  await client.query(SESSION)
+}
+
+/** Without a listener Node ends the process. The statement under way, or the next one, fails and tells. */
+function ignoreErrorEvents(client: pg.ClientBase): void {
+  client.on('error', () => {})
+}
+
+/** For messages: without user and password. */
+function addressOf(config: pg.ClientConfig): string {
+  const { host, port, database } = new pg.Client(config)
+  return `${host}:${port}/${database}`
+}

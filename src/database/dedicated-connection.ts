@@ -1,0 +1,64 @@
+import type pg from 'pg'
+import type { Queryable } from './database.ts'
+import { isConnectionFailure } from './database-unavailable.ts'
+import { runStatement } from './statement.ts'
+
+/**
+ * One connection beside the pool, which no other work can keep busy. Statements run one after another. It connects on first use,
+ * and again on the next use after it was lost: the statement that met the loss fails, and session state (locks, settings) is gone.
+ */
+export class DedicatedConnection implements Queryable {
+  readonly #connect: () => Promise<pg.Client>
+  readonly #unavailable: (cause: unknown) => Error
+  readonly #statementTimeoutMs: number | undefined
+  #client: pg.Client | undefined
+  #last: Promise<unknown> = Promise.resolve()
+  #isClosed = false
+
+  constructor(
+    connect: () => Promise<pg.Client>,
+    unavailable: (cause: unknown) => Error,
+    statementTimeoutMs?: number,
+  ) {
+    this.#connect = connect
+    this.#unavailable = unavailable
+    this.#statementTimeoutMs = statementTimeoutMs
+  }
+
+  query<Row>(text: string, values?: readonly unknown[]): Promise<Row[]> {
+    const result = this.#last.then(() => this.#queryNow<Row>(text, values))
+    this.#last = result.catch(() => {})
+    return result
+  }
+
+  /** Ends the connection, also under a running statement. Idempotent. */
+  async close(): Promise<void> {
+    this.#isClosed = true
+    await this.#drop(this.#client)
+  }
+
+  async #queryNow<Row>(text: string, values?: readonly unknown[]): Promise<Row[]> {
+    const client = this.#client ?? (await this.#open())
+    try {
+      return await runStatement<Row>(client, text, values, this.#statementTimeoutMs)
+    } catch (error) {
+      if (!isConnectionFailure(error)) throw error
+      void this.#drop(client)
+      throw this.#unavailable(error)
+    }
+  }
+
+  async #open(): Promise<pg.Client> {
+    if (this.#isClosed) throw this.#unavailable(new Error('this connection has been closed'))
+    const client = await this.#connect()
+    this.#client = client
+    client.once('end', () => void this.#drop(client))
+    if (this.#isClosed) await this.#drop(client)
+    return client
+  }
+
+  async #drop(client: pg.Client | undefined): Promise<void> {
+    if (this.#client === client) this.#client = undefined
+    await client?.end().catch(() => {})
+  }
+}

@@ -1,0 +1,202 @@
+import { stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import pg from 'pg'
+import { createCluster, findCluster } from './cluster-folder.ts'
+import { LeashedProcess } from './leash.ts'
+import { type Account, canReach, findAccount, isRoot } from './postgres-account.ts'
+import { findBinaries } from './postgres-binaries.ts'
+import { isAlive, type Postmaster, readPostmaster, removeIfStale } from './postmaster-file.ts'
+import { assertPrivate, createSocketFolder } from './socket-folder.ts'
+
+/** How to reach it: a Unix socket, no password. */
+export interface EmbeddedConnection {
+  /** The folder that holds the socket. It changes when the server is started anew. */
+  readonly host: string
+  readonly port: number
+  readonly user: string
+  readonly database: string
+}
+
+/** A Postgres of our own on `<dataDir>/postgres-18`; one server per folder, whoever of its users has started it. */
+export interface EmbeddedPostgres {
+  readonly connection: EmbeddedConnection
+  /** Returns at once when a server answers; otherwise starts one. Fails after 60 s. */
+  ensureRunning(): Promise<EmbeddedConnection>
+  /** Ends the server if this process has started it. Others who use the folder then start it again. */
+  stop(): Promise<void>
+}
+
+export interface EmbeddedPostgresOptions {
+  readonly dataDir: string
+  readonly signal?: AbortSignal
+  readonly log?: (line: string) => void
+  /** Server settings beside ours; the tests use it. */
+  readonly settings?: Readonly<Record<string, string>>
+}
+
+const PORT = 5432
+const SUPERUSER = 'shipcast'
+const DATABASE = 'postgres'
+const GIVE_UP_AFTER_MS = 60_000
+const LOOK_AGAIN_MS = 15
+/** Postgres says one of these when another server has the folder, or when the last of a killed one is still going. */
+const RACE_LOST = /lock file|shared memory block/
+const START_ATTEMPTS = 3
+
+const SETTINGS = {
+  listen_addresses: '',
+  unix_socket_permissions: '0700',
+  max_connections: '100',
+  shared_buffers: '32MB',
+  max_wal_size: '256MB',
+  jit: 'off',
+  log_checkpoints: 'off',
+  // Rejected statements are the caller's to report, and their text holds people's contents.
+  log_min_messages: 'log',
+  log_min_error_statement: 'panic',
+}
+
+export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
+  const server = new Server(options)
+  try {
+    await server.ensureRunning()
+    return server
+  } catch (error) {
+    await server.stop()
+    throw error
+  }
+}
+
+/**
+ * ensureRunning looks and acts until somebody's server answers:
+ *
+ *     no data folder ── initdb ──> no postmaster.pid ── start ──> starting ──> ready: connect
+ *                                   ^                               │ lost the race, or
+ *     server died, pid reused ──────┘ (remove the file)             └ predecessor still stopping: look again
+ */
+class Server implements EmbeddedPostgres {
+  readonly #dataDir: string
+  readonly #settings: Readonly<Record<string, string>>
+  readonly #log: (line: string) => void
+  readonly #stopping = new AbortController()
+  readonly #signal: AbortSignal
+  #process: LeashedProcess | undefined
+  #connection: EmbeddedConnection | undefined
+  #search: Promise<EmbeddedConnection> | undefined
+
+  constructor({ dataDir, signal, log, settings }: EmbeddedPostgresOptions) {
+    this.#dataDir = resolve(dataDir)
+    this.#settings = { ...SETTINGS, ...settings }
+    this.#log = log ?? (() => {})
+    this.#signal = signal ? AbortSignal.any([signal, this.#stopping.signal]) : this.#stopping.signal
+  }
+
+  get connection(): EmbeddedConnection {
+    if (!this.#connection) throw new Error('The embedded Postgres has not started yet.')
+    return this.#connection
+  }
+
+  ensureRunning(): Promise<EmbeddedConnection> {
+    this.#search ??= this.#findOrStart().finally(() => {
+      this.#search = undefined
+    })
+    return this.#search
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort(new Error('The embedded Postgres is being stopped.'))
+    await this.#search?.catch(() => {})
+    await this.#process?.stop()
+  }
+
+  async #findOrStart(): Promise<EmbeddedConnection> {
+    const cluster = (await findCluster(this.#dataDir)) ?? (await this.#create())
+    const ownerUid = (await stat(cluster)).uid
+    if (!this.#process?.isRunning) this.#process = undefined
+    let failedStarts = 0
+    const deadline = performance.now() + GIVE_UP_AFTER_MS
+    while (performance.now() < deadline) {
+      this.#signal.throwIfAborted()
+      const postmaster = await readPostmaster(cluster)
+      if (postmaster?.status === 'ready' && (await answers(postmaster, ownerUid))) {
+        this.#connection = connectionOf(postmaster)
+        return this.#connection
+      }
+      const starting = this.#process?.isRunning || (postmaster && (await isAlive(postmaster, cluster)))
+      if (!starting) {
+        if (this.#process && !RACE_LOST.test(this.#process.lastLines())) failedStarts++
+        if (failedStarts >= START_ATTEMPTS) throw this.#failure(cluster, 'does not start')
+        if (postmaster) await removeIfStale(cluster, postmaster)
+        await this.#start(cluster)
+      }
+      await sleep(LOOK_AGAIN_MS)
+    }
+    throw this.#failure(cluster, `did not answer within ${GIVE_UP_AFTER_MS / 1000} s`)
+  }
+
+  async #create(): Promise<string> {
+    const account = isRoot() ? await findAccount() : undefined
+    return createCluster({
+      dataDir: this.#dataDir,
+      account,
+      binaries: await findBinaries(account),
+      superuser: SUPERUSER,
+      signal: this.#signal,
+      log: this.#log,
+    })
+  }
+
+  async #start(cluster: string): Promise<void> {
+    const account = isRoot() ? await ownerOf(cluster) : undefined
+    const binaries = await findBinaries(account)
+    const socketDir = await createSocketFolder(this.#dataDir, PORT, account)
+    this.#signal.throwIfAborted()
+    const settings = Object.entries({ ...this.#settings, unix_socket_directories: socketDir })
+    const args = [
+      '-D',
+      cluster,
+      '-p',
+      String(PORT),
+      ...settings.flatMap(([name, value]) => ['-c', `${name}=${value}`]),
+    ]
+    this.#process = new LeashedProcess(join(binaries, 'bin', 'postgres'), args, account, socketDir)
+  }
+
+  #failure(cluster: string, what: string): Error {
+    const lines = this.#process?.lastLines() || 'It wrote nothing; another process may hold the folder.'
+    return new Error(`The embedded Postgres on ${cluster} ${what}. Its last lines:\n${lines}`)
+  }
+}
+
+/** The data folder's owner: Postgres insists on running as that account. */
+async function ownerOf(cluster: string): Promise<Account> {
+  const { uid, gid } = await stat(cluster)
+  const account = { name: `uid ${uid}`, uid, gid }
+  if (uid === 0)
+    throw new Error(
+      `${cluster} belongs to root, and Postgres does not run as root. Give it to another account.`,
+    )
+  if (await canReach(cluster, account)) return account
+  throw new Error(
+    `${cluster} belongs to ${account.name}, which cannot enter a folder on the way there. Open that way (chmod o+x), or move DATA_DIR.`,
+  )
+}
+
+function connectionOf({ socketDir, port }: Postmaster): EmbeddedConnection {
+  return { host: socketDir, port, user: SUPERUSER, database: DATABASE }
+}
+
+async function answers(postmaster: Postmaster, ownerUid: number): Promise<boolean> {
+  const client = new pg.Client({ ...connectionOf(postmaster), connectionTimeoutMillis: 5_000 })
+  client.on('error', () => {}) // It may die while we look; then it does not answer.
+  try {
+    await assertPrivate(postmaster.socketDir, ownerUid)
+    await client.connect()
+    return true
+  } catch {
+    return false
+  } finally {
+    await client.end().catch(() => {})
+  }
+}

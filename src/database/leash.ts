@@ -1,0 +1,108 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Account } from './postgres-account.ts'
+
+/**
+ * Starts the command and holds a pipe from us. However we die, the pipe closes, and the shell sends INT (Postgres: "fast
+ * shutdown") until the command is gone. It repeats because a background job of sh ignores INT until Postgres has installed its
+ * own handler. HUP, INT and TERM meant for us (Ctrl-C, a service manager) pass the shell by.
+ */
+const LEASH = `
+trap '' HUP INT TERM
+exec 3<&0
+"$@" </dev/null 3<&- &
+command=$!
+(
+  while read -r line <&3; do :; done
+  tries=0
+  while [ $tries -lt 200 ] && kill -INT $command 2>/dev/null; do
+    tries=$((tries + 1))
+    sleep 0.2 || sleep 1
+  done
+  kill -QUIT $command 2>/dev/null
+) &
+leash=$!
+wait $command
+code=$?
+kill -9 $leash 2>/dev/null
+[ -z "$REMOVE_AT_END" ] || rmdir "$REMOVE_AT_END" 2>/dev/null
+exit $code
+`
+
+const ORDERLY_STOP_MS = 30_000
+const IMMEDIATE_STOP_MS = 5_000
+const KEPT_LOG_BYTES = 8_192
+
+/** A process that ends with us, even after `kill -9`. */
+export class LeashedProcess {
+  readonly exited: Promise<number>
+  readonly #shell: ChildProcess
+  #isRunning = true
+  #log = ''
+
+  /** @param removeAtEnd an empty folder that is removed when the command has ended */
+  constructor(command: string, args: readonly string[], account: Account | undefined, removeAtEnd = '') {
+    this.#shell = spawn('/bin/sh', ['-c', LEASH, 'leash', command, ...args], {
+      // Only what is needed: our own environment holds credentials.
+      env: { PATH: '/usr/local/bin:/usr/bin:/bin', LC_ALL: 'C', TZ: 'UTC', REMOVE_AT_END: removeAtEnd },
+      cwd: '/',
+      // A session of its own: Ctrl-C would otherwise stop Postgres before the program that uses it.
+      detached: true,
+      stdio: ['pipe', 'pipe', 'pipe'],
+      ...(account && { uid: account.uid, gid: account.gid }),
+    })
+    for (const output of [this.#shell.stdout, this.#shell.stderr]) {
+      output?.on('data', (chunk: Buffer) => {
+        this.#log = (this.#log + chunk.toString()).slice(-KEPT_LOG_BYTES)
+      })
+    }
+    this.#shell.stdin?.on('error', () => {}) // The shell may be gone when we close the pipe.
+    this.exited = new Promise((resolve) => {
+      this.#shell.once('exit', (code) => resolve(code ?? -1))
+      this.#shell.once('error', (error) => {
+        this.#log += error.message
+        resolve(-1)
+      })
+    })
+    void this.exited.then(() => {
+      this.#isRunning = false
+    })
+  }
+
+  get isRunning(): boolean {
+    return this.#isRunning
+  }
+
+  /** The last lines that it wrote, for an error message. */
+  lastLines(count = 6): string {
+    return this.#log.trim().split('\n').slice(-count).join('\n')
+  }
+
+  /** Lets go of the leash and waits until the command has ended; ends it the hard way when it takes too long. */
+  async stop(): Promise<void> {
+    this.#shell.stdin?.end()
+    if (await this.#endedWithin(ORDERLY_STOP_MS)) return
+    this.#signalGroup('SIGQUIT')
+    if (await this.#endedWithin(IMMEDIATE_STOP_MS)) return
+    this.#signalGroup('SIGKILL')
+    await this.exited
+  }
+
+  async #endedWithin(ms: number): Promise<boolean> {
+    const timer = new AbortController()
+    const ended = await Promise.race([
+      this.exited.then(() => true),
+      sleep(ms, false, { signal: timer.signal }).catch(() => false),
+    ])
+    timer.abort()
+    return ended
+  }
+
+  #signalGroup(signal: NodeJS.Signals): void {
+    try {
+      if (this.#shell.pid) process.kill(-this.#shell.pid, signal)
+    } catch {
+      // It has just ended.
+    }
+  }
+}

@@ -1,0 +1,53 @@
+import pg from 'pg'
+import { Database } from '../../src/database/database.ts'
+import type { EmbeddedConnection } from '../../src/database/embedded-postgres.ts'
+import { type Migration, migrate } from '../../src/database/migrations.ts'
+import { TEST_POSTGRES } from './test-postgres.ts'
+
+export interface TestDatabase {
+  readonly database: Database
+  /** For DATABASE_URL of a server process that a test starts. */
+  readonly url: string
+  /** Ends all connections to it, also those of others, and removes it. */
+  drop(): Promise<void>
+}
+
+/** An empty database of the caller's own, or a migrated one, on the run's Postgres. */
+export async function createTestDatabase(migrations: readonly Migration[] = []): Promise<TestDatabase> {
+  const connection = testConnection()
+  const name = `test_${crypto.randomUUID().replaceAll('-', '')}`
+  await runOnServer(`create database ${name}`)
+  const url = urlOf({ ...connection, database: name })
+  const database = await Database.open({ url, dataDir: '' })
+  await migrate(database, migrations)
+  return {
+    database,
+    url,
+    async drop() {
+      await database.close()
+      await runOnServer(`drop database if exists ${name} with (force)`)
+    },
+  }
+}
+
+/** The run's Postgres, for tests of connections themselves. */
+export function testConnection(): EmbeddedConnection {
+  const json = process.env[TEST_POSTGRES]
+  if (!json) throw new Error('No test Postgres: run the tests with Jest, whose globalSetup starts it.')
+  return JSON.parse(json)
+}
+
+/** `postgres://user@/database?host=/folder&port=5432`, which pg and psql take for a Unix socket. */
+export function urlOf({ host, port, user, database }: EmbeddedConnection): string {
+  return `postgres://${user}@/${database}?host=${encodeURIComponent(host)}&port=${port}`
+}
+
+async function runOnServer(statement: string): Promise<void> {
+  const client = new pg.Client({ ...testConnection(), ssl: false })
+  await client.connect()
+  try {
+    await client.query(statement)
+  } finally {
+    await client.end()
+  }
+}
