@@ -17,6 +17,8 @@ const REMEDIES = {
   STORAGE: 'person',
   /** A failure that may pass: busy, cut off, timed out. */
   TRANSIENT: 'backoff',
+  /** A name of an organization, repository or branch that this forge cannot have. */
+  INVALID_NAME: 'never',
 } as const satisfies Record<string, Remedy>
 
 export type GitHubErrorCode = keyof typeof REMEDIES
@@ -24,14 +26,13 @@ export type GitHubErrorCode = keyof typeof REMEDIES
 /** What went wrong on the forge, with a sentence that tells a person what to do. */
 export class GitHubError extends Error {
   override readonly name = 'GitHubError'
+  readonly code: GitHubErrorCode
   readonly remedy: Remedy
 
-  constructor(
-    readonly code: GitHubErrorCode,
-    message: string,
-    options?: ErrorOptions,
-  ) {
+  // No parameter property: this file is also loaded by plain Node, which only strips types.
+  constructor(code: GitHubErrorCode, message: string, options?: ErrorOptions) {
     super(message, options)
+    this.code = code
     this.remedy = REMEDIES[code]
   }
 }

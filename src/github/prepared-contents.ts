@@ -29,3 +29,24 @@ export interface PreparedContents {
   /** The pack's index, version 2: 28 bytes an object and some. */
   index(): Promise<Uint8Array>
 }
+
+/**
+ * Contents whose pack is read from where it was stored, or from memory.
+ * Reading rejects when the parts do not add up to `packBytes`: half a pack is never taken for a whole one.
+ */
+export function preparedContents(
+  facts: Pick<PreparedContents, 'commit' | 'tree' | 'objectCount' | 'packBytes'>,
+  readParts: () => Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+  readIndex: () => Promise<Uint8Array>,
+): PreparedContents {
+  const { commit, tree, objectCount, packBytes } = facts
+  async function* pack() {
+    let length = 0
+    for await (const part of readParts()) {
+      length += part.length
+      yield part
+    }
+    if (length !== packBytes) throw new Error(`The stored pack has ${length} bytes instead of ${packBytes}.`)
+  }
+  return { commit, tree, objectCount, packBytes, pack, index: readIndex }
+}

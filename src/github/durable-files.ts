@@ -1,0 +1,97 @@
+import { link, lstat, open, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { newMark, writerOf } from './process-identity.ts'
+
+/** What was left on another machine, or has no mark, is taken for abandoned after this time. */
+const ABANDONED_ELSEWHERE_MS = 60 * 60 * 1000
+
+/** Whether this is the operating system's error of one of these codes. */
+export function hasCode(error: unknown, ...codes: string[]): error is NodeJS.ErrnoException {
+  return (
+    error instanceof Error && 'code' in error && typeof error.code === 'string' && codes.includes(error.code)
+  )
+}
+
+/** Null where there is no such file. */
+export async function readIfThere(path: string): Promise<string | null> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR', 'EISDIR')) return null
+    throw error
+  }
+}
+
+/** Writes a file that is not there yet; when it resolves, the bytes are on the disk. The name is after `syncFolder`. */
+export async function writeNewFile(
+  path: string,
+  content: string | Uint8Array | AsyncIterable<Uint8Array>,
+  mode = 0o644,
+): Promise<void> {
+  const file = await open(path, 'wx', mode)
+  try {
+    await file.writeFile(content)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
+
+/** Makes the names in a folder as durable as the files' bytes. */
+export async function syncFolder(path: string): Promise<void> {
+  if (process.platform === 'win32') return // has no such call, and journals names itself
+  const folder = await open(path, 'r')
+  try {
+    await folder.sync()
+  } finally {
+    await folder.close()
+  }
+}
+
+/** Puts the content in the place of what is there: whoever reads sees the old or the new, whole. */
+export async function replaceFile(path: string, content: string, temporaryFolder: string): Promise<void> {
+  const temporary = join(temporaryFolder, await newMark())
+  try {
+    await writeNewFile(temporary, content)
+    await rename(temporary, path)
+  } catch (error) {
+    await rm(temporary, { force: true })
+    throw error
+  }
+  await syncFolder(dirname(path))
+}
+
+/** Creates the file with its content in one move. False when there is one already, whoever made it. */
+export async function createFile(path: string, content: string, temporaryFolder: string): Promise<boolean> {
+  const temporary = join(temporaryFolder, await newMark())
+  try {
+    await writeNewFile(temporary, content)
+    await link(temporary, path)
+  } catch (error) {
+    if (hasCode(error, 'EEXIST')) return false
+    throw error
+  } finally {
+    await rm(temporary, { force: true })
+  }
+  await syncFolder(dirname(path))
+  return true
+}
+
+/** Removes what dead processes left in a folder of temporary files, each named by the mark of its writer. */
+export async function sweepTemporaryFolder(path: string): Promise<void> {
+  for (const name of await readdir(path)) {
+    const writer = await writerOf(name)
+    if (writer === 'running') continue
+    if (writer === 'elsewhere' && !(await isOlderThan(join(path, name), ABANDONED_ELSEWHERE_MS))) continue
+    await rm(join(path, name), { recursive: true, force: true })
+  }
+}
+
+export async function isOlderThan(path: string, ms: number): Promise<boolean> {
+  try {
+    return Date.now() - (await lstat(path)).mtimeMs > ms
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return false
+    throw error
+  }
+}

@@ -1,0 +1,60 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { readFile, readlink } from 'node:fs/promises'
+import { hostname } from 'node:os'
+
+/*
+ * Files in a shared folder say who wrote them, so that what a dead process left behind can be told from what a living
+ * one is at. A mark is `place-pid-start-random`:
+ *   place   where a pid means something: this machine, since it was started, in this pid namespace (container)
+ *   start   when the process began, in clock ticks: a later process with the same pid is another one ("0": not known)
+ *   random  one writing from another
+ */
+
+const MARK = /^([0-9a-f]{12})-(\d+)-(\d+)-[0-9a-f]{12}$/
+
+let mine: Promise<string> | undefined
+
+/** A new mark of this process. */
+export async function newMark(): Promise<string> {
+  mine ??= whoWeAre()
+  return `${await mine}-${randomBytes(6).toString('hex')}`
+}
+
+/** `elsewhere`: on another machine or in another container, or no mark at all. Nothing can be known about it here. */
+export async function writerOf(mark: string): Promise<'running' | 'ended' | 'elsewhere'> {
+  const [, place, pid, start] = MARK.exec(mark) ?? []
+  mine ??= whoWeAre()
+  const [myPlace, myPid, myStart] = (await mine).split('-')
+  if (place !== myPlace) return 'elsewhere'
+  if (pid === myPid && start === myStart) return 'running'
+  return (await isRunning(Number(pid), start)) ? 'running' : 'ended'
+}
+
+async function whoWeAre(): Promise<string> {
+  const bootId = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => '')
+  const namespace = await readlink('/proc/self/ns/pid').catch(() => '')
+  const place = createHash('sha1').update([hostname(), bootId, namespace].join('\n')).digest('hex')
+  const self = await processStat(process.pid)
+  return `${place.slice(0, 12)}-${process.pid}-${self?.start ?? '0'}`
+}
+
+async function isRunning(pid: number, start: string | undefined): Promise<boolean> {
+  try {
+    process.kill(pid, 0)
+  } catch (error) {
+    // EPERM: it is there, and somebody else's.
+    if (error instanceof Error && 'code' in error && error.code === 'ESRCH') return false
+  }
+  const stat = await processStat(pid)
+  if (stat === null) return true
+  // Z, X: dead, and only not yet buried by its parent.
+  return !'ZX'.includes(stat.state) && (start === '0' || stat.start === start)
+}
+
+/** From proc_pid_stat(5): the name, second, may contain anything, so fields are counted after its parenthesis. */
+async function processStat(pid: number): Promise<{ state: string; start: string } | null> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null)
+  if (stat === null) return null
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  return { state: fields[0] ?? '', start: fields[19] ?? '0' }
+}
