@@ -1,0 +1,135 @@
+import { spawnSync } from 'node:child_process'
+import { describe, expect, test } from '@jest/globals'
+import fc from 'fast-check'
+import {
+  branchFaults,
+  commitMessageFaults,
+  descriptionFaults,
+  idempotencyKeyFaults,
+  orgFaults,
+  repoFaults,
+} from './name-faults.ts'
+
+describe('orgFaults', () => {
+  test.each(['a', 'A1', 'octo-org', 'a-b-c', 'x'.repeat(39)])('accepts %j', (org) =>
+    expect(orgFaults(org)).toEqual([]),
+  )
+  test.each(['', '-a', 'a-', 'a--b', 'a_b', 'a.b', 'a b', 'é', 'a\n', 'x'.repeat(40)])('refuses %j', (org) =>
+    expect(orgFaults(org)).toHaveLength(1),
+  )
+})
+
+describe('repoFaults', () => {
+  test.each(['a', '.github', 'a.b_c-D', '-', '_', '...', 'git', 'a.gitx', '.git.x', 'x'.repeat(100)])(
+    'accepts %j',
+    (repo) => expect(repoFaults(repo)).toEqual([]),
+  )
+  test.each(['', '.', '..', 'a.git', 'a.GIT', '.git', 'a.wiki', 'a/b', 'a b', 'ä', 'a\n', 'x'.repeat(101)])(
+    'refuses %j',
+    (repo) => expect(repoFaults(repo)).toHaveLength(1),
+  )
+})
+
+describe('branchFaults', () => {
+  const GOOD = [
+    'main',
+    'feature/a',
+    'a.b',
+    'a@b',
+    'ä/日',
+    'a-',
+    'a{b}',
+    "it's",
+    'x'.repeat(244),
+    'HEAD2',
+    'a.lockx',
+  ]
+  const BAD = [
+    '',
+    '/a',
+    'a/',
+    'a//b',
+    '.a',
+    'a/.b',
+    'a.lock',
+    'a.lock/b',
+    'a..b',
+    'a.',
+    'a b',
+    'a~b',
+    'a^b',
+    'a:b',
+    'a?b',
+    'a*b',
+    'a[b',
+    'a\\b',
+    'a@{b',
+    '@',
+    '-a',
+    'HEAD',
+    'refs/heads/a',
+    'a\x7f',
+    'a\tb',
+    'a\ud800',
+    '0123456789abcdef0123456789abcdef01234567',
+    'x'.repeat(245),
+  ]
+  test.each(GOOD)('accepts %j', (branch) => expect(branchFaults(branch)).toEqual([]))
+  test.each(BAD)('refuses %j', (branch) => expect(branchFaults(branch)).not.toEqual([]))
+
+  test('accepts nothing that git refuses', () => {
+    const parts = [
+      'a',
+      '/',
+      '.',
+      '..',
+      '.lock',
+      '@',
+      '{',
+      '-',
+      ' ',
+      '~',
+      '^',
+      ':',
+      '?',
+      '*',
+      '[',
+      '\\',
+      '\x7f',
+      'é',
+      'HEAD',
+    ]
+    const branch = fc
+      .array(fc.constantFrom(...parts), { minLength: 1, maxLength: 5 })
+      .map((some) => some.join(''))
+    const accepted = new Set(fc.sample(branch, 600).filter((sample) => branchFaults(sample).length === 0))
+    for (const name of [...accepted, ...GOOD]) {
+      const { status } = spawnSync('git', ['check-ref-format', '--branch', name])
+      expect([name, status]).toEqual([name, 0])
+    }
+  })
+})
+
+describe('texts', () => {
+  test.each(['Initial commit', 'a\n\nb\tc', 'é😀', 'x'.repeat(65_536)])(
+    'accept the commit message %#',
+    (message) => expect(commitMessageFaults(message)).toEqual([]),
+  )
+  test.each(['', ' \n\t', 'a\0', 'a\r\nb', 'a\x1b[31m', 'a\ud800', 'x'.repeat(65_537), 'é'.repeat(32_769)])(
+    'refuse the commit message %#',
+    (message) => expect(commitMessageFaults(message)).toHaveLength(1),
+  )
+  test.each(['', 'A thing', '😀'.repeat(350)])('accept the description %#', (description) =>
+    expect(descriptionFaults(description)).toEqual([]),
+  )
+  test.each(['x'.repeat(351), '😀'.repeat(351), 'a\nb', 'a\x07', '\udc00'])(
+    'refuse the description %#',
+    (description) => expect(descriptionFaults(description)).toHaveLength(1),
+  )
+  test.each(['k', 'a b~!', 'x'.repeat(255)])('accept the idempotency key %#', (key) =>
+    expect(idempotencyKeyFaults(key)).toEqual([]),
+  )
+  test.each(['', 'é', 'a\n', 'a\x7f', 'x'.repeat(256)])('refuse the idempotency key %#', (key) =>
+    expect(idempotencyKeyFaults(key)).toHaveLength(1),
+  )
+})
