@@ -30,7 +30,7 @@ export class Config {
   constructor(env: NodeJS.ProcessEnv) {
     const read = new Settings(env)
     this.host = read.host('HOST', '127.0.0.1')
-    this.port = read.integer('PORT', 3000, { min: 0, max: 65_535 })
+    this.port = read.integer('PORT', 3000, { min: 1, max: 65_535 })
     this.publicUrl = read.httpUrl('PUBLIC_URL', `http://${urlHost(this.host)}:${this.port}`)
     this.dataDir = resolve(read.text('DATA_DIR', './data'))
     this.databaseUrl = read.postgresUrl('DATABASE_URL')
@@ -96,7 +96,14 @@ class Settings {
   httpUrl(name: string, otherwise: string): string {
     const value = this.text(name, otherwise)
     const url = URL.parse(value)
-    if (!url || !/^https?:$/.test(url.protocol) || url.pathname !== '/' || url.search || url.hash || url.username) {
+    if (
+      !url ||
+      !/^https?:$/.test(url.protocol) ||
+      url.pathname !== '/' ||
+      url.search ||
+      url.hash ||
+      url.username
+    ) {
       throw new ConfigError(
         `${name} must be http:// or https:// with a host and no path, for example ${name}=https://shipcast.example.com. It is "${value}".`,
       )

@@ -1,6 +1,5 @@
 export type DeploymentStep = 'DEPLOY' | 'CREATE_ORG' | 'CREATE_REPO' | 'PUSH_CONTENTS' | 'DONE'
 export type DeploymentStatus = 'QUEUED' | 'RUNNING' | 'WAITING' | 'SUCCEEDED' | 'FAILED' | 'CANCELLED'
-export type Visibility = 'PUBLIC' | 'PRIVATE'
 
 /** Statuses of a deployment that is not finished; at most one such deployment exists for a repository. */
 export const ACTIVE_STATUSES = ['QUEUED', 'RUNNING', 'WAITING'] as const satisfies DeploymentStatus[]
@@ -17,7 +16,7 @@ export interface DeploymentSnapshot {
   id: string
   org: string
   repo: string
-  visibility: Visibility
+  visibility: 'PUBLIC' | 'PRIVATE'
   description: string | null
   branch: string
   step: DeploymentStep

@@ -1,0 +1,39 @@
+import { type DynamicModule, Module } from '@nestjs/common'
+import { ConfigModule } from './config.module.ts'
+import type { Config } from './config.ts'
+import { DatabaseModule } from './database/database.module.ts'
+import { MIGRATIONS } from './database/schema.ts'
+import { DeploymentsModule } from './deployments/deployments.module.ts'
+import { EventsModule } from './events/events.module.ts'
+import { GitHubModule } from './github/github.module.ts'
+import { GraphQLHttpModule } from './graphql/graphql.module.ts'
+import { HealthModule } from './health/health.module.ts'
+import { LiveModule } from './live/live.module.ts'
+import { PubSubModule } from './pubsub/pubsub.module.ts'
+
+/** Everything, in the order in which an event travels. */
+@Module({})
+export class AppModule {
+  static forRoot(config: Config): DynamicModule {
+    return {
+      module: AppModule,
+      imports: [
+        ConfigModule.forRoot(config),
+        // A mutation comes in …
+        GraphQLHttpModule,
+        // … becomes a deployment, which is run step by step …
+        DeploymentsModule,
+        // … on the forge …
+        GitHubModule,
+        // … each step stored together with its event …
+        DatabaseModule.forRoot({ url: config.databaseUrl, dataDir: config.dataDir, migrations: MIGRATIONS }),
+        EventsModule,
+        // … of which every node hears …
+        PubSubModule,
+        // … and tells its viewers.
+        LiveModule,
+        HealthModule,
+      ],
+    }
+  }
+}

@@ -1,0 +1,116 @@
+import type { Migration } from './migrations.ts'
+
+/** Everything that is stored, in the order in which it came to be. An entry is never changed once released. */
+export const MIGRATIONS: readonly Migration[] = [
+  {
+    version: 1,
+    name: 'deployments and their log',
+    sql: `
+      -- One row. Whoever appends locks it until commit: positions are therefore contiguous, and given in commit order.
+      create table log (
+        only_row boolean primary key default true check (only_row),
+        id int not null default 1000 + floor(random() * 8000)::int check (id between 1000 and 8999),
+        head bigint not null default 0
+      );
+      insert into log default values;
+
+      create table deployments (
+        id uuid primary key,
+        org text not null,
+        repo text not null,
+        visibility text not null check (visibility in ('PUBLIC', 'PRIVATE')),
+        description text,
+        branch text not null,
+
+        step text not null check (step in ('DEPLOY', 'CREATE_ORG', 'CREATE_REPO', 'PUSH_CONTENTS', 'DONE')),
+        status text not null check (status in ('QUEUED', 'RUNNING', 'WAITING', 'SUCCEEDED', 'FAILED', 'CANCELLED')),
+        text text not null,
+        sequence int not null,
+        attempt int not null,
+        progress jsonb,
+        waiting_until timestamptz,
+        error jsonb,
+        repository_id text,
+        repository_url text,
+        clone_url text,
+        commit_sha text,
+        file_count int not null,
+        size_bytes int not null,
+        created_at timestamptz not null,
+        updated_at timestamptz not null,
+        finished_at timestamptz,
+
+        idempotency_key text,
+        input_digest text not null,
+        planned_commit text not null,
+        planned_tree text not null,
+        object_count int not null,
+        pack_bytes int not null,
+
+        -- Since when it may run; first come, first served.
+        run_at timestamptz not null,
+        -- Who runs it, and until when that holds without a heartbeat. Times are the database's own.
+        lease_owner text,
+        lease_until timestamptz,
+        -- Goes up with each new runner; every write of a runner says: where epoch = mine.
+        epoch int not null default 0,
+        cancel_requested boolean not null default false,
+        -- Since the last step was reached: failed calls that were tried again, and runners that died.
+        tries int not null default 0,
+        takeovers int not null default 0
+      );
+      create unique index deployments_idempotency_key on deployments (idempotency_key);
+      create unique index deployments_active_repository on deployments (lower(org), lower(repo))
+        where status in ('QUEUED', 'RUNNING', 'WAITING');
+      create index deployments_due on deployments (run_at) where status in ('QUEUED', 'WAITING');
+      create index deployments_leased on deployments (lease_until) where status = 'RUNNING';
+      create index deployments_by_repository on deployments (lower(org), lower(repo), id);
+      create index deployments_by_status on deployments (status, id);
+
+      create table deployment_contents (
+        deployment_id uuid not null references deployments deferrable initially deferred,
+        kind text not null check (kind in ('pack', 'index')),
+        part int not null,
+        bytes bytea not null,
+        primary key (deployment_id, kind, part)
+      );
+      -- Packs are deflated already.
+      alter table deployment_contents alter column bytes set storage external;
+
+      create table events (
+        position bigint primary key,
+        deployment_id uuid not null references deployments,
+        sequence int not null,
+        at timestamptz not null,
+        origin text,
+        deployment jsonb not null,
+        unique (deployment_id, sequence)
+      );
+
+      -- What viewers are told of a deployment: DeploymentSnapshot.
+      create function deployment_snapshot(d deployments) returns jsonb language sql stable as $$
+        select jsonb_build_object(
+          'id', d.id, 'org', d.org, 'repo', d.repo, 'visibility', d.visibility, 'description', d.description,
+          'branch', d.branch, 'step', d.step, 'status', d.status, 'text', d.text, 'sequence', d.sequence,
+          'attempt', d.attempt, 'progress', d.progress, 'waitingUntil', d.waiting_until, 'error', d.error,
+          'repositoryUrl', d.repository_url, 'cloneUrl', d.clone_url, 'commitSha', d.commit_sha,
+          'fileCount', d.file_count, 'sizeBytes', d.size_bytes, 'createdAt', d.created_at,
+          'updatedAt', d.updated_at, 'finishedAt', d.finished_at
+        )
+      $$;
+
+      -- The last thing a transaction does: from here to its commit, all other appends wait.
+      create function append_event(d deployments, origin text) returns events language plpgsql as $$
+        declare
+          next_position bigint;
+          appended events;
+        begin
+          update log set head = head + 1 returning head into next_position;
+          insert into events values (next_position, d.id, d.sequence, d.updated_at, origin, deployment_snapshot(d))
+            returning * into appended;
+          return appended;
+        end
+      $$;
+    `,
+  },
+]

@@ -1,0 +1,106 @@
+import { Field, InputType, registerEnumType } from '@nestjs/graphql'
+import type { Visibility } from '../github/github-client.ts'
+import type {
+  ContentsInput as Contents,
+  DeployInput as Deploy,
+  FileInput as File,
+  TemplateInput as Template,
+  VariableInput as Variable,
+} from './contents/deploy-input.ts'
+import { VisibilityEnum } from './deployment.model.ts'
+
+export const FileEncodingEnum = { UTF8: 'UTF8', BASE64: 'BASE64' } as const
+
+registerEnumType(FileEncodingEnum, {
+  name: 'FileEncoding',
+  description: 'How the bytes of a file are written in `content`.',
+  valuesMap: {
+    UTF8: { description: 'As text.' },
+    BASE64: { description: 'In base64 (RFC 4648 section 4, with padding): for what is not text.' },
+  },
+})
+
+@InputType({ description: "A template's variable, and what to put there." })
+export class VariableInput implements Variable {
+  @Field({ description: 'Its name.' })
+  name!: string
+
+  @Field({ description: 'Replaces `{{name}}` in texts and paths.' })
+  value!: string
+}
+
+@InputType({ description: 'Contents made from a template.' })
+export class TemplateInput implements Template {
+  @Field({ description: 'One of `templates`.' })
+  name!: string
+
+  @Field(() => [VariableInput], { nullable: true, description: 'Those without a default must be given.' })
+  variables?: VariableInput[] | null
+}
+
+@InputType({ description: 'One file.' })
+export class FileInput implements File {
+  @Field({ description: 'From the root of the repository, with `/` between folders: `src/main.ts`.' })
+  path!: string
+
+  @Field({ description: 'At most 100 MiB.' })
+  content!: string
+
+  @Field(() => FileEncodingEnum, {
+    nullable: true,
+    defaultValue: FileEncodingEnum.UTF8,
+    description: 'How `content` is written.',
+  })
+  encoding?: 'UTF8' | 'BASE64' | null
+
+  @Field(() => Boolean, { nullable: true, defaultValue: false, description: 'Whether it is a program.' })
+  executable?: boolean | null
+}
+
+@InputType({ isOneOf: true, description: 'What to put into the repository: one of these.' })
+export class ContentsInput implements Contents {
+  @Field(() => TemplateInput, { nullable: true, description: 'A template with its variables.' })
+  template?: TemplateInput | null
+
+  @Field(() => [FileInput], { nullable: true, description: 'These files; at most 20,000.' })
+  files?: FileInput[] | null
+}
+
+@InputType({ description: 'The repository to be made.' })
+export class DeployInput implements Deploy {
+  @Field({ description: 'The organization: letters, digits and single hyphens, at most 39.' })
+  org!: string
+
+  @Field({ description: 'The name of the repository: letters, digits, `.`, `_` and `-`, at most 100.' })
+  repo!: string
+
+  @Field(() => VisibilityEnum, {
+    nullable: true,
+    defaultValue: VisibilityEnum.PRIVATE,
+    description: 'Who may see it.',
+  })
+  visibility?: Visibility | null
+
+  @Field(() => String, { nullable: true, description: 'One line about it, at most 350 characters.' })
+  description?: string | null
+
+  @Field(() => ContentsInput, { description: 'What to put there.' })
+  contents!: ContentsInput
+
+  @Field(() => String, { nullable: true, defaultValue: 'main', description: 'The branch to put it on.' })
+  branch?: string | null
+
+  @Field(() => String, {
+    nullable: true,
+    defaultValue: 'Initial commit',
+    description: 'The message of the commit; a `Deployment-Id:` line is added.',
+  })
+  commitMessage?: string | null
+
+  @Field(() => String, {
+    nullable: true,
+    description:
+      'Any text of yours, at most 255 characters. The same key with the same input is the same deployment, however often it is sent; with another input it is an error.',
+  })
+  idempotencyKey?: string | null
+}

@@ -1,0 +1,296 @@
+import { randomUUID } from 'node:crypto'
+import { hostname } from 'node:os'
+import { Injectable, Logger, type OnApplicationBootstrap, type OnModuleDestroy } from '@nestjs/common'
+import { Config } from '../config.ts'
+import { Database } from '../database/database.ts'
+import { DatabaseUnavailable } from '../database/database-unavailable.ts'
+import type { DedicatedConnection } from '../database/dedicated-connection.ts'
+import { GitHubClient } from '../github/github-client.ts'
+import { storedContents } from './contents/stored-contents.ts'
+import type { Work } from './deployment-work.ts'
+import { decide, MOST_TAKEOVERS, runnersDied } from './failure.ts'
+import { LeaseStore, type Owner } from './lease-store.ts'
+import { ProgressReport } from './progress-report.ts'
+import type { StepResult } from './steps/step.ts'
+import { NEXT_STEP } from './steps/steps.ts'
+
+/** A backstop: whoever makes work says so at once. */
+const POLL_MS = 1_000
+
+/** Why a run is to end before its deployment has. */
+type EndReason = 'cancelled' | 'lease lost' | 'stopping'
+
+class RunEnded extends Error {
+  constructor(readonly reason: EndReason) {
+    super(`The run has ended: ${reason}.`)
+  }
+}
+
+interface Run {
+  work: Work
+  controller: AbortController
+  ended: Promise<void>
+  /** Since when the lease counts, on this process's own clock. */
+  renewedAt: number
+}
+
+/** Room for one deployment, kept for the caller until it starts one or gives the place back. */
+export interface Place {
+  owner: Owner
+  start(work: Work): void
+  giveBack(): void
+}
+
+/**
+ * Runs deployments, at most `DEPLOY_CONCURRENCY` at once, each under a lease.
+ *
+ *   offer a place ──> accepted and started in one transaction
+ *   claim         ──> queued, due again, or left behind by a node that died
+ *   heartbeat     ──> keeps the leases; learns of cancellations; a lease that is lost aborts the run
+ *   stop          ──> aborts the runs and hands their leases back
+ */
+@Injectable()
+export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy {
+  private readonly logger = new Logger(DeploymentRunner.name)
+  private readonly owner: Owner
+  private readonly concurrency: number
+  private readonly runs = new Map<string, Run>()
+  private reserved = 0
+  private filling: Promise<void> | undefined
+  private fillAgain = false
+  private beating = false
+  private connection: DedicatedConnection | undefined
+  private poll: NodeJS.Timeout | undefined
+  private heartbeat: NodeJS.Timeout | undefined
+  private stopping = false
+  private claimFailed = true
+
+  constructor(
+    config: Config,
+    private readonly database: Database,
+    private readonly store: LeaseStore,
+    private readonly github: GitHubClient,
+  ) {
+    this.owner = { name: `${hostname()}/${process.pid}/${randomUUID()}`, leaseMs: config.leaseMs }
+    this.concurrency = config.deployConcurrency
+  }
+
+  onApplicationBootstrap(): void {
+    this.poll = setInterval(() => this.wake(), POLL_MS)
+    this.heartbeat = setInterval(() => void this.beat(), this.owner.leaseMs / 3)
+    this.wake()
+  }
+
+  async onModuleDestroy(): Promise<void> {
+    this.stopping = true
+    clearInterval(this.poll)
+    await this.filling
+    const runs = [...this.runs.values()]
+    for (const run of runs) run.controller.abort(new RunEnded('stopping'))
+    await Promise.all(runs.map((run) => run.ended))
+    clearInterval(this.heartbeat)
+    await this.connection?.close()
+  }
+
+  /** Whether the last look for work succeeded; if not, nothing queued is started here. */
+  get isClaiming(): boolean {
+    return !this.claimFailed && !this.stopping
+  }
+
+  /** A place for a deployment that is about to be accepted, if one is free. */
+  offer(): Place | null {
+    if (this.freePlaces <= 0) return null
+    this.reserved++
+    let open = true
+    const close = () => {
+      if (open) this.reserved--
+      open = false
+    }
+    return {
+      owner: this.owner,
+      start: (work) => {
+        close()
+        this.start(work)
+      },
+      giveBack: close,
+    }
+  }
+
+  /** Looks for work; to be called when there may be some. */
+  wake(): void {
+    if (this.stopping) return
+    if (this.filling) {
+      this.fillAgain = true
+      return
+    }
+    this.filling = this.fill().finally(() => {
+      this.filling = undefined
+      if (this.fillAgain) {
+        this.fillAgain = false
+        this.wake()
+      }
+    })
+  }
+
+  /** Stops a run of this node at once; those of other nodes learn of it by their heartbeat. */
+  cancel(id: string): void {
+    this.runs.get(id)?.controller.abort(new RunEnded('cancelled'))
+  }
+
+  private get freePlaces(): number {
+    return this.stopping ? 0 : this.concurrency - this.runs.size - this.reserved
+  }
+
+  private async fill(): Promise<void> {
+    try {
+      for (let place = this.offer(); place; place = this.offer()) {
+        const work = await this.claim().finally(place.giveBack)
+        if (!work) break
+        this.start(work)
+      }
+      if (this.freePlaces <= 0 && !this.stopping) {
+        while (await this.store.requeueExpired(this.owner));
+      }
+      this.claimFailed = false
+    } catch (error) {
+      if (!this.claimFailed) this.logger.error('Cannot look for deployments to run; trying again', { error })
+      this.claimFailed = true
+    }
+  }
+
+  private async claim(): Promise<Work | undefined> {
+    return (await this.store.takeOver(this.owner)) ?? (await this.store.claimNext(this.owner))
+  }
+
+  private start(work: Work): void {
+    const controller = new AbortController()
+    const run: Run = { work, controller, ended: Promise.resolve(), renewedAt: performance.now() }
+    this.runs.set(work.id, run)
+    run.ended = this.run(work, controller.signal).finally(() => {
+      this.runs.delete(work.id)
+      this.wake()
+    })
+  }
+
+  /** Never rejects. */
+  private async run(work: Work, signal: AbortSignal): Promise<void> {
+    let reached = work
+    try {
+      if (work.cancelRequested) throw new RunEnded('cancelled')
+      if (work.takeovers > MOST_TAKEOVERS) {
+        const { text, problem } = runnersDied(work)
+        hold(await this.store.fail(work, text, problem))
+        return
+      }
+      while (reached.step !== 'DONE') {
+        signal.throwIfAborted()
+        const startedAt = performance.now()
+        const result = await this.takeStep(reached, signal)
+        const moved = result.step === 'DONE' ? this.store.finish(work) : this.store.advance(work, result)
+        hold(await moved)
+        reached = {
+          ...reached,
+          step: result.step,
+          tries: 0,
+          repositoryId: result.repository?.id ?? reached.repositoryId,
+        }
+        const ms = Math.round(performance.now() - startedAt)
+        this.logger.log('Step done', { deployment: work.id, step: result.step, ms })
+      }
+    } catch (error) {
+      await this.settle(reached, signal.aborted ? signal.reason : error)
+    }
+  }
+
+  private async takeStep(work: Work, signal: AbortSignal): Promise<StepResult> {
+    if (work.step === 'DONE') throw new Error('A deployment that is done has no next step.')
+    const progress = new ProgressReport(work, (value) => this.store.reportProgress(work, value))
+    try {
+      return await NEXT_STEP[work.step](work, {
+        github: this.github,
+        contents: storedContents(this.database, work),
+        signal,
+        onProgress: (value) => progress.report(value),
+      })
+    } finally {
+      // Whatever is told of the progress comes before what is told of the step.
+      await progress.end()
+    }
+  }
+
+  /** Stores why a run ended early. Where even that fails, the lease runs out and another runner finds the deployment. */
+  private async settle(work: Work, error: unknown): Promise<void> {
+    const details = { deployment: work.id, reached: work.step }
+    try {
+      if (error instanceof RunEnded) {
+        this.logger.log(`Run ended: ${error.reason}`, details)
+        if (error.reason === 'cancelled') await this.store.cancel(work)
+        if (error.reason === 'stopping') await this.store.handBack(work)
+      } else if (error instanceof DatabaseUnavailable) {
+        this.logger.warn('The database is away; the deployment goes on when it is back', {
+          ...details,
+          error,
+        })
+      } else {
+        await this.settleFailure(work, error)
+      }
+    } catch (failure) {
+      this.logger.warn('Could not store how a run ended; its lease will run out', {
+        ...details,
+        error: failure,
+      })
+    }
+  }
+
+  private async settleFailure(work: Work, error: unknown): Promise<void> {
+    const logId = randomUUID()
+    const decision = decide(error, work, logId)
+    this.logger.warn(`Step failed: ${decision.problem.code}`, {
+      deployment: work.id,
+      step: decision.problem.step,
+      outcome: decision.outcome,
+      logId,
+      error,
+    })
+    if (decision.outcome === 'fail') {
+      await this.store.fail(work, decision.text, decision.problem)
+      return
+    }
+    const waits = await this.store.wait(work, decision.delayMs, decision.text, decision.problem)
+    // Somebody asked to cancel in the meantime, or the lease is lost: then neither applies.
+    if (!waits) await this.store.cancel(work)
+  }
+
+  /** Renews the leases of all runs. A run whose lease may have run out is aborted before anybody else can begin. */
+  private async beat(): Promise<void> {
+    for (const run of this.runs.values()) {
+      if (performance.now() - run.renewedAt > this.owner.leaseMs)
+        run.controller.abort(new RunEnded('lease lost'))
+    }
+    if (this.beating || this.runs.size === 0) return
+    this.beating = true
+    try {
+      const runs = [...this.runs.values()]
+      const sentAt = performance.now()
+      this.connection ??= await this.database.dedicated()
+      const held = new Map(
+        (await this.store.heartbeat(this.owner, this.connection)).map((beat) => [beat.id, beat]),
+      )
+      for (const run of runs) {
+        const beat = held.get(run.work.id)
+        if (!beat || beat.epoch !== run.work.epoch) run.controller.abort(new RunEnded('lease lost'))
+        else if (beat.cancelRequested) run.controller.abort(new RunEnded('cancelled'))
+        else run.renewedAt = sentAt
+      }
+    } catch (error) {
+      this.logger.warn('Could not renew leases', { error })
+    } finally {
+      this.beating = false
+    }
+  }
+}
+
+/** A write that did not apply: another runner has the deployment, or it was ended. */
+function hold(applied: boolean): void {
+  if (!applied) throw new RunEnded('lease lost')
+}

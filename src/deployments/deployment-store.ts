@@ -1,0 +1,256 @@
+import { Injectable } from '@nestjs/common'
+import { Database, type Queryable } from '../database/database.ts'
+import { EventLog } from '../events/event-log.ts'
+import type { DeploymentSnapshot, DeploymentStatus } from '../events/logged-event.ts'
+import type { PackedContents } from '../github/prepare-contents.ts'
+import type { DeployRequest } from './contents/deploy-input.ts'
+import { insertContents } from './contents/stored-contents.ts'
+import { CANCELLED_TEXT, QUEUED_TEXT, STEP_TEXTS } from './deployment-texts.ts'
+import { type Work, workColumns } from './deployment-work.ts'
+import type { Owner, WorkRow } from './lease-store.ts'
+
+export interface Acceptance {
+  id: string
+  request: DeployRequest
+  /** Tells whether two requests with one idempotency key ask for the same. */
+  inputDigest: string
+  packed: PackedContents
+  /** The connection that asked. */
+  origin: string | null
+  /** A runner that can start it now, unless others are waiting. */
+  runner: Owner | null
+}
+
+/** A deployment that was started, or left to be started by whoever is free. */
+export interface Started {
+  deployment: DeploymentSnapshot
+  /** For the runner that was offered; null: it is queued. */
+  work: Work | null
+}
+
+/** Another active deployment of the repository, or another use of the idempotency key, is in the way. */
+export class InTheWay extends Error {
+  constructor(readonly what: 'repository' | 'idempotency key') {
+    super(`The ${what} is in use.`)
+  }
+}
+
+/** What people do to deployments, one function a move, and how deployments are found. */
+@Injectable()
+export class DeploymentStore {
+  constructor(
+    private readonly database: Database,
+    private readonly log: EventLog,
+  ) {}
+
+  /**
+   * Stores the deployment, its contents and its first event, in one transaction.
+   * @throws InTheWay
+   */
+  async accept(acceptance: Acceptance): Promise<Started> {
+    const { id, request, packed, runner } = acceptance
+    const sizeBytes = request.contents.files.reduce((sum, file) => sum + file.content.byteLength, 0)
+    const started = await this.start(() =>
+      this.database.transaction(async (tx) => {
+        await insertContents(tx, id, packed)
+        return firstRow(tx, ACCEPT, [
+          id,
+          request.org,
+          request.repo,
+          request.visibility,
+          request.description,
+          request.branch,
+          STEP_TEXTS.DEPLOY,
+          QUEUED_TEXT,
+          request.contents.files.length,
+          sizeBytes,
+          request.idempotencyKey,
+          acceptance.inputDigest,
+          packed.commit,
+          packed.tree,
+          packed.objectCount,
+          packed.packBytes,
+          runner?.name ?? null,
+          runner?.leaseMs ?? null,
+          acceptance.origin,
+        ])
+      }),
+    )
+    if (!started) throw new Error('An insert returned no row.')
+    return started
+  }
+
+  /**
+   * Goes on with a deployment that failed or was cancelled, from the step that it had reached. Undefined: it is not in
+   * such a state.
+   * @throws InTheWay
+   */
+  async retry(id: string, runner: Owner | null): Promise<Started | undefined> {
+    const values = [
+      id,
+      JSON.stringify(STEP_TEXTS),
+      QUEUED_TEXT,
+      runner?.name ?? null,
+      runner?.leaseMs ?? null,
+    ]
+    return this.start(() => firstRow(this.database, RETRY, values))
+  }
+
+  /** Cancels a deployment that nobody runs at the moment. Undefined: it is not in such a state. */
+  async cancelUnheld(id: string): Promise<DeploymentSnapshot | undefined> {
+    const row = await this.log.append(() => firstRow(this.database, CANCEL_UNHELD, [id, CANCELLED_TEXT]))
+    return row?.deployment
+  }
+
+  /** Asks the runner of a deployment to stop. False: nobody runs it. */
+  async requestCancel(id: string): Promise<boolean> {
+    const rows = await this.database.query(
+      `update deployments set cancel_requested = true where id = $1 and status = 'RUNNING' returning id`,
+      [id],
+    )
+    return rows.length > 0
+  }
+
+  async find(id: string): Promise<DeploymentSnapshot | undefined> {
+    return this.findWhere('d.id = $1', [id])
+  }
+
+  async findActive(org: string, repo: string): Promise<DeploymentSnapshot | undefined> {
+    return this.findWhere(
+      `lower(d.org) = lower($1) and lower(d.repo) = lower($2) and d.status in ('QUEUED', 'RUNNING', 'WAITING')`,
+      [org, repo],
+    )
+  }
+
+  async findByIdempotencyKey(
+    key: string,
+  ): Promise<{ deployment: DeploymentSnapshot; inputDigest: string } | undefined> {
+    const [row] = await this.database.query<{ deployment: DeploymentSnapshot; inputDigest: string }>(
+      `select deployment_snapshot(d) as deployment, d.input_digest as "inputDigest"
+       from deployments d where d.idempotency_key = $1`,
+      [key],
+    )
+    return row
+  }
+
+  /** Newest first, at most `limit`, those older than `before`. */
+  async list(page: {
+    limit: number
+    before: string | null
+    org: string | null
+    repo: string | null
+    statuses: readonly DeploymentStatus[] | null
+  }): Promise<DeploymentSnapshot[]> {
+    // Ids are UUIDs of version 7: their order is that of acceptance. Only what is asked for is compared, so that an
+    // index serves each way of asking.
+    const values: unknown[] = [page.limit]
+    const conditions: string[] = []
+    const where = (condition: (parameter: string) => string, value: unknown) => {
+      values.push(value)
+      conditions.push(condition(`$${values.length}`))
+    }
+    if (page.before) where((p) => `d.id < ${p}`, page.before)
+    if (page.org) where((p) => `lower(d.org) = lower(${p})`, page.org)
+    if (page.repo) where((p) => `lower(d.repo) = lower(${p})`, page.repo)
+    if (page.statuses) where((p) => `d.status = any(${p})`, page.statuses)
+    const rows = await this.database.query<{ deployment: DeploymentSnapshot }>(
+      `select deployment_snapshot(d) as deployment from deployments d
+       ${conditions.length > 0 ? `where ${conditions.join(' and ')}` : ''} order by d.id desc limit $1`,
+      values,
+    )
+    return rows.map((row) => row.deployment)
+  }
+
+  private async start(move: () => Promise<WorkRow | undefined>): Promise<Started | undefined> {
+    try {
+      const row = await this.log.append(move)
+      return row && { deployment: row.deployment, work: row.deployment.status === 'RUNNING' ? row : null }
+    } catch (error) {
+      throw inTheWay(error) ?? error
+    }
+  }
+
+  private async findWhere(
+    condition: string,
+    values: readonly unknown[],
+  ): Promise<DeploymentSnapshot | undefined> {
+    const [row] = await this.database.query<{ deployment: DeploymentSnapshot }>(
+      `select deployment_snapshot(d) as deployment from deployments d where ${condition}`,
+      values,
+    )
+    return row?.deployment
+  }
+}
+
+async function firstRow(
+  through: Queryable,
+  sql: string,
+  values: readonly unknown[],
+): Promise<WorkRow | undefined> {
+  const [row] = await through.query<WorkRow>(sql, values)
+  return row
+}
+
+const UNIQUE_VIOLATION = '23505'
+
+function inTheWay(error: unknown): InTheWay | undefined {
+  const { code, constraint } = error as { code?: unknown; constraint?: unknown }
+  if (code !== UNIQUE_VIOLATION) return undefined
+  if (constraint === 'deployments_active_repository') return new InTheWay('repository')
+  if (constraint === 'deployments_idempotency_key') return new InTheWay('idempotency key')
+  return undefined
+}
+
+// Runs at once where a runner is offered and nobody waits: then it is never shown as queued.
+const ACCEPT = `
+  with here as (
+    select $17::text is not null and not exists (select from deployments where status = 'QUEUED') as starts,
+      date_trunc('milliseconds', clock_timestamp()) as now
+  ), accepted as (
+    insert into deployments (
+      id, org, repo, visibility, description, branch, step, status, text, sequence, attempt,
+      file_count, size_bytes, created_at, updated_at, idempotency_key, input_digest,
+      planned_commit, planned_tree, object_count, pack_bytes,
+      run_at, lease_owner, lease_until, epoch
+    )
+    select
+      $1, $2, $3, $4, $5, $6, 'DEPLOY', case when starts then 'RUNNING' else 'QUEUED' end,
+      case when starts then $7 else $8 end, 1, 1,
+      $9, $10, now, now, $11, $12,
+      $13, $14, $15, $16,
+      now, case when starts then $17 end, case when starts then now + $18 * interval '1 ms' end,
+      case when starts then 1 else 0 end
+    from here
+    returning *
+  )
+  select e.*, ${workColumns('accepted')}
+  from accepted, lateral append_event(row(accepted.*)::deployments, $19) e`
+
+const RETRY = `
+  with here as (
+    select $4::text is not null and not exists (select from deployments where status = 'QUEUED') as starts,
+      clock_timestamp() as now
+  ), moved as (
+    update deployments d set
+      status = case when starts then 'RUNNING' else 'QUEUED' end,
+      text = case when starts then $2::jsonb ->> d.step else $3 end,
+      attempt = attempt + 1, error = null, finished_at = null, cancel_requested = false, tries = 0, takeovers = 0,
+      run_at = now, lease_owner = case when starts then $4 end,
+      lease_until = case when starts then now + $5 * interval '1 ms' end, epoch = epoch + 1,
+      sequence = sequence + 1, updated_at = now
+    from here
+    where d.id = $1 and d.status in ('FAILED', 'CANCELLED')
+      and coalesce((d.error ->> 'retryable')::boolean, true)
+    returning d.*
+  )
+  select e.*, ${workColumns('moved')} from moved, lateral append_event(row(moved.*)::deployments, null) e`
+
+const CANCEL_UNHELD = `
+  with moved as (
+    update deployments set
+      status = 'CANCELLED', text = $2, waiting_until = null, progress = null, epoch = epoch + 1,
+      sequence = sequence + 1, updated_at = clock_timestamp(), finished_at = clock_timestamp()
+    where id = $1 and status in ('QUEUED', 'WAITING')
+    returning *
+  )
+  select e.*, ${workColumns('moved')} from moved, lateral append_event(row(moved.*)::deployments, null) e`

@@ -1,0 +1,170 @@
+import { Field, GraphQLISODateTime, ID, Int, ObjectType, registerEnumType } from '@nestjs/graphql'
+import type { DeploymentProblem, DeploymentStatus, DeploymentStep } from '../events/logged-event.ts'
+import type { Visibility } from '../github/github-client.ts'
+
+export const DeploymentStepEnum = {
+  DEPLOY: 'DEPLOY',
+  CREATE_ORG: 'CREATE_ORG',
+  CREATE_REPO: 'CREATE_REPO',
+  PUSH_CONTENTS: 'PUSH_CONTENTS',
+  DONE: 'DONE',
+} as const satisfies { [Step in DeploymentStep]: Step }
+
+registerEnumType(DeploymentStepEnum, {
+  name: 'DeploymentStep',
+  description: 'What a deployment has reached.',
+  valuesMap: {
+    DEPLOY: { description: 'It has been accepted.' },
+    CREATE_ORG: { description: 'The organization is there.' },
+    CREATE_REPO: { description: 'The repository is there, still empty.' },
+    PUSH_CONTENTS: { description: 'The contents are on the branch.' },
+    DONE: { description: 'All of it was looked at once more, and is there.' },
+  },
+})
+
+export const DeploymentStatusEnum = {
+  QUEUED: 'QUEUED',
+  RUNNING: 'RUNNING',
+  WAITING: 'WAITING',
+  SUCCEEDED: 'SUCCEEDED',
+  FAILED: 'FAILED',
+  CANCELLED: 'CANCELLED',
+} as const satisfies { [Status in DeploymentStatus]: Status }
+
+registerEnumType(DeploymentStatusEnum, {
+  name: 'DeploymentStatus',
+  description: 'How a deployment is doing.',
+  valuesMap: {
+    QUEUED: {
+      description: 'All runners are busy; it starts as soon as one is free, first come, first served.',
+    },
+    RUNNING: { description: 'A runner works on it.' },
+    WAITING: { description: 'For the forge, until `waitingUntil`; it goes on by itself.' },
+    SUCCEEDED: { description: 'The repository is there with its contents.' },
+    FAILED: { description: '`error` says why, and whether `retryDeployment` can help.' },
+    CANCELLED: { description: 'Somebody stopped it; `retryDeployment` goes on.' },
+  },
+})
+
+export const VisibilityEnum = { PUBLIC: 'PUBLIC', PRIVATE: 'PRIVATE' } as const satisfies {
+  [V in Visibility]: V
+}
+
+registerEnumType(VisibilityEnum, {
+  name: 'Visibility',
+  description: 'Who may see the repository.',
+  valuesMap: {
+    PUBLIC: { description: 'Everybody.' },
+    PRIVATE: { description: 'Those who are given access.' },
+  },
+})
+
+@ObjectType({ description: 'How far the present step is.' })
+export class Progress {
+  @Field(() => Int, { description: 'How much is done, in `unit`s.' })
+  done!: number
+
+  @Field(() => Int, { description: 'How much there is to do, in `unit`s.' })
+  total!: number
+
+  @Field({ description: 'What is counted, for people: "bytes".' })
+  unit!: string
+}
+
+@ObjectType({ description: 'Why a deployment failed, or has to try again.' })
+export class DeploymentError implements DeploymentProblem {
+  @Field({ description: 'What went wrong, in capitals; stays the same between versions.' })
+  code!: string
+
+  @Field({ description: 'What went wrong and what to do about it, in a sentence or two.' })
+  message!: string
+
+  @Field({
+    description: 'Whether `retryDeployment` can help, perhaps after somebody did what `message` says.',
+  })
+  retryable!: boolean
+
+  @Field(() => DeploymentStepEnum, { description: 'The step that was being taken.' })
+  step!: DeploymentStep
+}
+
+@ObjectType({ description: 'One repository on its way to the forge.' })
+export class Deployment {
+  @Field(() => ID, { description: 'A UUID; later deployments have greater ids.' })
+  id!: string
+
+  @Field({ description: 'The organization, as it was asked for.' })
+  org!: string
+
+  @Field({ description: 'The repository, as it was asked for.' })
+  repo!: string
+
+  @Field(() => VisibilityEnum, { description: 'Who may see the repository.' })
+  visibility!: Visibility
+
+  @Field(() => String, { nullable: true, description: "The repository's description." })
+  description!: string | null
+
+  @Field({ description: 'The branch that the contents are put on.' })
+  branch!: string
+
+  @Field(() => DeploymentStepEnum, { description: 'What has been reached.' })
+  step!: DeploymentStep
+
+  @Field(() => DeploymentStatusEnum, { description: 'How it is doing.' })
+  status!: DeploymentStatus
+
+  @Field({ description: 'What is happening now, for people.' })
+  text!: string
+
+  @Field(() => Int, { description: 'Number of its newest event; from 1, without gaps.' })
+  sequence!: number
+
+  @Field(() => Int, { description: '1, and one more for each `retryDeployment`.' })
+  attempt!: number
+
+  @Field(() => Progress, {
+    nullable: true,
+    description: 'How far the present step is, where that takes a while.',
+  })
+  progress!: Progress | null
+
+  @Field(() => GraphQLISODateTime, {
+    nullable: true,
+    description: 'When it goes on by itself, while it is `WAITING`.',
+  })
+  waitingUntil!: Date | null
+
+  @Field(() => DeploymentError, { nullable: true, description: 'Why it failed, or has to try again.' })
+  error!: DeploymentError | null
+
+  @Field(() => String, { nullable: true, description: 'Where to look at the repository, once it is there.' })
+  repositoryUrl!: string | null
+
+  @Field(() => String, { nullable: true, description: 'What to `git clone`, once the repository is there.' })
+  cloneUrl!: string | null
+
+  @Field(() => String, {
+    nullable: true,
+    description: 'The commit with the contents, once they are there: 40 hex digits.',
+  })
+  commitSha!: string | null
+
+  @Field(() => Int, { description: 'How many files it puts there.' })
+  fileCount!: number
+
+  @Field(() => Int, { description: 'Length of all its files together, in bytes.' })
+  sizeBytes!: number
+
+  @Field(() => GraphQLISODateTime, { description: 'When it was accepted.' })
+  createdAt!: Date
+
+  @Field(() => GraphQLISODateTime, { description: 'When its newest event happened.' })
+  updatedAt!: Date
+
+  @Field(() => GraphQLISODateTime, {
+    nullable: true,
+    description: 'When it succeeded, failed or was cancelled.',
+  })
+  finishedAt!: Date | null
+}

@@ -1,0 +1,25 @@
+import { Module } from '@nestjs/common'
+import { Config } from '../config.ts'
+import { TemplateCatalog } from './contents/template-catalog.ts'
+import { DeploymentService } from './deployment.service.ts'
+import { DeploymentRunner } from './deployment-runner.ts'
+import { DeploymentStore } from './deployment-store.ts'
+import { DeploymentsResolver } from './deployments.resolver.ts'
+import { LeaseStore } from './lease-store.ts'
+
+@Module({
+  providers: [
+    DeploymentsResolver,
+    DeploymentService,
+    {
+      provide: TemplateCatalog,
+      inject: [Config],
+      useFactory: (config: Config) => TemplateCatalog.load(config.templatesDir),
+    },
+    DeploymentStore,
+    LeaseStore,
+    DeploymentRunner,
+  ],
+  exports: [DeploymentRunner],
+})
+export class DeploymentsModule {}

@@ -1,0 +1,168 @@
+import {
+  Args,
+  Context,
+  ID,
+  Int,
+  Mutation,
+  Parent,
+  Query,
+  ResolveField,
+  Resolver,
+  Subscription,
+} from '@nestjs/graphql'
+import { validate as isUuid } from 'uuid'
+import { BadUserInput, CursorUnknown } from '../errors.ts'
+import { EventFeed } from '../events/event-feed.ts'
+import { EventLog } from '../events/event-log.ts'
+import type { DeploymentStatus, LoggedEvent } from '../events/logged-event.ts'
+import type { RequestContext } from '../request-context.ts'
+import { TemplateCatalog } from './contents/template-catalog.ts'
+import { DeployInput } from './deploy-input.model.ts'
+import { Deployment, DeploymentStatusEnum } from './deployment.model.ts'
+import { DeploymentService } from './deployment.service.ts'
+import { DeploymentConnection } from './deployment-connection.model.ts'
+import { DeploymentEvent } from './deployment-event.model.ts'
+import { toDeployment, toDeploymentEvent } from './deployment-translation.ts'
+import { Template } from './template.model.ts'
+
+const MOST_DEPLOYMENTS = 100
+const MOST_EVENTS = 1_000
+
+/** Translates between GraphQL and the service. */
+@Resolver(() => Deployment)
+export class DeploymentsResolver {
+  constructor(
+    private readonly service: DeploymentService,
+    private readonly templateCatalog: TemplateCatalog,
+    private readonly log: EventLog,
+    private readonly feed: EventFeed,
+  ) {}
+
+  @Mutation(() => Deployment, {
+    description:
+      'Puts a repository with these contents on the forge. Answers as soon as that is stored; follow it with `deploymentStatus`.',
+  })
+  async deploy(@Args('input') input: DeployInput, @Context() context: RequestContext): Promise<Deployment> {
+    return toDeployment(await this.service.deploy(input, context))
+  }
+
+  @Mutation(() => Deployment, { description: 'Stops a deployment, a call to the forge in flight included.' })
+  async cancelDeployment(@Args('id', { type: () => ID }) id: string): Promise<Deployment> {
+    return toDeployment(await this.service.cancel(id))
+  }
+
+  @Mutation(() => Deployment, {
+    description: 'Goes on with a deployment that failed or was cancelled, from the step that it had reached.',
+  })
+  async retryDeployment(@Args('id', { type: () => ID }) id: string): Promise<Deployment> {
+    return toDeployment(await this.service.retry(id))
+  }
+
+  @Query(() => Deployment, {
+    nullable: true,
+    description: 'One deployment as it is now; null: there is none.',
+  })
+  async deployment(@Args('id', { type: () => ID }) id: string): Promise<Deployment | null> {
+    const found = await this.service.find(id)
+    return found ? toDeployment(found) : null
+  }
+
+  @Query(() => DeploymentConnection, { description: 'Deployments, newest first.' })
+  async deployments(
+    @Args('first', { type: () => Int, nullable: true, defaultValue: 20, description: 'At most 100.' })
+    first: number | null,
+    @Args('after', { type: () => String, nullable: true, description: 'Those behind this one.' }) after:
+      | string
+      | null,
+    @Args('org', { type: () => String, nullable: true, description: 'Only of this organization.' }) org:
+      | string
+      | null,
+    @Args('repo', { type: () => String, nullable: true, description: 'Only of repositories of this name.' })
+    repo: string | null,
+    @Args('status', {
+      type: () => [DeploymentStatusEnum],
+      nullable: true,
+      description: 'Only in one of these.',
+    })
+    status: DeploymentStatus[] | null,
+  ): Promise<DeploymentConnection> {
+    const limit = within('first', first ?? 20, MOST_DEPLOYMENTS)
+    if (after && !isUuid(after)) throw new CursorUnknown(after)
+    const found = await this.service.list({
+      limit: limit + 1,
+      before: after ?? null,
+      org: org ?? null,
+      repo: repo ?? null,
+      statuses: status ?? null,
+    })
+    const edges = found
+      .slice(0, limit)
+      .map((snapshot) => ({ cursor: snapshot.id, node: toDeployment(snapshot) }))
+    return {
+      edges,
+      pageInfo: {
+        hasNextPage: found.length > limit,
+        hasPreviousPage: Boolean(after),
+        startCursor: edges.at(0)?.cursor ?? null,
+        endCursor: edges.at(-1)?.cursor ?? null,
+      },
+    }
+  }
+
+  @Query(() => [Template], { description: 'The templates that this server offers, by name.' })
+  templates(): Template[] {
+    return [...this.templateCatalog.list()]
+  }
+
+  @ResolveField(() => [DeploymentEvent], { description: 'What has happened to it, in order.' })
+  async events(
+    @Parent() deployment: Deployment,
+    @Args('after', {
+      type: () => Int,
+      nullable: true,
+      defaultValue: 0,
+      description: 'Those after this sequence.',
+    })
+    after: number | null,
+    @Args('first', { type: () => Int, nullable: true, defaultValue: 100, description: 'At most 1,000.' })
+    first: number | null,
+  ): Promise<DeploymentEvent[]> {
+    const events = await this.log.readDeployment({
+      deploymentId: deployment.id,
+      sequence: after ?? 0,
+      limit: within('first', first ?? 100, MOST_EVENTS),
+    })
+    return events.map((event) => toDeploymentEvent(event, this.feed.cursorOf(event.position)))
+  }
+
+  @Subscription(() => DeploymentEvent, {
+    description:
+      'What happens, as it happens: in order, without gap or repeat. Without `after`: the state now (of each active deployment, or of the one named), then what follows. With `after`: everything since that cursor.',
+    resolve(this: DeploymentsResolver, event: LoggedEvent) {
+      return toDeploymentEvent(event, this.feed.cursorOf(event.position))
+    },
+  })
+  async deploymentStatus(
+    @Args('deploymentId', {
+      type: () => ID,
+      nullable: true,
+      description: 'Only this one; otherwise every one.',
+    })
+    deploymentId: string | null,
+    @Args('after', { type: () => String, nullable: true, description: 'The cursor of the last event seen.' })
+    after: string | null,
+    @Context() context: RequestContext,
+  ): Promise<AsyncIterableIterator<LoggedEvent>> {
+    if (deploymentId) await this.service.get(deploymentId)
+    return this.feed.follow({
+      deploymentId: deploymentId ?? undefined,
+      after,
+      connectionId: context.connectionId,
+    })
+  }
+}
+
+function within(path: string, value: number, most: number): number {
+  if (value >= 0 && value <= most) return value
+  throw new BadUserInput([{ path, reason: `must be from 0 to ${most}` }])
+}

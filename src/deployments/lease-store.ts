@@ -1,0 +1,197 @@
+import { Injectable } from '@nestjs/common'
+import { Database } from '../database/database.ts'
+import { EventLog, type EventRow } from '../events/event-log.ts'
+import type { DeploymentProblem } from '../events/logged-event.ts'
+import { CANCELLED_TEXT, QUEUED_TEXT, STEP_TEXTS } from './deployment-texts.ts'
+import { type Lease, type Work, workColumns } from './deployment-work.ts'
+import type { StepResult } from './steps/step.ts'
+
+export type WorkRow = EventRow & Work
+
+/** What the heartbeat tells of a deployment that this owner still holds. */
+export interface Heartbeat extends Lease {
+  cancelRequested: boolean
+}
+
+/** Whoever asks to run deployments, and for how long it may be silent. */
+export interface Owner {
+  name: string
+  leaseMs: number
+}
+
+/**
+ * What a runner does to a deployment, one function a move. Each move of a deployment that is held is fenced: it
+ * applies only while the lease's epoch is the newest, and says so by returning true. All times are the database's.
+ *
+ *   QUEUED, WAITING ── claimNext ──> RUNNING ── advance … finish ──> SUCCEEDED
+ *                                    RUNNING ── fail, cancel ──────> FAILED, CANCELLED
+ *                                    RUNNING ── wait ──────────────> WAITING
+ *   RUNNING, lease expired ── takeOver ──> RUNNING (next epoch)      nobody is free: requeueExpired ──> QUEUED
+ */
+@Injectable()
+export class LeaseStore {
+  constructor(
+    private readonly database: Database,
+    private readonly log: EventLog,
+  ) {}
+
+  /** Takes the one that is due and has waited longest. */
+  async claimNext(owner: Owner): Promise<Work | undefined> {
+    return this.log.append(async () => {
+      const [row] = await this.database.query<WorkRow>(CLAIM_NEXT, [
+        owner.name,
+        owner.leaseMs,
+        JSON.stringify(STEP_TEXTS),
+      ])
+      return row
+    })
+  }
+
+  /** Takes one whose runner has been silent for too long. It stays `RUNNING`, which is true again: no event. */
+  async takeOver(owner: Owner): Promise<Work | undefined> {
+    const [work] = await this.database.query<Work>(TAKE_OVER, [owner.name, owner.leaseMs])
+    return work
+  }
+
+  /** Shows as waiting one that nobody has taken over for another lease: every runner is busy. */
+  async requeueExpired(owner: Owner): Promise<boolean> {
+    return this.append(REQUEUE_EXPIRED, [owner.leaseMs, QUEUED_TEXT])
+  }
+
+  /** Renews all leases of the owner. A lease that is not among the answers is lost. */
+  heartbeat(owner: Owner, through: Pick<Database, 'query'>): Promise<Heartbeat[]> {
+    return through.query<Heartbeat>(
+      `update deployments set lease_until = clock_timestamp() + $2 * interval '1 ms'
+       where lease_owner = $1 and status = 'RUNNING'
+       returning id, epoch, cancel_requested as "cancelRequested"`,
+      [owner.name, owner.leaseMs],
+    )
+  }
+
+  advance(lease: Lease, result: StepResult): Promise<boolean> {
+    return this.move(ADVANCE, lease, [
+      result.step,
+      STEP_TEXTS[result.step],
+      result.repository?.id ?? null,
+      result.repository?.url ?? null,
+      result.repository?.cloneUrl ?? null,
+      result.commitSha ?? null,
+    ])
+  }
+
+  reportProgress(lease: Lease, progress: { done: number; total: number; unit: string }): Promise<boolean> {
+    return this.move(REPORT_PROGRESS, lease, [JSON.stringify(progress)])
+  }
+
+  finish(lease: Lease): Promise<boolean> {
+    return this.move(FINISH, lease, [STEP_TEXTS.DONE])
+  }
+
+  fail(lease: Lease, text: string, problem: DeploymentProblem): Promise<boolean> {
+    return this.move(FAIL, lease, [text, JSON.stringify(problem)])
+  }
+
+  cancel(lease: Lease): Promise<boolean> {
+    return this.move(CANCEL, lease, [CANCELLED_TEXT])
+  }
+
+  /** Gives the place free until it is time to try again. Does not apply while a cancellation is asked for. */
+  wait(lease: Lease, delayMs: number, text: string, problem: DeploymentProblem): Promise<boolean> {
+    return this.move(WAIT, lease, [text, JSON.stringify(problem), delayMs])
+  }
+
+  /** Ends the lease, so that any node may go on at once. */
+  async handBack(lease: Lease): Promise<void> {
+    await this.database.query(
+      `update deployments set lease_owner = null, lease_until = clock_timestamp()
+       where id = $1 and epoch = $2 and status = 'RUNNING'`,
+      [lease.id, lease.epoch],
+    )
+  }
+
+  private move(sql: string, lease: Lease, values: readonly unknown[]): Promise<boolean> {
+    return this.append(sql, [lease.id, lease.epoch, ...values])
+  }
+
+  private async append(sql: string, values: readonly unknown[]): Promise<boolean> {
+    const row = await this.log.append(async () => (await this.database.query<EventRow>(sql, values))[0])
+    return row !== undefined
+  }
+}
+
+const CLAIM_NEXT = `
+  with picked as (
+    select id from deployments
+    where status in ('QUEUED', 'WAITING') and run_at <= clock_timestamp()
+    order by run_at limit 1 for update skip locked
+  ), claimed as (
+    update deployments d set
+      status = 'RUNNING', text = $3::jsonb ->> d.step, waiting_until = null, error = null,
+      lease_owner = $1, lease_until = clock_timestamp() + $2 * interval '1 ms', epoch = d.epoch + 1,
+      sequence = d.sequence + 1, updated_at = clock_timestamp()
+    from picked where d.id = picked.id
+    returning d.*
+  )
+  select e.*, ${workColumns('claimed')}
+  from claimed, lateral append_event(row(claimed.*)::deployments, null) e`
+
+const TAKE_OVER = `
+  with picked as (
+    select id from deployments
+    where status = 'RUNNING' and lease_until <= clock_timestamp()
+    order by lease_until limit 1 for update skip locked
+  )
+  update deployments d set
+    lease_owner = $1, lease_until = clock_timestamp() + $2 * interval '1 ms',
+    epoch = d.epoch + 1, takeovers = d.takeovers + 1
+  from picked where d.id = picked.id
+  returning ${workColumns('d')}`
+
+const REQUEUE_EXPIRED = `
+  with picked as (
+    select id from deployments
+    where status = 'RUNNING' and lease_until <= clock_timestamp() - $1 * interval '1 ms'
+    order by lease_until limit 1 for update skip locked
+  ), moved as (
+    update deployments d set
+      status = 'QUEUED', text = $2, lease_owner = null, lease_until = null, epoch = d.epoch + 1,
+      sequence = d.sequence + 1, updated_at = clock_timestamp()
+    from picked where d.id = picked.id
+    returning d.*
+  )
+  select e.* from moved, lateral append_event(row(moved.*)::deployments, null) e`
+
+const ADVANCE = heldMove(`
+  step = $3, text = $4, progress = null, error = null, tries = 0, takeovers = 0,
+  repository_id = coalesce($5, repository_id), repository_url = coalesce($6, repository_url),
+  clone_url = coalesce($7, clone_url), commit_sha = coalesce($8, commit_sha)`)
+
+const REPORT_PROGRESS = heldMove(`progress = $3::jsonb`)
+
+const FINISH = heldMove(`step = 'DONE', status = 'SUCCEEDED', text = $3, ${ended()}`)
+
+const FAIL = heldMove(`status = 'FAILED', text = $3, error = $4::jsonb, ${ended()}`)
+
+const CANCEL = heldMove(`status = 'CANCELLED', text = $3, ${ended()}`)
+
+const WAIT = heldMove(
+  `status = 'WAITING', text = $3, error = $4::jsonb, progress = null, tries = tries + 1,
+   run_at = clock_timestamp() + $5 * interval '1 ms', waiting_until = clock_timestamp() + $5 * interval '1 ms',
+   lease_owner = null, lease_until = null`,
+  'and not cancel_requested',
+)
+
+function ended(): string {
+  return 'progress = null, waiting_until = null, finished_at = clock_timestamp(), lease_owner = null, lease_until = null'
+}
+
+/** A move of a deployment that is held, and its event, in one statement and so in one transaction. */
+function heldMove(assignments: string, condition = ''): string {
+  return `
+    with moved as (
+      update deployments set ${assignments}, sequence = sequence + 1, updated_at = clock_timestamp()
+      where id = $1 and epoch = $2 and status = 'RUNNING' ${condition}
+      returning *
+    )
+    select e.* from moved, lateral append_event(row(moved.*)::deployments, null) e`
+}

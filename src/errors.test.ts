@@ -1,0 +1,49 @@
+import { expect, test } from '@jest/globals'
+import { GraphQLError } from 'graphql'
+import {
+  BadUserInput,
+  Conflict,
+  CursorUnknown,
+  internalError,
+  NotFound,
+  quote,
+  RateLimited,
+  SlowConsumer,
+  TooLarge,
+} from './errors.ts'
+
+const ERRORS = [
+  new BadUserInput([{ path: 'input.org', reason: 'must not be empty' }]),
+  new NotFound('Deployment 1'),
+  new Conflict('Another deployment of octo/demo is active. Wait for it or cancel it.', { deploymentId: '1' }),
+  new CursorUnknown('x'),
+  new SlowConsumer('7'),
+  new TooLarge('The request is larger than 32 MiB. Send fewer files.'),
+  new RateLimited('Too many deployments.', 1500),
+  internalError('4f1c'),
+]
+
+test.each(ERRORS)('$code reaches a client with its code, as a sentence', (error) => {
+  expect(error).toBeInstanceOf(GraphQLError)
+  expect(error.toJSON()).toMatchObject({ message: error.message, extensions: { code: error.code } })
+  expect(error.message).toMatch(/^[A-Z].*\.$/)
+})
+
+test('what a client needs for its next step is in the extensions', () => {
+  expect(ERRORS.map(({ extensions: { code, ...details } }) => details)).toEqual([
+    { fields: [{ path: 'input.org', reason: 'must not be empty' }], faultCount: 1 },
+    {},
+    { deploymentId: '1' },
+    {},
+    { cursor: '7' },
+    { fields: [] },
+    { retryAfterMs: 1500 },
+    { id: '4f1c' },
+  ])
+})
+
+test('a quotation is short, on one line and well-formed', () => {
+  expect(quote('a\n"b"')).toBe('"a\\n\\"b\\""')
+  expect(quote('x'.repeat(1000))).toHaveLength(82)
+  expect(quote(`${'x'.repeat(78)}😀😀`).isWellFormed()).toBe(true)
+})

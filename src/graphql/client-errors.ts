@@ -1,0 +1,45 @@
+import { randomUUID } from 'node:crypto'
+import { Logger } from '@nestjs/common'
+import { GraphQLError, type GraphQLFormattedError } from 'graphql'
+import { DatabaseUnavailable } from '../database/database-unavailable.ts'
+import { type Fault, internalError, ShipcastError } from '../errors.ts'
+
+const logger = new Logger('GraphQL')
+
+/** An error as a client may see it, the same over HTTP and over the socket. What is not for outside is logged instead. */
+export function forClient(error: unknown): GraphQLFormattedError {
+  const known = error instanceof GraphQLError ? error : undefined
+  const cause = known ? rootCause(known) : error
+  const { locations, path } = known?.toJSON() ?? {}
+  return { ...(locations && { locations }), ...(path && { path }), ...content(cause) }
+}
+
+function content(error: unknown): GraphQLFormattedError {
+  if (error instanceof ShipcastError) return error.toJSON()
+  if (error instanceof DatabaseUnavailable) {
+    logger.warn('The database is away', { error })
+    return new ShipcastError(
+      'INTERNAL',
+      'The database cannot be reached at the moment. Try again soon; with an idempotencyKey nothing happens twice.',
+    ).toJSON()
+  }
+  // The document or the variables: GraphQL's own words say what is wrong with them.
+  if (error instanceof GraphQLError) return withFields(error.toJSON())
+  const id = randomUUID()
+  logger.error('A request failed', { id, error })
+  return internalError(id).toJSON()
+}
+
+function rootCause(error: GraphQLError): unknown {
+  const { originalError } = error
+  if (!originalError) return error
+  return originalError instanceof GraphQLError ? rootCause(originalError) : originalError
+}
+
+/** Variables that do not fit the schema: GraphQL names the place in its message only. */
+function withFields(error: GraphQLFormattedError): GraphQLFormattedError {
+  const match = /^Variable "\$(\w+)" got invalid value .*?(?: at "([^"]+)")?; (.*)$/s.exec(error.message)
+  if (!match) return error
+  const field: Fault = { path: match[2] ?? match[1] ?? '', reason: match[3] ?? '' }
+  return { ...error, extensions: { ...error.extensions, code: 'BAD_USER_INPUT', fields: [field] } }
+}

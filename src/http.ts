@@ -1,0 +1,93 @@
+import { fileURLToPath } from 'node:url'
+import { Logger } from '@nestjs/common'
+import type { NestExpressApplication } from '@nestjs/platform-express'
+import compression from 'compression'
+import express, { type ErrorRequestHandler, type RequestHandler } from 'express'
+import type { Config } from './config.ts'
+import { BadUserInput, type ShipcastError, TooLarge } from './errors.ts'
+import { gitHttpHandler } from './github/git-http.ts'
+import { forgeFolder } from './github/github.module.ts'
+import { refuseForeign } from './live/same-origin.ts'
+
+const MOST_BODY_BYTES = 32 * 1024 * 1024
+/** From here on, parsing a body takes so long that others get their turn before the request goes on. */
+const LARGE_BODY_BYTES = 256 * 1024
+
+const PAGE_FOLDER = fileURLToPath(new URL('../dist/client', import.meta.url))
+
+/** Whatever is HTTP and not GraphQL: who may ask, how much at once, the clone URLs, and the page. */
+export function configureHttp(app: NestExpressApplication, config: Config): void {
+  const gitLogger = new Logger('GitHttp')
+  app.disable('x-powered-by')
+  app.use(securityHeaders)
+  app.use(refuseForeignRequests(config))
+  app.use(
+    '/git',
+    gitHttpHandler({
+      folder: forgeFolder(config),
+      cloneUrlBase: `${config.publicUrl}/git`,
+      log: (line) => gitLogger.log(line),
+    }),
+  )
+  app.use('/graphql', express.json({ limit: MOST_BODY_BYTES }), explainBody, letOthersGo)
+  app.use(
+    compression({ filter: ({ method }) => method === 'GET' }),
+    express.static(PAGE_FOLDER, { extensions: ['html'], setHeaders: cacheHeaders }),
+  )
+}
+
+/** Nothing is loaded from elsewhere, and nobody frames us. The playground's editor makes its own style elements. */
+const securityHeaders: RequestHandler = (request, response, next) => {
+  const styles = request.path.startsWith('/graphiql') ? "'self' 'unsafe-inline'" : "'self'"
+  response.setHeader(
+    'Content-Security-Policy',
+    `default-src 'self'; img-src 'self' data:; style-src ${styles}; font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'`,
+  )
+  response.setHeader('X-Content-Type-Options', 'nosniff')
+  response.setHeader('Referrer-Policy', 'no-referrer')
+  next()
+}
+
+function refuseForeignRequests(config: Config): RequestHandler {
+  return (request, response, next) => {
+    const reason = refuseForeign(request, config)
+    if (reason === undefined) next()
+    else response.status(403).type('text/plain').send(`${reason}\n`)
+  }
+}
+
+/** Bodies that are too large or no JSON are answered as GraphQL answers, with a code and what to do. */
+const explainBody: ErrorRequestHandler = (error: unknown, _request, response, next) => {
+  const explained = bodyError(error)
+  if (!explained) return next(error)
+  const status = explained instanceof TooLarge ? 413 : 400
+  // The rest of the body is not read.
+  response
+    .status(status)
+    .set('Connection', 'close')
+    .json({ errors: [explained.toJSON()] })
+}
+
+function bodyError(error: unknown): ShipcastError | undefined {
+  const type = error instanceof Error && 'type' in error ? error.type : undefined
+  if (type === 'entity.too.large') {
+    return new TooLarge(
+      `The request is larger than ${MOST_BODY_BYTES / 1024 / 1024} MiB. Send fewer or smaller files, or make a template of them.`,
+    )
+  }
+  if (type === 'entity.parse.failed') {
+    return new BadUserInput([{ path: 'body', reason: 'is not JSON; send {"query": …, "variables": …}' }])
+  }
+  return undefined
+}
+
+const letOthersGo: RequestHandler = (request, _response, next) => {
+  if (Number(request.headers['content-length'] ?? LARGE_BODY_BYTES) < LARGE_BODY_BYTES) next()
+  else setImmediate(next)
+}
+
+/** The build names its assets by their content. */
+function cacheHeaders(response: express.Response, path: string): void {
+  const isNamedByContent = path.includes('/assets/')
+  response.setHeader('Cache-Control', isNamedByContent ? 'public, max-age=31536000, immutable' : 'no-cache')
+}

@@ -1,0 +1,41 @@
+import 'reflect-metadata'
+import { ConsoleLogger, type LogLevel as NestLogLevel } from '@nestjs/common'
+import { NestFactory } from '@nestjs/core'
+import type { NestExpressApplication } from '@nestjs/platform-express'
+import { AppModule } from './app.module.ts'
+import { Config, ConfigError, type LogLevel } from './config.ts'
+import { BrokenTemplate } from './deployments/contents/template-folder.ts'
+import { configureHttp } from './http.ts'
+
+try {
+  await start(new Config(process.env))
+} catch (error) {
+  // What a person can mend is said in a sentence; what is our fault, with its stack.
+  console.error(isForPeople(error) ? error.message : error)
+  process.exit(1)
+}
+
+async function start(config: Config): Promise<void> {
+  const app = await NestFactory.create<NestExpressApplication>(AppModule.forRoot(config), {
+    logger: logger(config.logLevel),
+    bodyParser: false,
+    abortOnError: false,
+  })
+  app.enableShutdownHooks()
+  configureHttp(app, config)
+  await app.listen(config.port, config.host)
+  console.log(`Shipcast is ready: ${config.publicUrl}`)
+}
+
+function isForPeople(error: unknown): error is Error {
+  const isPortTaken = error instanceof Error && 'syscall' in error && error.syscall === 'listen'
+  return error instanceof ConfigError || error instanceof BrokenTemplate || isPortTaken
+}
+
+/** Lines for people on a terminal, JSON for programs; the fields of a line stand beside its message. */
+function logger(level: LogLevel): ConsoleLogger {
+  const levels: NestLogLevel[] = ['fatal', 'error', 'warn', 'log', 'debug']
+  const upTo = { error: 2, warn: 3, info: 4, debug: 5 }[level]
+  const isTerminal = process.stdout.isTTY === true
+  return new ConsoleLogger({ logLevels: levels.slice(0, upTo), json: !isTerminal, flattenParams: true })
+}
