@@ -220,4 +220,10 @@ describe('clashFaults', () => {
       expect.stringMatching(/at most 100000/),
     ])
   })
+
+  test('does not walk a path that is refused for its length', async () => {
+    const endless = 'a/'.repeat(16 * 1024 * 1024)
+    expect(pathFaults(endless)).toEqual([expect.stringMatching(/at most 4096 bytes/)])
+    expect(await clashes([endless, 'a', endless])).toEqual([])
+  })
 })

@@ -25,8 +25,9 @@ export function pathFaults(path: string): string[] {
   const reasons: string[] = []
   if (!path.isWellFormed()) reasons.push('must be well-formed Unicode, without lone surrogates')
   if (/\p{Cc}/u.test(path)) reasons.push('must not contain control characters')
-  if (/^(?:[/\\]|[A-Za-z]:[/\\])/.test(path))
+  if (/^(?:[/\\]|[A-Za-z]:[/\\])/.test(path)) {
     reasons.push('must be relative, without "/" or a drive in front')
+  }
   if (/.\/$/s.test(path)) reasons.push('must name a file, without "/" at the end')
   if (/[^/]\/\/+[^/]/.test(path)) reasons.push('must not have empty segments ("//")')
   if (named.some(hasDotSegment)) reasons.push('must not have "." or ".." segments')
@@ -68,6 +69,8 @@ export async function clashFaults(
   const folders = new Map<string, number>()
   for (const [index, path] of paths.entries()) {
     if (slices.isOver) await slices.next()
+    // Refused for its length, and it could have millions of folders.
+    if (path.length > MAX_PATH_BYTES) continue
     const first = files.get(path)
     if (first !== undefined) {
       faults.push({ path: pathAt(index), reason: `is the same as ${pathAt(first)}: ${quote(path)}` })
