@@ -1,11 +1,11 @@
 import 'reflect-metadata'
-import { ConsoleLogger, type LogLevel as NestLogLevel } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
 import type { NestExpressApplication } from '@nestjs/platform-express'
 import { AppModule } from './app.module.ts'
-import { Config, ConfigError, type LogLevel } from './config.ts'
+import { Config, ConfigError } from './config.ts'
 import { BrokenTemplate } from './deployments/contents/template-folder.ts'
 import { configureHttp } from './http.ts'
+import { createLogger } from './logging.ts'
 
 try {
   await start(new Config(process.env))
@@ -17,7 +17,7 @@ try {
 
 async function start(config: Config): Promise<void> {
   const app = await NestFactory.create<NestExpressApplication>(AppModule.forRoot(config), {
-    logger: logger(config.logLevel),
+    logger: createLogger(config.logLevel),
     bodyParser: false,
     abortOnError: false,
   })
@@ -30,12 +30,4 @@ async function start(config: Config): Promise<void> {
 function isForPeople(error: unknown): error is Error {
   const isPortTaken = error instanceof Error && 'syscall' in error && error.syscall === 'listen'
   return error instanceof ConfigError || error instanceof BrokenTemplate || isPortTaken
-}
-
-/** Lines for people on a terminal, JSON for programs; the fields of a line stand beside its message. */
-function logger(level: LogLevel): ConsoleLogger {
-  const levels: NestLogLevel[] = ['fatal', 'error', 'warn', 'log', 'debug']
-  const upTo = { error: 2, warn: 3, info: 4, debug: 5 }[level]
-  const isTerminal = process.stdout.isTTY === true
-  return new ConsoleLogger({ logLevels: levels.slice(0, upTo), json: !isTerminal, flattenParams: true })
 }

@@ -1,8 +1,12 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { DatabaseUnavailable } from '../database/database-unavailable.ts'
 import type { EventFeed } from './event-feed.ts'
 import type { EventLog } from './event-log.ts'
 import type { LoggedEvent } from './logged-event.ts'
 
 const BATCH_EVENTS = 100
+/** While the database is away, readers of older events wait; they keep their place. */
+const DATABASE_PAUSE_MS = 500
 
 export interface FollowOptions {
   /** Only this deployment's events; otherwise everybody's. */
@@ -41,17 +45,17 @@ export class Follower implements AsyncIterableIterator<LoggedEvent> {
   }
 
   async next(): Promise<IteratorResult<LoggedEvent>> {
-    try {
-      while (this.batch.length === 0) {
-        this.ended.signal.throwIfAborted()
-        if (this.nowUntil !== undefined) await this.readNow(this.nowUntil)
-        else if (this.position < this.feed.head) await this.readOn()
-        else await this.feed.after(this.position, this.ended.signal)
+    while (this.batch.length === 0 && !this.ended.signal.aborted) {
+      try {
+        await this.fill()
+      } catch (error) {
+        if (this.ended.signal.aborted) break
+        if (!(error instanceof DatabaseUnavailable)) {
+          this.end()
+          throw error
+        }
+        await sleep(DATABASE_PAUSE_MS, undefined, { signal: this.ended.signal }).catch(() => undefined)
       }
-    } catch (error) {
-      if (this.ended.signal.aborted) return { done: true, value: undefined }
-      this.end()
-      throw error
     }
     const event = this.batch.shift()
     return event && !this.ended.signal.aborted
@@ -67,6 +71,12 @@ export class Follower implements AsyncIterableIterator<LoggedEvent> {
   private end(): void {
     this.ended.abort()
     this.batch = []
+  }
+
+  private fill(): Promise<void> {
+    if (this.nowUntil !== undefined) return this.readNow(this.nowUntil)
+    if (this.position < this.feed.head) return this.readOn()
+    return this.feed.after(this.position, this.ended.signal)
   }
 
   private async readNow(until: number): Promise<void> {

@@ -6,12 +6,20 @@ import { type Fault, internalError, ShipcastError } from '../errors.ts'
 
 const logger = new Logger('GraphQL')
 
-/** An error as a client may see it, the same over HTTP and over the socket. What is not for outside is logged instead. */
-export function forClient(error: unknown): GraphQLFormattedError {
-  const known = error instanceof GraphQLError ? error : undefined
-  const cause = known ? rootCause(known) : error
-  const { locations, path } = known?.toJSON() ?? {}
-  return { ...(locations && { locations }), ...(path && { path }), ...content(cause) }
+/**
+ * An error as a client may see it, the same over HTTP and over the socket. What is not for outside is logged instead.
+ * `code` is for errors of the document, where GraphQL itself gives none.
+ */
+export function forClient(error: unknown, code?: unknown): GraphQLFormattedError {
+  if (!(error instanceof GraphQLError)) return content(error)
+  const { locations, path } = error.toJSON()
+  const formatted = content(cause(error) ?? error)
+  return {
+    ...formatted,
+    ...(locations && { locations }),
+    ...(path && { path }),
+    extensions: { ...(code !== undefined && { code }), ...formatted.extensions },
+  }
 }
 
 function content(error: unknown): GraphQLFormattedError {
@@ -30,10 +38,10 @@ function content(error: unknown): GraphQLFormattedError {
   return internalError(id).toJSON()
 }
 
-function rootCause(error: GraphQLError): unknown {
-  const { originalError } = error
-  if (!originalError) return error
-  return originalError instanceof GraphQLError ? rootCause(originalError) : originalError
+/** What a resolver threw; undefined when GraphQL itself has found the fault. */
+function cause({ originalError }: GraphQLError): unknown {
+  if (originalError instanceof ShipcastError || !(originalError instanceof GraphQLError)) return originalError
+  return cause(originalError)
 }
 
 /** Variables that do not fit the schema: GraphQL names the place in its message only. */

@@ -1,5 +1,4 @@
 import type { ApolloServerPlugin } from '@apollo/server'
-import { unwrapResolverError } from '@apollo/server/errors'
 import { ApolloDriver, type ApolloDriverConfig } from '@nestjs/apollo'
 import { GraphQLModule } from '@nestjs/graphql'
 import type { Request, Response } from 'express'
@@ -22,7 +21,7 @@ export const GraphQLHttpModule = GraphQLModule.forRoot<ApolloDriverConfig>({
     connectionId: req.get('x-connection-id'),
     signal: closed(res),
   }),
-  formatError: (_, error) => forClient(error instanceof Error ? error : unwrapResolverError(error)),
+  formatError: ({ extensions }, error) => forClient(error, extensions?.code),
   plugins: [limits()],
   // The sockets and the runner end first.
   stopOnApplicationShutdown: true,
@@ -30,14 +29,12 @@ export const GraphQLHttpModule = GraphQLModule.forRoot<ApolloDriverConfig>({
 
 function limits(): ApolloServerPlugin {
   return {
-    async requestDidStart({ schema, request }) {
-      const tooLong = request.query && refuseLong(request.query)
-      if (tooLong) throw tooLong
+    // Only here does Apollo pass on what is thrown. Parsing has been cheap: it stops at its limit of tokens.
+    async requestDidStart({ schema, request: { query = '', operationName, variables } }) {
       return {
         async didResolveOperation({ document }) {
-          const { operationName, variables } = request
-          const tooDear = refuseDear(schema, document, { operationName, variables })
-          if (tooDear) throw tooDear
+          const tooMuch = refuseLong(query) ?? refuseDear(schema, document, { operationName, variables })
+          if (tooMuch) throw tooMuch
         },
       }
     },

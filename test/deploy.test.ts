@@ -1,0 +1,332 @@
+import { mkdtemp, readFile, rm, stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { type Accepted, DEPLOY, git, input } from './support/inputs.ts'
+import { TestServer } from './support/server.ts'
+import { Viewer } from './support/viewer.ts'
+
+let server: TestServer
+let folder: string
+
+beforeAll(async () => {
+  server = await TestServer.start()
+  folder = await mkdtemp(join(tmpdir(), 'shipcast-clones-'))
+})
+
+afterAll(async () => {
+  await server.stop()
+  await server.removeData()
+  await rm(folder, { recursive: true, force: true })
+})
+
+async function deploy(overrides: Record<string, unknown> = {}, headers: Record<string, string> = {}) {
+  const answer = await server.request<Accepted>(DEPLOY, { input: input(overrides) }, headers)
+  if (answer.errors) throw new Error(JSON.stringify(answer.errors))
+  return answer.data.deploy
+}
+
+test('deploys, tells everyone each step in order, and the repository can be cloned', async () => {
+  const viewers = [new Viewer(server.socketUrl), new Viewer(server.socketUrl)]
+  for (const viewer of viewers) {
+    await viewer.connected()
+    viewer.follow()
+  }
+
+  const { id } = await deploy()
+
+  for (const viewer of viewers) {
+    const events = await viewer.end(id)
+    expect(events.map(({ sequence, step, status, text }) => [sequence, step, status, text])).toEqual([
+      [1, 'DEPLOY', 'RUNNING', 'Creating org'],
+      [2, 'CREATE_ORG', 'RUNNING', 'Creating repo'],
+      [3, 'CREATE_REPO', 'RUNNING', 'Pushing contents'],
+      [4, 'PUSH_CONTENTS', 'RUNNING', 'Done!'],
+      [5, 'DONE', 'SUCCEEDED', 'Done!'],
+    ])
+    expect(events.map((event) => event.deployment.sequence)).toEqual([1, 2, 3, 4, 5])
+    const { cloneUrl, commitSha } = events[4]!.deployment
+    const clone = await mkdtemp(join(folder, 'clone-'))
+    await git('clone', '-q', cloneUrl!, clone)
+    expect((await git('-C', clone, 'rev-parse', 'HEAD')).trim()).toBe(commitSha)
+    expect(await readFile(join(clone, 'README.md'), 'utf8')).toBe('# Demo\n')
+    expect(await git('-C', clone, 'log', '-1', '--format=%(trailers:key=Deployment-Id,valueonly)')).toContain(
+      id,
+    )
+    await viewer.close()
+  }
+})
+
+test('stores bytes and modes just as they were sent', async () => {
+  const files = [
+    { path: '.gitattributes', content: '* text=auto\n' },
+    { path: 'crlf.txt', content: 'one\r\ntwo\r\n' },
+    { path: 'empty', content: '' },
+    {
+      path: 'binary.bin',
+      content: Buffer.from([0, 255, 1, 254, 10, 13]).toString('base64'),
+      encoding: 'BASE64',
+    },
+    { path: 'bin/run.sh', content: '#!/bin/sh\necho hi\n', executable: true },
+    { path: 'odd/ä ö "quoted" \'too\'.txt', content: 'odd\n' },
+    { path: 'odd/é-NFD/🚀.txt', content: '🚀\n' },
+    { path: '-dash', content: 'dash\n' },
+    { path: 'a', content: '1' },
+    { path: 'a.b', content: '2' },
+    { path: 'a0/b', content: '3' },
+  ]
+  const viewer = new Viewer(server.socketUrl)
+  const { id } = await deploy({ contents: { files } })
+  viewer.follow({ deploymentId: id })
+  const last = (await viewer.end(id)).at(-1)
+  await viewer.close()
+  const bare = join(await mkdtemp(join(folder, 'bare-')), 'x.git')
+  await git('clone', '-q', '--bare', last!.deployment.cloneUrl!, bare)
+
+  expect(await git('-C', bare, 'fsck', '--full', '--strict')).toBe('')
+  const listed = (await git('-C', bare, 'ls-tree', '-r', '-z', 'HEAD')).split('\0').filter(Boolean)
+  expect(listed).toHaveLength(files.length)
+  for (const file of files) {
+    const expected = Buffer.from(file.content, file.encoding === 'BASE64' ? 'base64' : 'utf8')
+    const line = listed.find((entry) => entry.endsWith(`\t${file.path}`))
+    expect(line?.slice(0, 6)).toBe(file.executable ? '100755' : '100644')
+    const blob = await git('-C', bare, 'cat-file', 'blob', line!.split(/[ \t]/)[2]!)
+    if (file.encoding !== 'BASE64') expect(Buffer.from(blob)).toEqual(expected)
+    expect(Number(await git('-C', bare, 'cat-file', '-s', line!.split(/[ \t]/)[2]!))).toBe(expected.length)
+  }
+})
+
+test('deploys a template that runs, with its executable bits', async () => {
+  const { data } = await server.request<{ templates: { name: string; fileCount: number }[] }>(
+    '{ templates { name title description fileCount variables { name description default required } } }',
+  )
+  expect(data.templates.map(({ name }) => name)).toEqual(['hello-world', 'node-service', 'static-site'])
+  const viewer = new Viewer(server.socketUrl)
+  const { id } = await deploy({ contents: { template: { name: 'hello-world' } } })
+  viewer.follow({ deploymentId: id })
+  const last = (await viewer.end(id)).at(-1)
+  await viewer.close()
+  const clone = await mkdtemp(join(folder, 'template-'))
+  await git('clone', '-q', last!.deployment.cloneUrl!, clone)
+  expect((await stat(join(clone, 'README.md'))).size).toBeGreaterThan(0)
+})
+
+describe('one request is one deployment', () => {
+  test('fifty requests at once with one idempotency key', async () => {
+    const same = input({ idempotencyKey: crypto.randomUUID() })
+    const answers = await Promise.all(
+      Array.from({ length: 50 }, () => server.request<Accepted>(DEPLOY, { input: same })),
+    )
+    expect(answers.flatMap(({ errors }) => errors ?? [])).toEqual([])
+    expect(new Set(answers.map(({ data }) => data.deploy.id)).size).toBe(1)
+    const { data } = await server.request<{ deployments: { edges: unknown[] } }>(
+      'query ($repo: String) { deployments(repo: $repo) { edges { node { id } } } }',
+      { repo: same.repo },
+    )
+    expect(data.deployments.edges).toHaveLength(1)
+  })
+
+  test('the key with another input is a conflict that names the deployment', async () => {
+    const idempotencyKey = crypto.randomUUID()
+    const first = await deploy({ idempotencyKey })
+    const { errors } = await server.request(DEPLOY, { input: input({ idempotencyKey }) })
+    expect(errors?.[0]?.extensions).toMatchObject({ code: 'CONFLICT', deploymentId: first.id })
+  })
+
+  test('files in another order, or defaults spelled out, are the same input', async () => {
+    const idempotencyKey = crypto.randomUUID()
+    const files = [
+      { path: 'b', content: '2' },
+      { path: 'a', content: '1' },
+    ]
+    const repo = `same-${crypto.randomUUID().slice(0, 8)}`
+    const first = await deploy({ repo, idempotencyKey, contents: { files } })
+    const second = await deploy({
+      repo,
+      idempotencyKey,
+      branch: 'main',
+      contents: { files: files.toReversed() },
+    })
+    expect(second.id).toBe(first.id)
+  })
+
+  test('a repository has one active deployment, whatever the case of its name', async () => {
+    const repo = `Twice-${crypto.randomUUID().slice(0, 8)}`
+    const answers = await Promise.all(
+      [repo, repo.toUpperCase(), repo.toLowerCase()].map((name) =>
+        server.request<Accepted>(DEPLOY, { input: input({ repo: name, org: 'Acme' }) }),
+      ),
+    )
+    const accepted = answers.filter(({ errors }) => !errors)
+    expect(accepted.length).toBeGreaterThanOrEqual(1)
+    for (const { errors } of answers.filter((answer) => answer.errors)) {
+      expect(errors?.[0]?.extensions.code).toBe('CONFLICT')
+    }
+  })
+})
+
+describe('bad input', () => {
+  test('every fault is named at once, and nothing is left behind', async () => {
+    const { data, errors } = await server.request(DEPLOY, {
+      input: {
+        org: '-acme-',
+        repo: '..',
+        branch: 'a..b',
+        commitMessage: ' ',
+        description: 'a\u0000b',
+        idempotencyKey: '',
+        contents: {
+          files: [
+            { path: '/etc/passwd', content: '' },
+            { path: '../x', content: '' },
+            { path: 'x/.GiT/config', content: '' },
+            { path: 'a//b', content: '' },
+            { path: 'tab\there', content: '' },
+            { path: 'twice', content: '' },
+            { path: 'twice', content: '' },
+            { path: 'folder', content: '' },
+            { path: 'folder/file', content: '' },
+            { path: 'bad.bin', content: '%%%', encoding: 'BASE64' },
+            { path: 'lone.txt', content: '\ud800' },
+          ],
+        },
+      },
+    })
+    expect(data).toBeNull()
+    expect(errors?.[0]?.extensions.code).toBe('BAD_USER_INPUT')
+    const paths = (errors?.[0]?.extensions.fields as { path: string }[]).map(({ path }) => path)
+    for (const path of [
+      'input.org',
+      'input.repo',
+      'input.branch',
+      'input.commitMessage',
+      'input.description',
+      'input.idempotencyKey',
+      ...[0, 1, 2, 3, 4, 6, 8].map((index) => `input.contents.files[${index}].path`),
+      'input.contents.files[9].content',
+      'input.contents.files[10].content',
+    ]) {
+      expect(paths).toContain(path)
+    }
+    const { data: left } = await server.request<{ deployments: { edges: unknown[] } }>(
+      '{ deployments(org: "-acme-") { edges { node { id } } } }',
+    )
+    expect(left.deployments.edges).toEqual([])
+  })
+
+  test('what does not fit the schema is told with its place', async () => {
+    const { errors } = await server.request(DEPLOY, {
+      input: { org: 'acme', repo: 'x', contents: { files: [{ path: 3, content: 'x' }] } },
+    })
+    expect(errors?.[0]?.extensions).toMatchObject({
+      code: 'BAD_USER_INPUT',
+      fields: [{ path: 'input.contents.files[0].path' }],
+    })
+  })
+
+  test('template and files together are refused', async () => {
+    const { errors } = await server.request(DEPLOY, {
+      input: input({ contents: { files: [{ path: 'a', content: '' }], template: { name: 'hello-world' } } }),
+    })
+    expect(errors?.[0]?.extensions.code).toBe('BAD_USER_INPUT')
+  })
+
+  test('a request over 32 MiB is TOO_LARGE, a body that is no JSON BAD_USER_INPUT', async () => {
+    const { errors } = await server.request(DEPLOY, {
+      input: input({ contents: { files: [{ path: 'big', content: 'x'.repeat(33 * 1024 * 1024) }] } }),
+    })
+    expect(errors?.[0]?.extensions.code).toBe('TOO_LARGE')
+    const response = await fetch(`${server.url}/graphql`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: '{"query":',
+    })
+    expect(response.status).toBe(400)
+    expect(await response.json()).toMatchObject({ errors: [{ extensions: { code: 'BAD_USER_INPUT' } }] })
+  })
+
+  test('an unknown deployment is NOT_FOUND, or null where one asks for it', async () => {
+    for (const id of ['nonsense', crypto.randomUUID()]) {
+      const { errors } = await server.request('mutation ($id: ID!) { cancelDeployment(id: $id) { id } }', {
+        id,
+      })
+      expect(errors?.[0]?.extensions.code).toBe('NOT_FOUND')
+      const retry = await server.request('mutation ($id: ID!) { retryDeployment(id: $id) { id } }', { id })
+      expect(retry.errors?.[0]?.extensions.code).toBe('NOT_FOUND')
+      const { data } = await server.request('query ($id: ID!) { deployment(id: $id) { id } }', { id })
+      expect(data).toEqual({ deployment: null })
+    }
+  })
+
+  test('a document too deep, too dear or too long is TOO_LARGE, over HTTP and over the socket', async () => {
+    const deep = `{ deployments { edges { node { ${'events { deployment { '.repeat(5)} id ${'} }'.repeat(5)} } } } }`
+    const dear = '{ deployments(first: 100) { edges { node { events(first: 1000) { cursor text } } } } }'
+    const long = `{ templates { name } } #${'x'.repeat(100_000)}`
+    const viewer = new Viewer(server.socketUrl)
+    for (const query of [deep, dear, long]) {
+      const { errors } = await server.request(query)
+      expect(errors?.[0]?.extensions.code).toBe('TOO_LARGE')
+      await expect(viewer.execute(query, {})).rejects.toMatchObject([{ extensions: { code: 'TOO_LARGE' } }])
+    }
+    await viewer.close()
+  })
+})
+
+test('lists deployments newest first, page by page', async () => {
+  const org = `list-${crypto.randomUUID().slice(0, 8)}`
+  const ids: string[] = []
+  for (let i = 0; i < 5; i++) ids.unshift((await deploy({ org })).id)
+  const seen: string[] = []
+  let after: string | null = null
+  for (;;) {
+    const { data }: { data: { deployments: Page } } = await server.request(
+      `query ($org: String, $after: String) {
+        deployments(first: 2, after: $after, org: $org) { edges { cursor node { id } } pageInfo { hasNextPage endCursor } }
+      }`,
+      { org: org.toUpperCase(), after },
+    )
+    seen.push(...data.deployments.edges.map(({ node }) => node.id))
+    if (!data.deployments.pageInfo.hasNextPage) break
+    after = data.deployments.pageInfo.endCursor
+  }
+  expect(seen).toEqual(ids)
+})
+
+interface Page {
+  edges: { node: { id: string } }[]
+  pageInfo: { hasNextPage: boolean; endCursor: string }
+}
+
+describe('who may ask', () => {
+  test('pages of other sites are refused, over HTTP and on the socket', async () => {
+    const response = await fetch(`${server.url}/graphql`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', origin: 'https://evil.example' },
+      body: JSON.stringify({ query: '{ templates { name } }' }),
+    })
+    expect(response.status).toBe(403)
+    const upgrade = await fetch(`${server.url}/graphql`, {
+      headers: { origin: 'https://evil.example', 'sec-fetch-site': 'cross-site' },
+    })
+    expect(upgrade.status).toBe(403)
+  })
+
+  test('a form of another site cannot send a mutation', async () => {
+    const response = await fetch(`${server.url}/graphql`, {
+      method: 'POST',
+      headers: { 'content-type': 'text/plain' },
+      body: JSON.stringify({ query: '{ templates { name } }' }),
+    })
+    expect(response.ok).toBe(false)
+  })
+})
+
+test('health says ready while the database answers and the runner looks for work', async () => {
+  const live = await fetch(`${server.url}/health/live`)
+  expect([live.status, await live.json()]).toEqual([200, { status: 'ok' }])
+  const ready = await fetch(`${server.url}/health/ready`)
+  expect([ready.status, await ready.json()]).toEqual([
+    200,
+    { status: 'ok', checks: { database: 'ok', runner: 'ok' } },
+  ])
+})

@@ -1,0 +1,37 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+
+const execute = promisify(execFile)
+
+export const DEPLOY = `
+  mutation Deploy($input: DeployInput!) {
+    deploy(input: $input) { id org repo step status text sequence attempt fileCount sizeBytes cloneUrl }
+  }`
+
+export interface Accepted {
+  deploy: { id: string; status: string; step: string; text: string; sequence: number; attempt: number }
+}
+
+/** A small, good input; every call names another repository. */
+export function input(overrides: Record<string, unknown> = {}): Record<string, unknown> {
+  return {
+    org: 'acme',
+    repo: `demo-${crypto.randomUUID().slice(0, 13)}`,
+    contents: { files: [{ path: 'README.md', content: '# Demo\n' }] },
+    ...overrides,
+  }
+}
+
+/** Runs git, without anybody's settings; resolves to what it printed. */
+export async function git(...args: string[]): Promise<string> {
+  const { stdout } = await execute('git', args, {
+    env: {
+      ...process.env,
+      GIT_CONFIG_NOSYSTEM: '1',
+      GIT_CONFIG_GLOBAL: '/dev/null',
+      GIT_TERMINAL_PROMPT: '0',
+    },
+    maxBuffer: 64 * 1024 * 1024,
+  })
+  return stdout
+}

@@ -1,0 +1,130 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url))
+const READY = 'Shipcast is ready'
+
+export interface ServerOptions {
+  /** Kept as it is; by default a folder is made, and removed by `removeData`. */
+  dataDir?: string
+  port?: number
+  env?: Record<string, string>
+}
+
+/** The built server in a process of its own, as people run it. */
+export class TestServer {
+  private child: ChildProcess | undefined
+  private output = ''
+
+  private constructor(
+    readonly port: number,
+    readonly dataDir: string,
+    private readonly env: Record<string, string>,
+  ) {}
+
+  static async start({ dataDir, port, env = {} }: ServerOptions = {}): Promise<TestServer> {
+    const server = new TestServer(
+      port ?? (await freePort()),
+      dataDir ?? (await mkdtemp(join(tmpdir(), 'shipcast-test-'))),
+      env,
+    )
+    await server.start()
+    return server
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${this.port}`
+  }
+
+  get socketUrl(): string {
+    return `ws://127.0.0.1:${this.port}/graphql`
+  }
+
+  get pid(): number {
+    if (this.child?.pid === undefined) throw new Error('The server does not run.')
+    return this.child.pid
+  }
+
+  /** All that it has printed since it was last started. */
+  get log(): string {
+    return this.output
+  }
+
+  /** Resolves once it answers; rejects with its output when it ends before that. */
+  async start(): Promise<void> {
+    this.output = ''
+    const child = spawn(process.execPath, ['dist/main.js'], {
+      cwd: ROOT,
+      env: { ...withoutSettings(process.env), PORT: String(this.port), DATA_DIR: this.dataDir, ...this.env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    this.child = child
+    await new Promise<void>((resolve, reject) => {
+      const take = (chunk: Buffer) => {
+        this.output += chunk
+        if (this.output.includes(READY)) resolve()
+      }
+      child.stdout.on('data', take)
+      child.stderr.on('data', take)
+      child.once('exit', (code) => reject(new Error(`The server ended with ${code}:\n${this.output}`)))
+    })
+  }
+
+  /** As the operating system does to a process that takes too much memory: nothing is said to it. */
+  kill(): Promise<void> {
+    return this.end('SIGKILL')
+  }
+
+  /** As an operator does: with time to clean up. */
+  stop(): Promise<void> {
+    return this.end('SIGTERM')
+  }
+
+  async removeData(): Promise<void> {
+    await rm(this.dataDir, { recursive: true, force: true, maxRetries: 10 })
+  }
+
+  /** One operation over HTTP; resolves to the whole answer, errors included. */
+  async request<Data = Record<string, unknown>>(
+    query: string,
+    variables: Record<string, unknown> = {},
+    headers: Record<string, string> = {},
+  ): Promise<{ data: Data; errors?: { message: string; extensions: Record<string, unknown> }[] }> {
+    const response = await fetch(`${this.url}/graphql`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', ...headers },
+      body: JSON.stringify({ query, variables }),
+    })
+    return (await response.json()) as never
+  }
+
+  private async end(signal: NodeJS.Signals): Promise<void> {
+    const { child } = this
+    if (!child || child.exitCode !== null || child.signalCode !== null) return
+    const exited = once(child, 'exit')
+    child.kill(signal)
+    await exited
+  }
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  server.close()
+  await once(server, 'close')
+  if (address === null || typeof address === 'string') throw new Error('No port was given.')
+  return address.port
+}
+
+/** A developer's own settings must not change what is tested. */
+function withoutSettings(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const settings =
+    /^(HOST|PORT|PUBLIC_URL|DATA_DIR|DATABASE_URL|FORGE|GITHUB_.*|TEMPLATES_DIR|DEPLOY_CONCURRENCY|LEASE_MS|LOG_LEVEL)$/
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !settings.test(name)))
+}

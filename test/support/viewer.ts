@@ -1,0 +1,123 @@
+import { type Client, createClient, type SubscribePayload } from 'graphql-ws'
+import { WebSocket } from 'ws'
+
+export interface ViewedEvent {
+  deploymentId: string
+  sequence: number
+  cursor: string
+  step: string
+  status: string
+  text: string
+  error: { code: string; message: string; retryable: boolean; step: string } | null
+  deployment: {
+    id: string
+    sequence: number
+    status: string
+    commitSha: string | null
+    cloneUrl: string | null
+  }
+}
+
+export const STATUS_SUBSCRIPTION = `
+  subscription Status($deploymentId: ID, $after: String) {
+    deploymentStatus(deploymentId: $deploymentId, after: $after) {
+      deploymentId sequence cursor step status text
+      error { code message retryable step }
+      deployment { id sequence status commitSha cloneUrl }
+    }
+  }`
+
+/** A plain graphql-ws client with one socket. It keeps every event, and lets a test wait for the one that it expects. */
+export class Viewer {
+  readonly events: ViewedEvent[] = []
+  readonly errors: unknown[] = []
+  private readonly client: Client
+  private readonly waiting = new Set<() => void>()
+  /** What `connection_ack` carried. */
+  ack: { connectionId: string; cursor: string } | undefined
+  closeCode: number | undefined
+
+  constructor(url: string) {
+    this.client = createClient({
+      url,
+      webSocketImpl: WebSocket,
+      lazy: false,
+      retryAttempts: 0,
+      onNonLazyError: () => undefined,
+      on: {
+        connected: (_socket, payload) => {
+          this.ack = payload as Viewer['ack']
+          this.changed()
+        },
+        closed: (event) => {
+          this.closeCode = (event as { code: number }).code
+          this.changed()
+        },
+      },
+    })
+  }
+
+  /** Resolves once the server has acknowledged the connection. */
+  async connected(): Promise<{ connectionId: string; cursor: string }> {
+    await this.until(() => this.ack !== undefined)
+    return this.ack as NonNullable<Viewer['ack']>
+  }
+
+  /** Follows all deployments or one. Returns a function that ends it. */
+  follow(variables: { deploymentId?: string; after?: string } = {}): () => void {
+    return this.subscribe({ query: STATUS_SUBSCRIPTION, variables })
+  }
+
+  subscribe(payload: SubscribePayload): () => void {
+    return this.client.subscribe<{ deploymentStatus: ViewedEvent }>(payload, {
+      next: ({ data, errors }) => {
+        if (data?.deploymentStatus) this.events.push(data.deploymentStatus)
+        if (errors) this.errors.push(...errors)
+        this.changed()
+      },
+      error: (error) => {
+        this.errors.push(error)
+        this.changed()
+      },
+      complete: () => this.changed(),
+    })
+  }
+
+  /** One query or mutation over the socket. */
+  async execute(query: string, variables: Record<string, unknown>): Promise<Record<string, never>> {
+    for await (const { data, errors } of this.client.iterate({ query, variables })) {
+      if (errors) throw new Error(JSON.stringify(errors))
+      return data as Record<string, never>
+    }
+    throw new Error('There was no answer.')
+  }
+
+  of(deploymentId: string): ViewedEvent[] {
+    return this.events.filter((event) => event.deploymentId === deploymentId)
+  }
+
+  /** Resolves once the condition holds; it is looked at after everything that arrives. */
+  async until(condition: () => boolean): Promise<void> {
+    while (!condition()) await new Promise<void>((resolve) => this.waiting.add(resolve))
+  }
+
+  /** Resolves to the deployment's events once it has ended. */
+  async end(deploymentId: string): Promise<ViewedEvent[]> {
+    await this.until(() => isEnd(this.of(deploymentId).at(-1)))
+    return this.of(deploymentId)
+  }
+
+  async close(): Promise<void> {
+    await this.client.dispose()
+  }
+
+  private changed(): void {
+    const waiting = [...this.waiting]
+    this.waiting.clear()
+    for (const resolve of waiting) resolve()
+  }
+}
+
+export function isEnd(event: ViewedEvent | undefined): boolean {
+  return event !== undefined && ['SUCCEEDED', 'FAILED', 'CANCELLED'].includes(event.status)
+}
