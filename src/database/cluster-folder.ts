@@ -28,6 +28,7 @@ export async function findCluster(dataDir: string): Promise<string | undefined> 
   try {
     const cluster = await realpath(name)
     await stat(join(cluster, 'PG_VERSION'))
+    await sweepLeftovers(dirname(cluster))
     return cluster
   } catch (error) {
     if (await isAbsent(name)) return undefined
@@ -142,7 +143,7 @@ async function syncFolders(...folders: string[]): Promise<void> {
 
 /** Removes what processes that were killed during initdb have left. */
 async function sweepLeftovers(folder: string): Promise<void> {
-  for (const name of await readdir(folder)) {
+  for (const name of await readdir(folder).catch(() => [])) {
     const pid = /\.init-(\d+)-/.exec(name)?.[1]
     if (pid === undefined) continue
     const path = join(folder, name)

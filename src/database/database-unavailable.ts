@@ -15,7 +15,12 @@ export class DatabaseUnavailable extends Error {
 
 /** Whether a statement failed because its connection did, and so leaves a connection that must not be used again. */
 export function isConnectionFailure(error: unknown): boolean {
-  if (error instanceof pg.DatabaseError) return ENDS_CONNECTION.test(error.code ?? '')
+  if (error instanceof DatabaseUnavailable) return true
+  if (error instanceof pg.DatabaseError) {
+    // Another node has migrated a table that a statement prepared on this connection reads; a new connection prepares it anew.
+    if (error.routine === 'RevalidateCachedQuery') return true
+    return ENDS_CONNECTION.test(error.code ?? '')
+  }
   if (!(error instanceof Error)) return false
   return 'syscall' in error || DRIVER_MESSAGES.test(error.message)
 }

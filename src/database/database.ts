@@ -4,9 +4,7 @@ import { DatabaseUnavailable, isConnectionFailure } from './database-unavailable
 import { DedicatedConnection } from './dedicated-connection.ts'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded-postgres.ts'
 import { resultTypes } from './result-types.ts'
-import { runStatement, STATEMENT_TIMEOUT_MS } from './statement.ts'
-
-export { DatabaseUnavailable, DedicatedConnection }
+import { execute, runStatement, STATEMENT_TIMEOUT_MS } from './statement.ts'
 
 /** Whatever runs statements: the database, a transaction, a dedicated connection. */
 export interface Queryable {
@@ -53,7 +51,7 @@ export class Database implements Queryable {
   readonly #inUse = new Set<pg.PoolClient>()
   readonly #dedicated = new Set<DedicatedConnection>()
   readonly #healthConnection: DedicatedConnection
-  #healthCheck: Promise<boolean> | undefined
+  #healthAnswer: Promise<boolean> | undefined
   #closed: Promise<void> | undefined
 
   /** Connects, after starting the embedded Postgres where no url is given. Fails with DatabaseUnavailable. */
@@ -99,18 +97,25 @@ export class Database implements Queryable {
   async transaction<T>(work: (tx: Queryable) => Promise<T>, options: TransactionOptions = {}): Promise<T> {
     const timeoutMs = options.statementTimeoutMs
     return this.#withClient(async (client) => {
-      await client.query(
+      await execute(
+        client,
         timeoutMs === undefined ? 'begin' : `begin; set local statement_timeout = ${timeoutMs}`,
       )
-      const tx: Queryable = { query: (text, values) => runStatement(client, text, values, timeoutMs) }
+      const tx: Queryable = {
+        query: <Row>(text: string, values?: readonly unknown[]) =>
+          runStatement<Row>(client, text, values, timeoutMs).catch((error) => {
+            throw isConnectionFailure(error) ? this.#unavailable(error) : error
+          }),
+      }
       try {
         const result = await work(tx)
-        const { command } = await client.query('commit')
+        const { command } = await execute(client, 'commit')
         if (command !== 'COMMIT')
           throw new Error('The transaction was rolled back: one of its statements had failed.')
         return result
       } catch (error) {
-        if (!isConnectionFailure(error)) await client.query('rollback')
+        // A connection that cannot even roll back is ended, which rolls back too; the pool then drops it.
+        if (!isConnectionFailure(error)) await execute(client, 'rollback').catch(() => client.end())
         throw error
       }
     })
@@ -136,11 +141,17 @@ export class Database implements Queryable {
   }
 
   /** Whether the database answers within 2 s. Has a connection of its own: a busy pool is not an absent database. */
-  isAvailable(): Promise<boolean> {
-    this.#healthCheck ??= this.#checkHealth().finally(() => {
-      this.#healthCheck = undefined
-    })
-    return this.#healthCheck
+  async isAvailable(): Promise<boolean> {
+    this.#healthAnswer ??= this.#healthConnection
+      .query('select 1')
+      .then(
+        () => true,
+        () => false,
+      )
+      .finally(() => {
+        this.#healthAnswer = undefined
+      })
+    return within(HEALTH_TIMEOUT_MS, this.#healthAnswer, false)
   }
 
   /** Waits up to 5 s for what is under way, ends all connections, then the embedded server if it is ours. Idempotent. */
@@ -152,10 +163,7 @@ export class Database implements Queryable {
   async #close(): Promise<void> {
     for (const connection of this.#dedicated) await connection.close()
     const drained = this.#pool.end()
-    const grace = new AbortController()
-    const timeout = sleep(CLOSE_GRACE_MS, undefined, { signal: grace.signal }).catch(() => {})
-    await Promise.race([drained, timeout])
-    grace.abort()
+    await within(CLOSE_GRACE_MS, drained, undefined)
     for (const client of this.#inUse) void client.end() // Breaks the statement that runs on it.
     await drained
     await this.#embedded?.stop()
@@ -181,11 +189,10 @@ export class Database implements Queryable {
     try {
       return await connect()
     } catch (error) {
-      const isPoolBusy = this.#pool.waitingCount > 0
+      const message = error instanceof Error ? error.message : String(error)
+      const isPoolBusy = message.startsWith('timeout exceeded when trying to connect')
       if (!this.#embedded || this.#closed || isPoolBusy) throw this.#unavailable(error)
-      this.#log(
-        `The embedded Postgres does not answer (${error instanceof Error ? error.message : error}); looking after it.`,
-      )
+      this.#log(`The embedded Postgres does not answer (${message}); looking after it.`)
     }
     try {
       Object.assign(this.#pool.options, await this.#embedded.ensureRunning())
@@ -193,18 +200,6 @@ export class Database implements Queryable {
     } catch (error) {
       throw this.#unavailable(error)
     }
-  }
-
-  async #checkHealth(): Promise<boolean> {
-    const timer = new AbortController()
-    const answered = this.#healthConnection.query('select 1').then(
-      () => true,
-      () => false,
-    )
-    const tooLate = sleep(HEALTH_TIMEOUT_MS, false, { signal: timer.signal }).catch(() => false)
-    const isAvailable = await Promise.race([answered, tooLate])
-    timer.abort()
-    return isAvailable
   }
 
   #newDedicated(statementTimeoutMs?: number): DedicatedConnection {
@@ -223,7 +218,7 @@ export class Database implements Queryable {
 }
 
 async function prepareSession(client: pg.ClientBase): Promise<void> {
-  await client.query(SESSION)
+  await execute(client, SESSION)
 }
 
 /** Without a listener Node ends the process. The statement under way, or the next one, fails and tells. */
@@ -235,4 +230,15 @@ function ignoreErrorEvents(client: pg.ClientBase): void {
 function addressOf(config: pg.ClientConfig): string {
   const { host, port, database } = new pg.Client(config)
   return `${host}:${port}/${database}`
+}
+
+/** What the promise brings, or the other value when it takes longer. */
+async function within<T>(ms: number, promise: Promise<T>, otherwise: T): Promise<T> {
+  const timer = new AbortController()
+  const late = sleep(ms, otherwise, { signal: timer.signal }).catch(() => otherwise)
+  try {
+    return await Promise.race([promise, late])
+  } finally {
+    timer.abort()
+  }
 }

@@ -3,9 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Account } from './postgres-account.ts'
 
 /**
- * Starts the command and holds a pipe from us. However we die, the pipe closes, and the shell sends INT (Postgres: "fast
- * shutdown") until the command is gone. It repeats because a background job of sh ignores INT until Postgres has installed its
- * own handler. HUP, INT and TERM meant for us (Ctrl-C, a service manager) pass the shell by.
+ * Starts the command and reads a pipe from us. A line asks for the end: INT, for Postgres a "fast shutdown". When we die, however
+ * that is, the pipe closes, and INT repeats until the command is gone: a background job of sh ignores INT until Postgres has
+ * installed its own handler. HUP, INT and TERM meant for us (Ctrl-C, a service manager) pass the shell by.
  */
 const LEASH = `
 trap '' HUP INT TERM
@@ -13,7 +13,7 @@ exec 3<&0
 "$@" </dev/null 3<&- &
 command=$!
 (
-  while read -r line <&3; do :; done
+  while read -r line <&3; do kill -INT $command 2>/dev/null; done
   tries=0
   while [ $tries -lt 200 ] && kill -INT $command 2>/dev/null; do
     tries=$((tries + 1))
@@ -29,6 +29,7 @@ kill -9 $leash 2>/dev/null
 exit $code
 `
 
+const ASK_AGAIN_MS = 200
 const ORDERLY_STOP_MS = 30_000
 const IMMEDIATE_STOP_MS = 5_000
 const KEPT_LOG_BYTES = 8_192
@@ -78,14 +79,17 @@ export class LeashedProcess {
     return this.#log.trim().split('\n').slice(-count).join('\n')
   }
 
-  /** Lets go of the leash and waits until the command has ended; ends it the hard way when it takes too long. */
+  /** Asks the command to end and waits until it has; ends it the hard way when that takes too long. */
   async stop(): Promise<void> {
-    this.#shell.stdin?.end()
-    if (await this.#endedWithin(ORDERLY_STOP_MS)) return
-    this.#signalGroup('SIGQUIT')
-    if (await this.#endedWithin(IMMEDIATE_STOP_MS)) return
-    this.#signalGroup('SIGKILL')
+    if (!this.#isRunning) return
+    const ask = () => this.#shell.stdin?.write('stop\n')
+    const asking = setInterval(ask, ASK_AGAIN_MS)
+    ask()
+    if (!(await this.#endedWithin(ORDERLY_STOP_MS))) this.#signalGroup('SIGQUIT')
+    if (!(await this.#endedWithin(IMMEDIATE_STOP_MS))) this.#signalGroup('SIGKILL')
     await this.exited
+    clearInterval(asking)
+    this.#shell.stdin?.destroy()
   }
 
   async #endedWithin(ms: number): Promise<boolean> {

