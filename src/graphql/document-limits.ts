@@ -46,9 +46,7 @@ export function refuseDear(
   document: DocumentNode,
   { operationName, variables }: Pick<Operation, 'operationName' | 'variables'>,
 ): GraphQLError | undefined {
-  // As a validation rule the library reports; it does not know our codes.
-  const [tooDeep] = validate(schema, document, [maxDepthRule({ n: MOST_DEPTH })])
-  if (tooDeep) {
+  if (isTooDeep(schema, document)) {
     return new TooLarge(
       `The operation is nested too deeply; at most ${MOST_DEPTH} levels are allowed. Ask in parts.`,
     )
@@ -71,6 +69,16 @@ export function refuseDear(
   return new TooLarge(
     `The operation may cost ${cost}, about one for each field of its answer; at most ${MOST_COST} are allowed. Ask for fewer things at once, with "first".`,
   )
+}
+
+function isTooDeep(schema: GraphQLSchema, document: DocumentNode): boolean {
+  try {
+    return validate(schema, document, [maxDepthRule({ n: MOST_DEPTH })]).length > 0
+  } catch (error) {
+    // This rule throws what it has found.
+    if (error instanceof GraphQLError) return true
+    throw error
+  }
 }
 
 const estimate: ComplexityEstimator = ({ args, field, childComplexity }) => {
