@@ -3,7 +3,6 @@ import { mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import {
   createFile,
-  hasCode,
   readIfThere,
   replaceFile,
   sweepTemporaryFolder,
@@ -15,6 +14,7 @@ import type { RepositoryRecord } from './forge-folder.ts'
 import { GitHubError } from './github-error.ts'
 import type { PreparedContents } from './prepared-contents.ts'
 import { newMark } from './process-identity.ts'
+import { hasCode } from './system-error.ts'
 
 /** A bare git repository on the disk (gitrepository-layout(5)). Every method may be repeated after a crash. */
 export class BareRepository {
@@ -39,6 +39,11 @@ export class BareRepository {
     }
     await syncFolder(dirname(this.path))
     return true
+  }
+
+  /** Removes what writers left behind that died here. */
+  sweep(): Promise<void> {
+    return sweepTemporaryFolder(this.#temporaryFolder)
   }
 
   /** Null where there is no repository, or none of ours. */
@@ -68,7 +73,6 @@ export class BareRepository {
     signal: AbortSignal,
     onBytes: (done: number) => void,
   ): Promise<void> {
-    await sweepTemporaryFolder(this.#temporaryFolder)
     const index = Buffer.from(await contents.index())
     const checksum = index.subarray(-40, -20)
     if (!sha1(index.subarray(0, -20)).equals(index.subarray(-20))) throw damaged()

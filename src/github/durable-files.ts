@@ -1,16 +1,10 @@
 import { link, lstat, open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { newMark, writerOf } from './process-identity.ts'
+import { hasCode } from './system-error.ts'
 
 /** What was left on another machine, or has no mark, is taken for abandoned after this time. */
 const ABANDONED_ELSEWHERE_MS = 60 * 60 * 1000
-
-/** Whether this is the operating system's error of one of these codes. */
-export function hasCode(error: unknown, ...codes: string[]): error is NodeJS.ErrnoException {
-  return (
-    error instanceof Error && 'code' in error && typeof error.code === 'string' && codes.includes(error.code)
-  )
-}
 
 /** Null where there is no such file. */
 export async function readIfThere(path: string): Promise<string | null> {

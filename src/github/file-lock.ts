@@ -1,9 +1,10 @@
 import { readlink, rename, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { hasCode, isOlderThan } from './durable-files.ts'
+import { isOlderThan } from './durable-files.ts'
 import { GitHubError } from './github-error.ts'
 import { newMark, writerOf } from './process-identity.ts'
+import { hasCode } from './system-error.ts'
 
 /*
  * A lock is a name that is there or not, as git has it (`<ref>.lock`, created only if absent): git commands respect

@@ -21,7 +21,7 @@ import {
   type Repository,
 } from './github-client.ts'
 import { GitHubError } from './github-error.ts'
-import { explainStorageFault } from './storage-fault.ts'
+import { explainStorageFault } from './system-error.ts'
 
 export interface LocalForgeOptions {
   /** Where the repositories are kept; created when needed. Several processes may use it at once. */
@@ -105,15 +105,16 @@ export class LocalForge extends GitHubClient {
       const ref = branchRef(input.branch)
       if ((await repository.record())?.id !== input.repositoryId) throw gone(input)
 
+      await repository.sweep()
       // Looked at first: who comes too late should not leave a pack behind that nothing refers to.
-      const isMovable = await repository.checkRef(ref, expectedHead, contents.commit)
-      if (isMovable) {
+      if (await repository.checkRef(ref, expectedHead, contents.commit)) {
+        const { packBytes } = contents
         await repository.addPack(contents, signal, (done) =>
-          onProgress?.({ done, total: contents.packBytes, unit: 'bytes' }),
+          onProgress?.({ done, total: packBytes, unit: 'bytes' }),
         )
       }
-      const isMoved = isMovable && (await repository.moveRef(ref, expectedHead, contents.commit, signal))
-      // Also when it was pushed before: that process may have died right after.
+      // These two also when it was pushed before: that process may have died right after, and holding the lock.
+      const isMoved = await repository.moveRef(ref, expectedHead, contents.commit, signal)
       await repository.updateServerInfo(signal)
       return { outcome: isMoved ? 'pushed' : 'already-pushed', commit: contents.commit }
     })

@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { readFile, readlink } from 'node:fs/promises'
 import { hostname } from 'node:os'
+import { hasCode } from './system-error.ts'
 
 /*
  * Files in a shared folder say who wrote them, so that what a dead process left behind can be told from what a living
@@ -43,7 +44,7 @@ async function isRunning(pid: number, start: string | undefined): Promise<boolea
     process.kill(pid, 0)
   } catch (error) {
     // EPERM: it is there, and somebody else's.
-    if (error instanceof Error && 'code' in error && error.code === 'ESRCH') return false
+    if (hasCode(error, 'ESRCH')) return false
   }
   const stat = await processStat(pid)
   if (stat === null) return true

@@ -1,8 +1,22 @@
 import { GitHubError } from './github-error.ts'
 
-/** Makes a fault of the disk a GitHubError that says what to do; anything else stays what it is. */
+interface SystemError {
+  code: string
+  syscall: string
+  message: string
+}
+
+/** Whether this is the operating system's error of one of these codes. */
+export function hasCode(error: unknown, ...codes: string[]): boolean {
+  return isSystemError(error) && codes.includes(error.code)
+}
+
+/**
+ * Makes a fault of the disk a GitHubError that says what to do. Anything else stays what it is: also a lost
+ * connection of the database that contents are read from, which has codes of the same kind.
+ */
 export function explainStorageFault(error: unknown, folder: string): unknown {
-  if (!(error instanceof Error && 'code' in error && 'syscall' in error)) return error
+  if (!isSystemError(error) || error.syscall === 'connect') return error
   switch (error.code) {
     case 'ENOSPC':
     case 'EDQUOT':
@@ -30,14 +44,21 @@ export function explainStorageFault(error: unknown, folder: string): unknown {
     case 'EBUSY':
     case 'EAGAIN':
       return new GitHubError('TRANSIENT', 'The disk is busy; this will be tried again.', { cause: error })
-    default:
+    case 'EIO':
       return storage(
         `The disk failed while writing to ${folder}: ${error.message}. Check it, then retry.`,
         error,
       )
+    default:
+      return error
   }
 }
 
-function storage(message: string, cause: Error): GitHubError {
+function storage(message: string, cause: SystemError): GitHubError {
   return new GitHubError('STORAGE', message, { cause })
+}
+
+// Not `instanceof Error`: under Jest, Node's own errors are of another realm.
+function isSystemError(error: unknown): error is SystemError {
+  return typeof error === 'object' && error !== null && 'code' in error && 'syscall' in error
 }

@@ -1,0 +1,33 @@
+import { LocalForge } from '../local-forge.ts'
+import { prepareContents } from '../prepare-contents.ts'
+import { preparedContents } from '../prepared-contents.ts'
+import { ODD_FILES, PLAN } from './sample-contents.ts'
+
+/** The whole way, as the runner goes it, without any memory of an earlier time. */
+export async function deploySample(folder: string): Promise<{ repositoryId: string; commit: string }> {
+  const forge = new LocalForge({ folder, cloneUrlBase: 'http://localhost/git' })
+  const context = { signal: new AbortController().signal }
+  const packed = await prepareContents(ODD_FILES, PLAN, context)
+  const { login } = await forge.ensureOrganization({ login: 'acme' }, context)
+  const { id } = await forge.ensureRepository(
+    {
+      owner: login,
+      name: 'site',
+      visibility: 'PUBLIC',
+      description: null,
+      intentId: 'intent-1',
+      knownId: null,
+      branch: 'main',
+      plannedCommit: packed.commit,
+    },
+    context,
+  )
+  const contents = preparedContents(
+    packed,
+    () => packed.packParts,
+    async () => packed.index,
+  )
+  const push = { owner: login, name: 'site', repositoryId: id, branch: 'main', expectedHead: null, contents }
+  await forge.pushContents(push, context)
+  return { repositoryId: id, commit: packed.commit }
+}
