@@ -1,0 +1,26 @@
+import type { CodegenConfig } from '@graphql-codegen/cli'
+
+// Paths are relative to the project's root, where the script runs.
+const config: CodegenConfig = {
+  schema: 'schema.gql',
+  documents: ['client/src/**/*.{ts,tsx}', '!client/src/gql/**', '!client/src/playground/**'],
+  generates: {
+    'client/src/gql/': {
+      preset: 'client',
+      // Masking is Apollo Client's own, at run time (`dataMasking`); only the masked types come from here.
+      presetConfig: { fragmentMasking: false },
+      config: {
+        inlineFragmentTypes: 'mask',
+        customDirectives: { apolloUnmask: true },
+        scalars: { DateTime: 'string' },
+        defaultScalarType: 'unknown',
+        nonOptionalTypename: true,
+        skipTypeNameForRoot: true,
+        enumsAsTypes: true,
+        useTypeImports: true,
+      },
+    },
+  },
+}
+
+export default config

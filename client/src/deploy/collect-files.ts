@@ -1,0 +1,91 @@
+/** A file that was chosen, with its path in the repository. */
+export interface ChosenFile {
+  path: string
+  file: File
+}
+
+export interface Collection {
+  files: ChosenFile[]
+  /** How many were left out: .git folders and what operating systems leave behind. */
+  skipped: number
+}
+
+export const mostFiles = 20_000
+
+/** More files than a deployment may have. Walking on would only take time. */
+export class TooManyFiles extends Error {}
+
+/** What was dropped on the page. Has to be called in the turn of the drop event: the browser forgets the items after it. */
+export async function collectDropped(items: DataTransferItemList, signal: AbortSignal): Promise<Collection> {
+  const entries = Array.from(items, (item) => item.webkitGetAsEntry()).filter((entry) => entry !== null)
+  const collector = new Collector()
+  // One folder dropped is the repository; several things dropped lie beside each other in it.
+  const [only] = entries
+  const roots = entries.length === 1 && isFolder(only) ? await childrenOf(only) : entries
+  for (const entry of roots) await walk(entry, '', collector, signal)
+  return collector
+}
+
+/** What was picked: a folder (its own name is not part of the paths), or single files. */
+export function collectPicked(list: FileList): Collection {
+  const collector = new Collector()
+  for (const file of list) {
+    const inFolder = file.webkitRelativePath.split('/').slice(1).join('/')
+    collector.add({ path: inFolder || file.name, file })
+  }
+  return collector
+}
+
+class Collector implements Collection {
+  readonly files: ChosenFile[] = []
+  skipped = 0
+
+  add(chosen: ChosenFile) {
+    if (isLeftOut(chosen.path)) {
+      this.skipped++
+      return
+    }
+    this.files.push(chosen)
+    if (this.files.length > mostFiles) throw new TooManyFiles()
+  }
+}
+
+async function walk(entry: FileSystemEntry, folder: string, collector: Collector, signal: AbortSignal) {
+  signal.throwIfAborted()
+  const path = folder + entry.name
+  if (isLeftOut(path)) {
+    collector.skipped++
+  } else if (isFolder(entry)) {
+    for (const child of await childrenOf(entry)) await walk(child, `${path}/`, collector, signal)
+  } else if (isFile(entry)) {
+    collector.add({ path, file: await new Promise<File>((resolve, reject) => entry.file(resolve, reject)) })
+  }
+}
+
+/** A reader gives a part of the folder each time, and nothing at its end. */
+async function childrenOf(folder: FileSystemDirectoryEntry): Promise<FileSystemEntry[]> {
+  const reader = folder.createReader()
+  const children: FileSystemEntry[] = []
+  for (;;) {
+    const part = await new Promise<FileSystemEntry[]>((resolve, reject) =>
+      reader.readEntries(resolve, reject),
+    )
+    if (part.length === 0) return children
+    children.push(...part)
+  }
+}
+
+function isFolder(entry: FileSystemEntry | undefined): entry is FileSystemDirectoryEntry {
+  return entry?.isDirectory === true
+}
+
+function isFile(entry: FileSystemEntry): entry is FileSystemFileEntry {
+  return entry.isFile
+}
+
+const leftOut =
+  /^(\.git|\.DS_Store|\.AppleDouble|\.LSOverride|\.Spotlight-V100|\.Trashes|\.fseventsd|__MACOSX|\._.*|Thumbs\.db|ehthumbs\.db|desktop\.ini|\$RECYCLE\.BIN)$/i
+
+export function isLeftOut(path: string): boolean {
+  return path.split('/').some((name) => leftOut.test(name))
+}

@@ -1,0 +1,64 @@
+import type { FragmentType } from '@apollo/client'
+import { useFragment } from '@apollo/client/react'
+import { useRef, useState } from 'react'
+import type { StageCloneFragment } from '../gql/graphql.ts'
+import { graphql } from '../gql/index.ts'
+
+const StageClone = graphql(`
+  fragment StageClone on Deployment {
+    status
+    cloneUrl
+    repositoryUrl
+  }
+`)
+
+/** What a person wants next: the repository on this machine, or in the browser. */
+export function CloneCommand({ deployment }: { deployment: FragmentType<StageCloneFragment> }) {
+  const { data, complete } = useFragment({ fragment: StageClone, from: deployment })
+  const [copied, setCopied] = useState<'yes' | 'no' | null>(null)
+  const command = useRef<HTMLElement>(null)
+  if (!complete || data.status !== 'SUCCEEDED') return null
+  const { cloneUrl, repositoryUrl } = data
+
+  async function copy() {
+    const text = command.current?.textContent ?? ''
+    setCopied((await copyText(text, command.current)) ? 'yes' : 'no')
+  }
+
+  return (
+    <div className="clone">
+      {cloneUrl && (
+        <div className="clone-line">
+          <code className="clone-command" data-testid="clone-command" ref={command}>
+            git clone {cloneUrl}
+          </code>
+          <button type="button" className="button" onClick={copy} onBlur={() => setCopied(null)}>
+            {copied === 'yes' ? 'Copied' : 'Copy'}
+          </button>
+        </div>
+      )}
+      <p className="visually-hidden" role="status">
+        {copied === 'yes' && 'Copied to the clipboard'}
+      </p>
+      {copied === 'no' && <p className="hint">Copying was not allowed; the line is selected for you.</p>}
+      {repositoryUrl && (
+        <p>
+          <a className="repository-link" href={repositoryUrl} target="_blank" rel="noreferrer">
+            Open the repository
+          </a>
+        </p>
+      )}
+    </div>
+  )
+}
+
+/** The clipboard is there on https and on loopback only; elsewhere the line is selected, to be copied by hand. */
+async function copyText(text: string, element: HTMLElement | null): Promise<boolean> {
+  try {
+    await navigator.clipboard.writeText(text)
+    return true
+  } catch {
+    if (element) window.getSelection()?.selectAllChildren(element)
+    return false
+  }
+}

@@ -1,0 +1,51 @@
+import type { FragmentType } from '@apollo/client'
+import { useFragment } from '@apollo/client/react'
+import type { StageDetailsFragment } from '../gql/graphql.ts'
+import { graphql } from '../gql/index.ts'
+import { dateAndTime, duration, files, size } from './format.ts'
+
+const StageDetails = graphql(`
+  fragment StageDetails on Deployment {
+    visibility
+    description
+    branch
+    attempt
+    commitSha
+    fileCount
+    sizeBytes
+    createdAt
+    finishedAt
+  }
+`)
+
+export function Details({ deployment }: { deployment: FragmentType<StageDetailsFragment> }) {
+  const { data, complete } = useFragment({ fragment: StageDetails, from: deployment })
+  if (!complete) return null
+  const { visibility, description, branch, attempt, commitSha, fileCount, sizeBytes, createdAt, finishedAt } =
+    data
+  return (
+    <>
+      {description && <p className="stage-description">{description}</p>}
+      <dl className="details">
+        <Detail name="Contents" value={`${files(fileCount)}, ${size(sizeBytes)}`} />
+        <Detail name="Visibility" value={visibility === 'PUBLIC' ? 'Public' : 'Private'} />
+        <Detail name="Branch" value={branch} />
+        {commitSha && <Detail name="Commit" value={commitSha.slice(0, 10)} title={commitSha} />}
+        {attempt > 1 && <Detail name="Attempt" value={String(attempt)} />}
+        <Detail name="Started" value={dateAndTime(createdAt)} />
+        {finishedAt && (
+          <Detail name="Took" value={duration(Date.parse(finishedAt) - Date.parse(createdAt))} />
+        )}
+      </dl>
+    </>
+  )
+}
+
+function Detail({ name, value, title }: { name: string; value: string; title?: string }) {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd title={title}>{value}</dd>
+    </div>
+  )
+}

@@ -1,0 +1,50 @@
+import type { FragmentType } from '@apollo/client'
+import { useFragment } from '@apollo/client/react'
+import type { DeploymentStatus, DeploymentStep, StageProgressFragment } from '../gql/graphql.ts'
+import { graphql } from '../gql/index.ts'
+import { count } from './format.ts'
+
+const StageProgress = graphql(`
+  fragment StageProgress on Deployment {
+    progress {
+      done
+      total
+      unit
+    }
+  }
+`)
+
+interface Props {
+  deployment: FragmentType<StageProgressFragment>
+  /** What is being told at the moment. */
+  step: DeploymentStep
+  status: DeploymentStatus
+}
+
+export function PushProgress({ deployment, step, status }: Props) {
+  const { data, complete } = useFragment({ fragment: StageProgress, from: deployment })
+  if (step !== 'CREATE_REPO' || status !== 'RUNNING') return null
+  const progress = complete ? data.progress : null
+  const known = progress && progress.total > 0 ? progress : null
+  const told = known ? `${count(known.done)} of ${count(known.total)} ${known.unit}` : undefined
+  return (
+    <div className="progress">
+      <div
+        className="progress-track"
+        role="progressbar"
+        aria-label="Pushing contents"
+        aria-valuemin={known ? 0 : undefined}
+        aria-valuemax={known?.total}
+        aria-valuenow={known?.done}
+        aria-valuetext={told}
+        data-known={known !== null}
+      >
+        <div
+          className="progress-bar"
+          style={known ? { width: `${(100 * known.done) / known.total}%` } : undefined}
+        />
+      </div>
+      {told && <p className="progress-text">{told}</p>}
+    </div>
+  )
+}

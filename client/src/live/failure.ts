@@ -1,0 +1,61 @@
+import { CombinedGraphQLErrors, ServerError } from '@apollo/client'
+
+/** Why a request was not done, as far as the page treats it differently. */
+export interface Failure {
+  kind: 'input' | 'conflict' | 'refused' | 'network'
+  message: string
+  /** Of `input`: every fault, with the path of its field. */
+  fields: readonly FieldFault[]
+  /** Of `conflict`: the deployment that stands in the way. */
+  deploymentId: string | null
+}
+
+export interface FieldFault {
+  /** As in `contents.files[3].path`. */
+  path: string
+  reason: string
+}
+
+export function failureOf(error: unknown): Failure {
+  const answer = CombinedGraphQLErrors.is(error) ? error.errors[0] : errorInBody(error)
+  if (!answer) return { ...nothingKnown, kind: 'network', message: networkMessage(error) }
+  const { code, fields, deploymentId } = answer.extensions ?? {}
+  return {
+    kind: code === 'BAD_USER_INPUT' ? 'input' : code === 'CONFLICT' ? 'conflict' : 'refused',
+    message: answer.message,
+    fields: Array.isArray(fields) ? fields.filter(isFieldFault).map(withoutInput) : [],
+    deploymentId: typeof deploymentId === 'string' ? deploymentId : null,
+  }
+}
+
+const nothingKnown = { fields: [], deploymentId: null }
+
+interface Answer {
+  message: string
+  extensions?: Record<string, unknown>
+}
+
+/** A refusal before GraphQL had its turn (a body too large, say) may come with GraphQL's shape and a status of its own. */
+function errorInBody(error: unknown): Answer | undefined {
+  if (!ServerError.is(error)) return undefined
+  if (error.statusCode === 413) return { message: 'This is more than the server takes in one request.' }
+  try {
+    return JSON.parse(error.bodyText).errors?.[0]
+  } catch {
+    return undefined
+  }
+}
+
+function networkMessage(error: unknown): string {
+  if (ServerError.is(error)) return `The server answered with status ${error.statusCode}. Try again.`
+  return 'The server could not be reached. Nothing is lost; try again.'
+}
+
+function isFieldFault(value: unknown): value is FieldFault {
+  const fault = value as Partial<FieldFault> | null
+  return typeof fault?.path === 'string' && typeof fault.reason === 'string'
+}
+
+function withoutInput({ path, reason }: FieldFault): FieldFault {
+  return { path: path.replace(/^input\./, ''), reason }
+}

@@ -1,0 +1,23 @@
+import { ApolloProvider } from '@apollo/client/react'
+import { StrictMode } from 'react'
+import { createRoot } from 'react-dom/client'
+import { App } from './app.tsx'
+import { createApolloClient } from './live/apollo-client.ts'
+import { createLiveSocket } from './live/live-socket.ts'
+import { LiveSocketContext } from './live/live-socket-context.ts'
+import './page.css'
+
+const socket = createLiveSocket(new URL('/graphql', window.location.href.replace(/^http/, 'ws')).href)
+const client = createApolloClient(socket)
+
+const root = document.getElementById('root')
+if (!root) throw new Error('index.html has no #root')
+createRoot(root).render(
+  <StrictMode>
+    <LiveSocketContext value={socket}>
+      <ApolloProvider client={client}>
+        <App />
+      </ApolloProvider>
+    </LiveSocketContext>
+  </StrictMode>,
+)

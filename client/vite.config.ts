@@ -1,0 +1,58 @@
+import { gzipSync } from 'node:zlib'
+import react from '@vitejs/plugin-react'
+import { defineConfig, type Plugin } from 'vite'
+
+const server = 'http://127.0.0.1:3000'
+
+export default defineConfig({
+  root: import.meta.dirname,
+  plugins: [react(), pageSize('index.html', 150_000)],
+  build: {
+    outDir: '../dist/client',
+    emptyOutDir: true,
+    target: 'es2023',
+    // Files of their own: the page's Content-Security-Policy allows neither inline script nor data: fonts.
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+    // Monaco is large and not counted: it is loaded by the playground alone.
+    chunkSizeWarningLimit: 6_000,
+    rolldownOptions: {
+      input: ['index.html', 'graphiql.html'].map((file) => `${import.meta.dirname}/${file}`),
+      // GraphiQL's "use no memo" speaks to a compiler that has run already.
+      onLog: (level, log, print) => log.code === 'MODULE_LEVEL_DIRECTIVE' || print(level, log),
+    },
+  },
+  server: {
+    proxy: {
+      // The Host header stays ours: the server compares it with the Origin.
+      '/graphql': { target: server, ws: true },
+      '/git': { target: server },
+      '/health': { target: server },
+    },
+  },
+})
+
+/** Prints how much JavaScript the page loads before anything is clicked, and fails the build beyond the limit. */
+function pageSize(page: string, limitBytes: number): Plugin {
+  return {
+    name: 'page-size',
+    generateBundle(_options, bundle) {
+      const chunks = Object.values(bundle).filter((file) => file.type === 'chunk')
+      const loaded = new Set<string>()
+      const load = (fileName: string) => {
+        if (loaded.has(fileName)) return
+        loaded.add(fileName)
+        chunks.find((chunk) => chunk.fileName === fileName)?.imports.forEach(load)
+      }
+      for (const chunk of chunks)
+        if (chunk.isEntry && chunk.facadeModuleId?.endsWith(`/${page}`)) load(chunk.fileName)
+
+      let bytes = 0
+      for (const chunk of chunks)
+        if (loaded.has(chunk.fileName)) bytes += gzipSync(chunk.code, { level: 9 }).length
+      const summary = `${page}: ${(bytes / 1000).toFixed(1)} kB of JavaScript (gzip) of at most ${limitBytes / 1000} kB`
+      if (bytes === 0 || bytes > limitBytes) this.error(summary)
+      this.info(summary)
+    },
+  }
+}
