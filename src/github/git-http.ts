@@ -54,15 +54,15 @@ export function gitHttpHandler(options: GitHttpOptions): Handler {
   })
 
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const url = new URL(request.url ?? '/', 'http://git')
-    const [, owner = '', name = '', rest = '/'] = PATH.exec(url.pathname) ?? []
+    const [path = '', query] = (request.url ?? '/').split('?', 2)
+    const [, owner = '', name = '', rest = '/'] = PATH.exec(path) ?? []
     const repository = findRepository(folder, owner, name)
     const record = (await repository?.record()) ?? null
     if (repository === null || record === null)
       return answer(response, 404, 'There is no such repository here.\n')
 
     const exchange: Exchange = { request, response, repository, record }
-    const service = url.searchParams.get('service')
+    const service = new URLSearchParams(query).get('service')
     if (rest === '/git-receive-pack' || service === 'git-receive-pack')
       return answer(response, 403, READ_ONLY)
     const isRead = request.method === 'GET' || request.method === 'HEAD'

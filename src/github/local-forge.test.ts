@@ -210,8 +210,10 @@ async function expectPristine(folder: string): Promise<void> {
   expect(await readdir(join(repository, 'refs', 'heads'))).toEqual(['main'])
   expect(await readdir(join(repository, 'info'))).toEqual(['refs'])
   expect(await git(repository, 'fsck', '--full', '--strict')).toBe('')
-  expect((await git(repository, 'rev-list', '--all')).trim()).toBe(SAMPLE.commit)
-  await expectServerInfo(repository)
+  expect(await readFile(join(repository, 'info/refs'), 'utf8')).toBe(`${SAMPLE.commit}\trefs/heads/main\n`)
+  const packs = (await readdir(join(repository, 'objects/pack'))).filter((name) => name.endsWith('.pack'))
+  expect(packs).toHaveLength(1)
+  expect(await readFile(join(repository, 'objects/info/packs'), 'utf8')).toBe(`P ${packs[0]}\n\n`)
 }
 
 /** As git would write them. */

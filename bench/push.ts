@@ -1,0 +1,96 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { LocalForge } from '../src/github/local-forge.ts'
+import { closePackingThreads } from '../src/github/packing-threads.ts'
+import { prepareContents } from '../src/github/prepare-contents.ts'
+import { type ContentFile, preparedContents } from '../src/github/prepared-contents.ts'
+import { fastImportStream, git, gitWithInput } from '../src/github/testing/git.ts'
+import { codeFiles, PLAN } from '../src/github/testing/sample-contents.ts'
+
+/*
+ * Prepares contents and pushes them to a new repository on a local forge, beside `git init` + `git fast-import` of
+ * the same into a new bare repository. In turns, in one run, so that both meet the same machine; the best of each.
+ */
+
+const ROUNDS = 5
+const signal = new AbortController().signal
+const folder = await mkdtemp(join(tmpdir(), 'shipcast-bench-'))
+const forge = new LocalForge({ folder: join(folder, 'forge'), cloneUrlBase: 'http://localhost/git' })
+
+interface Ours {
+  prepareMs: number
+  pushMs: number
+  stallMs: number
+  packBytes: number
+}
+
+const rows: Record<string, unknown> = {}
+for (const count of [5, 1000, 10_000]) {
+  const files = codeFiles(count)
+  const megabytes = files.reduce((sum, file) => sum + file.content.length, 0) / 1e6
+  const ours: Ours[] = []
+  const theirs: number[] = []
+  for (let round = 0; round < ROUNDS; round++) {
+    ours.push(await deploy(files, `bench-${count}-${round}`))
+    theirs.push(await fastImport(files, join(folder, `${count}-${round}.git`)))
+  }
+  const best = ours.reduce((a, b) => (total(b) < total(a) ? b : a))
+  const fastImportMs = Math.min(...theirs)
+  rows[`${count} files, ${megabytes.toFixed(1)} MB`] = {
+    'prepare ms': rounded(best.prepareMs),
+    'push ms': rounded(best.pushMs),
+    'both ms': rounded(total(best)),
+    'fast-import ms': rounded(fastImportMs),
+    ratio: Number((total(best) / fastImportMs).toFixed(2)),
+    'longest stall ms': rounded(Math.max(...ours.map((each) => each.stallMs))),
+    'pack MB': Number((best.packBytes / 1e6).toFixed(2)),
+  }
+}
+console.table(rows)
+await closePackingThreads()
+await rm(folder, { recursive: true, force: true })
+
+async function deploy(files: readonly ContentFile[], name: string): Promise<Ours> {
+  await forge.ensureOrganization({ login: 'bench' }, { signal })
+  const stalls = monitorEventLoopDelay({ resolution: 1 })
+  await new Promise((resolve) => setTimeout(resolve, 20)) // the garbage of the other side
+  stalls.enable()
+  const start = performance.now()
+  const packed = await prepareContents(files, PLAN, { signal })
+  const prepared = performance.now()
+  const { commit: plannedCommit, packBytes } = packed
+  const wish = { owner: 'bench', name, visibility: 'PUBLIC', description: null, intentId: name } as const
+  const { id } = await forge.ensureRepository(
+    { ...wish, knownId: null, branch: 'main', plannedCommit },
+    { signal },
+  )
+  const contents = preparedContents(
+    packed,
+    () => packed.packParts,
+    async () => packed.index,
+  )
+  const push = { owner: 'bench', name, repositoryId: id, branch: 'main', expectedHead: null, contents }
+  await forge.pushContents(push, { signal })
+  const end = performance.now()
+  stalls.disable()
+  // The delay is measured between two ticks that are 1 ms apart anyway.
+  return { prepareMs: prepared - start, pushMs: end - prepared, stallMs: stalls.max / 1e6 - 1, packBytes }
+}
+
+async function fastImport(files: readonly ContentFile[], repository: string): Promise<number> {
+  const stream = fastImportStream(files, PLAN) // ready before the clock starts
+  const start = performance.now()
+  await git('/', 'init', '--quiet', '--bare', '--initial-branch=main', repository)
+  await gitWithInput(repository, ['fast-import', '--quiet', '--done'], stream)
+  return performance.now() - start
+}
+
+function total({ prepareMs, pushMs }: Ours): number {
+  return prepareMs + pushMs
+}
+
+function rounded(ms: number): number {
+  return Number(ms.toFixed(1))
+}
