@@ -1,30 +1,197 @@
+import { realpath } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { createDataFolder, type DataFolder } from '../../test/support/data-folder.ts'
+import { postgresProcesses, waitUntil } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
+import { Database } from './database.ts'
+import { DatabaseUnavailable } from './database-unavailable.ts'
 
-let test1: TestDatabase
-beforeAll(async () => {
-  test1 = await createTestDatabase()
-})
-afterAll(() => test1.drop())
 describe('Database', () => {
-  test('rolls back', async () => {
-    const { database } = test1
-    await database.query('create table t (n bigint, at timestamptz, b bytea, j jsonb)')
-    await expect(
-      database.transaction(async (tx) => {
-        await tx.query('insert into t (n) values (1)')
-        throw new Error('no')
-      }),
-    ).rejects.toThrow('no')
-    expect(await database.query('select * from t')).toEqual([])
-    await database.query('insert into t values ($1, $2, $3, $4)', [
-      2 ** 40,
-      new Date(0),
-      new Uint8Array([1, 255]),
-      { a: 1 },
-    ])
-    expect(await database.query('select * from t')).toEqual([
-      { n: 2 ** 40, at: new Date(0), b: Buffer.from([1, 255]), j: { a: 1 } },
-    ])
+  let one: TestDatabase
+  let database: Database
+
+  beforeAll(async () => {
+    one = await createTestDatabase()
+    database = one.database
+  })
+
+  afterAll(() => one.drop())
+
+  test('gives back what was stored, in the types that the program uses', async () => {
+    await database.query(
+      'create table kinds (n bigint, at timestamptz, bytes bytea, data jsonb, words text[])',
+    )
+    const row = {
+      n: 2 ** 53 - 1,
+      at: new Date('2031-01-02T03:04:05.678Z'),
+      bytes: Buffer.from([0, 1, 0x5c, 0xff]),
+      data: { a: [1, null, 'ü'] },
+      words: ['x', 'y z'],
+    }
+    const values = [row.n, row.at, new Uint8Array(row.bytes), row.data, row.words]
+    await database.query('insert into kinds values ($1, $2, $3, $4, $5)', values)
+    expect(await database.query('select * from kinds')).toEqual([row])
+    await expect(database.query('select 9007199254740993::bigint as n')).rejects.toThrow(RangeError)
+  })
+
+  test('speaks UTC under its own name', async () => {
+    const [row] = await database.query(
+      `select current_setting('TimeZone') as zone, current_setting('application_name') as name`,
+    )
+    expect(row).toEqual({ zone: 'UTC', name: 'shipcast' })
+  })
+
+  test('commits a transaction that returns, and rolls back one that throws', async () => {
+    await database.query('create table numbers (n int primary key)')
+    const returned = await database.transaction(async (tx) => {
+      await tx.query('insert into numbers values ($1)', [1])
+      return 'kept'
+    })
+    expect(returned).toBe('kept')
+    const failing = database.transaction(async (tx) => {
+      await tx.query('insert into numbers values ($1)', [2])
+      throw new Error('changed my mind')
+    })
+    await expect(failing).rejects.toThrow('changed my mind')
+    expect(await database.query('select n from numbers')).toEqual([{ n: 1 }])
+  })
+
+  test('does not report a commit when a statement in the transaction had failed', async () => {
+    await database.query('create table swallowed (n int primary key)')
+    const work = database.transaction(async (tx) => {
+      await tx.query('insert into swallowed values (1)')
+      await tx.query('insert into swallowed values (1)').catch(() => {})
+    })
+    await expect(work).rejects.toThrow('rolled back')
+    expect(await database.query('select n from swallowed')).toEqual([])
+  })
+
+  test('passes on what Postgres says about a statement', async () => {
+    await database.query('create table guarded (n int constraint positive check (n > 0))')
+    const faulty = database.query('insert into guarded values ($1)', [-1])
+    await expect(faulty).rejects.toMatchObject({ code: '23514', constraint: 'positive' })
+  })
+
+  test('reads a table that was altered after its statement had been prepared', async () => {
+    await database.query('create table changing (n int)')
+    await database.query('insert into changing values ($1)', [1])
+    const read = () => database.query('select * from changing where n = $1', [1])
+    expect(await read()).toEqual([{ n: 1 }])
+    await database.query('alter table changing add column more text')
+    await expect(read()).rejects.toThrow(DatabaseUnavailable)
+    expect(await read()).toEqual([{ n: 1, more: null }])
+  })
+
+  test('loses a statement, not itself, when its connection is cut', async () => {
+    const cut = database.query('select pg_terminate_backend(pg_backend_pid())')
+    await expect(cut).rejects.toThrow(DatabaseUnavailable)
+    const cutInTransaction = database.transaction(async (tx) => {
+      await tx.query('create table never (n int)')
+      await tx.query('select pg_terminate_backend(pg_backend_pid())')
+    })
+    await expect(cutInTransaction).rejects.toThrow(DatabaseUnavailable)
+    expect(await database.query(`select to_regclass('never') as name`)).toEqual([{ name: null }])
+  })
+
+  test('connects a dedicated connection again after it was cut', async () => {
+    const connection = await database.dedicated()
+    const pid = async () =>
+      (await connection.query<{ pid: number }>('select pg_backend_pid() as pid'))[0]?.pid
+    const first = await pid()
+    expect(await pid()).toBe(first)
+    await expect(connection.query('select pg_terminate_backend(pg_backend_pid())')).rejects.toThrow(
+      DatabaseUnavailable,
+    )
+    expect(await pid()).not.toBe(first)
+
+    await database.query('select pg_terminate_backend($1)', [await pid()])
+    await waitUntil(async () => (await pid().catch(() => undefined)) !== undefined, 'the connection is back')
+    await connection.close()
+    await expect(pid()).rejects.toThrow('closed')
+  })
+
+  test('is available while all its connections are busy', async () => {
+    const busy = Array.from({ length: 10 }, () => database.query('select pg_sleep(0.5)'))
+    expect(await database.isAvailable()).toBe(true)
+    await Promise.all(busy)
+  })
+
+  test('closes under a running statement, twice, and then answers that it is closed', async () => {
+    const closing = await Database.open({ url: one.url, dataDir: '' })
+    const cut = expect(closing.query('select pg_sleep(20)')).rejects.toThrow(DatabaseUnavailable)
+    await Promise.all([closing.close(), closing.close(), cut])
+    await expect(closing.query('select 1')).rejects.toThrow(DatabaseUnavailable)
+    expect(await closing.isAvailable()).toBe(false)
+  })
+
+  test('says where it found no database, and never the password', async () => {
+    const opening = Database.open({ url: 'postgres://someone:s3cret@127.0.0.1:1/shipcast', dataDir: '' })
+    const error = await opening.catch((error: unknown) => error)
+    expect(error).toBeInstanceOf(DatabaseUnavailable)
+    expect(String(error)).toContain('127.0.0.1:1/shipcast')
+    expect(JSON.stringify([String(error), error, Object(error).cause])).not.toContain('s3cret')
   })
 })
+
+describe('Database on the embedded Postgres', () => {
+  let folder: DataFolder
+  let database: Database
+  let cluster: string
+
+  beforeAll(async () => {
+    folder = await createDataFolder()
+    database = await Database.open({ dataDir: folder.path })
+    cluster = await realpath(join(folder.path, 'postgres-18'))
+    await database.query('create table kept (n int); insert into kept values (1)')
+  })
+
+  afterAll(async () => {
+    await database.close()
+    await waitUntil(async () => (await postgresProcesses(cluster)).length === 0, 'no Postgres left')
+    await folder.remove()
+  })
+
+  test('starts the server again when it has died', async () => {
+    const heartbeat = await database.dedicated()
+    await heartbeat.query('select 1')
+    const running = expect(database.query('select pg_sleep(20)')).rejects.toThrow(DatabaseUnavailable)
+    await waitUntil(
+      async () =>
+        (await database.query(`select 1 from pg_stat_activity where query = 'select pg_sleep(20)'`)).length >
+        0,
+      'the statement runs',
+    )
+    for (const pid of await postgresProcesses(cluster)) signal(pid, 'SIGKILL')
+    await running
+    // A connection that has not noticed yet may lose one statement more; nothing is repeated on the caller's behalf.
+    const ask = () => Promise.all(Array.from({ length: 20 }, () => database.query('select n from kept')))
+    const answers = await ask().catch(ask)
+    expect(answers.flat()).toEqual(Array(20).fill({ n: 1 }))
+    await waitUntil(
+      async () => (await heartbeat.query('select 1').catch(() => [])).length === 1,
+      'the heartbeat is back',
+    )
+    expect(await database.isAvailable()).toBe(true)
+  })
+
+  test('is not available while the server does not answer, and is when it does again', async () => {
+    await database.isAvailable()
+    const processes = await postgresProcesses(cluster)
+    for (const pid of processes) signal(pid, 'SIGSTOP')
+    try {
+      expect(await database.isAvailable()).toBe(false)
+    } finally {
+      for (const pid of processes) signal(pid, 'SIGCONT')
+    }
+    await waitUntil(() => database.isAvailable(), 'the database is available')
+  })
+})
+
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name)
+  } catch {
+    // It has just ended.
+  }
+}

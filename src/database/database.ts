@@ -30,7 +30,7 @@ const POOL_SIZE = 10
 const CONNECT_TIMEOUT_MS = 10_000
 const IDLE_IN_TRANSACTION_MS = 60_000
 const HEALTH_TIMEOUT_MS = 2_000
-const CLOSE_GRACE_MS = 5_000
+const CLOSE_GRACE_MS = 3_000
 
 // Statements and not startup parameters, which poolers such as PgBouncer refuse.
 const SESSION = `
@@ -49,6 +49,7 @@ export class Database implements Queryable {
   readonly #address: string
   readonly #pool: pg.Pool
   readonly #inUse = new Set<pg.PoolClient>()
+  readonly #underWay = new Set<Promise<unknown>>()
   readonly #dedicated = new Set<DedicatedConnection>()
   readonly #healthConnection: DedicatedConnection
   #healthAnswer: Promise<boolean> | undefined
@@ -154,7 +155,7 @@ export class Database implements Queryable {
     return within(HEALTH_TIMEOUT_MS, this.#healthAnswer, false)
   }
 
-  /** Waits up to 5 s for what is under way, ends all connections, then the embedded server if it is ours. Idempotent. */
+  /** Waits up to 3 s for what is under way, ends all connections, then the embedded server if it is ours. Idempotent. */
   close(): Promise<void> {
     this.#closed ??= this.#close()
     return this.#closed
@@ -162,14 +163,21 @@ export class Database implements Queryable {
 
   async #close(): Promise<void> {
     for (const connection of this.#dedicated) await connection.close()
-    const drained = this.#pool.end()
-    await within(CLOSE_GRACE_MS, drained, undefined)
+    await within(CLOSE_GRACE_MS, Promise.allSettled(this.#underWay), [])
     for (const client of this.#inUse) void client.end() // Breaks the statement that runs on it.
-    await drained
+    await this.#pool.end()
     await this.#embedded?.stop()
   }
 
-  async #withClient<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+  #withClient<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+    const result = this.#useClient(work)
+    this.#underWay.add(result)
+    const forget = () => this.#underWay.delete(result)
+    result.then(forget, forget)
+    return result
+  }
+
+  async #useClient<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
     const client = await this.#withRestart(() => this.#pool.connect())
     this.#inUse.add(client)
     let isBroken = false
@@ -186,6 +194,7 @@ export class Database implements Queryable {
 
   /** Connects; when that fails and the server is embedded, makes sure that it runs and tries once more. */
   async #withRestart<T>(connect: () => Promise<T>): Promise<T> {
+    if (this.#closed) throw this.#unavailable(new Error('it has been closed'))
     try {
       return await connect()
     } catch (error) {

@@ -157,7 +157,8 @@ describe('the embedded Postgres', () => {
       for (const pid of await postgresProcesses(cluster)) kill(pid)
       await writing
     }
-    const rows = await (await open()).query('select n from t order by n')
+    const last = await open()
+    const rows = await last.query('select n from t order by n')
     const stored = new Set(rows.map(({ n }) => n))
     expect(acknowledged.filter((n) => !stored.has(n))).toEqual([])
   })

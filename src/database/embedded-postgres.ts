@@ -7,7 +7,7 @@ import { LeashedProcess } from './leash.ts'
 import { type Account, canReach, findAccount, isRoot } from './postgres-account.ts'
 import { findBinaries } from './postgres-binaries.ts'
 import { isAlive, type Postmaster, readPostmaster, removeIfStale } from './postmaster-file.ts'
-import { assertPrivate, createSocketFolder } from './socket-folder.ts'
+import { assertPrivate, createSocketFolder, removeSocketFolder } from './socket-folder.ts'
 
 /** How to reach it: a Unix socket, no password. */
 export interface EmbeddedConnection {
@@ -127,7 +127,10 @@ class Server implements EmbeddedPostgres {
       if (!starting) {
         if (this.#process && !RACE_LOST.test(this.#process.lastLines())) failedStarts++
         if (failedStarts >= START_ATTEMPTS) throw this.#failure(cluster, 'does not start')
-        if (postmaster) await removeIfStale(cluster, postmaster)
+        if (postmaster) {
+          await removeIfStale(cluster, postmaster)
+          await removeSocketFolder(postmaster.socketDir, postmaster.port, ownerUid)
+        }
         await this.#start(cluster)
       }
       await sleep(LOOK_AGAIN_MS)

@@ -1,10 +1,11 @@
-import { chown, lstat, mkdtemp, rmdir } from 'node:fs/promises'
+import { chown, lstat, mkdtemp, rm, rmdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { type Account, canReach } from './postgres-account.ts'
 
 // sockaddr_un: 104 bytes with the closing zero on macOS, 108 on Linux.
 const LONGEST_PATH_BYTES = 103
+const PREFIX = 'shipcast-'
 
 /**
  * A new private folder for the server's socket. Local connections need no password, so the folder's mode is the lock. Others find
@@ -17,14 +18,14 @@ export async function createSocketFolder(
 ): Promise<string> {
   const tried: string[] = []
   for (const parent of new Set([tmpdir(), '/tmp', dataDir])) {
-    const longest = join(parent, 'shipcast-XXXXXX', `.s.PGSQL.${port}`)
+    const longest = join(parent, `${PREFIX}XXXXXX`, `.s.PGSQL.${port}`)
     if (Buffer.byteLength(longest) > LONGEST_PATH_BYTES) {
       tried.push(`${parent}: the path is too long`)
       continue
     }
     try {
       if (account && !(await canReach(parent, account))) throw new Error(`${account.name} cannot enter it`)
-      const folder = await mkdtemp(join(parent, 'shipcast-'))
+      const folder = await mkdtemp(join(parent, PREFIX))
       if (account) await chown(folder, account.uid, account.gid)
       return folder
     } catch (error) {
@@ -47,7 +48,15 @@ export async function assertPrivate(socketDir: string, ownerUid: number): Promis
   }
 }
 
-/** Removes the folder when it is still there and empty. */
-export async function removeSocketFolder(socketDir: string): Promise<void> {
-  await rmdir(socketDir).catch(() => {})
+/** Removes what a killed server has left; the shell that would have done it was killed too. */
+export async function removeSocketFolder(socketDir: string, port: number, ownerUid: number): Promise<void> {
+  if (!basename(socketDir).startsWith(PREFIX)) return
+  try {
+    await assertPrivate(socketDir, ownerUid)
+    for (const name of [`.s.PGSQL.${port}`, `.s.PGSQL.${port}.lock`])
+      await rm(join(socketDir, name), { force: true })
+    await rmdir(socketDir)
+  } catch {
+    // Gone already, or not ours: an empty folder more in the temporary folder does no harm.
+  }
 }

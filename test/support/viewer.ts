@@ -76,7 +76,7 @@ export class Viewer {
         this.changed()
       },
       error: (error) => {
-        this.errors.push(error)
+        this.errors.push(...[error].flat())
         this.changed()
       },
       complete: () => this.changed(),
