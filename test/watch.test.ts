@@ -1,0 +1,243 @@
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { WebSocket } from 'ws'
+import { type Accepted, DEPLOY, input } from './support/inputs.ts'
+import { TestServer } from './support/server.ts'
+import { isEnd, type ViewedEvent, Viewer } from './support/viewer.ts'
+
+let server: TestServer
+const viewers: Viewer[] = []
+
+beforeAll(async () => {
+  server = await TestServer.start({ env: { DEPLOY_CONCURRENCY: '4' } })
+})
+
+afterAll(async () => {
+  await Promise.all(viewers.map((viewer) => viewer.close()))
+  await server.stop()
+  await server.removeData()
+})
+
+async function connect(): Promise<Viewer> {
+  const viewer = new Viewer(server.socketUrl)
+  viewers.push(viewer)
+  await viewer.connected()
+  return viewer
+}
+
+async function deploy(headers: Record<string, string> = {}): Promise<string> {
+  const { data, errors } = await server.request<Accepted>(DEPLOY, { input: input() }, headers)
+  if (errors) throw new Error(JSON.stringify(errors))
+  return data.deploy.id
+}
+
+const sequences = (events: readonly ViewedEvent[]) => events.map(({ sequence }) => sequence)
+const upTo = (length: number) => Array.from({ length }, (_, i) => i + 1)
+
+describe('joining', () => {
+  test('with each cursor in turn resumes after it, without gap or repeat', async () => {
+    const early = await connect()
+    const { cursor: start } = await early.connected()
+    early.follow()
+    const id = await deploy()
+    const all = await early.end(id)
+    expect(sequences(all)).toEqual(upTo(all.length))
+
+    for (const [seen, cursor] of [start, ...all.map((event) => event.cursor)].entries()) {
+      const late = await connect()
+      late.follow({ deploymentId: id, after: cursor })
+      if (seen < all.length) await late.end(id)
+      // What follows the last one is the next deployment's: the cursor is of the whole log.
+      expect(late.events).toEqual(all.slice(seen))
+      await late.close()
+    }
+  })
+
+  test('after the end, without a cursor, tells the state now of the one asked for', async () => {
+    const watcher = await connect()
+    watcher.follow()
+    const id = await deploy()
+    const last = (await watcher.end(id)).at(-1)
+    const late = await connect()
+    late.follow({ deploymentId: id })
+    expect(await late.end(id)).toEqual([last])
+  })
+
+  test('without a cursor tells of active deployments only, in ascending order of cursors', async () => {
+    const watcher = await connect()
+    watcher.follow()
+    const ids = await Promise.all(Array.from({ length: 12 }, () => deploy()))
+    const late = await connect()
+    late.follow()
+    for (const id of ids) await watcher.end(id)
+    const marker = await deploy()
+    await late.end(marker)
+    const cursors = late.events.map((event) => event.cursor)
+    expect(cursors).toEqual(cursors.toSorted())
+    expect(new Set(cursors).size).toBe(cursors.length)
+    for (const id of ids) {
+      const seen = sequences(late.of(id))
+      if (seen.length > 0) expect(seen).toEqual(upTo(watcher.of(id).length).slice(-seen.length))
+    }
+  })
+
+  test('with a cursor that is not ours is CURSOR_UNKNOWN; of an unknown deployment NOT_FOUND', async () => {
+    const viewer = await connect()
+    const { cursor } = await viewer.connected()
+    for (const after of ['nonsense', '', `9${cursor.slice(1)}`, `${cursor.slice(0, 4)}${'9'.repeat(12)}`]) {
+      const before = viewer.errors.length
+      viewer.follow({ after })
+      await viewer.until(() => viewer.errors.length > before)
+      expect(viewer.errors.at(-1)).toMatchObject({ extensions: { code: 'CURSOR_UNKNOWN' } })
+    }
+    viewer.follow({ deploymentId: crypto.randomUUID() })
+    await viewer.until(() => viewer.errors.length > 4)
+    expect(viewer.errors.at(-1)).toMatchObject({ extensions: { code: 'NOT_FOUND' } })
+  })
+})
+
+describe('the sender', () => {
+  test('by its connection id is not sent event 1 of its own, and all that follow; others get everything', async () => {
+    const sender = await connect()
+    const other = await connect()
+    sender.follow()
+    other.follow()
+    const { connectionId } = await sender.connected()
+    const id = await deploy({ 'x-connection-id': connectionId })
+    const seenByOther = await other.end(id)
+    await sender.end(id)
+    expect(sequences(seenByOther)).toEqual(upTo(seenByOther.length))
+    expect(sequences(sender.of(id))).toEqual(upTo(seenByOther.length).slice(1))
+  })
+
+  test('over its own socket is not sent event 1 either', async () => {
+    const sender = await connect()
+    sender.follow()
+    const answer = (await sender.execute(DEPLOY, { input: input() })) as unknown as Accepted
+    const events = await sender.end(answer.deploy.id)
+    expect(sequences(events)[0]).toBe(2)
+  })
+
+  test('gets event 1 on another connection that resumes from before it', async () => {
+    const sender = await connect()
+    const { connectionId, cursor } = await sender.connected()
+    const id = await deploy({ 'x-connection-id': connectionId })
+    const again = await connect()
+    again.follow({ after: cursor, deploymentId: id })
+    expect(sequences(await again.end(id))[0]).toBe(1)
+  })
+})
+
+test('200 deployments at once, 50 viewers joining and leaving: every one sees 1, 2, 3 … to the end', async () => {
+  const constant = await connect()
+  const { cursor: start } = await constant.connected()
+  constant.follow({ after: start })
+  const accepted = Promise.all(Array.from({ length: 200 }, () => deploy()))
+
+  // Each leaves and comes back three times, wherever it is by then, with the cursor of the last event it saw.
+  const restless = await Promise.all(
+    upTo(50).map(async (number) => {
+      const seen: ViewedEvent[] = []
+      for (let visit = 1; ; visit++) {
+        const viewer = await connect()
+        viewer.follow({ after: seen.at(-1)?.cursor ?? start })
+        const leaveAt = visit < 4 ? (number * 7 * visit) % 150 : Number.POSITIVE_INFINITY
+        const ids = visit < 4 ? [] : await accepted
+        await viewer.until(
+          () => viewer.events.length > leaveAt || (visit === 4 && allEnded(ids, [...seen, ...viewer.events])),
+        )
+        // Frames may arrive while it closes; it has seen those as well.
+        await viewer.close()
+        seen.push(...viewer.events)
+        if (visit === 4) return seen
+      }
+    }),
+  )
+
+  const ids = await accepted
+  await constant.until(() => allEnded(ids, constant.events))
+  for (const events of [constant.events, ...restless]) {
+    const byDeployment = Map.groupBy(events, (event) => event.deploymentId)
+    for (const id of ids) {
+      const seen = byDeployment.get(id) ?? []
+      expect(sequences(seen)).toEqual(upTo(seen.length))
+      expect(isEnd(seen.at(-1))).toBe(true)
+    }
+    const cursors = events.map((event) => event.cursor)
+    expect(cursors).toEqual(cursors.toSorted())
+  }
+})
+
+function allEnded(ids: readonly string[], events: readonly ViewedEvent[]): boolean {
+  if (ids.length === 0) return false
+  const ended = new Set(events.filter(isEnd).map((event) => event.deploymentId))
+  return ids.every((id) => ended.has(id))
+}
+
+describe('the socket', () => {
+  /** Resolves to the close code. */
+  async function closeOf(socket: WebSocket): Promise<number> {
+    return new Promise((resolve, reject) => {
+      socket.once('close', resolve)
+      socket.once('error', reject)
+    })
+  }
+
+  const open = (options = {}, protocol = 'graphql-transport-ws') =>
+    new WebSocket(server.socketUrl, protocol, options)
+
+  test('refuses a foreign origin, and a path that is not its own', async () => {
+    await expect(closeOf(open({ origin: 'https://evil.example' }))).rejects.toThrow('403')
+    await expect(closeOf(open({ headers: { host: 'evil.example' } }))).rejects.toThrow('403')
+    await expect(closeOf(new WebSocket(`${server.socketUrl}/other`, 'graphql-transport-ws'))).rejects.toThrow(
+      '404',
+    )
+    const own = open({ origin: server.url })
+    own.once('open', () => own.close(1000))
+    expect(await closeOf(own)).toBe(1000)
+  })
+
+  test('closes with 4408 when nobody introduces himself, with 4406 without the protocol, with 1009 for a huge frame', async () => {
+    expect(await closeOf(open())).toBe(4408)
+    expect(await closeOf(open({}, []))).toBe(4406)
+    const huge = open()
+    huge.once('open', () =>
+      huge.send(`{"type":"connection_init","payload":{"x":"${'x'.repeat(1024 * 1024)}"}}`),
+    )
+    expect(await closeOf(huge)).toBe(1009)
+  })
+
+  test('has a bound on operations, and tells so', async () => {
+    const viewer = await connect()
+    for (let i = 0; i < 101; i++) viewer.follow()
+    await viewer.until(() => viewer.errors.length > 0)
+    expect(viewer.errors).toMatchObject([{ extensions: { code: 'RATE_LIMITED' } }])
+  })
+
+  test('a document that is no GraphQL is told so, and the socket stays', async () => {
+    const viewer = await connect()
+    await expect(viewer.execute('{ templates { ', {})).rejects.toMatchObject([{ message: /Syntax Error/ }])
+    await expect(viewer.execute('{ nope }', {})).rejects.toMatchObject([{ message: /Cannot query field/ }])
+    expect(await viewer.execute('{ templates { name } }', {})).toHaveProperty('templates')
+  })
+})
+
+test('a planned stop closes sockets with 1012, and a viewer goes on with its cursor afterwards', async () => {
+  const own = await TestServer.start()
+  const before = new Viewer(own.socketUrl)
+  const { cursor } = await before.connected()
+  before.follow()
+  await own.request(DEPLOY, { input: input() })
+  await own.stop()
+  await before.until(() => before.closeCode !== undefined)
+  expect(before.closeCode).toBe(1012)
+  await own.start()
+  const after = new Viewer(own.socketUrl)
+  const last = before.events.at(-1)
+  after.follow({ after: last?.cursor ?? cursor })
+  if (!isEnd(last)) await after.until(() => isEnd(after.events.at(-1)))
+  const all = [...before.events, ...after.events]
+  expect(sequences(all)).toEqual(upTo(all.length))
+  await after.close()
+  await own.stop()
+  await own.removeData()
+})
