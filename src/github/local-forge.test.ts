@@ -41,9 +41,10 @@ describe('LocalForge', () => {
 
   test('ends in one repository and one commit, killed at whichever call to the file system', async () => {
     const script = join(import.meta.dirname, 'testing', 'die-in-deployment.ts')
+    const env = { ...process.env, NODE_COMPILE_CACHE: join(folder, 'cache') } // a third of the time
     const killedAt = async (n: number) => {
       const place = join(folder, String(n))
-      const run = promisify(execFile)(process.execPath, [script, place, String(n)])
+      const run = promisify(execFile)(process.execPath, [script, place, String(n)], { env })
       const isDone = await run.then(
         ({ stdout }) => stdout === 'done\n',
         (error: { signal?: string; stderr?: string }) => {

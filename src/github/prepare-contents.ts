@@ -16,7 +16,7 @@ export interface Slab {
 const INLINE_FILES = 200
 const INLINE_BYTES = 512 * 1024
 const SLAB_BYTES = 4 * 1024 * 1024
-const LONGEST_STRETCH_MS = 8
+const LONGEST_STRETCH_MS = 5
 
 /**
  * Packs the files and one commit of them. The same files and plan give the same ids and the same pack, always.

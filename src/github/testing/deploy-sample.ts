@@ -1,5 +1,5 @@
 import { LocalForge } from '../local-forge.ts'
-import { prepareContents } from '../prepare-contents.ts'
+import { packContents } from '../pack-contents.ts'
 import { preparedContents } from '../prepared-contents.ts'
 import { ODD_FILES, PLAN } from './sample-contents.ts'
 
@@ -7,7 +7,7 @@ import { ODD_FILES, PLAN } from './sample-contents.ts'
 export async function deploySample(folder: string): Promise<{ repositoryId: string; commit: string }> {
   const forge = new LocalForge({ folder, cloneUrlBase: 'http://localhost/git' })
   const context = { signal: new AbortController().signal }
-  const packed = await prepareContents(ODD_FILES, PLAN, context)
+  const packed = packContents(ODD_FILES, PLAN)
   const { login } = await forge.ensureOrganization({ login: 'acme' }, context)
   const { id } = await forge.ensureRepository(
     {
