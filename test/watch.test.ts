@@ -182,8 +182,8 @@ describe('the socket', () => {
     })
   }
 
-  const open = (options = {}, protocol = 'graphql-transport-ws') =>
-    new WebSocket(server.socketUrl, protocol, options)
+  const open = (options = {}, protocols: string[] = ['graphql-transport-ws']) =>
+    new WebSocket(server.socketUrl, protocols, options)
 
   test('refuses a foreign origin, and a path that is not its own', async () => {
     await expect(closeOf(open({ origin: 'https://evil.example' }))).rejects.toThrow('403')

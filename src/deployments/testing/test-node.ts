@@ -1,0 +1,87 @@
+import { PubSub, type PubSubEngine } from 'graphql-subscriptions'
+import { Config } from '../../config.ts'
+import type { Database } from '../../database/database.ts'
+import { EventFeed } from '../../events/event-feed.ts'
+import { EventLog } from '../../events/event-log.ts'
+import type { LoggedEvent } from '../../events/logged-event.ts'
+import type { GitHubClient } from '../../github/github-client.ts'
+import { TemplateCatalog } from '../contents/template-catalog.ts'
+import { DeploymentService } from '../deployment.service.ts'
+import { DeploymentRunner } from '../deployment-runner.ts'
+import { DeploymentStore } from '../deployment-store.ts'
+import { isFinished } from '../deployment-texts.ts'
+import { LeaseStore } from '../lease-store.ts'
+
+export interface TestNodeOptions {
+  database: Database
+  github: GitHubClient
+  concurrency?: number
+  leaseMs?: number
+  pubSub?: PubSubEngine
+}
+
+/** One node without its network side, put together as the modules do it. Several may share a database. */
+export class TestNode {
+  readonly log: EventLog
+  readonly feed: EventFeed
+  readonly store: DeploymentStore
+  readonly leases: LeaseStore
+  readonly runner: DeploymentRunner
+  readonly service: DeploymentService
+
+  private stopped: Promise<void> | undefined
+
+  private constructor(
+    readonly options: TestNodeOptions,
+    templates: TemplateCatalog,
+  ) {
+    const { database, github, concurrency = 10, leaseMs = 6_000, pubSub = new PubSub() } = options
+    const config = new Config({ DEPLOY_CONCURRENCY: String(concurrency), LEASE_MS: String(leaseMs) })
+    this.log = new EventLog(database, pubSub)
+    this.feed = new EventFeed(this.log, pubSub)
+    this.store = new DeploymentStore(database, this.log)
+    this.leases = new LeaseStore(database, this.log)
+    this.runner = new DeploymentRunner(config, database, this.leases, github)
+    this.service = new DeploymentService(this.store, this.runner, templates, this.feed)
+  }
+
+  static async start(options: TestNodeOptions): Promise<TestNode> {
+    const node = new TestNode(options, await TemplateCatalog.load('templates'))
+    await node.feed.onModuleInit()
+    node.runner.onApplicationBootstrap()
+    return node
+  }
+
+  /** As at SIGTERM; a second time does nothing. */
+  stop(): Promise<void> {
+    this.stopped ??= this.runner.onModuleDestroy().then(() => this.feed.onModuleDestroy())
+    return this.stopped
+  }
+
+  /** Accepts a small deployment of a repository of its own; resolves to its id. */
+  async deploy(overrides: { org?: string; repo?: string } = {}): Promise<string> {
+    const { id } = await this.service.deploy(
+      {
+        org: 'acme',
+        repo: `demo-${crypto.randomUUID()}`,
+        contents: { files: [{ path: 'README.md', content: '# Demo\n' }] },
+        ...overrides,
+      },
+      { connectionId: undefined, signal: new AbortController().signal },
+    )
+    return id
+  }
+
+  /** Resolves to the deployment's events up to the first that `isLast` holds for; by default, that it has ended. */
+  async eventsOf(
+    deploymentId: string,
+    isLast = (event: LoggedEvent) => isFinished(event.deployment.status),
+  ): Promise<LoggedEvent[]> {
+    const events: LoggedEvent[] = []
+    for await (const event of await this.feed.follow({ deploymentId, after: this.feed.cursorOf(0) })) {
+      events.push(event)
+      if (isLast(event)) break
+    }
+    return events
+  }
+}

@@ -1,0 +1,222 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
+import { PubSub } from 'graphql-subscriptions'
+import { v7 as uuidv7 } from 'uuid'
+import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
+import { MIGRATIONS } from '../database/schema.ts'
+import { EventFeed } from './event-feed.ts'
+import { DEPLOYMENTS_TOPIC, EventLog, type EventRow, type LookHint } from './event-log.ts'
+import type { LoggedEvent } from './logged-event.ts'
+
+let test_: TestDatabase
+const feeds: EventFeed[] = []
+
+beforeAll(async () => {
+  test_ = await createTestDatabase(MIGRATIONS)
+})
+
+afterEach(async () => {
+  for (const feed of feeds.splice(0)) await feed.onModuleDestroy()
+})
+
+afterAll(() => test_.drop())
+
+/** Publishes only what a test passes on: lost, late, twice, or in another order. */
+class UnreliablePubSub extends PubSub {
+  readonly held: LookHint[] = []
+
+  override async publish(_topic: string, hint: LookHint): Promise<void> {
+    this.held.push(hint)
+  }
+
+  async pass(...hints: (LookHint | undefined)[]): Promise<void> {
+    for (const hint of hints) await super.publish(DEPLOYMENTS_TOPIC, hint)
+  }
+}
+
+async function start(pubSub: PubSub = new PubSub()) {
+  const log = new EventLog(test_.database, pubSub)
+  const feed = new EventFeed(log, pubSub)
+  await feed.onModuleInit()
+  feeds.push(feed)
+  return { log, feed }
+}
+
+/** A deployment with its first event. */
+function begin(log: EventLog, id = uuidv7()): Promise<EventRow | undefined> {
+  return append(
+    log,
+    `with moved as (
+       insert into deployments (id, org, repo, visibility, branch, step, status, text, sequence, attempt, file_count,
+         size_bytes, created_at, updated_at, input_digest, planned_commit, planned_tree, object_count, pack_bytes, run_at)
+       values ($1::uuid, 'org', $1::uuid::text, 'PUBLIC', 'main', 'DEPLOY', 'RUNNING', 'Creating org', 1, 1, 0,
+         0, now(), now(), '', '', '', 0, 0, now())
+       returning *
+     )
+     select e.* from moved, lateral append_event(row(moved.*)::deployments, null) e`,
+    id,
+  )
+}
+
+function goOn(log: EventLog, id: string): Promise<EventRow | undefined> {
+  return append(
+    log,
+    `with moved as (update deployments set sequence = sequence + 1 where id = $1 returning *)
+     select e.* from moved, lateral append_event(row(moved.*)::deployments, null) e`,
+    id,
+  )
+}
+
+function append(log: EventLog, sql: string, id: string): Promise<EventRow | undefined> {
+  return log.append(async () => (await test_.database.query<EventRow>(sql, [id]))[0])
+}
+
+async function take(events: AsyncIterable<LoggedEvent>, count: number): Promise<LoggedEvent[]> {
+  const taken: LoggedEvent[] = []
+  if (count === 0) return taken
+  for await (const event of events) {
+    taken.push(event)
+    if (taken.length === count) break
+  }
+  return taken
+}
+
+const positions = (events: readonly LoggedEvent[]) => events.map((event) => event.position)
+const range = (first: number, count: number) => Array.from({ length: count }, (_, i) => first + i)
+
+test('passes on what is appended: contiguous positions in commit order, however many append at once', async () => {
+  const { log, feed } = await start()
+  const head = feed.head
+  const follower = await feed.follow({ after: feed.cursorOf(head) })
+  const ids = range(0, 8).map(() => uuidv7())
+  await Promise.all(ids.map((id) => begin(log, id)))
+  await Promise.all(range(0, 24).map((i) => goOn(log, ids[i % 8]!)))
+  const events = await take(follower, 32)
+  expect(positions(events)).toEqual(range(head + 1, 32))
+  for (const own of Map.groupBy(events, (event) => event.deploymentId).values()) {
+    expect(own.map((event) => event.sequence)).toEqual([1, 2, 3, 4])
+  }
+})
+
+test('an append that is rolled back leaves no hole', async () => {
+  const { log, feed } = await start()
+  const head = feed.head
+  const failing = test_.database.transaction(async (tx) => {
+    await tx.query('update log set head = head + 1')
+    throw new Error('rolled back')
+  })
+  await expect(failing).rejects.toThrow('rolled back')
+  expect((await begin(log))?.position).toBe(head + 1)
+})
+
+describe('hints', () => {
+  test('out of order, twice and late: every event once, in order', async () => {
+    const pubSub = new UnreliablePubSub()
+    const { log, feed } = await start(pubSub)
+    const head = feed.head
+    const follower = await feed.follow({ after: feed.cursorOf(head) })
+    for (let i = 0; i < 6; i++) await begin(log)
+    const [a, b, c, d, e, f] = pubSub.held
+    await pubSub.pass(b, a, a, d, c, f, e, b)
+    expect(positions(await take(follower, 6))).toEqual(range(head + 1, 6))
+  })
+
+  test('lost: the next one that arrives brings all of them', async () => {
+    const pubSub = new UnreliablePubSub()
+    const { log, feed } = await start(pubSub)
+    const head = feed.head
+    const follower = await feed.follow({ after: feed.cursorOf(head) })
+    for (let i = 0; i < 700; i++) await begin(log)
+    await pubSub.pass(pubSub.held.at(-1))
+    expect(positions(await take(follower, 700))).toEqual(range(head + 1, 700))
+  })
+
+  test('all lost: a look at the log finds the events all the same', async () => {
+    const { log, feed } = await start(new UnreliablePubSub())
+    const head = feed.head
+    const follower = await feed.follow({ after: feed.cursorOf(head) })
+    await begin(log)
+    expect(positions(await take(follower, 1))).toEqual([head + 1])
+  })
+
+  test('that come before the feed has started are not lost', async () => {
+    const pubSub = new PubSub()
+    const log = new EventLog(test_.database, pubSub)
+    const feed = new EventFeed(log, pubSub)
+    feeds.push(feed)
+    const [, first] = await Promise.all([feed.onModuleInit(), begin(log)])
+    const follower = await feed.follow({ after: feed.cursorOf(first!.position - 1) })
+    expect(positions(await take(follower, 1))).toEqual([first!.position])
+  })
+})
+
+describe('a follower', () => {
+  test('from any cursor, from memory or from the log, of one deployment or of all, gets the same', async () => {
+    const { log, feed } = await start()
+    const head = feed.head
+    const ids = range(0, 3).map(() => uuidv7())
+    for (const id of ids) await begin(log, id)
+    for (let i = 0; i < 240; i++) await goOn(log, ids[i % 3]!)
+    const total = 243
+    // A feed that starts now has nothing in memory.
+    const { feed: cold } = await start()
+    for (const each of [feed, cold]) {
+      for (const seen of [0, 1, 99, 100, 101, 200, total - 1]) {
+        const after = each.cursorOf(head + seen)
+        expect(positions(await take(await each.follow({ after }), total - seen))).toEqual(
+          range(head + seen + 1, total - seen),
+        )
+        const own = await take(
+          await each.follow({ after, deploymentId: ids[0] }),
+          Math.floor((total - seen) / 3),
+        )
+        expect(own.every((event) => event.deploymentId === ids[0])).toBe(true)
+        expect(own.map((event) => event.sequence)).toEqual(range(own[0]?.sequence ?? 0, own.length))
+      }
+    }
+  })
+
+  test('joining while events pour in misses none and repeats none', async () => {
+    const { log, feed } = await start()
+    const head = feed.head
+    const id = uuidv7()
+    await begin(log, id)
+    const pouring = (async () => {
+      for (let i = 0; i < 300; i++) await goOn(log, id)
+    })()
+    const joined: Promise<LoggedEvent[]>[] = []
+    for (let i = 0; i < 30; i++) {
+      const from = head + Math.floor(Math.random() * (feed.head - head))
+      joined.push(feed.follow({ after: feed.cursorOf(from) }).then((it) => take(it, head + 301 - from)))
+      const now = await feed.follow({})
+      joined.push(takeUntil(now, head + 301))
+      await new Promise(setImmediate)
+    }
+    await pouring
+    for (const events of await Promise.all(joined)) {
+      expect(positions(events)).toEqual(range(events[0]!.position, events.length))
+      expect(events.at(-1)?.position).toBe(head + 301)
+    }
+  })
+
+  test('that is ended while it waits ends at once, and leaves nothing', async () => {
+    const { feed } = await start()
+    const follower = await feed.follow({ after: feed.cursorOf(feed.head) })
+    const pending = follower.next()
+    await new Promise(setImmediate)
+    expect(await follower.return()).toEqual({ done: true, value: undefined })
+    expect(await pending).toEqual({ done: true, value: undefined })
+    expect(await follower.next()).toEqual({ done: true, value: undefined })
+    expect(Reflect.get(feed, 'waiting')).toHaveProperty('size', 0)
+  })
+})
+
+async function takeUntil(events: AsyncIterable<LoggedEvent>, position: number): Promise<LoggedEvent[]> {
+  const taken: LoggedEvent[] = []
+  for await (const event of events) {
+    taken.push(event)
+    if (event.position >= position) break
+  }
+  // The state now comes first; other tests' deployments are in it.
+  const own = taken.at(-1)?.deploymentId
+  return taken.filter((event) => event.deploymentId === own)
+}
