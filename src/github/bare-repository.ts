@@ -3,6 +3,7 @@ import { mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import {
   createFile,
+  makeFolder,
   readIfThere,
   replaceFile,
   sweepTemporaryFolder,
@@ -79,6 +80,7 @@ export class BareRepository {
     const folder = join(this.path, 'objects', 'pack')
     const name = `pack-${checksum.toString('hex')}`
     // What has this name is durable and whole: a crash came between here and the ref.
+    await makeFolder(folder)
     const present = new Set(await readdir(folder))
     if (!present.has(`${name}.pack`)) {
       await this.#putFile(join(folder, `${name}.pack`), checkedPack(contents, checksum, signal, onBytes))
@@ -155,11 +157,7 @@ export class BareRepository {
 
   async #makeRefFolder(ref: string): Promise<void> {
     try {
-      await mkdir(dirname(join(this.path, ref)), { recursive: true })
-      // Those above the ref's own folder, which is flushed with the ref.
-      for (let folder = dirname(dirname(ref)); folder !== 'refs'; folder = dirname(folder)) {
-        await syncFolder(join(this.path, folder))
-      }
+      await makeFolder(dirname(join(this.path, ref)))
     } catch (error) {
       if (!hasCode(error, 'EEXIST', 'ENOTDIR')) throw error
       throw new GitHubError('REF_MOVED', `${ref} cannot be: another branch has the name of its folder.`)
@@ -188,8 +186,11 @@ export class BareRepository {
 }
 
 async function buildEmptyRepository(path: string, record: RepositoryRecord, headRef: string): Promise<void> {
-  const folders = ['info', 'objects/info', 'objects/pack', 'refs/heads', 'refs/tags', 'shipcast/tmp']
-  for (const folder of folders) await mkdir(join(path, folder), { recursive: true })
+  const folders = [
+    ...['', 'info', 'objects', 'objects/info', 'objects/pack', 'refs', 'refs/heads', 'refs/tags'],
+    ...['shipcast', 'shipcast/tmp'],
+  ]
+  for (const folder of folders) await mkdir(join(path, folder))
   await Promise.all([
     writeNewFile(join(path, 'HEAD'), `ref: ${headRef}\n`),
     writeNewFile(
@@ -200,7 +201,7 @@ async function buildEmptyRepository(path: string, record: RepositoryRecord, head
     writeNewFile(join(path, 'objects', 'info', 'packs'), '\n'),
     writeNewFile(join(path, 'shipcast', 'repository.json'), `${JSON.stringify(record, null, 2)}\n`),
   ])
-  await Promise.all(['', 'objects', 'refs', ...folders].map((folder) => syncFolder(join(path, folder))))
+  await Promise.all(folders.map((folder) => syncFolder(join(path, folder))))
 }
 
 /** Lets the parts through, and throws after the last unless they are the pack that has this checksum. */

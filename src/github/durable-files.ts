@@ -1,4 +1,4 @@
-import { link, lstat, open, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { link, lstat, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { newMark, writerOf } from './process-identity.ts'
 import { hasCode } from './system-error.ts'
@@ -71,8 +71,28 @@ export async function createFile(path: string, content: string, temporaryFolder:
   return true
 }
 
-/** Removes what dead processes left in a folder of temporary files, each named by the mark of its writer. */
+/**
+ * Makes a folder, durably, that may be there already. Those above it are made first when need be.
+ */
+export async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path)
+  } catch (error) {
+    if (hasCode(error, 'EEXIST') && (await stat(path)).isDirectory()) return
+    // Not `recursive` at once: that hides a read-only disk behind ENOENT.
+    if (!hasCode(error, 'ENOENT') || dirname(path) === path) throw error
+    await makeFolder(dirname(path))
+    return makeFolder(path)
+  }
+  await syncFolder(dirname(path))
+}
+
+/**
+ * Removes what dead processes left in a folder of temporary files, each named by the mark of its writer. Makes the
+ * folder when it is gone: copies and backups often leave empty folders out.
+ */
 export async function sweepTemporaryFolder(path: string): Promise<void> {
+  await makeFolder(path)
   for (const name of await readdir(path)) {
     const writer = await writerOf(name)
     if (writer === 'running') continue

@@ -133,6 +133,16 @@ describe('LocalForge', () => {
     expect((await git(repository, 'rev-parse', 'main')).trim()).toBe(contents.commit)
   })
 
+  test('goes on with a copy from which the empty folders were left out', async () => {
+    const forge = new LocalForge({ folder, cloneUrlBase: '' })
+    const { id } = await forge.ensureRepository(wish(), calm)
+    for (const empty of ['refs', 'objects/pack', 'shipcast/tmp']) await removeFolder(join(repository, empty))
+    await removeFolder(join(folder, '.tmp'))
+    expect((await deploySample(folder)).repositoryId).toBe(id)
+    await forge.ensureRepository({ ...wish(), name: 'next' }, calm)
+    expect(await git(repository, 'fsck', '--full', '--strict')).toBe('')
+  })
+
   test('does not take a repository for its own that somebody put there', async () => {
     await git(folder, 'init', '--quiet', '--bare', repository)
     const forge = new LocalForge({ folder, cloneUrlBase: '' })

@@ -1,8 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { BareRepository } from './bare-repository.ts'
-import { createFile, readIfThere, sweepTemporaryFolder, syncFolder } from './durable-files.ts'
+import { createFile, makeFolder, readIfThere, sweepTemporaryFolder } from './durable-files.ts'
 import {
   branchRef,
   type OrganizationRecord,
@@ -56,8 +55,8 @@ export class LocalForge extends GitHubClient {
       const existing = await readOrganization(path)
       if (existing !== null) return { outcome: 'existed', id: existing.id, login: existing.login }
 
-      await this.#makeFolder(this.#temporaryFolder)
-      await this.#makeFolder(organizationFolder(this.#options.folder, input.login))
+      await makeFolder(this.#temporaryFolder)
+      await makeFolder(organizationFolder(this.#options.folder, input.login))
       const record: OrganizationRecord = {
         id: randomUUID(),
         login: input.login,
@@ -151,11 +150,6 @@ export class LocalForge extends GitHubClient {
   #describe(outcome: Repository['outcome'], { id, owner, name }: RepositoryRecord): Repository {
     const url = `${this.#options.cloneUrlBase}/${owner}/${name}`
     return { outcome, id, owner, name, url, cloneUrl: `${url}.git` }
-  }
-
-  async #makeFolder(path: string): Promise<void> {
-    const created = await mkdir(path, { recursive: true })
-    if (created !== undefined) await syncFolder(join(path, '..'))
   }
 
   async #explained<T>(action: () => Promise<T>): Promise<T> {
