@@ -32,13 +32,15 @@ export function App() {
       <ConnectionBanner />
       <main className="page">
         <DeployForm onDeploying={shown.hold} onDeployed={shown.showOwn} />
-        <Stage
-          ref={stage}
-          id={shown.id}
-          onTold={shown.onTold}
-          onLeave={shown.isPicked ? shown.follow : null}
-        />
-        <DeploymentList selectedId={shown.id} onFirstLoad={shown.onFirstLoad} />
+        <div className="watch">
+          <Stage
+            ref={stage}
+            id={shown.id}
+            onTold={shown.onTold}
+            onLeave={shown.isPicked ? shown.follow : null}
+          />
+          <DeploymentList selectedId={shown.id} onFirstLoad={shown.onFirstLoad} />
+        </div>
       </main>
     </LiveDeployments>
   )

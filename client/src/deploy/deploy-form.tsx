@@ -130,7 +130,7 @@ export function DeployForm({ onDeploying, onDeployed }: Props) {
 
   return (
     <section className="card deploy" aria-labelledby="deploy-title" data-drop={isOver}>
-      <h2 id="deploy-title">Deploy a repository</h2>
+      <h2 id="deploy-title">New deployment</h2>
       <form ref={form} onSubmit={submit} noValidate>
         {fields}
         {failure && failure.kind !== 'input' && (
@@ -210,7 +210,7 @@ function Choice<T extends string>({ legend, name, value, onChange, options }: Ch
               checked={option.value === value}
               onChange={() => onChange(option.value)}
             />
-            <span>{option.name}</span>
+            <span className="segment">{option.name}</span>
           </label>
         ))}
       </div>

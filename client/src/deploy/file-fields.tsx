@@ -54,8 +54,8 @@ export function FileFields({ reading, onPick, onRemove, faults }: Props) {
           <button
             type="button"
             className="button"
-            aria-invalid={general ? true : undefined}
-            aria-describedby={general ? 'files-fault' : undefined}
+            aria-invalid={general || below.length > 0 ? true : undefined}
+            aria-describedby={general ? 'files-fault' : below.length > 0 ? 'files-faults' : undefined}
             onClick={() => folderInput.current?.click()}
           >
             Choose a folder
@@ -78,7 +78,7 @@ export function FileFields({ reading, onPick, onRemove, faults }: Props) {
         </p>
       )}
       {below.length > 0 && (
-        <ul className="fault fault-list">
+        <ul className="fault fault-list" id="files-faults">
           {below.slice(0, mostFaultsListed).map(({ path, reason }) => (
             <li key={path + reason}>
               <code>{files[indexIn(path)]?.path ?? path}</code> {reason}

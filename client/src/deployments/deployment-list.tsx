@@ -89,7 +89,7 @@ export function DeploymentList({ selectedId, onFirstLoad }: Props) {
                 checked={choice === filter}
                 onChange={() => setFilter(choice)}
               />
-              <span>{choice.name}</span>
+              <span className="segment">{choice.name}</span>
             </label>
           ))}
         </fieldset>

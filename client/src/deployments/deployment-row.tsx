@@ -49,11 +49,11 @@ export const DeploymentRow = memo(function DeploymentRow({ deployment, isSelecte
           <b>{repo}</b>
           {visibility === 'PUBLIC' && <span className="row-note">public</span>}
           {attempt > 1 && <span className="row-note">attempt {attempt}</span>}
+          {(isActive(status) || status === 'FAILED') && <span className="row-text">{text}</span>}
         </span>
-        <span className="row-text">{isActive(status) || status === 'FAILED' ? text : ''}</span>
         <span className="row-steps" aria-hidden="true">
           {steps.map(({ step }) => (
-            <span key={step} data-state={stateOfStep(step, moment)} />
+            <span key={step} className="row-step" data-state={stateOfStep(step, moment)} />
           ))}
         </span>
         <StatusBadge status={status} />

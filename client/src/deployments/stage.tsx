@@ -60,7 +60,7 @@ interface Props {
 /** One deployment in full, live. */
 export function Stage({ id, onTold, onLeave, ref }: Props) {
   const from = id === null ? null : { __typename: 'Deployment' as const, id }
-  const state = useFragment({ fragment: StageDeployment, from })
+  const state = useFragment({ fragment: StageDeployment, fragmentName: 'StageDeployment', from })
   const events = useFragment({ fragment: StageEvents, from })
   const deployment = id !== null && state.complete ? state.data : null
   const loading = useWholeDeployment(id, deployment?.sequence ?? 0)

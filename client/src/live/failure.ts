@@ -38,11 +38,12 @@ interface Answer {
 /** A refusal before GraphQL had its turn (a body too large, say) may come with GraphQL's shape and a status of its own. */
 function errorInBody(error: unknown): Answer | undefined {
   if (!ServerError.is(error)) return undefined
-  if (error.statusCode === 413) return { message: 'This is more than the server takes in one request.' }
   try {
     return JSON.parse(error.bodyText).errors?.[0]
   } catch {
-    return undefined
+    return error.statusCode === 413
+      ? { message: 'This is more than the server takes in one request.' }
+      : undefined
   }
 }
 

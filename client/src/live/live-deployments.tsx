@@ -1,5 +1,5 @@
 import { useApolloClient } from '@apollo/client/react'
-import { print } from 'graphql'
+import { type DocumentNode, Kind, print, visit } from 'graphql'
 import { createContext, type ReactNode, useContext, useEffect, useState } from 'react'
 import type { DeploymentStatusSubscription } from '../gql/graphql.ts'
 import { graphql } from '../gql/index.ts'
@@ -46,7 +46,7 @@ export function LiveDeployments({ children }: { children: ReactNode }) {
 
   useEffect(() => {
     const cache = deploymentCache(client)
-    const query = print(cache.transformDocument(DeploymentStatus))
+    const query = print(forServer(cache.transformDocument(DeploymentStatus)))
     const ended = new AbortController()
     let lastCursor: string | null = null
     let wasOpen = false
@@ -83,6 +83,7 @@ export function LiveDeployments({ children }: { children: ReactNode }) {
       while (!ended.signal.aborted) {
         const code = await subscribe()
         if (ended.signal.aborted) return
+        clearTimeout(silence)
         socket.fellBehind()
         if (code === 'CURSOR_UNKNOWN') await startAnew()
         await socket.backOff()
@@ -155,6 +156,11 @@ export function LiveDeployments({ children }: { children: ReactNode }) {
   }, [client, socket])
 
   return <JoinedContext value={joined}>{children}</JoinedContext>
+}
+
+/** Without the directives that are between Apollo Client and us. */
+function forServer(document: DocumentNode): DocumentNode {
+  return visit(document, { [Kind.DIRECTIVE]: () => null })
 }
 
 function codeOf(errors: unknown): string | null {
