@@ -3,8 +3,8 @@ import { dirname, join } from 'node:path'
 import { newMark, writerOf } from './process-identity.ts'
 import { hasCode } from './system-error.ts'
 
-/** What was left on another machine, or has no mark, is taken for abandoned after this time. */
-const ABANDONED_ELSEWHERE_MS = 60 * 60 * 1000
+/** What a writer has left of whom nothing can be known is taken for abandoned after this time. */
+const UNKNOWN_ABANDONED_MS = 60 * 60 * 1000
 
 /** Null where there is no such file. */
 export async function readIfThere(path: string): Promise<string | null> {
@@ -71,9 +71,7 @@ export async function createFile(path: string, content: string, temporaryFolder:
   return true
 }
 
-/**
- * Makes a folder, durably, that may be there already. Those above it are made first when need be.
- */
+/** Makes a folder, durably, that may be there already. Those above it are made first when need be. */
 export async function makeFolder(path: string): Promise<void> {
   try {
     await mkdir(path)
@@ -96,7 +94,7 @@ export async function sweepTemporaryFolder(path: string): Promise<void> {
   for (const name of await readdir(path)) {
     const writer = await writerOf(name)
     if (writer === 'running') continue
-    if (writer === 'elsewhere' && !(await isOlderThan(join(path, name), ABANDONED_ELSEWHERE_MS))) continue
+    if (writer === 'unknown' && !(await isOlderThan(join(path, name), UNKNOWN_ABANDONED_MS))) continue
     await rm(join(path, name), { recursive: true, force: true })
   }
 }

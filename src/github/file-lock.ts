@@ -20,8 +20,8 @@ import { hasCode } from './system-error.ts'
  * lock, nobody else may touch it. Its own holder may die as well, and is then taken over from in the same way.
  */
 
-/** A holder on another machine keeps a lock for some milliseconds; after this time it is taken for dead. */
-const ABANDONED_ELSEWHERE_MS = 30_000
+/** Locks are held for milliseconds. After this time a holder of whom nothing can be known is taken for dead. */
+const UNKNOWN_ABANDONED_MS = 30_000
 const PATIENCE_MS = 5_000
 const LONGEST_PAUSE_MS = 50
 
@@ -96,7 +96,7 @@ async function holderOf(path: string): Promise<string | null> {
 async function isDead(holder: string, path: string): Promise<boolean> {
   if (holder === '') return false
   const writer = await writerOf(holder)
-  return writer === 'ended' || (writer === 'elsewhere' && (await isOlderThan(path, ABANDONED_ELSEWHERE_MS)))
+  return writer === 'ended' || (writer === 'unknown' && (await isOlderThan(path, UNKNOWN_ABANDONED_MS)))
 }
 
 function held(path: string): GitHubError {

@@ -77,7 +77,7 @@ export function gitHttpHandler(options: GitHttpOptions): Handler {
     return answer(response, 404, 'There is no such page here.\n')
   }
 
-  async function serveSmart({ request, response, record }: Exchange, program: string, rest: string) {
+  async function serveSmart({ request, response, repository }: Exchange, program: string, rest: string) {
     const closed = new AbortController()
     response.once('close', () => closed.abort())
     const leave = await slots.enter(closed.signal)
@@ -88,7 +88,7 @@ export function gitHttpHandler(options: GitHttpOptions): Handler {
     try {
       // A reader that stalls would keep others out.
       response.setTimeout(IDLE_MS, () => response.destroy())
-      const path = `/${record.owner.toLowerCase()}/${record.name.toLowerCase()}.git${rest}`
+      const path = repository.path.slice(folder.length) + rest
       await runGitBackend({
         program,
         folder,

@@ -7,7 +7,7 @@ import { hasCode } from './system-error.ts'
  * Files in a shared folder say who wrote them, so that what a dead process left behind can be told from what a living
  * one is at. A mark is `place-pid-start-random`:
  *   place   where a pid means something: this machine, since it was started, in this pid namespace (container)
- *   start   when the process began, in clock ticks: a later process with the same pid is another one ("0": not known)
+ *   start   when the process began, in clock ticks: a later process with the same pid is another one
  *   random  one writing from another
  */
 
@@ -21,38 +21,38 @@ export async function newMark(): Promise<string> {
   return `${await mine}-${randomBytes(6).toString('hex')}`
 }
 
-/** `elsewhere`: on another machine or in another container, or no mark at all. Nothing can be known about it here. */
-export async function writerOf(mark: string): Promise<'running' | 'ended' | 'elsewhere'> {
+/** `unknown`: on another machine or in another container, or this system tells too little, or it is no mark at all. */
+export async function writerOf(mark: string): Promise<'running' | 'ended' | 'unknown'> {
   const [, place, pid, start] = MARK.exec(mark) ?? []
   mine ??= whoWeAre()
   const [myPlace, myPid, myStart] = (await mine).split('-')
-  if (place !== myPlace) return 'elsewhere'
-  if (pid === myPid && start === myStart) return 'running'
-  return (await isRunning(Number(pid), start)) ? 'running' : 'ended'
+  if (place !== myPlace) return 'unknown'
+  if (pid === myPid) return start === myStart ? 'running' : 'ended'
+  if (!isThere(Number(pid))) return 'ended'
+  const stat = await processStat(Number(pid))
+  if (stat === null) return 'unknown'
+  // Z, X: dead, and only not yet buried by its parent.
+  return !'ZX'.includes(stat.state) && stat.start === start ? 'running' : 'ended'
 }
 
 async function whoWeAre(): Promise<string> {
   const bootId = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => '')
   const namespace = await readlink('/proc/self/ns/pid').catch(() => '')
   const place = createHash('sha1').update([hostname(), bootId, namespace].join('\n')).digest('hex')
-  const self = await processStat(process.pid)
-  return `${place.slice(0, 12)}-${process.pid}-${self?.start ?? '0'}`
+  const start = (await processStat(process.pid))?.start ?? Math.round(performance.timeOrigin)
+  return `${place.slice(0, 12)}-${process.pid}-${start}`
 }
 
-async function isRunning(pid: number, start: string | undefined): Promise<boolean> {
+function isThere(pid: number): boolean {
   try {
     process.kill(pid, 0)
+    return true
   } catch (error) {
-    // EPERM: it is there, and somebody else's.
-    if (hasCode(error, 'ESRCH')) return false
+    return !hasCode(error, 'ESRCH') // EPERM: it is there, and somebody else's
   }
-  const stat = await processStat(pid)
-  if (stat === null) return true
-  // Z, X: dead, and only not yet buried by its parent.
-  return !'ZX'.includes(stat.state) && (start === '0' || stat.start === start)
 }
 
-/** From proc_pid_stat(5): the name, second, may contain anything, so fields are counted after its parenthesis. */
+/** From proc_pid_stat(5), on Linux. The name may contain anything, so fields are counted after its parenthesis. */
 async function processStat(pid: number): Promise<{ state: string; start: string } | null> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null)
   if (stat === null) return null
