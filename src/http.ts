@@ -7,11 +7,10 @@ import type { Config } from './config.ts'
 import { BadUserInput, type ShipcastError, TooLarge } from './errors.ts'
 import { gitHttpHandler } from './github/git-http.ts'
 import { forgeFolder } from './github/github.module.ts'
+import { letOthersGo } from './let-others-go.ts'
 import { refuseForeign } from './live/same-origin.ts'
 
 const MOST_BODY_BYTES = 32 * 1024 * 1024
-/** From here on, parsing a body takes so long that others get their turn before the request goes on. */
-const LARGE_BODY_BYTES = 256 * 1024
 
 const PAGE_FOLDER = fileURLToPath(new URL('../dist/client', import.meta.url))
 
@@ -29,7 +28,7 @@ export function configureHttp(app: NestExpressApplication, config: Config): void
       log: (line) => gitLogger.log(line),
     }),
   )
-  app.use('/graphql', express.json({ limit: MOST_BODY_BYTES }), explainBody, letOthersGo)
+  app.use('/graphql', express.json({ limit: MOST_BODY_BYTES }), explainBody, giveWay)
   app.use(
     compression({ filter: ({ method }) => method === 'GET' }),
     express.static(PAGE_FOLDER, { extensions: ['html'], setHeaders: cacheHeaders }),
@@ -81,9 +80,9 @@ function bodyError(error: unknown): ShipcastError | undefined {
   return undefined
 }
 
-const letOthersGo: RequestHandler = (request, _response, next) => {
-  if (Number(request.headers['content-length'] ?? LARGE_BODY_BYTES) < LARGE_BODY_BYTES) next()
-  else setImmediate(next)
+const giveWay: RequestHandler = async (request, _response, next) => {
+  await letOthersGo(request.headers['content-length'])
+  next()
 }
 
 /** The build names its assets by their content. */

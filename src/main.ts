@@ -21,7 +21,7 @@ async function start(config: Config): Promise<void> {
     bodyParser: false,
     abortOnError: false,
   })
-  app.enableShutdownHooks()
+  app.enableShutdownHooks(['SIGTERM', 'SIGINT', 'SIGHUP'])
   configureHttp(app, config)
   await app.listen(config.port, config.host)
   console.log(`Shipcast is ready: ${config.publicUrl}`)

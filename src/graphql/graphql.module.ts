@@ -2,6 +2,7 @@ import type { ApolloServerPlugin } from '@apollo/server'
 import { ApolloDriver, type ApolloDriverConfig } from '@nestjs/apollo'
 import { GraphQLModule } from '@nestjs/graphql'
 import type { Request, Response } from 'express'
+import { letOthersGo } from '../let-others-go.ts'
 import type { RequestContext } from '../request-context.ts'
 import { forClient } from './client-errors.ts'
 import { MOST_DOCUMENT_TOKENS, refuseDear, refuseLong } from './document-limits.ts'
@@ -30,11 +31,12 @@ export const GraphQLHttpModule = GraphQLModule.forRoot<ApolloDriverConfig>({
 function limits(): ApolloServerPlugin {
   return {
     // Only here does Apollo pass on what is thrown. Parsing has been cheap: it stops at its limit of tokens.
-    async requestDidStart({ schema, request: { query = '', operationName, variables } }) {
+    async requestDidStart({ schema, request: { http, query = '', operationName, variables } }) {
       return {
         async didResolveOperation({ document }) {
           const tooMuch = refuseLong(query) ?? refuseDear(schema, document, { operationName, variables })
           if (tooMuch) throw tooMuch
+          await letOthersGo(http?.headers.get('content-length'))
         },
       }
     },

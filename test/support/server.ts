@@ -14,6 +14,8 @@ export interface ServerOptions {
   dataDir?: string
   port?: number
   env?: Record<string, string>
+  /** For Node itself, before the program. */
+  nodeOptions?: string[]
 }
 
 /** The built server in a process of its own, as people run it. */
@@ -21,18 +23,26 @@ export class TestServer {
   private child: ChildProcess | undefined
   private output = ''
 
-  private constructor(
-    readonly port: number,
-    readonly dataDir: string,
-    private readonly env: Record<string, string>,
-  ) {}
+  // No parameter properties: benches run this file as it is.
+  readonly port: number
+  readonly dataDir: string
+  private readonly env: Record<string, string>
+  private readonly nodeOptions: readonly string[]
 
-  static async start({ dataDir, port, env = {} }: ServerOptions = {}): Promise<TestServer> {
-    const server = new TestServer(
-      port ?? (await freePort()),
-      dataDir ?? (await mkdtemp(join(tmpdir(), 'shipcast-test-'))),
+  private constructor({ port, dataDir, env, nodeOptions }: Required<ServerOptions>) {
+    this.port = port
+    this.dataDir = dataDir
+    this.env = env
+    this.nodeOptions = nodeOptions
+  }
+
+  static async start({ dataDir, port, env = {}, nodeOptions = [] }: ServerOptions = {}): Promise<TestServer> {
+    const server = new TestServer({
+      port: port ?? (await freePort()),
+      dataDir: dataDir ?? (await mkdtemp(join(tmpdir(), 'shipcast-test-'))),
       env,
-    )
+      nodeOptions,
+    })
     await server.start()
     return server
   }
@@ -58,7 +68,7 @@ export class TestServer {
   /** Resolves once it answers; rejects with its output when it ends before that. */
   async start(): Promise<void> {
     this.output = ''
-    const child = spawn(process.execPath, ['dist/main.js'], {
+    const child = spawn(process.execPath, [...this.nodeOptions, 'dist/main.js'], {
       cwd: ROOT,
       env: { ...withoutSettings(process.env), PORT: String(this.port), DATA_DIR: this.dataDir, ...this.env },
       stdio: ['ignore', 'pipe', 'pipe'],

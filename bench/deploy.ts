@@ -1,0 +1,169 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Database } from '../src/database/database.ts'
+import { type Accepted, DEPLOY, git } from '../test/support/inputs.ts'
+import { TestServer } from '../test/support/server.ts'
+import { Viewer } from '../test/support/viewer.ts'
+
+// `npm run bench`: how long a deployment takes beside what it cannot do without, all in one run on one machine.
+// 1. From `deploy` to the first event at a viewer, beside an empty query plus one synced commit. Bar: 3 ×.
+// 2. 10,000 files (20 MB) to the local forge, beside `git fast-import` of the same. Bars: 3 ×, no stall over 150 ms.
+
+const SMALL_DEPLOYMENTS = 200
+const FILES = 10_000
+const FILE_BYTES = 2_000
+const ROUNDS = 3
+
+const dataDir = await mkdtemp(join(tmpdir(), 'shipcast-bench-'))
+const server = await TestServer.start({ dataDir, nodeOptions: ['--import', './bench/loop-lag.mjs'] })
+// The server's own Postgres: whoever comes second connects to it.
+const database = await Database.open({ dataDir })
+const viewer = new Viewer(server.socketUrl)
+try {
+  await viewer.connected()
+  viewer.follow()
+  await firstEvent()
+  await manyFiles()
+} finally {
+  await viewer.close()
+  await database.close()
+  await server.stop()
+  await rm(dataDir, { recursive: true, force: true })
+}
+
+async function firstEvent(): Promise<void> {
+  await database.query('create table bench (n int)')
+  await database.query('insert into bench values (0)')
+  const query: number[] = []
+  const commit: number[] = []
+  const event: number[] = []
+  for (let i = 0; i < SMALL_DEPLOYMENTS; i++) {
+    query.push(await timed(() => server.request('{ __typename }')))
+    commit.push(await timed(() => database.query('update bench set n = n + 1')))
+    const repo = `small-${i}`
+    const seen = viewer.events.length
+    let answered: Promise<unknown> = Promise.resolve()
+    event.push(
+      await timed(() => {
+        answered = server.request<Accepted>(DEPLOY, {
+          input: { org: 'bench', repo, contents: { template: { name: 'hello-world' } } },
+        })
+        return viewer.until(() => viewer.events.length > seen)
+      }),
+    )
+    await answered
+    await viewer.end(viewer.events[seen]!.deploymentId)
+  }
+  const base = median(query) + median(commit)
+  console.log(`\nFrom "deploy" to the first event at a viewer, medians of ${SMALL_DEPLOYMENTS}`)
+  console.table({
+    'empty query': { ms: median(query).toFixed(2) },
+    'one synced commit': { ms: median(commit).toFixed(2) },
+    'first event': { ms: median(event).toFixed(2), ratio: (median(event) / base).toFixed(2), bar: '3.00' },
+  })
+}
+
+async function manyFiles(): Promise<void> {
+  const rows: Record<string, object> = {}
+  for (let round = 1; round <= ROUNDS; round++) {
+    const files = codeLikeFiles(round)
+    await loopLag()
+    let longestGap = 0
+    const watching = new AbortController()
+    const others = watchLiveness(watching.signal, (ms) => {
+      longestGap = Math.max(longestGap, ms)
+    })
+    const body = JSON.stringify({
+      query: DEPLOY,
+      variables: { input: { org: 'bench', repo: `many-${round}`, contents: { files } } },
+    })
+    const deployMs = await timed(async () => {
+      const response = await fetch(`${server.url}/graphql`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body,
+      })
+      const { data } = (await response.json()) as { data: Accepted }
+      await viewer.end(data.deploy.id)
+    })
+    watching.abort()
+    await others
+    const stallMs = await loopLag()
+    const gitMs = await fastImport(files)
+    rows[`round ${round}`] = {
+      'deploy ms': Math.round(deployMs),
+      'fast-import ms': Math.round(gitMs),
+      ratio: (deployMs / gitMs).toFixed(2),
+      'longest stall ms': stallMs,
+      'longest wait of another request ms': Math.round(longestGap),
+    }
+  }
+  console.log(
+    `\n${FILES} files, ${(FILES * FILE_BYTES) / 1e6} MB, from the request to DONE (bars: ratio 3.00, stall 150 ms)`,
+  )
+  console.table(rows)
+}
+
+async function watchLiveness(signal: AbortSignal, report: (ms: number) => void): Promise<void> {
+  while (!signal.aborted) {
+    report(await timed(() => fetch(`${server.url}/health/live`).then((response) => response.text())))
+    await sleep(5)
+  }
+}
+
+async function loopLag(): Promise<number> {
+  const before = server.log.length
+  process.kill(server.pid, 'SIGUSR2')
+  for (;;) {
+    const match = /loop-lag ([\d.]+)/.exec(server.log.slice(before))
+    if (match) return Number(match[1])
+    await sleep(5)
+  }
+}
+
+/** Into a bare repository, as one commit. */
+async function fastImport(files: readonly { path: string; content: string }[]): Promise<number> {
+  const repository = await mkdtemp(join(dataDir, 'fast-import-'))
+  await git('init', '-q', '--bare', repository)
+  const blob = (content: string) => `data ${Buffer.byteLength(content)}\n${content}\n`
+  const stream = [
+    'commit refs/heads/main\ncommitter Bench <bench@localhost> 0 +0000\n',
+    blob('Initial commit'),
+    ...files.map(({ path, content }) => `M 100644 inline ${path}\n${blob(content)}`),
+    '\n',
+  ].join('')
+  return timed(async () => {
+    const child: ChildProcess = spawn('git', ['-C', repository, 'fast-import', '--quiet'], {
+      stdio: ['pipe', 'ignore', 'inherit'],
+    })
+    child.stdin?.end(stream)
+    await once(child, 'exit')
+  })
+}
+
+/** Compresses about as code does, and is different in each round. */
+function codeLikeFiles(seed: number): { path: string; content: string }[] {
+  return Array.from({ length: FILES }, (_, i) => {
+    const noise = createHash('sha512').update(`${seed}/${i}`).digest('hex')
+    const line = (n: number) =>
+      `export const value${n} = compute('${noise.slice(n % 64, (n % 64) + 24)}', ${n})\n`
+    let content = `// File ${i} of round ${seed}\n`
+    for (let n = 0; content.length < FILE_BYTES; n++) content += line(n)
+    return { path: `src/module-${i % 400}/file-${i}.ts`, content: content.slice(0, FILE_BYTES) }
+  })
+}
+
+async function timed(work: () => Promise<unknown>): Promise<number> {
+  const start = performance.now()
+  await work()
+  return performance.now() - start
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
+}

@@ -1,0 +1,9 @@
+// For `node --import`: answers SIGUSR2 with the longest stall of the event loop since the last time, in milliseconds.
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+
+const delay = monitorEventLoopDelay({ resolution: 1 })
+delay.enable()
+process.on('SIGUSR2', () => {
+  process.stdout.write(`\nloop-lag ${(delay.max / 1e6).toFixed(1)}\n`)
+  delay.reset()
+})
