@@ -20,8 +20,8 @@ export interface NewCluster {
 }
 
 /**
- * The real path of `<dataDir>/postgres-18`, or undefined when there is none yet. Where root runs Postgres under another account
- * that cannot reach dataDir, that name is a symlink into /var/lib/shipcast.
+ * The real path of `<dataDir>/postgres-18`, or undefined when there is none yet. Where root runs Postgres
+ * under another account that cannot reach dataDir, that name is a symlink into /var/lib/shipcast.
  */
 export async function findCluster(dataDir: string): Promise<string | undefined> {
   const name = join(dataDir, CLUSTER_NAME)
@@ -39,7 +39,10 @@ export async function findCluster(dataDir: string): Promise<string | undefined> 
   }
 }
 
-/** Makes the data folder. It gets its name only when it is whole, so that a kill in the middle leaves no half database. */
+/**
+ * Makes the data folder. It gets its name only when it is whole, so that a kill in the middle leaves no half
+ * database.
+ */
 export async function createCluster(options: NewCluster): Promise<string> {
   const { dataDir, account, signal } = options
   assertUidHasAccount(account)

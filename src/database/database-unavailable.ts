@@ -1,8 +1,9 @@
 import pg from 'pg'
 
 /**
- * No answer from the database: no connection could be had, or it broke. When a statement was under way, whether it took effect is
- * unknown; a transaction whose commit was not reached did not. Trying again later can help. `cause` is the original error.
+ * No answer from the database: no connection could be had, or it broke. When a statement was under way,
+ * whether it took effect is unknown; a transaction whose commit was not reached did not. Trying again later
+ * can help. `cause` is the original error.
  */
 export class DatabaseUnavailable extends Error {
   override readonly name = 'DatabaseUnavailable'
@@ -13,11 +14,15 @@ export class DatabaseUnavailable extends Error {
   }
 }
 
-/** Whether a statement failed because its connection did, and so leaves a connection that must not be used again. */
+/**
+ * Whether a statement failed because its connection did, and so leaves a connection that must not be used
+ * again.
+ */
 export function isConnectionFailure(error: unknown): boolean {
   if (error instanceof DatabaseUnavailable) return true
   if (error instanceof pg.DatabaseError) {
-    // Another node has migrated a table that a statement prepared on this connection reads; a new connection prepares it anew.
+    // Another node has migrated a table that a statement prepared on this connection reads; a new connection
+    // prepares it anew.
     if (error.routine === 'RevalidateCachedQuery') return true
     return ENDS_CONNECTION.test(error.code ?? '')
   }
@@ -25,7 +30,8 @@ export function isConnectionFailure(error: unknown): boolean {
   return 'syscall' in error || DRIVER_MESSAGES.test(error.message)
 }
 
-// PostgreSQL, appendix A: class 08, the server's shutdown and crash codes, and the timeouts that end a session.
+// PostgreSQL, appendix A: class 08, the server's shutdown and crash codes, and the timeouts that end a
+// session.
 const ENDS_CONNECTION = /^(08...|57P0[1-5]|25P0[34])$/
 
 // pg gives these no code.

@@ -164,7 +164,8 @@ describe('Database on the embedded Postgres', () => {
     )
     for (const pid of await postgresProcesses(cluster)) signal(pid, 'SIGKILL')
     await running
-    // A connection that has not noticed yet may lose one statement more; nothing is repeated on the caller's behalf.
+    // A connection that has not noticed yet may lose one statement more; nothing is repeated on the caller's
+    // behalf.
     const ask = () => Promise.all(Array.from({ length: 20 }, () => database.query('select n from kept')))
     const answers = await ask().catch(ask)
     expect(answers.flat()).toEqual(Array(20).fill({ n: 1 }))

@@ -9,8 +9,9 @@ import { execute, runStatement, STATEMENT_TIMEOUT_MS } from './statement.ts'
 /** Whatever runs statements: the database, a transaction, a dedicated connection. */
 export interface Queryable {
   /**
-   * Rows of one statement with values $1, $2 …; without values the text may hold several statements. An array is sent as a
-   * Postgres array: stringify one that is meant as jsonb. Fails with DatabaseUnavailable, or with pg's DatabaseError (`code`, `constraint`).
+   * Rows of one statement with values $1, $2 …; without values the text may hold several statements. An array
+   * is sent as a Postgres array: stringify one that is meant as jsonb. Fails with DatabaseUnavailable, or
+   * with pg's DatabaseError (`code`, `constraint`).
    */
   query<Row>(text: string, values?: readonly unknown[]): Promise<Row[]>
 }
@@ -39,8 +40,9 @@ const SESSION = `
   set idle_in_transaction_session_timeout = ${IDLE_IN_TRANSACTION_MS}`
 
 /**
- * Connections to Postgres. No call waits without a bound: 10 s for a connection, 30 s for a statement, 60 s for the embedded
- * server to come back. It does NOT repeat a statement that failed: the caller knows whether that is right.
+ * Connections to Postgres. No call waits without a bound: 10 s for a connection, 30 s for a statement, 60 s
+ * for the embedded server to come back. It does NOT repeat a statement that failed: the caller knows whether
+ * that is right.
  */
 export class Database implements Queryable {
   readonly #embedded: EmbeddedPostgres | undefined
@@ -60,7 +62,9 @@ export class Database implements Queryable {
     const embedded = url === undefined ? await startEmbeddedPostgres({ dataDir, log }) : undefined
     const database = new Database(url, embedded, log)
     try {
-      await database.query('select 1')
+      // An embedded server whose owner has just died may answer once more and then go; the second try starts
+      // another.
+      await database.query('select 1').catch(() => database.query('select 1'))
       return database
     } catch (error) {
       await database.close()
@@ -128,8 +132,8 @@ export class Database implements Queryable {
   }
 
   /**
-   * A raw connection for LISTEN, which the caller watches (`error`, `end`) and ends. Fails with DatabaseUnavailable; starts the
-   * embedded server anew when it has died.
+   * A raw connection for LISTEN, which the caller watches (`error`, `end`) and ends. Fails with
+   * DatabaseUnavailable; starts the embedded server anew when it has died.
    */
   async connect(): Promise<pg.Client> {
     return this.#withRestart(async () => {
@@ -141,7 +145,10 @@ export class Database implements Queryable {
     })
   }
 
-  /** Whether the database answers within 2 s. Has a connection of its own: a busy pool is not an absent database. */
+  /**
+   * Whether the database answers within 2 s. Has a connection of its own: a busy pool is not an absent
+   * database.
+   */
   async isAvailable(): Promise<boolean> {
     this.#healthAnswer ??= this.#healthConnection
       .query('select 1')
@@ -155,7 +162,10 @@ export class Database implements Queryable {
     return within(HEALTH_TIMEOUT_MS, this.#healthAnswer, false)
   }
 
-  /** Waits up to 3 s for what is under way, ends all connections, then the embedded server if it is ours. Idempotent. */
+  /**
+   * Waits up to 3 s for what is under way, ends all connections, then the embedded server if it is ours.
+   * Idempotent.
+   */
   close(): Promise<void> {
     this.#closed ??= this.#close()
     return this.#closed

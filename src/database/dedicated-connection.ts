@@ -4,8 +4,9 @@ import { isConnectionFailure } from './database-unavailable.ts'
 import { runStatement } from './statement.ts'
 
 /**
- * One connection beside the pool, which no other work can keep busy. Statements run one after another. It connects on first use,
- * and again on the next use after it was lost: the statement that met the loss fails, and session state (locks, settings) is gone.
+ * One connection beside the pool, which no other work can keep busy. Statements run one after another. It
+ * connects on first use, and again on the next use after it was lost: the statement that met the loss fails,
+ * and session state (locks, settings) is gone.
  */
 export class DedicatedConnection implements Queryable {
   readonly #connect: () => Promise<pg.Client>

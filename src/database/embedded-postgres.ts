@@ -18,7 +18,10 @@ export interface EmbeddedConnection {
   readonly database: string
 }
 
-/** A Postgres of our own on `<dataDir>/postgres-18`; one server per folder, whoever of its users has started it. */
+/**
+ * A Postgres of our own on `<dataDir>/postgres-18`; one server per folder, whoever of its users has started
+ * it.
+ */
 export interface EmbeddedPostgres {
   readonly connection: EmbeddedConnection
   /** Returns at once when a server answers; otherwise starts one. Fails after 60 s. */
@@ -40,7 +43,10 @@ const SUPERUSER = 'shipcast'
 const DATABASE = 'postgres'
 const GIVE_UP_AFTER_MS = 60_000
 const LOOK_AGAIN_MS = 15
-/** Postgres says one of these when another server has the folder, or when the last of a killed one is still going. */
+/**
+ * Postgres says one of these when another server has the folder, or when the last of a killed one is still
+ * going.
+ */
 const RACE_LOST = /lock file|shared memory block/
 const START_ATTEMPTS = 3
 
@@ -153,8 +159,8 @@ class Server implements EmbeddedPostgres {
   async #start(cluster: string): Promise<void> {
     const account = isRoot() ? await ownerOf(cluster) : undefined
     const binaries = await findBinaries(account)
-    const socketDir = await createSocketFolder(this.#dataDir, PORT, account)
     this.#signal.throwIfAborted()
+    const socketDir = await createSocketFolder(this.#dataDir, PORT, account)
     const settings = Object.entries({ ...this.#settings, unix_socket_directories: socketDir })
     const args = [
       '-D',
@@ -191,7 +197,7 @@ function connectionOf({ socketDir, port }: Postmaster): EmbeddedConnection {
 }
 
 async function answers(postmaster: Postmaster, ownerUid: number): Promise<boolean> {
-  const client = new pg.Client({ ...connectionOf(postmaster), connectionTimeoutMillis: 5_000 })
+  const client = new pg.Client({ ...connectionOf(postmaster), ssl: false, connectionTimeoutMillis: 5_000 })
   client.on('error', () => {}) // It may die while we look; then it does not answer.
   try {
     await assertPrivate(postmaster.socketDir, ownerUid)

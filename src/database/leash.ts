@@ -3,9 +3,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Account } from './postgres-account.ts'
 
 /**
- * Starts the command and reads a pipe from us. A line asks for the end: INT, for Postgres a "fast shutdown". When we die, however
- * that is, the pipe closes, and INT repeats until the command is gone: a background job of sh ignores INT until Postgres has
- * installed its own handler. HUP, INT and TERM meant for us (Ctrl-C, a service manager) pass the shell by.
+ * Starts the command and reads a pipe from us. A line asks for the end: INT, for Postgres a "fast shutdown".
+ * When we die, however that is, the pipe closes, and INT repeats until the command is gone: a background job
+ * of sh ignores INT until Postgres has installed its own handler. HUP, INT and TERM meant for us (Ctrl-C, a
+ * service manager) pass the shell by.
  */
 const LEASH = `
 trap '' HUP INT TERM

@@ -13,8 +13,8 @@ const LOCK_KEY = 7_447_228
 const STATEMENT_TIMEOUT_MS = 3_600_000
 
 /**
- * Brings the schema to the newest version. Each migration and its record commit together, under a lock for which other nodes wait:
- * they then find it done. Refuses a database that a newer program has migrated.
+ * Brings the schema to the newest version. Each migration and its record commit together, under a lock for
+ * which other nodes wait: they then find it done. Refuses a database that a newer program has migrated.
  */
 export async function migrate(database: Database, migrations: readonly Migration[]): Promise<void> {
   assertInOrder(migrations)

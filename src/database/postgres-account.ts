@@ -29,7 +29,10 @@ export async function findAccount(): Promise<Account> {
   )
 }
 
-/** Whether the account may pass every folder on the way and enter (or run) the path itself. Looks at modes, not at ACLs. */
+/**
+ * Whether the account may pass every folder on the way and enter (or run) the path itself. Looks at modes,
+ * not at ACLs.
+ */
 export async function canReach(path: string, account: Account): Promise<boolean> {
   const { uid, gid, mode } = await stat(path)
   const executeBit = uid === account.uid ? 0o100 : gid === account.gid ? 0o010 : 0o001

@@ -6,7 +6,10 @@ import { type Account, canReach } from './postgres-account.ts'
 /** Root's own folder for what the Postgres account cannot reach elsewhere. */
 export const SYSTEM_FOLDER = '/var/lib/shipcast'
 
-/** The folder with `bin/postgres` and `bin/initdb` of the installed binary package, ready to run for the account. */
+/**
+ * The folder with `bin/postgres` and `bin/initdb` of the installed binary package, ready to run for the
+ * account.
+ */
 export async function findBinaries(
   account: Account | undefined,
   packageFolder = locateBinaryPackage(process.platform, process.arch),
@@ -31,7 +34,10 @@ export function locateBinaryPackage(platform: string, architecture: string): str
   }
 }
 
-/** npm packages hold no symlinks: the package makes them in an install script, which may not have been allowed to run. */
+/**
+ * npm packages hold no symlinks: the package makes them in an install script, which may not have been allowed
+ * to run.
+ */
 async function restoreLibraryLinks(packageFolder: string): Promise<void> {
   const list = await readFile(join(packageFolder, 'native', 'pg-symlinks.json'), 'utf8').catch(() => '[]')
   const links: { source: string; target: string }[] = JSON.parse(list)

@@ -7,7 +7,9 @@ import { promisify } from 'node:util'
 /** Postgres fills its file at once; one that stays empty so long was left by a crash. */
 const EMPTY_FOR_MS = 2_000
 
-/** What a running Postgres writes into `postmaster.pid` of its data folder (PostgreSQL source, `pidfile.h`). */
+/**
+ * What a running Postgres writes into `postmaster.pid` of its data folder (PostgreSQL source, `pidfile.h`).
+ */
 export interface Postmaster {
   readonly pid: number
   readonly port: number
@@ -38,11 +40,14 @@ export async function readPostmaster(cluster: string): Promise<Postmaster | unde
   }
 }
 
-/** Whether that server lives, as opposed to another process that was given its pid later. In doubt it lives. */
+/**
+ * Whether that server lives, as opposed to another process that was given its pid later. In doubt it lives.
+ */
 export async function isAlive(postmaster: Postmaster, cluster: string): Promise<boolean> {
   if (!isProcess(postmaster.pid)) return false
   if (process.platform === 'linux') {
-    // A Postgres works inside its data folder. Root without CAP_SYS_PTRACE (as in Docker) may not see that; then its name must do.
+    // A Postgres works inside its data folder. Root without CAP_SYS_PTRACE (as in Docker) may not see that;
+    // then its name must do.
     const workingFolder = await readlink(`/proc/${postmaster.pid}/cwd`).catch(() => undefined)
     if (workingFolder !== undefined) return workingFolder === cluster
     const command = await readFile(`/proc/${postmaster.pid}/cmdline`, 'utf8').catch(() => '')
@@ -57,8 +62,9 @@ export async function isAlive(postmaster: Postmaster, cluster: string): Promise<
 }
 
 /**
- * Removes the file of a dead server where Postgres itself would not: when another process has its pid now, or when the file stayed
- * empty (a power cut). A dead pid is left to Postgres, which also looks for survivors of that server.
+ * Removes the file of a dead server where Postgres itself would not: when another process has its pid now, or
+ * when the file stayed empty (a power cut). A dead pid is left to Postgres, which also looks for survivors of
+ * that server.
  */
 export async function removeIfStale(cluster: string, postmaster: Postmaster): Promise<void> {
   if (postmaster.text === '') await sleep(EMPTY_FOR_MS)

@@ -1,8 +1,8 @@
 import pg from 'pg'
 
 /**
- * How results become JavaScript values: int8 is a number (a RangeError beyond 2^53), timestamptz a Date, jsonb an object, bytea a
- * Buffer; the rest is as `pg` does it (numeric stays a string).
+ * How results become JavaScript values: int8 is a number (a RangeError beyond 2^53), timestamptz a Date,
+ * jsonb an object, bytea a Buffer; the rest is as `pg` does it (numeric stays a string).
  */
 export const resultTypes: pg.CustomTypesConfig = {
   getTypeParser: ((oid: number, format: 'text' | 'binary' = 'text') =>

@@ -8,8 +8,8 @@ const LONGEST_PATH_BYTES = 103
 const PREFIX = 'shipcast-'
 
 /**
- * A new private folder for the server's socket. Local connections need no password, so the folder's mode is the lock. Others find
- * it through `postmaster.pid`.
+ * A new private folder for the server's socket. Local connections need no password, so the folder's mode is
+ * the lock. Others find it through `postmaster.pid`.
  */
 export async function createSocketFolder(
   dataDir: string,

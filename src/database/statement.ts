@@ -38,7 +38,8 @@ export async function execute(
   return last
 }
 
-// A named statement is parsed and planned once per connection: a step's write took 0.43 ms without and 0.27 ms with a name.
+// A named statement is parsed and planned once per connection: a step's write took 0.43 ms without and 0.27
+// ms with a name.
 function nameOf(text: string): string | undefined {
   const known = names.get(text)
   if (known || names.size >= KEPT_STATEMENTS) return known

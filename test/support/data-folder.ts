@@ -9,7 +9,10 @@ export interface DataFolder {
   remove(): Promise<void>
 }
 
-/** A new folder that every account may enter: for root, an embedded Postgres below a closed one lies in /var/lib/shipcast. */
+/**
+ * A new folder that every account may enter: for root, an embedded Postgres below a closed one lies in
+ * /var/lib/shipcast.
+ */
 export async function createDataFolder(): Promise<DataFolder> {
   const path = await realpath(await mkdtemp(join(tmpdir(), 'shipcast-data-')))
   await chmod(path, 0o755)

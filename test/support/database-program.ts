@@ -2,8 +2,9 @@ import { createInterface } from 'node:readline'
 import { Database } from '../../src/database/database.ts'
 
 /**
- * A process of its own for tests that kill it: `node database-program.ts <dataDir> [uid]`. Each line on stdin is a statement (as
- * JSON text), each line on stdout its rows or its error. Closes the database when stdin ends.
+ * A process of its own for tests that kill it: `node database-program.ts <dataDir> [uid]`. Each line on stdin
+ * is a statement (as JSON text), each line on stdout its rows or its error. Closes the database when stdin
+ * ends.
  */
 const [dataDir = '', uid] = process.argv.slice(2)
 if (uid !== undefined) becomeUser(Number(uid))

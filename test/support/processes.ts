@@ -3,7 +3,9 @@ import { readdir, readlink, realpath } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 
-/** The pids of the Postgres processes on a folder: those that name it, and on Linux those that work inside it. */
+/**
+ * The pids of the Postgres processes on a folder: those that name it, and on Linux those that work inside it.
+ */
 export async function postgresProcesses(folder: string): Promise<number[]> {
   const { stdout } = await promisify(execFile)('ps', ['-eo', 'pid=,stat=,args='])
   const naming = stdout
