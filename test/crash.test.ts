@@ -19,60 +19,64 @@ afterAll(async () => {
   await server?.removeData()
 })
 
-test(`killed ${KILLS} times under load: every accepted deployment ends, with one commit, and no event is lost or repeated`, async () => {
-  server = await TestServer.start({ env: { LEASE_MS: '1000', DEPLOY_CONCURRENCY: '3' } })
-  const seen: ViewedEvent[] = []
-  let start: string | undefined
-  const accepted = new Map<string, Record<string, unknown>>()
-  const unanswered: Record<string, unknown>[] = []
+test(
+  `killed ${KILLS} times under load: every accepted deployment ends, with one commit, and no event is lost or repeated`,
+  async () => {
+    server = await TestServer.start({ env: { LEASE_MS: '1000', DEPLOY_CONCURRENCY: '3' } })
+    const seen: ViewedEvent[] = []
+    let start: string | undefined
+    const accepted = new Map<string, Record<string, unknown>>()
+    const unanswered: Record<string, unknown>[] = []
 
-  for (let kill = 1; kill <= KILLS; kill++) {
+    for (let kill = 1; kill <= KILLS; kill++) {
+      const viewer = new Viewer(server.socketUrl)
+      start ??= (await viewer.connected()).cursor
+      viewer.follow({ after: seen.at(-1)?.cursor ?? start })
+      // Whoever got no answer asks again with the same key: it must not become a second deployment.
+      const requests = [...unanswered.splice(0), ...Array.from({ length: DEPLOYMENTS }, large)]
+      const posted = Promise.all(requests.map((request) => post(request, accepted, unanswered)))
+      // From "hardly begun" to "all done": the time is the test's only chance.
+      await sleep(Math.random() * 900)
+      await server.kill()
+      await posted
+      await viewer.until(() => viewer.closeCode !== undefined)
+      seen.push(...viewer.events)
+      await viewer.close()
+      await server.start()
+    }
+
     const viewer = new Viewer(server.socketUrl)
-    start ??= (await viewer.connected()).cursor
-    viewer.follow({ after: seen.at(-1)?.cursor ?? start })
-    // Whoever got no answer asks again with the same key: it must not become a second deployment.
-    const requests = [...unanswered.splice(0), ...Array.from({ length: DEPLOYMENTS }, large)]
-    const posted = Promise.all(requests.map((request) => post(request, accepted, unanswered)))
-    // From "hardly begun" to "all done": the time is the test's only chance.
-    await sleep(Math.random() * 900)
-    await server.kill()
-    await posted
-    await viewer.until(() => viewer.closeCode !== undefined)
+    viewer.follow({ after: seen.at(-1)?.cursor ?? start ?? '' })
+    await Promise.all(unanswered.splice(0).map((request) => post(request, accepted, unanswered)))
+    expect(unanswered).toEqual([])
+    await viewer.until(() => {
+      const ended = new Set([...seen, ...viewer.events].filter(isEnd).map((event) => event.deploymentId))
+      return [...accepted.keys()].every((id) => ended.has(id))
+    })
     seen.push(...viewer.events)
     await viewer.close()
-    await server.start()
-  }
 
-  const viewer = new Viewer(server.socketUrl)
-  viewer.follow({ after: seen.at(-1)?.cursor ?? start ?? '' })
-  await Promise.all(unanswered.splice(0).map((request) => post(request, accepted, unanswered)))
-  expect(unanswered).toEqual([])
-  await viewer.until(() => {
-    const ended = new Set([...seen, ...viewer.events].filter(isEnd).map((event) => event.deploymentId))
-    return [...accepted.keys()].every((id) => ended.has(id))
-  })
-  seen.push(...viewer.events)
-  await viewer.close()
+    // What a viewer saw across all crashes is the whole log, once and in order.
+    const positions = seen.map((event) => Number(event.cursor))
+    expect(positions).toEqual(positions.map((_, i) => positions[0]! + i))
+    const byDeployment = Map.groupBy(seen, (event) => event.deploymentId)
+    expect(new Set(byDeployment.keys())).toEqual(new Set(accepted.keys()))
+    for (const [id, events] of byDeployment) {
+      expect(events.map(({ sequence }) => sequence)).toEqual(events.map((_, i) => i + 1))
+      expect(events.at(-1)).toMatchObject({ step: 'DONE', status: 'SUCCEEDED' })
+      const request = accepted.get(id)
+      const repository = join(server.dataDir, 'forge', String(request?.org), `${request?.repo}.git`)
+      expect(await git('-C', repository, 'fsck', '--full', '--strict')).toBe('')
+      const commits = (await git('-C', repository, 'rev-list', '--all')).trim().split('\n')
+      expect(commits).toEqual([events.at(-1)?.deployment.commitSha])
+    }
 
-  // What a viewer saw across all crashes is the whole log, once and in order.
-  const positions = seen.map((event) => Number(event.cursor))
-  expect(positions).toEqual(positions.map((_, i) => positions[0]! + i))
-  const byDeployment = Map.groupBy(seen, (event) => event.deploymentId)
-  expect(new Set(byDeployment.keys())).toEqual(new Set(accepted.keys()))
-  for (const [id, events] of byDeployment) {
-    expect(events.map(({ sequence }) => sequence)).toEqual(events.map((_, i) => i + 1))
-    expect(events.at(-1)).toMatchObject({ step: 'DONE', status: 'SUCCEEDED' })
-    const request = accepted.get(id)
-    const repository = join(server.dataDir, 'forge', String(request?.org), `${request?.repo}.git`)
-    expect(await git('-C', repository, 'fsck', '--full', '--strict')).toBe('')
-    const commits = (await git('-C', repository, 'rev-list', '--all')).trim().split('\n')
-    expect(commits).toEqual([events.at(-1)?.deployment.commitSha])
-  }
-
-  const { dataDir } = server
-  await server.kill()
-  await noProcessOf(dataDir)
-})
+    const { dataDir } = server
+    await server.kill()
+    await noProcessOf(dataDir)
+  },
+  120_000 + KILLS * 15_000,
+)
 
 function large(): Record<string, unknown> {
   const files = Array.from({ length: 20 }, (_, i) => ({

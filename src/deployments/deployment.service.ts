@@ -122,18 +122,25 @@ export class DeploymentService {
     move: (runner: { name: string; leaseMs: number } | null) => Promise<Started | undefined>,
   ): Promise<DeploymentSnapshot> {
     const place = this.runner.offer()
+    let isStarted = false
     try {
       const started = await move(place?.owner ?? null)
-      if (!started)
+      if (!started) {
         throw new Conflict(
-          'Only a deployment that failed and may be retried, or that was cancelled, can be retried.',
+          'Only a deployment that was cancelled, or that failed and may be retried, can be retried.',
         )
-      if (started.work) place?.start(started.work)
+      }
+      if (place && started.work) {
+        place.start(started.work)
+        isStarted = true
+      }
       return started.deployment
     } finally {
-      place?.giveBack()
-      // It may have been queued although a place has become free since.
-      this.runner.wake()
+      if (!isStarted) {
+        place?.giveBack()
+        // It may have been queued although a place has become free since.
+        this.runner.wake()
+      }
     }
   }
 

@@ -2,6 +2,7 @@ import type { ApolloServerPlugin } from '@apollo/server'
 import { ApolloDriver, type ApolloDriverConfig } from '@nestjs/apollo'
 import { GraphQLModule } from '@nestjs/graphql'
 import type { Request, Response } from 'express'
+import { validate as isUuid } from 'uuid'
 import { letOthersGo } from '../let-others-go.ts'
 import type { RequestContext } from '../request-context.ts'
 import { forClient } from './client-errors.ts'
@@ -19,7 +20,7 @@ export const GraphQLHttpModule = GraphQLModule.forRoot<ApolloDriverConfig>({
   parseOptions: { maxTokens: MOST_DOCUMENT_TOKENS },
   context: ({ req, res }: { req: Request; res: Response }): RequestContext & { req: Request } => ({
     req,
-    connectionId: req.get('x-connection-id'),
+    connectionId: connectionId(req),
     signal: closed(res),
   }),
   formatError: ({ extensions }, error) => forClient(error, extensions?.code),
@@ -41,6 +42,12 @@ function limits(): ApolloServerPlugin {
       }
     },
   }
+}
+
+/** The sender's own socket, by the id that its `connection_ack` carried. What is no such id is ignored. */
+function connectionId(request: Request): string | undefined {
+  const id = request.get('x-connection-id')
+  return isUuid(id) ? id : undefined
 }
 
 /** Aborted when the client goes away before it has its answer. */

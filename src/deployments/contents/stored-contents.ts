@@ -1,6 +1,6 @@
 import type { Database, Queryable } from '../../database/database.ts'
 import type { PackedContents } from '../../github/prepare-contents.ts'
-import type { PreparedContents } from '../../github/prepared-contents.ts'
+import { type PreparedContents, preparedContents } from '../../github/prepared-contents.ts'
 import type { Work } from '../deployment-work.ts'
 
 /** Parts of one pack that are sent to the database in one statement. */
@@ -35,24 +35,24 @@ export async function insertContents(
 
 /** Reads it back, a part at a time. */
 export function storedContents(database: Database, work: Work): PreparedContents {
-  return {
-    commit: work.plannedCommit,
-    tree: work.plannedTree,
-    objectCount: work.objectCount,
-    packBytes: work.packBytes,
-    async *pack() {
-      for (let part = 0; ; part++) {
-        const bytes = await readPart(database, work.id, 'pack', part)
-        if (!bytes) return
-        yield bytes
-      }
-    },
-    async index() {
-      const bytes = await readPart(database, work.id, 'index', 0)
-      if (!bytes) throw new Error(`The contents of deployment ${work.id} are not stored any more.`)
-      return bytes
-    },
+  const { id, plannedCommit, plannedTree, objectCount, packBytes } = work
+  async function* readPack() {
+    for (let part = 0; ; part++) {
+      const bytes = await readPart(database, id, 'pack', part)
+      if (!bytes) return
+      yield bytes
+    }
   }
+  async function readIndex() {
+    const bytes = await readPart(database, id, 'index', 0)
+    if (!bytes) throw new Error(`The contents of deployment ${id} are not stored any more.`)
+    return bytes
+  }
+  return preparedContents(
+    { commit: plannedCommit, tree: plannedTree, objectCount, packBytes },
+    readPack,
+    readIndex,
+  )
 }
 
 async function readPart(
