@@ -1,24 +1,23 @@
 import { execFile } from 'node:child_process'
-import { readdir, readlink, realpath } from 'node:fs/promises'
+import { readdir, readFile, readlink } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 
 /**
- * The pids of the Postgres processes on a folder: those that name it, and on Linux those that work inside it.
+ * The pids of the Postgres processes on a folder: those whose command names it, and on Linux also those that work
+ * inside it, as every process of a Postgres does.
  */
 export async function postgresProcesses(folder: string): Promise<number[]> {
-  const { stdout } = await promisify(execFile)('ps', ['-eo', 'pid=,stat=,args='])
-  const naming = stdout
-    .split('\n')
-    .filter(
-      (line) => line.includes(folder) && /postgres|initdb/.test(line) && !line.includes('database-program'),
-    )
-    .filter((line) => line.trim().split(/\s+/)[1]?.[0] !== 'Z')
-    .map((line) => Number.parseInt(line, 10))
-  return [...new Set([...naming, ...(await workingInside(folder))])]
+  const processes = process.platform === 'linux' ? await readProc() : await askPs()
+  return processes
+    .filter(({ workingFolder, command }) => {
+      const isInside = workingFolder === folder || workingFolder.startsWith(`${folder}/`)
+      return isInside || (/postgres|initdb/.test(command) && command.includes(folder))
+    })
+    .map(({ pid }) => pid)
 }
 
-/** Looks every 10 ms until the condition holds. */
+/** Looks every 20 ms until the condition holds. */
 export async function waitUntil(
   condition: () => boolean | Promise<boolean>,
   what: string,
@@ -27,19 +26,31 @@ export async function waitUntil(
   const deadline = performance.now() + timeoutMs
   while (!(await condition())) {
     if (performance.now() > deadline) throw new Error(`Not within ${timeoutMs} ms: ${what}`)
-    await sleep(10)
+    await sleep(20)
   }
 }
 
-async function workingInside(folder: string): Promise<number[]> {
-  if (process.platform !== 'linux') return []
-  const real = await realpath(folder).catch(() => folder)
+interface RunningProcess {
+  pid: number
+  workingFolder: string
+  command: string
+}
+
+/** Zombies have neither a working folder nor a command there. */
+async function readProc(): Promise<RunningProcess[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
-  const inside = await Promise.all(
-    pids.map(async (pid) => {
-      const workingFolder = await readlink(`/proc/${pid}/cwd`).catch(() => '')
-      return workingFolder === real || workingFolder.startsWith(`${real}/`)
-    }),
+  return Promise.all(
+    pids.map(async (pid) => ({
+      pid: Number(pid),
+      workingFolder: await readlink(`/proc/${pid}/cwd`).catch(() => ''),
+      command: await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => ''),
+    })),
   )
-  return pids.filter((_, index) => inside[index]).map(Number)
+}
+
+async function askPs(): Promise<RunningProcess[]> {
+  const { stdout } = await promisify(execFile)('ps', ['-eo', 'pid=,args='])
+  return stdout
+    .split('\n')
+    .map((line) => ({ pid: Number.parseInt(line, 10), workingFolder: '', command: line }))
 }
