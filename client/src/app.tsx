@@ -4,9 +4,11 @@ import { DeploymentList } from './deployments/deployment-list.tsx'
 import { Stage } from './deployments/stage.tsx'
 import { ConnectionBanner, ConnectionPill } from './live/connection-pill.tsx'
 import { LiveDeployments } from './live/live-deployments.tsx'
+import { useConnection } from './live/live-socket-context.ts'
 import { useShownDeployment } from './use-shown-deployment.ts'
 
 export function App() {
+  const { state } = useConnection()
   const stage = useRef<HTMLElement>(null)
   const isStageInUse = useCallback(() => stage.current?.contains(document.activeElement) ?? false, [])
   const shown = useShownDeployment(isStageInUse)
@@ -32,7 +34,7 @@ export function App() {
       <ConnectionBanner />
       <main className="page">
         <DeployForm onDeploying={shown.hold} onDeployed={shown.showOwn} />
-        <div className="watch">
+        <div className="watch" data-live={state !== 'reconnecting'}>
           <Stage
             ref={stage}
             id={shown.id}

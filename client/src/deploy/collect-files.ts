@@ -17,8 +17,14 @@ export class TooManyFiles extends Error {}
 
 /** What was dropped on the page. Has to be called in the turn of the drop event: the browser forgets the items after it. */
 export async function collectDropped(items: DataTransferItemList, signal: AbortSignal): Promise<Collection> {
-  const entries = Array.from(items, (item) => item.webkitGetAsEntry()).filter((entry) => entry !== null)
   const collector = new Collector()
+  const entries: FileSystemEntry[] = []
+  for (const item of items) {
+    const entry = item.webkitGetAsEntry()
+    const file = entry ? null : item.getAsFile()
+    if (entry) entries.push(entry)
+    else if (file) collector.add({ path: file.name, file })
+  }
   // One folder dropped is the repository; several things dropped lie beside each other in it.
   const [only] = entries
   const roots = entries.length === 1 && isFolder(only) ? await childrenOf(only) : entries

@@ -24,25 +24,41 @@ export function DeployForm({ onDeploying, onDeployed }: Props) {
   const { reading, drop, pick, remove } = useChosenFiles()
   const { deploy, isDeploying, failure } = useDeploy()
   const [ownFaults, setOwnFaults] = useState<readonly FieldFault[]>([])
+  // A fault is gone from the page as soon as its field is changed.
+  const [changed, setChanged] = useState<readonly string[]>([])
   const [isMoreOpen, setMoreOpen] = useState(false)
   const form = useRef<HTMLFormElement>(null)
   const group = useId()
 
+  const noteChange = useCallback((path: string) => setChanged((before) => [...before, path]), [])
+  const chooseTemplate = useCallback(
+    (choice: TemplateChoice) => {
+      setTemplate(choice)
+      noteChange('contents')
+    },
+    [noteChange],
+  )
   const isOver = usePageDrop(
     useCallback(
       (items) => {
         setSource('files')
+        noteChange('contents')
         drop(items)
       },
-      [drop],
+      [drop, noteChange],
     ),
   )
 
-  const faults = new Faults([...ownFaults, ...(failure?.fields ?? [])])
+  const faults = new Faults(
+    [...ownFaults, ...(failure?.fields ?? [])].filter(({ path }) => !isChanged(path, changed)),
+  )
   const fieldProps = (field: keyof typeof empty) => ({
     name: field,
     value: texts[field],
-    onChange: (value: string) => setTexts((before) => ({ ...before, [field]: value })),
+    onChange: (value: string) => {
+      setTexts((before) => ({ ...before, [field]: value }))
+      noteChange(field)
+    },
     fault: faults.at(field),
   })
   const branch = fieldProps('branch')
@@ -59,6 +75,7 @@ export function DeployForm({ onDeploying, onDeployed }: Props) {
     event.preventDefault()
     if (isDeploying) return
     const missing = missingIn(texts, source, template, reading.state)
+    setChanged([])
     setOwnFaults(missing)
     if (missing.length > 0) return
     onDeploying(true)
@@ -111,9 +128,17 @@ export function DeployForm({ onDeploying, onDeployed }: Props) {
         ]}
       />
       {source === 'template' ? (
-        <TemplateFields choice={template} onChoose={setTemplate} faults={faults} />
+        <TemplateFields choice={template} onChoose={chooseTemplate} faults={faults} />
       ) : (
-        <FileFields reading={reading} onPick={pick} onRemove={remove} faults={faults} />
+        <FileFields
+          reading={reading}
+          onPick={(list) => {
+            noteChange('contents')
+            pick(list)
+          }}
+          onRemove={remove}
+          faults={faults}
+        />
       )}
       <details
         className="more"
@@ -143,7 +168,7 @@ export function DeployForm({ onDeploying, onDeployed }: Props) {
             )}
           </div>
         )}
-        {(failure?.kind === 'input' || ownFaults.length > 0) && (
+        {faults.hasAny && (
           <div className="notice notice-bad" role="alert">
             <p>Nothing was deployed. Mend what is marked, then press Deploy again.</p>
             {rest.map(({ path, reason }) => (
@@ -165,6 +190,10 @@ export function DeployForm({ onDeploying, onDeployed }: Props) {
       )}
     </section>
   )
+}
+
+function isChanged(path: string, changed: readonly string[]): boolean {
+  return changed.some((field) => path.startsWith(field))
 }
 
 /** What only a person can tell; everything else is the server's to judge. */

@@ -4,6 +4,10 @@ import type { FieldFault } from '../live/failure.ts'
 export class Faults {
   constructor(private readonly faults: readonly FieldFault[]) {}
 
+  get hasAny(): boolean {
+    return this.faults.length > 0
+  }
+
   /** What is wrong with the field at this path, as a sentence; undefined: nothing. */
   at(path: string): string | undefined {
     const found = this.faults.filter((fault) => fault.path === path)

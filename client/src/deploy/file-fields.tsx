@@ -69,9 +69,9 @@ export function FileFields({ reading, onPick, onRemove, faults }: Props) {
             </button>
           )}
         </div>
-        <Picker input={folderInput} label="Folder to deploy" isFolder onPick={onPick} />
-        <Picker input={filesInput} label="Files to deploy" isFolder={false} onPick={onPick} />
       </div>
+      <Picker input={folderInput} label="Folder to deploy" isFolder onPick={onPick} />
+      <Picker input={filesInput} label="Files to deploy" isFolder={false} onPick={onPick} />
       {general && (
         <p className="fault" id="files-fault">
           {general}

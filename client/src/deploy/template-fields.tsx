@@ -81,12 +81,18 @@ export function TemplateFields({ choice, onChoose, faults }: Props) {
             <input
               type="radio"
               name={group}
+              aria-labelledby={`${group}-${template.name}`}
+              aria-describedby={`${group}-${template.name}-about`}
               checked={template === chosen}
               onChange={() => onChoose(withDefaults(template))}
             />
-            <span className="template-title">{template.title}</span>
+            <span className="template-title" id={`${group}-${template.name}`}>
+              {template.title}
+            </span>
             <span className="template-files">{files(template.fileCount)}</span>
-            <span className="template-about">{template.description}</span>
+            <span className="template-about" id={`${group}-${template.name}-about`}>
+              {template.description}
+            </span>
           </label>
         ))}
       </fieldset>

@@ -1,3 +1,4 @@
+import { useConnection } from '../live/live-socket-context.ts'
 import { clockTime, duration } from './format.ts'
 import { type Moment, type StepState, type StepTime, stateOfStep, steps, stepTimes } from './steps.ts'
 import { useNowMs } from './use-now.ts'
@@ -54,7 +55,9 @@ function Took({
   isRunning: boolean
 }) {
   const isOpen = isShown && time?.endedAt === null
-  const nowMs = useNowMs(isOpen ? 1000 : null)
+  // While the connection is lost nobody knows whether the step still goes on.
+  const isLive = useConnection().state === 'live'
+  const nowMs = useNowMs(isOpen && isLive ? 1000 : null)
   if (!time || !isShown || (isRunning && !isOpen)) return null
   const endMs = time.endedAt === null ? nowMs : Date.parse(time.endedAt)
   const tookMs = endMs - Date.parse(time.startedAt)

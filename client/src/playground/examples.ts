@@ -1,7 +1,27 @@
 /** An example of each operation, one a tab. GraphiQL keeps what a person makes of them. */
 export const examples: { query: string; variables?: string }[] = [
+  // GraphiQL shows the variables of the first tab only after another one was open, so it has none.
   {
-    query: `# Puts a template on the forge. It answers at once; what follows is told by deploymentStatus.
+    query: `# What there is to start from.
+query Templates {
+  templates {
+    name
+    title
+    description
+    fileCount
+    variables {
+      name
+      description
+      default
+      required
+    }
+  }
+}
+`,
+  },
+  {
+    query: `# Deploys a template. It answers at once;
+# deploymentStatus tells the rest.
 mutation DeployTemplate($input: DeployInput!) {
   deploy(input: $input) {
     id
@@ -21,7 +41,8 @@ mutation DeployTemplate($input: DeployInput!) {
     }),
   },
   {
-    query: `# Puts files on the forge. The same idempotencyKey with the same input makes one deployment, however often it is sent.
+    query: `# Deploys files. Sent again with the same key
+# and input, it is still one deployment.
 mutation DeployFiles($input: DeployInput!) {
   deploy(input: $input) {
     id
@@ -48,7 +69,8 @@ mutation DeployFiles($input: DeployInput!) {
     }),
   },
   {
-    query: `# Every deployment: the state of each active one, then all that happens. Deploy in another window.
+    query: `# The state of each active deployment,
+# then all that happens to any of them.
 subscription AllDeployments {
   deploymentStatus {
     cursor
@@ -67,7 +89,8 @@ subscription AllDeployments {
 `,
   },
   {
-    query: `# One deployment: put its id below.
+    query: `# The state of one deployment, then the rest.
+# Put its id below.
 subscription OneDeployment($deploymentId: ID!) {
   deploymentStatus(deploymentId: $deploymentId) {
     cursor
@@ -92,7 +115,8 @@ subscription OneDeployment($deploymentId: ID!) {
     variables: json({ deploymentId: '' }),
   },
   {
-    query: `# Everything since a cursor: put the last one you saw below. Nothing is left out, nothing comes twice.
+    query: `# Everything since the cursor that you put below:
+# nothing is left out, nothing comes twice.
 subscription Resume($after: String!) {
   deploymentStatus(after: $after) {
     cursor
@@ -106,7 +130,8 @@ subscription Resume($after: String!) {
     variables: json({ after: '' }),
   },
   {
-    query: `mutation Cancel($id: ID!) {
+    query: `# Stops a deployment, the call to GitHub included.
+mutation Cancel($id: ID!) {
   cancelDeployment(id: $id) {
     id
     status
@@ -130,7 +155,8 @@ mutation Retry($id: ID!) {
     variables: json({ id: '' }),
   },
   {
-    query: `query OneDeploymentWithEvents($id: ID!) {
+    query: `# One deployment, with what happened to it so far.
+query OneDeploymentWithEvents($id: ID!) {
   deployment(id: $id) {
     id
     org
@@ -155,7 +181,8 @@ mutation Retry($id: ID!) {
     variables: json({ id: '' }),
   },
   {
-    query: `# Newest first; for the next page, "after" takes the endCursor of this one.
+    query: `# Newest first. "after" takes the endCursor
+# of the page before.
 query Deployments($first: Int = 20, $after: String, $status: [DeploymentStatus!]) {
   deployments(first: $first, after: $after, status: $status) {
     edges {
@@ -176,23 +203,6 @@ query Deployments($first: Int = 20, $after: String, $status: [DeploymentStatus!]
 }
 `,
     variables: json({ first: 5, status: null }),
-  },
-  {
-    query: `query Templates {
-  templates {
-    name
-    title
-    description
-    fileCount
-    variables {
-      name
-      description
-      default
-      required
-    }
-  }
-}
-`,
   },
 ]
 

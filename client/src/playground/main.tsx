@@ -3,10 +3,15 @@ import 'graphiql/style.css'
 import './playground.css'
 import { createGraphiQLFetcher } from '@graphiql/toolkit'
 import { GraphiQL } from 'graphiql'
+import { buildSchema } from 'graphql'
 import { createClient } from 'graphql-ws'
 import { StrictMode } from 'react'
 import { createRoot } from 'react-dom/client'
+import schemaText from '../../../schema.gql?raw'
 import { examples } from './examples.ts'
+
+// The schema comes with us: asking the server for it would be the dearest query of all.
+const schema = buildSchema(schemaText)
 
 const url = new URL('/graphql', window.location.href)
 const socketUrl = new URL(url)
@@ -26,7 +31,12 @@ const root = document.getElementById('root')
 if (!root) throw new Error('graphiql.html has no #root')
 createRoot(root).render(
   <StrictMode>
-    <GraphiQL fetcher={fetcher} defaultTabs={examples} defaultEditorToolsVisibility="variables">
+    <GraphiQL
+      fetcher={fetcher}
+      schema={schema}
+      defaultTabs={examples}
+      defaultEditorToolsVisibility="variables"
+    >
       <GraphiQL.Logo>
         <a className="playground-logo" href="/">
           Shipcast
