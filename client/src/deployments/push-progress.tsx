@@ -2,7 +2,7 @@ import type { FragmentType } from '@apollo/client'
 import { useFragment } from '@apollo/client/react'
 import type { DeploymentStatus, DeploymentStep, StageProgressFragment } from '../gql/graphql.ts'
 import { graphql } from '../gql/index.ts'
-import { count } from './format.ts'
+import { count, size } from './format.ts'
 
 const StageProgress = graphql(`
   fragment StageProgress on Deployment {
@@ -26,7 +26,7 @@ export function PushProgress({ deployment, step, status }: Props) {
   if (step !== 'CREATE_REPO' || status !== 'RUNNING') return null
   const progress = complete ? data.progress : null
   const known = progress && progress.total > 0 ? progress : null
-  const told = known ? `${count(known.done)} of ${count(known.total)} ${known.unit}` : undefined
+  const told = known ? inWords(known) : undefined
   return (
     <div className="progress">
       <div
@@ -47,4 +47,8 @@ export function PushProgress({ deployment, step, status }: Props) {
       {told && <p className="progress-text">{told}</p>}
     </div>
   )
+}
+
+function inWords({ done, total, unit }: { done: number; total: number; unit: string }): string {
+  return unit === 'bytes' ? `${size(done)} of ${size(total)}` : `${count(done)} of ${count(total)} ${unit}`
 }

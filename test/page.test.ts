@@ -1,0 +1,364 @@
+import { execFile } from 'node:child_process'
+import { copyFile, mkdir, mkdtemp, open as openFile, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { gzipSync } from 'node:zlib'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
+import type { Browser, BrowserContextOptions, Route } from 'playwright-core'
+import { launchBrowser, scriptsOf, Window } from './support/browser.ts'
+import { type Accepted, DEPLOY, git, input } from './support/inputs.ts'
+import { TestServer } from './support/server.ts'
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url))
+const TALE = ['Ready!', 'Creating org', 'Creating repo', 'Pushing contents', 'Done!']
+
+let browser: Browser
+let server: TestServer
+let folder: string
+let windows: Window[] = []
+let names = 0
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'shipcast-page-'))
+  browser = await launchBrowser()
+  server = await TestServer.start({ env: { DEPLOY_CONCURRENCY: '1' } })
+})
+
+afterEach(async () => {
+  await Promise.all(windows.map((window) => window.close()))
+  windows = []
+})
+
+afterAll(async () => {
+  await browser.close()
+  await server.stop()
+  await server.removeData()
+  await rm(folder, { recursive: true, force: true })
+})
+
+async function open(path = '/', options: BrowserContextOptions = {}): Promise<Window> {
+  const window = await Window.open(browser, server.url + path, options)
+  windows.push(window)
+  return window
+}
+
+/** Names as people have them, for the screenshots; each once. */
+function newName(): string {
+  const kinds = ['billing-api', 'homework', 'data-pipeline', 'mobile-app', 'handbook', 'search-service']
+  return `${kinds[names % kinds.length]}-${++names}`
+}
+
+/**
+ * Holds every deployment to this organization at its first step until it is released: the local forge then reads about
+ * the organization from a pipe into which nobody has written.
+ */
+async function holdOrganization(login: string): Promise<{ release(): Promise<void> }> {
+  const organization = join(server.dataDir, 'forge', login)
+  const pipe = join(organization, 'organization.json')
+  await mkdir(organization, { recursive: true })
+  await promisify(execFile)('mkfifo', [pipe])
+  return {
+    async release() {
+      // Open for both, it does not wait for the other side.
+      const opened = await openFile(pipe, 'r+')
+      await rm(pipe)
+      await opened.write(JSON.stringify({ id: 'held', login, createdAt: new Date().toISOString() }))
+      await opened.close()
+    },
+  }
+}
+
+test('whoever presses Deploy, everyone sees each step as it happens', async () => {
+  const mine = await open()
+  const theirs = await open()
+  for (const window of [mine, theirs]) {
+    await window.live()
+    await window.status('ready')
+  }
+
+  await mine.fill('acme', newName())
+  await mine.page.getByRole('button', { name: 'Deploy', exact: true }).dblclick()
+
+  for (const window of [mine, theirs]) {
+    await window.status('SUCCEEDED')
+    expect(await window.texts()).toEqual(TALE)
+    await window.listed(mine.idInAddress(), 'SUCCEEDED')
+    // Two clicks, one deployment.
+    expect(await window.page.getByTestId('deployment-list-item').count()).toBe(1)
+    const states = window.page.locator('[data-testid=step][data-state=done]')
+    expect(await states.count()).toBe(5)
+    expect(await states.nth(1).textContent()).toMatch(/^Create organizationdone[\d.]+ m?s$/)
+    expect(window.complaints).toEqual([])
+  }
+  const clone = join(folder, 'first')
+  await git('clone', '-q', await mine.cloneUrl(), clone)
+  expect((await stat(join(clone, 'README.md'))).isFile()).toBe(true)
+})
+
+test('a deployment that another service starts appears and moves in every window', async () => {
+  const windowsOfOthers = [await open(), await open()]
+  await Promise.all(windowsOfOthers.map((window) => window.live()))
+
+  const { data } = await server.request<Accepted>(DEPLOY, { input: input({ org: 'acme', repo: newName() }) })
+
+  for (const window of windowsOfOthers) {
+    await window.status('SUCCEEDED')
+    expect(await window.texts()).toEqual(TALE)
+    await window.listed(data.deploy.id, 'SUCCEEDED')
+  }
+})
+
+test('goes on after a reload, and after the server was killed', async () => {
+  const mine = await open()
+  const theirs = await open()
+  await Promise.all([mine.live(), theirs.live()])
+  const org = await holdOrganization('platform')
+  await mine.fill('platform', newName())
+  await mine.deploy()
+  await mine.status('RUNNING')
+  const id = mine.idInAddress()
+
+  await mine.page.reload()
+  await mine.live()
+  await mine.status('RUNNING')
+  expect(await mine.texts()).toEqual(['Creating org'])
+
+  await server.kill()
+  for (const window of [mine, theirs]) {
+    await window.page.locator('[data-testid=connection][data-state=reconnecting]').waitFor()
+    await window.page.getByText('last update').waitFor()
+  }
+  await server.start()
+  await Promise.all([mine.live(), theirs.live()])
+  await org.release()
+
+  for (const window of [mine, theirs]) {
+    await window.status('SUCCEEDED')
+    await window.listed(id, 'SUCCEEDED')
+  }
+  expect(await mine.texts()).toEqual(TALE.slice(1))
+  expect(await theirs.texts()).toEqual(TALE)
+})
+
+test('names the deployment that is in the way, cancels it, and goes on from there by Retry', async () => {
+  const window = await open()
+  const { page } = window
+  await window.live()
+  // There is one runner: while this one is held, the next is queued.
+  const org = await holdOrganization('informatics-101')
+  await server.request(DEPLOY, { input: input({ org: 'informatics-101', repo: newName() }) })
+  await window.fill('acme', newName())
+  await window.deploy()
+  await window.status('QUEUED')
+  const id = window.idInAddress()
+
+  await window.deploy()
+  await page.getByText('Another deployment').waitFor()
+  const link = page.getByRole('link', { name: 'Show that deployment' })
+  expect(await link.getAttribute('href')).toBe(`#${id}`)
+
+  await page.getByRole('button', { name: 'Cancel' }).click()
+  await window.status('CANCELLED')
+  await page.getByRole('button', { name: 'Retry' }).click()
+  await window.status('QUEUED')
+  await org.release()
+  await window.status('SUCCEEDED')
+  await page.getByText('attempt 2').waitFor()
+})
+
+test('a submission whose answer was lost is tried again and is still one deployment', async () => {
+  const window = await open()
+  await window.live()
+  const repo = newName()
+  await window.fill('acme', repo)
+  const loseTheAnswer = async (route: Route) => {
+    await route.fetch()
+    await route.abort('connectionreset')
+  }
+  await window.page.route('**/graphql', loseTheAnswer, { times: 1 })
+  await window.deploy()
+  await window.page.getByText('could not be reached').waitFor()
+
+  await window.page.getByRole('button', { name: 'Try again', exact: true }).click()
+
+  await window.status('SUCCEEDED')
+  await window.listed(window.idInAddress(), 'SUCCEEDED')
+  expect(
+    await window.page
+      .getByTestId('deployment-list-item')
+      .filter({ hasText: `acme/${repo}` })
+      .count(),
+  ).toBe(1)
+})
+
+describe('contents from this computer', () => {
+  let contents: string
+
+  beforeAll(async () => {
+    contents = join(folder, 'contents')
+    for (const name of ['.git', 'docs']) await mkdir(join(contents, name), { recursive: true })
+    await writeFile(join(contents, '.git', 'config'), 'not to be deployed')
+    await writeFile(join(contents, '.DS_Store'), 'not to be deployed')
+    await writeFile(join(contents, 'README.md'), '\uFEFF# Grüße\r\n')
+    await writeFile(join(contents, 'docs', 'empty'), '')
+    await writeFile(join(contents, 'docs', 'pixel.bin'), Buffer.from([0, 255, 254, 10, 13]))
+    await writeFile(join(contents, 'run.sh'), '#!/bin/sh\necho hello\n')
+  })
+
+  const ways = {
+    picked: async (window: Window) => {
+      await window.page.getByText('This computer').click()
+      const chooser = window.page.waitForEvent('filechooser')
+      await window.page.getByRole('button', { name: 'Choose a folder' }).click()
+      await (await chooser).setFiles(contents)
+    },
+    dropped: (window: Window) => window.drop(contents),
+  }
+
+  test.each(Object.entries(ways))('a folder that is %s is deployed as it is', async (way, choose) => {
+    const window = await open()
+    await window.live()
+    await choose(window)
+    await window.page.getByText(/^4 files/).waitFor()
+    await window.page.getByText('2 left out').waitFor()
+    await window.fill('acme', newName())
+    await window.deploy()
+    await window.status('SUCCEEDED')
+
+    const clone = join(folder, way)
+    await git('clone', '-q', await window.cloneUrl(), clone)
+    for (const path of ['README.md', 'docs/empty', 'docs/pixel.bin', 'run.sh']) {
+      expect(await readFile(join(clone, path))).toEqual(await readFile(join(contents, path)))
+    }
+    expect((await git('-C', clone, 'ls-files', '-s')).split('\n').filter(Boolean)).toHaveLength(4)
+    expect(await git('-C', clone, 'ls-files', '-s', 'run.sh')).toMatch(/^100755 /)
+    expect(window.complaints).toEqual([])
+  })
+})
+
+test('says what is wrong beside each field, and goes to the first of them', async () => {
+  const window = await open()
+  const { page } = window
+  await window.live()
+  await window.deploy()
+  await page.getByText('Must not be empty.').nth(1).waitFor()
+
+  await window.fill('-acme-', '..')
+  await page.getByText('More', { exact: true }).click()
+  await page.getByLabel('Branch').fill('a..b')
+  await window.deploy()
+
+  for (const [label, fault] of [
+    ['Organization', 'hyphen'],
+    ['Repository', '..'],
+    ['Branch', '..'],
+  ] as const) {
+    const field = page.getByLabel(label)
+    await page.locator('input[aria-invalid=true]').nth(2).waitFor()
+    const ids = (await field.getAttribute('aria-describedby'))?.split(' ') ?? []
+    const described = await Promise.all(ids.map((id) => page.locator(`[id="${id}"]`).textContent()))
+    expect(described.join(' ')).toContain(fault)
+  }
+  expect(await page.getByLabel('Organization').evaluate((field) => field.matches(':focus'))).toBe(true)
+  expect(await page.getByTestId('status').getAttribute('data-status')).toBe('ready')
+
+  await window.fill('acme', newName())
+  expect(await page.locator('input[aria-invalid=true]').count()).toBe(1)
+  await page.getByLabel('Branch').fill('main')
+  await window.deploy()
+  await window.status('SUCCEEDED')
+  expect(window.complaints).toEqual([])
+})
+
+test('deploys by keyboard alone', async () => {
+  const window = await open()
+  const { page } = window
+  const { keyboard } = page
+  await window.live()
+  await page.getByRole('radio', { name: 'Static site' }).waitFor()
+  const focused = () =>
+    page.evaluate('document.activeElement?.getAttribute("name") ?? document.activeElement?.innerText')
+  const tabTo = async (what: string) => {
+    for (let i = 0; i < 40 && (await focused()) !== what; i++) await keyboard.press('Tab')
+    expect(await focused()).toBe(what)
+  }
+
+  await tabTo('org')
+  await keyboard.type('acme')
+  await tabTo('repo')
+  await keyboard.type(newName())
+  await keyboard.press('Tab')
+  await keyboard.press('ArrowRight')
+  expect(await page.getByRole('radio', { name: 'Public' }).isChecked()).toBe(true)
+  await tabTo('Deploy')
+  await keyboard.press('Enter')
+
+  await window.status('SUCCEEDED')
+  await page.getByText('Public', { exact: true }).nth(1).waitFor()
+  await tabTo('Copy')
+})
+
+test('fits a narrow screen, and a link shows what it names', async () => {
+  const window = await open('/', { viewport: { width: 360, height: 740 } })
+  await window.live()
+  await window.page.getByTestId('deployment-list-item').first().waitFor()
+  expect(await window.page.evaluate('document.documentElement.scrollWidth')).toBe(360)
+
+  await window.page.getByTestId('deployment-list-item').last().getByRole('link').click()
+  await window.status('SUCCEEDED')
+  const linked = await open(`/#${window.idInAddress()}`)
+  await linked.status('SUCCEEDED')
+  expect(await linked.texts()).toEqual(['Done!'])
+})
+
+test('the playground runs a query and a subscription', async () => {
+  const window = await open('/graphiql')
+  const { page } = window
+  const run = page.getByRole('button', { name: /^(execute|run)/i })
+  // The editor is there some time after its tabs.
+  await page.getByText('fileCount').first().waitFor()
+  await run.click()
+  await page.getByText('"hello-world"').first().waitFor()
+
+  await page.getByRole('tab', { name: 'AllDeployments' }).click()
+  await page.getByText('subscription').first().waitFor()
+  const org = await holdOrganization('labs')
+  const repo = newName()
+  await server.request(DEPLOY, { input: input({ org: 'labs', repo }) })
+  await run.click()
+  await page.getByText('"Creating org"').waitFor()
+  await org.release()
+  await page.getByText('"SUCCEEDED"').waitFor()
+  await page.getByText(`"${repo}"`).waitFor()
+  expect(window.complaints).toEqual([])
+})
+
+test('the page loads at most 150 kB of JavaScript', async () => {
+  const scripts = await scriptsOf(join(ROOT, 'dist/client'), 'index.html')
+  const sizes = await Promise.all(
+    scripts.map(async (path) => gzipSync(await readFile(join(ROOT, 'dist/client', path))).length),
+  )
+  expect(scripts.length).toBeGreaterThan(0)
+  expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThanOrEqual(150_000)
+})
+
+test.each(['light', 'dark'] as const)('looks as in docs/screenshot-%s.png', async (colorScheme) => {
+  const window = await open('/', { colorScheme, reducedMotion: 'reduce' })
+  await window.live()
+  await window.fill('acme', `${colorScheme}-website`)
+  await window.page.getByText('Static site').click()
+  await window.deploy()
+  await window.status('SUCCEEDED')
+  const taken = join(folder, `screenshot-${colorScheme}.png`)
+  await window.page.screenshot({ path: taken })
+  // Kept when there is none, or when asked for: a test run must not change what is committed.
+  const kept = join(ROOT, 'docs', `screenshot-${colorScheme}.png`)
+  const exists = await stat(kept).catch(() => undefined)
+  if (!exists || process.env.UPDATE_SCREENSHOTS) {
+    await mkdir(join(ROOT, 'docs'), { recursive: true })
+    await copyFile(taken, kept)
+  }
+  expect(window.complaints).toEqual([])
+})

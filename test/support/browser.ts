@@ -1,0 +1,138 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import sparticuz from '@sparticuz/chromium'
+import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core'
+
+/** A Chromium that comes with the development dependencies; where that has none, the Chrome of the machine. */
+export async function launchBrowser(): Promise<Browser> {
+  const quiet = [
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+    '--no-first-run',
+  ]
+  if (process.platform !== 'linux') return chromium.launch({ channel: 'chrome', args: quiet })
+  // In a single process, one page that crashes takes the others along.
+  const args = sparticuz.args.filter((arg) => arg !== '--single-process' && !arg.startsWith('--headless'))
+  return chromium.launch({ executablePath: await sparticuz.executablePath(), args: [...args, ...quiet] })
+}
+
+/** A browser window of somebody else: nothing is shared with the other windows. */
+export class Window {
+  /** What went wrong in it: errors on its console, and requests that left our host. */
+  readonly complaints: string[] = []
+
+  private constructor(readonly page: Page) {}
+
+  static async open(browser: Browser, url: string, options: BrowserContextOptions = {}): Promise<Window> {
+    const context = await browser.newContext({
+      locale: 'en-GB',
+      timezoneId: 'UTC',
+      viewport: { width: 1280, height: 960 },
+      ...options,
+    })
+    const page = await context.newPage()
+    page.setDefaultTimeout(30_000)
+    const window = new Window(page)
+    page.on('console', (message) => {
+      if (message.type() === 'error') window.complaints.push(message.text())
+    })
+    page.on('pageerror', (error) => window.complaints.push(String(error)))
+    page.on('request', (request) => {
+      const { protocol, host } = new URL(request.url())
+      const isOurs = host === new URL(url).host || protocol === 'data:' || protocol === 'blob:'
+      if (!isOurs) window.complaints.push(`A request left the host: ${request.url()}`)
+    })
+    await page.addInitScript(recordTexts)
+    await page.goto(url)
+    return window
+  }
+
+  /** Every status text that a person could have seen since the page was loaded, in order. */
+  texts(): Promise<string[]> {
+    return this.page.evaluate(() => (globalThis as unknown as { texts: string[] }).texts)
+  }
+
+  async live(): Promise<void> {
+    await this.page.locator('[data-testid=connection][data-state=live]').waitFor()
+  }
+
+  /** Resolves when the deployment on stage has this status, as it is told. */
+  async status(status: string): Promise<void> {
+    await this.page.locator(`[data-testid=status][data-status=${status}]`).waitFor()
+  }
+
+  /** Resolves when the list shows the deployment with this status. */
+  async listed(id: string, status: string): Promise<void> {
+    await this.page
+      .locator(`[data-testid=deployment-list-item][data-deployment-id="${id}"][data-status=${status}]`)
+      .waitFor()
+  }
+
+  async fill(org: string, repo: string): Promise<void> {
+    await this.page.getByLabel('Organization').fill(org)
+    await this.page.getByLabel('Repository').fill(repo)
+  }
+
+  async deploy(): Promise<void> {
+    await this.page.getByRole('button', { name: 'Deploy', exact: true }).click()
+  }
+
+  /** The id of the deployment that the address names. */
+  idInAddress(): string {
+    return new URL(this.page.url()).hash.slice(1)
+  }
+
+  /** From the `git clone …` line that is there to be copied. */
+  async cloneUrl(): Promise<string> {
+    const command = await this.page.getByTestId('clone-command').textContent()
+    return command?.replace(/^git clone /, '') ?? ''
+  }
+
+  /** Drops a folder or file of this machine on the page, as from a file manager. */
+  async drop(path: string): Promise<void> {
+    const devTools = await this.page.context().newCDPSession(this.page)
+    const data = { items: [], files: [path], dragOperationsMask: 1 }
+    for (const type of ['dragEnter', 'dragOver', 'drop'] as const) {
+      await devTools.send('Input.dispatchDragEvent', { type, x: 640, y: 400, data })
+    }
+    await devTools.detach()
+  }
+
+  close(): Promise<void> {
+    return this.page.context().close()
+  }
+}
+
+/** Runs in the page, before anything else does. */
+function recordTexts(): void {
+  const page = globalThis as unknown as {
+    document: { querySelector(selector: string): { textContent: string | null } | null }
+    MutationObserver: new (callback: () => void) => { observe(target: unknown, options: object): void }
+    texts: string[]
+  }
+  page.texts = []
+  const observer = new page.MutationObserver(() => {
+    const text = page.document.querySelector('[data-testid=status-text]')?.textContent
+    if (text && text !== page.texts.at(-1)) page.texts.push(text)
+  })
+  observer.observe(page.document, { childList: true, subtree: true, characterData: true })
+}
+
+/** The JavaScript files that a built page loads before anything is pressed. */
+export async function scriptsOf(folder: string, page: string): Promise<string[]> {
+  const html = await readFile(join(folder, page), 'utf8')
+  const found = [...html.matchAll(/(?:src|href)="\/(assets\/[^"]+\.js)"/g)].map(([, path]) => String(path))
+  const all = new Set<string>()
+  const add = async (path: string): Promise<void> => {
+    if (all.has(path)) return
+    all.add(path)
+    const source = await readFile(join(folder, path), 'utf8')
+    for (const [, name] of source.matchAll(/(?:from|import)\s*["']\.\/([^"']+\.js)["']/g))
+      await add(`assets/${name}`)
+  }
+  for (const path of found) await add(path)
+  return [...all]
+}
