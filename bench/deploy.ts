@@ -1,11 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdtemp } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Database } from '../src/database/database.ts'
+import { createDataFolder, removeDataFolder } from '../test/support/data-folder.ts'
 import { type Accepted, DEPLOY, git } from '../test/support/inputs.ts'
 import { TestServer } from '../test/support/server.ts'
 import { Viewer } from '../test/support/viewer.ts'
@@ -19,7 +19,7 @@ const FILES = 10_000
 const FILE_BYTES = 2_000
 const ROUNDS = 3
 
-const dataDir = await mkdtemp(join(tmpdir(), 'shipcast-bench-'))
+const dataDir = (await createDataFolder()).path
 const server = await TestServer.start({ dataDir, nodeOptions: ['--import', './bench/loop-lag.mjs'] })
 // The server's own Postgres: whoever comes second connects to it.
 const database = await Database.open({ dataDir })
@@ -33,7 +33,7 @@ try {
   await viewer.close()
   await database.close()
   await server.stop()
-  await rm(dataDir, { recursive: true, force: true })
+  await removeDataFolder(dataDir)
 }
 
 async function firstEvent(): Promise<void> {

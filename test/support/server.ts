@@ -1,10 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { createDataFolder, removeDataFolder } from './data-folder.ts'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const READY = 'Shipcast is ready'
@@ -39,7 +37,7 @@ export class TestServer {
   static async start({ dataDir, port, env = {}, nodeOptions = [] }: ServerOptions = {}): Promise<TestServer> {
     const server = new TestServer({
       port: port ?? (await freePort()),
-      dataDir: dataDir ?? (await mkdtemp(join(tmpdir(), 'shipcast-test-'))),
+      dataDir: dataDir ?? (await createDataFolder()).path,
       env,
       nodeOptions,
     })
@@ -96,7 +94,7 @@ export class TestServer {
   }
 
   async removeData(): Promise<void> {
-    await rm(this.dataDir, { recursive: true, force: true, maxRetries: 10 })
+    await removeDataFolder(this.dataDir)
   }
 
   /** One operation over HTTP; resolves to the whole answer, errors included. */
