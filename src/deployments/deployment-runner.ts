@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Injectable, Logger, type OnApplicationBootstrap, type OnModuleDestroy } from '@nestjs/common'
 import { Config } from '../config.ts'
 import { Database } from '../database/database.ts'
@@ -16,6 +17,9 @@ import { NEXT_STEP } from './steps/steps.ts'
 
 /** A backstop: whoever makes work says so at once. */
 const POLL_MS = 1_000
+
+/** How long runs have to hand their leases back when the node stops. */
+const STOP_GRACE_MS = 5_000
 
 /** Why a run is to end before its deployment has. */
 type EndReason = 'cancelled' | 'lease lost' | 'stopping'
@@ -87,7 +91,9 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
     await this.filling
     const runs = [...this.runs.values()]
     for (const run of runs) run.controller.abort(new RunEnded('stopping'))
-    await Promise.all(runs.map((run) => run.ended))
+    const ended = Promise.all(runs.map((run) => run.ended))
+    // A call that is deaf to its signal is left behind; its lease runs out.
+    await Promise.race([ended, sleep(STOP_GRACE_MS, undefined, { ref: false })])
     clearInterval(this.heartbeat)
     await this.connection?.close()
   }

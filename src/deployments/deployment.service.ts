@@ -174,7 +174,7 @@ export class DeploymentService {
 
   /** Resolves when the deployment has ended, or after a while. */
   private async ended(id: string): Promise<void> {
-    const follower = await this.feed.follow({ deploymentId: id })
+    const follower = (await this.feed.follow({ deploymentId: id }))[Symbol.asyncIterator]()
     const giveUp = setTimeout(() => void follower.return(), CANCEL_ANSWER_MS)
     try {
       for await (const event of follower) {

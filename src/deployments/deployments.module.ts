@@ -1,5 +1,7 @@
 import { Module } from '@nestjs/common'
+import { APP_FILTER } from '@nestjs/core'
 import { Config } from '../config.ts'
+import { ClientErrorFilter } from '../graphql/client-error.filter.ts'
 import { TemplateCatalog } from './contents/template-catalog.ts'
 import { DeploymentService } from './deployment.service.ts'
 import { DeploymentRunner } from './deployment-runner.ts'
@@ -9,6 +11,7 @@ import { LeaseStore } from './lease-store.ts'
 
 @Module({
   providers: [
+    { provide: APP_FILTER, useClass: ClientErrorFilter },
     DeploymentsResolver,
     DeploymentService,
     {

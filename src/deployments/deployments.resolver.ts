@@ -11,9 +11,10 @@ import {
   Subscription,
 } from '@nestjs/graphql'
 import { validate as isUuid } from 'uuid'
-import { BadUserInput, CursorUnknown } from '../errors.ts'
+import { BadUserInput, CursorUnknown, NotFound } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import { EventLog } from '../events/event-log.ts'
+import type { FollowRequest } from '../events/follow-request.ts'
 import type { DeploymentStatus, LoggedEvent } from '../events/logged-event.ts'
 import type { RequestContext } from '../request-context.ts'
 import { TemplateCatalog } from './contents/template-catalog.ts'
@@ -152,13 +153,18 @@ export class DeploymentsResolver {
     @Args('after', { type: () => String, nullable: true, description: 'The cursor of the last event seen.' })
     after: string | null,
     @Context() context: RequestContext,
-  ): Promise<AsyncIterableIterator<LoggedEvent>> {
-    if (deploymentId) await this.service.get(deploymentId)
+  ): Promise<FollowRequest> {
+    if (deploymentId && !(await this.isKnown(deploymentId)))
+      throw new NotFound(`Deployment ${deploymentId.slice(0, 50)}`)
     return this.feed.follow({
       deploymentId: deploymentId ?? undefined,
       after,
       connectionId: context.connectionId,
     })
+  }
+
+  private async isKnown(deploymentId: string): Promise<boolean> {
+    return isUuid(deploymentId) && (await this.feed.current(deploymentId)).events.length > 0
   }
 }
 
