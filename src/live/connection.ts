@@ -74,6 +74,8 @@ export class Connection {
 
   onClose(closed: (code: number, reason: string) => void): void {
     this.socket.once('close', (code, reason) => {
+      // What is held would begin operations that nobody ends any more.
+      this.held = []
       this.controller?.abort()
       closed(code, String(reason))
     })
@@ -106,9 +108,12 @@ export class Connection {
 
   private holdUntilNextTurn(pass: (message: string) => void): void {
     this.isHolding = true
+    // No more is read than what has arrived already; it cannot pile up.
+    this.socket.pause()
     setImmediate(() => {
       this.isHolding = false
       while (!this.isHolding && this.held.length > 0) pass(this.held.shift() ?? '')
+      if (!this.isHolding) this.socket.resume()
     })
   }
 }
