@@ -8,6 +8,7 @@ import { DatabaseUnavailable } from '../database/database-unavailable.ts'
 import type { DedicatedConnection } from '../database/dedicated-connection.ts'
 import { GitHubClient } from '../github/github-client.ts'
 import { storedContents } from './contents/stored-contents.ts'
+import { DeploymentMetrics } from './deployment-metrics.ts'
 import type { Work } from './deployment-work.ts'
 import { decide, MOST_TAKEOVERS, runnersDied } from './failure.ts'
 import { LeaseStore, type Owner } from './lease-store.ts'
@@ -74,6 +75,7 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
     private readonly database: Database,
     private readonly store: LeaseStore,
     private readonly github: GitHubClient,
+    private readonly metrics: DeploymentMetrics,
   ) {
     this.owner = { name: `${hostname()}/${process.pid}/${randomUUID()}`, leaseMs: config.leaseMs }
     this.concurrency = config.deployConcurrency
@@ -201,6 +203,7 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
           repositoryId: result.repository?.id ?? reached.repositoryId,
         }
         const ms = Math.round(performance.now() - startedAt)
+        this.metrics.stepSeconds.observe({ step: result.step }, ms / 1000)
         this.logger.log('Step done', { deployment: work.id, step: result.step, ms })
       }
     } catch (error) {

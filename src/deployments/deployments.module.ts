@@ -4,6 +4,7 @@ import { Config } from '../config.ts'
 import { ClientErrorFilter } from '../graphql/client-error.filter.ts'
 import { TemplateCatalog } from './contents/template-catalog.ts'
 import { DeploymentService } from './deployment.service.ts'
+import { DeploymentMetrics } from './deployment-metrics.ts'
 import { DeploymentRunner } from './deployment-runner.ts'
 import { DeploymentStore } from './deployment-store.ts'
 import { DeploymentsResolver } from './deployments.resolver.ts'
@@ -22,6 +23,7 @@ import { LeaseStore } from './lease-store.ts'
     DeploymentStore,
     LeaseStore,
     DeploymentRunner,
+    DeploymentMetrics,
   ],
   exports: [DeploymentRunner],
 })

@@ -42,6 +42,8 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
   private recent: LoggedEvent[] = []
   private headPosition = 0
   private logId = 0
+  /** How often a hint did not follow what was known, so that the log had to be read. */
+  gapFills = 0
   private subscription: number | undefined
   private safetyLook: NodeJS.Timeout | undefined
   private looking: Promise<void> | undefined
@@ -169,7 +171,10 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
 
   private hear(hint: LookHint): void {
     if (hint.event && hint.event.position <= this.headPosition + 1) this.accept(hint.event)
-    else this.look()
+    else {
+      this.gapFills++
+      this.look()
+    }
   }
 
   private async readOn(): Promise<void> {
