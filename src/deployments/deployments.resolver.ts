@@ -154,17 +154,20 @@ export class DeploymentsResolver {
     after: string | null,
     @Context() context: RequestContext,
   ): Promise<FollowRequest> {
-    if (deploymentId && !(await this.isKnown(deploymentId)))
-      throw new NotFound(`Deployment ${deploymentId.slice(0, 50)}`)
+    // An empty id is the id of none, and not everybody's.
+    const one = deploymentId == null ? undefined : await this.known(deploymentId)
     return this.feed.follow({
-      deploymentId: deploymentId ?? undefined,
+      deploymentId: one,
       after,
       connectionId: context.connectionId,
     })
   }
 
-  private async isKnown(deploymentId: string): Promise<boolean> {
-    return isUuid(deploymentId) && (await this.feed.current(deploymentId)).events.length > 0
+  /** The id as it is stored, which is in small letters. */
+  private async known(deploymentId: string): Promise<string> {
+    const id = deploymentId.toLowerCase()
+    if (isUuid(id) && (await this.feed.current(id)).events.length > 0) return id
+    throw new NotFound(`Deployment ${deploymentId.slice(0, 50)}`)
   }
 }
 
