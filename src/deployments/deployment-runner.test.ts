@@ -194,6 +194,31 @@ describe('cancelling', () => {
     await expect(node.service.cancel(id)).rejects.toMatchObject({ extensions: { code: 'CONFLICT' } })
   })
 
+  test('takes the id in capital letters as well, and is as quick', async () => {
+    const node = await start({ leaseMs: 600_000 })
+    const hanging = github.hang('ensureRepository')
+    const id = await node.deploy()
+    await hanging.reached
+    expect(await node.service.cancel(id.toUpperCase())).toMatchObject({ id, status: 'CANCELLED' })
+  })
+
+  test('one that has just begun to wait ends it all the same', async () => {
+    const node = await start()
+    const hanging = github.hang('ensureOrganization')
+    const id = await node.deploy()
+    await hanging.reached
+    const { requestCancel } = node.store
+    Reflect.set(node.store, 'requestCancel', async (it: string) => {
+      Reflect.set(node.store, 'requestCancel', requestCancel)
+      await test_.database.query(
+        `update deployments set status = 'WAITING', epoch = epoch + 1, run_at = now() + interval '1 hour' where id = $1`,
+        [it],
+      )
+      return requestCancel.call(node.store, it)
+    })
+    expect(await node.service.cancel(id)).toMatchObject({ status: 'CANCELLED' })
+  })
+
   test('reaches the runner of another node by its heartbeat', async () => {
     const node = await start({ leaseMs: 1_500 })
     const other = await start({ leaseMs: 1_500 })
