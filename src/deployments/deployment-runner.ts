@@ -35,8 +35,8 @@ interface Run {
   work: Work
   controller: AbortController
   ended: Promise<void>
-  /** Since when the lease counts, on this process's own clock. */
-  renewedAt: number
+  /** Aborts the run unless a heartbeat puts it off. */
+  deadline: NodeJS.Timeout | undefined
 }
 
 /** Room for one deployment, kept for the caller until it starts one or gives the place back. */
@@ -91,13 +91,19 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
     this.stopping = true
     clearInterval(this.poll)
     await this.filling
-    const runs = [...this.runs.values()]
-    for (const run of runs) run.controller.abort(new RunEnded('stopping'))
-    const ended = Promise.all(runs.map((run) => run.ended))
     // A call that is deaf to its signal is left behind; its lease runs out.
-    await Promise.race([ended, sleep(STOP_GRACE_MS, undefined, { ref: false })])
+    await Promise.race([this.endRuns(), sleep(STOP_GRACE_MS, undefined, { ref: false })])
     clearInterval(this.heartbeat)
     await this.connection?.close()
+  }
+
+  /** One that is being accepted may still be started, and is handed back then: see `start`. */
+  private async endRuns(): Promise<void> {
+    while (this.runs.size > 0) {
+      const runs = [...this.runs.values()]
+      for (const run of runs) run.controller.abort(new RunEnded('stopping'))
+      await Promise.all(runs.map((run) => run.ended))
+    }
   }
 
   /** Whether the last look for work succeeded; if not, nothing queued is started here. */
@@ -171,13 +177,26 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
   }
 
   private start(work: Work): void {
+    // A lease that this node itself has lost and taken again.
+    this.runs.get(work.id)?.controller.abort(new RunEnded('lease lost'))
     const controller = new AbortController()
-    const run: Run = { work, controller, ended: Promise.resolve(), renewedAt: performance.now() }
+    const run: Run = { work, controller, deadline: undefined, ended: Promise.resolve() }
     this.runs.set(work.id, run)
+    this.putOff(run, performance.now())
+    if (this.stopping) controller.abort(new RunEnded('stopping'))
     run.ended = this.run(work, controller.signal).finally(() => {
-      this.runs.delete(work.id)
+      clearTimeout(run.deadline)
+      if (this.runs.get(work.id) === run) this.runs.delete(work.id)
       this.wake()
     })
+  }
+
+  /** A run ends before its lease does, which is the database's and began a moment before `since`, or after it. */
+  private putOff(run: Run, since: number): void {
+    clearTimeout(run.deadline)
+    if (this.runs.get(run.work.id) !== run) return
+    const leftMs = since + (this.owner.leaseMs * 5) / 6 - performance.now()
+    run.deadline = setTimeout(() => run.controller.abort(new RunEnded('lease lost')), leftMs)
   }
 
   /** Never rejects. */
@@ -270,12 +289,8 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
     if (!waits) await this.store.cancel(work)
   }
 
-  /** Renews the leases of all runs. A run whose lease may have run out is aborted before anybody else can begin. */
+  /** Renews the leases of all runs, and puts their deadlines off. */
   private async beat(): Promise<void> {
-    for (const run of this.runs.values()) {
-      if (performance.now() - run.renewedAt > this.owner.leaseMs)
-        run.controller.abort(new RunEnded('lease lost'))
-    }
     if (this.beating || this.runs.size === 0) return
     this.beating = true
     try {
@@ -289,7 +304,7 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
         const beat = held.get(run.work.id)
         if (!beat || beat.epoch !== run.work.epoch) run.controller.abort(new RunEnded('lease lost'))
         else if (beat.cancelRequested) run.controller.abort(new RunEnded('cancelled'))
-        else run.renewedAt = sentAt
+        else this.putOff(run, sentAt)
       }
     } catch (error) {
       this.logger.warn('Could not renew leases', { error })
