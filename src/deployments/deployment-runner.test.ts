@@ -273,7 +273,14 @@ describe('places', () => {
     const id = await node.deploy()
     await hanging.reached
     const other = await start({ leaseMs: 600_000 })
+    const again = github.hang('ensureRepository')
     await node.stop()
+    other.runner.wake()
+    await again.reached
+    // Nobody died.
+    const [row] = await test_.database.query('select takeovers from deployments where id = $1', [id])
+    expect(row).toEqual({ takeovers: 0 })
+    again.goOn()
     const events = await other.eventsOf(id)
     expect(told(events).map(([sequence]) => sequence)).toEqual([1, 2, 3, 4, 5])
     expect(events.at(-1)?.deployment.status).toBe('SUCCEEDED')
