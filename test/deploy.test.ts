@@ -274,6 +274,16 @@ describe('bad input', () => {
     await viewer.close()
   })
 
+  test('is no failure of ours in the log', async () => {
+    await server.request(DEPLOY, { input: input({ org: '-' }) })
+    const viewer = new Viewer(server.socketUrl)
+    await expect(viewer.execute(DEPLOY, { input: input({ org: '-' }) })).rejects.toThrow()
+    viewer.follow({ after: 'nonsense' })
+    await viewer.until(() => viewer.errors.length > 0)
+    await viewer.close()
+    expect(server.log).not.toContain('"level":"error"')
+  })
+
   test('a subscription over HTTP is told where the socket is', async () => {
     const response = await post({ query: 'subscription { deploymentStatus { cursor } }' })
     expect(response.status).toBe(400)

@@ -38,6 +38,10 @@ function content(error: unknown): GraphQLFormattedError {
   }
   // The document or the variables: GraphQL's own words say what is wrong with them.
   if (error instanceof GraphQLError) return withFields(error.toJSON())
+  if (error instanceof DOMException && error.name === 'AbortError') {
+    logger.debug('A client did not wait for its answer')
+    return new GraphQLError('The request was given up.', { extensions: { code: 'BAD_REQUEST' } }).toJSON()
+  }
   const id = randomUUID()
   logger.error('A request failed', { id, error })
   return internalError(id).toJSON()
