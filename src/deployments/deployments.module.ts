@@ -1,7 +1,5 @@
 import { Module } from '@nestjs/common'
-import { APP_FILTER } from '@nestjs/core'
 import { Config } from '../config.ts'
-import { ClientErrorFilter } from '../graphql/client-error.filter.ts'
 import { TemplateCatalog } from './contents/template-catalog.ts'
 import { DeploymentService } from './deployment.service.ts'
 import { DeploymentMetrics } from './deployment-metrics.ts'
@@ -12,7 +10,6 @@ import { LeaseStore } from './lease-store.ts'
 
 @Module({
   providers: [
-    { provide: APP_FILTER, useClass: ClientErrorFilter },
     DeploymentsResolver,
     DeploymentService,
     {
