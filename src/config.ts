@@ -16,6 +16,8 @@ export class Config {
   readonly dataDir: string
   /** `postgres://…`, or undefined for the embedded Postgres below `dataDir`. */
   readonly databaseUrl: string | undefined
+  /** The same database without the pooler in front of it, for LISTEN; undefined: `databaseUrl` does for that too. */
+  readonly databaseListenUrl: string | undefined
   /** Where repositories go. */
   readonly forge: 'local'
   /** Absolute folder; each of its subfolders is a template. */
@@ -34,6 +36,12 @@ export class Config {
     this.publicUrl = read.httpUrl('PUBLIC_URL', `http://${urlHost(this.host)}:${this.port}`)
     this.dataDir = resolve(read.text('DATA_DIR', './data'))
     this.databaseUrl = read.postgresUrl('DATABASE_URL')
+    this.databaseListenUrl = read.postgresUrl('DATABASE_LISTEN_URL')
+    if (this.databaseListenUrl && !this.databaseUrl) {
+      throw new ConfigError(
+        'DATABASE_LISTEN_URL goes with DATABASE_URL, which is not set. Set both, or neither.',
+      )
+    }
     this.forge = read.forge()
     this.templatesDir = resolve(read.text('TEMPLATES_DIR', './templates'))
     this.deployConcurrency = read.integer('DEPLOY_CONCURRENCY', 10, { min: 1, max: 1_000 })
