@@ -125,7 +125,8 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
   }
 
   private hear(hint: LookHint): void {
-    if (hint.event && hint.event.position <= this.headPosition + 1) this.accept(hint.event)
+    const { event } = hint
+    if (event && event.position <= this.headPosition + 1) this.accept({ ...event, at: new Date(event.at) })
     else this.look()
   }
 
