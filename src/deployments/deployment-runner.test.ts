@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
+import { PubSub } from 'graphql-subscriptions'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { MIGRATIONS } from '../database/schema.ts'
 import type { LoggedEvent } from '../events/logged-event.ts'
@@ -194,7 +195,17 @@ describe('cancelling', () => {
     await expect(node.service.cancel(id)).rejects.toMatchObject({ extensions: { code: 'CONFLICT' } })
   })
 
-  test('reaches the runner of another node by its heartbeat', async () => {
+  test('reaches the runner of another node at once', async () => {
+    const pubSub = new PubSub()
+    const node = await start({ leaseMs: 600_000, pubSub })
+    const other = await start({ leaseMs: 600_000, pubSub })
+    const hanging = github.hang('ensureRepository')
+    const id = await node.deploy()
+    await hanging.reached
+    expect(await other.service.cancel(id)).toMatchObject({ status: 'CANCELLED' })
+  })
+
+  test('reaches the runner of another node by its heartbeat, should the hint be lost', async () => {
     const node = await start({ leaseMs: 1_500 })
     const other = await start({ leaseMs: 1_500 })
     const hanging = github.hang('ensureRepository')

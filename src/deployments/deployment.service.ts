@@ -11,11 +11,12 @@ import { readDeployInput } from './contents/validate-deploy-input.ts'
 import { DeploymentRunner } from './deployment-runner.ts'
 import { DeploymentStore, InTheWay, type Started } from './deployment-store.ts'
 import { isFinished } from './deployment-texts.ts'
+import { RunnerSignals } from './runner-signals.ts'
 
 const AUTHOR = { name: 'Shipcast', email: 'shipcast@users.noreply.github.com' }
 /** What was in the way may be gone when we look at it; then it is tried again, this often. */
 const MOST_ACCEPT_TRIES = 3
-/** A runner on another node learns of a cancellation by its heartbeat; the answer waits this long for it. */
+/** The runner, here or on another node, is told at once, and in the worst case by its heartbeat; the answer waits this long. */
 const CANCEL_ANSWER_MS = 5_000
 
 /** Who asks, and when to stop working on the answer. */
@@ -32,6 +33,7 @@ export class DeploymentService {
     private readonly runner: DeploymentRunner,
     private readonly templates: TemplateCatalog,
     private readonly feed: EventFeed,
+    private readonly signals: RunnerSignals,
   ) {}
 
   /**
@@ -67,7 +69,7 @@ export class DeploymentService {
     if (cancelled) return cancelled
     if (await this.store.requestCancel(id)) {
       const ended = this.ended(id)
-      this.runner.cancel(id)
+      await this.signals.tellToCancel(id)
       await ended
     }
     const deployment = await this.get(id)
@@ -134,6 +136,7 @@ export class DeploymentService {
         place.start(started.work)
         isStarted = true
       }
+      if (started.deployment.status === 'QUEUED') await this.signals.tellOfWork()
       return started.deployment
     } finally {
       if (!isStarted) {

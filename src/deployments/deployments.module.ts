@@ -6,6 +6,7 @@ import { DeploymentRunner } from './deployment-runner.ts'
 import { DeploymentStore } from './deployment-store.ts'
 import { DeploymentsResolver } from './deployments.resolver.ts'
 import { LeaseStore } from './lease-store.ts'
+import { RunnerSignals } from './runner-signals.ts'
 
 @Module({
   providers: [
@@ -18,6 +19,7 @@ import { LeaseStore } from './lease-store.ts'
     },
     DeploymentStore,
     LeaseStore,
+    RunnerSignals,
     DeploymentRunner,
   ],
   exports: [DeploymentRunner],

@@ -11,6 +11,7 @@ import { DeploymentRunner } from '../deployment-runner.ts'
 import { DeploymentStore } from '../deployment-store.ts'
 import { isFinished } from '../deployment-texts.ts'
 import { LeaseStore } from '../lease-store.ts'
+import { RunnerSignals } from '../runner-signals.ts'
 
 export interface TestNodeOptions {
   database: Database
@@ -41,14 +42,15 @@ export class TestNode {
     this.feed = new EventFeed(this.log, pubSub)
     this.store = new DeploymentStore(database, this.log)
     this.leases = new LeaseStore(database, this.log)
-    this.runner = new DeploymentRunner(config, database, this.leases, github)
-    this.service = new DeploymentService(this.store, this.runner, templates, this.feed)
+    const signals = new RunnerSignals(pubSub)
+    this.runner = new DeploymentRunner(config, database, this.leases, github, signals)
+    this.service = new DeploymentService(this.store, this.runner, templates, this.feed, signals)
   }
 
   static async start(options: TestNodeOptions): Promise<TestNode> {
     const node = new TestNode(options, await TemplateCatalog.load('templates'))
     await node.feed.onModuleInit()
-    node.runner.onApplicationBootstrap()
+    await node.runner.onApplicationBootstrap()
     return node
   }
 
