@@ -26,6 +26,8 @@ export class Config {
   readonly deployConcurrency: number
   /** Milliseconds that a runner may be silent before another takes over. Its heartbeat is a third of it. */
   readonly leaseMs: number
+  /** Days for which the contents of a deployment are kept after its end; until then it can be retried. */
+  readonly retentionDays: number
   readonly logLevel: LogLevel
 
   /** @throws ConfigError */
@@ -46,6 +48,7 @@ export class Config {
     this.templatesDir = resolve(read.text('TEMPLATES_DIR', './templates'))
     this.deployConcurrency = read.integer('DEPLOY_CONCURRENCY', 10, { min: 1, max: 1_000 })
     this.leaseMs = read.integer('LEASE_MS', 6_000, { min: 500, max: 600_000 })
+    this.retentionDays = read.integer('RETENTION_DAYS', 30, { min: 1, max: 36_500 })
     this.logLevel = read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info')
   }
 }

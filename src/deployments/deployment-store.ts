@@ -111,6 +111,15 @@ export class DeploymentStore {
     return rows.length > 0
   }
 
+  /** When the contents of a deployment were removed, as RETENTION_DAYS says; undefined: they are stored. */
+  async contentsRemovedAt(id: string): Promise<Date | undefined> {
+    const [row] = await this.database.query<{ at: Date | null }>(
+      'select contents_removed_at as at from deployments where id = $1',
+      [id],
+    )
+    return row?.at ?? undefined
+  }
+
   async find(id: string): Promise<DeploymentSnapshot | undefined> {
     return this.findWhere('d.id = $1', [id])
   }
@@ -239,7 +248,7 @@ const RETRY = `
       lease_until = case when starts then now + $5 * interval '1 ms' end, epoch = epoch + 1,
       sequence = sequence + 1, updated_at = now
     from here
-    where d.id = $1 and d.status in ('FAILED', 'CANCELLED')
+    where d.id = $1 and d.status in ('FAILED', 'CANCELLED') and d.contents_removed_at is null
       and coalesce((d.error ->> 'retryable')::boolean, true)
     returning d.*
   )

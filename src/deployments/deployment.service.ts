@@ -94,6 +94,7 @@ export class DeploymentService {
       return await this.start((runner) => this.store.retry(id, runner))
     } catch (error) {
       if (error instanceof InTheWay) throw await this.conflict(before)
+      if (error instanceof NotStarted) throw await this.whyNoRetry(id)
       throw error
     }
   }
@@ -127,11 +128,7 @@ export class DeploymentService {
     let isStarted = false
     try {
       const started = await move(place?.owner ?? null)
-      if (!started) {
-        throw new Conflict(
-          'Only a deployment that was cancelled, or that failed and may be retried, can be retried.',
-        )
-      }
+      if (!started) throw new NotStarted()
       if (place && started.work) {
         place.start(started.work)
         isStarted = true
@@ -145,6 +142,20 @@ export class DeploymentService {
         this.runner.wake()
       }
     }
+  }
+
+  private async whyNoRetry(id: string): Promise<Conflict> {
+    const { status } = await this.get(id)
+    const removedAt = await this.store.contentsRemovedAt(id)
+    if (removedAt && (status === 'FAILED' || status === 'CANCELLED')) {
+      return new Conflict(
+        `The contents of this deployment were removed on ${removedAt.toISOString().slice(0, 10)}, as those of all that ended long ago (RETENTION_DAYS). Deploy the repository anew, with its contents.`,
+        { deploymentId: id },
+      )
+    }
+    return new Conflict(
+      'Only a deployment that was cancelled, or that failed and may be retried, can be retried.',
+    )
   }
 
   /** Who was in the way: the same request, which is answered with what it made; or another, which is a conflict. */
@@ -188,6 +199,9 @@ export class DeploymentService {
     }
   }
 }
+
+/** The move did not apply: the deployment was not in such a state. */
+class NotStarted extends Error {}
 
 /** @throws NotFound for what cannot be the id of a deployment */
 function known(id: string): string {

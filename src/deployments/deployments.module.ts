@@ -1,6 +1,7 @@
 import { Module } from '@nestjs/common'
 import { Config } from '../config.ts'
 import { TemplateCatalog } from './contents/template-catalog.ts'
+import { ContentsSweep } from './contents-sweep.ts'
 import { DeploymentService } from './deployment.service.ts'
 import { DeploymentRunner } from './deployment-runner.ts'
 import { DeploymentStore } from './deployment-store.ts'
@@ -21,6 +22,7 @@ import { RunnerSignals } from './runner-signals.ts'
     LeaseStore,
     RunnerSignals,
     DeploymentRunner,
+    ContentsSweep,
   ],
   exports: [DeploymentRunner],
 })
