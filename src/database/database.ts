@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
-import { DatabaseUnavailable, isConnectionFailure } from './database-unavailable.ts'
+import { DatabaseUnavailable, isConnectionFailure, isRefusedForNow } from './database-unavailable.ts'
 import { type DatabaseSettings, DEFAULT_SETTINGS, readDatabaseUrl } from './database-url.ts'
 import { DedicatedConnection } from './dedicated-connection.ts'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded-postgres.ts'
@@ -33,6 +33,9 @@ export interface TransactionOptions {
 const IDLE_IN_TRANSACTION_MS = 60_000
 const HEALTH_TIMEOUT_MS = 2_000
 const CLOSE_GRACE_MS = 3_000
+/** How long a statement may take before we look whether the server is there; and how often it may then be silent. */
+const LOOK_AFTER_MS = 3_000
+const MOST_SILENCES = 2
 
 // Statements and not startup parameters, which poolers such as PgBouncer refuse.
 const SESSION = `
@@ -41,7 +44,7 @@ const SESSION = `
   set idle_in_transaction_session_timeout = ${IDLE_IN_TRANSACTION_MS}`
 
 /**
- * Connections to Postgres. No call waits without a bound: 10 s for a connection (`connect_timeout`), 30 s for a statement, 60 s
+ * Connections to Postgres. No call waits without a bound: 10 s for a connection (`connect_timeout`), 30 s for a statement (10 s when the server is silent), 60 s
  * for the embedded server to come back. It does NOT repeat a statement that failed: the caller knows whether
  * that is right.
  */
@@ -108,7 +111,7 @@ export class Database implements Queryable {
       const tx: Queryable = {
         query: <Row>(text: string, values?: readonly unknown[]) =>
           runStatement<Row>(client, text, values, timeoutMs).catch((error) => {
-            throw isConnectionFailure(error) ? this.#unavailable(error) : error
+            throw isConnectionFailure(error) || isRefusedForNow(error) ? this.#unavailable(error) : error
           }),
       }
       try {
@@ -126,8 +129,8 @@ export class Database implements Queryable {
   }
 
   /** A connection of its own for one long-lived purpose, such as heartbeats. It counts beside the pool. */
-  dedicated(): Promise<DedicatedConnection> {
-    return Promise.resolve(this.#newDedicated())
+  dedicated(statementTimeoutMs?: number): Promise<DedicatedConnection> {
+    return Promise.resolve(this.#newDedicated(statementTimeoutMs))
   }
 
   /**
@@ -193,16 +196,31 @@ export class Database implements Queryable {
   async #useClient<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
     const client = await this.#withRestart(() => this.#pool.connect())
     this.#inUse.add(client)
+    const endWatch = this.#watch(client)
     let isBroken = false
     try {
       return await work(client)
     } catch (error) {
       isBroken = isConnectionFailure(error)
-      throw isBroken ? this.#unavailable(error) : error
+      throw isBroken || isRefusedForNow(error) ? this.#unavailable(error) : error
     } finally {
+      endWatch()
       this.#inUse.delete(client)
       client.release(isBroken)
     }
+  }
+
+  /**
+   * Breaks a connection off when a statement takes long and the server gives no other sign of life either: one that is
+   * frozen, or cut off without a word, would keep callers waiting for as long as a statement may take.
+   */
+  #watch(client: pg.PoolClient): () => void {
+    let silences = 0
+    const timer = setInterval(async () => {
+      silences = (await this.isAvailable()) ? 0 : silences + 1
+      if (silences >= MOST_SILENCES && this.#inUse.has(client)) void client.end()
+    }, LOOK_AFTER_MS)
+    return () => clearInterval(timer)
   }
 
   /** Connects; when that fails and the server is embedded, makes sure that it runs and tries once more. */
@@ -212,8 +230,8 @@ export class Database implements Queryable {
       return await connect()
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error)
-      const isPoolBusy = message.startsWith('timeout exceeded when trying to connect')
-      if (!this.#embedded || this.#closed || isPoolBusy) throw this.#unavailable(error)
+      const isBusy = message.startsWith('timeout exceeded when trying to connect') || isRefusedForNow(error)
+      if (!this.#embedded || this.#closed || isBusy) throw this.#unavailable(error)
       this.#log(`The embedded Postgres does not answer (${message}); looking after it.`)
     }
     try {

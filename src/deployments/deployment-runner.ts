@@ -289,7 +289,7 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
     try {
       const runs = [...this.runs.values()]
       const sentAt = performance.now()
-      this.connection ??= await this.database.dedicated()
+      this.connection ??= await this.database.dedicated(this.owner.leaseMs)
       const held = new Map(
         (await this.store.heartbeat(this.owner, this.connection)).map((beat) => [beat.id, beat]),
       )
