@@ -77,6 +77,10 @@ function bodyError(error: unknown): ShipcastError | undefined {
   if (type === 'entity.parse.failed') {
     return new BadUserInput([{ path: 'body', reason: 'is not JSON; send {"query": …, "variables": …}' }])
   }
+  // Its character set, compression or length.
+  if (error instanceof Error && 'status' in error && Number(error.status) < 500) {
+    return new BadUserInput([{ path: 'body', reason: `cannot be read: ${error.message}` }])
+  }
   return undefined
 }
 
