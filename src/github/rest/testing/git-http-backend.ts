@@ -1,6 +1,6 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
@@ -33,6 +33,10 @@ export class GitHttpBackend {
     if (preReceive !== undefined) {
       await writeFile(join(path, 'hooks', 'pre-receive'), `#!/bin/sh\n${preReceive}\n`, { mode: 0o755 })
     }
+  }
+
+  async rename(from: { owner: string; name: string }, to: { owner: string; name: string }): Promise<void> {
+    await rename(this.path(from.owner, from.name), this.path(to.owner, to.name))
   }
 
   async remove(owner: string, name: string): Promise<void> {
