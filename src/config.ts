@@ -1,8 +1,28 @@
+import { createPrivateKey } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 
 /** A setting that cannot be used. The message names the variable, says what is wrong with it, and shows a good value. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError'
+}
+
+/** How GitHub is reached, and as whom. */
+export interface GitHubSettings {
+  /** Of the REST API, without a slash at the end. */
+  readonly apiUrl: string
+  readonly credential:
+    | { readonly kind: 'token'; readonly token: string }
+    | { readonly kind: 'app'; readonly appId: string; readonly privateKey: string }
+  /** Milliseconds between two writes. */
+  readonly writeSpacingMs: number
+  /** Where organizations are created on Enterprise Cloud. */
+  readonly enterprise: { readonly slug: string; readonly billingEmail: string } | undefined
+  readonly proxies: {
+    readonly httpProxy: string | undefined
+    readonly httpsProxy: string | undefined
+    readonly noProxy: string | undefined
+  }
 }
 
 /** The environment, read once at start. Every setting has a type, a unit and a default. See `.env.example`. */
@@ -19,7 +39,9 @@ export class Config {
   /** The same database without the pooler in front of it, for LISTEN; undefined: `databaseUrl` does for that too. */
   readonly databaseListenUrl: string | undefined
   /** Where repositories go. */
-  readonly forge: 'local'
+  readonly forge: 'local' | 'github'
+  /** Where `forge` is `github`. */
+  readonly github: GitHubSettings | undefined
   /** Absolute folder; each of its subfolders is a template. */
   readonly templatesDir: string
   /** How many deployments this node runs at once; the rest wait as `QUEUED`. */
@@ -47,6 +69,7 @@ export class Config {
       )
     }
     this.forge = read.forge()
+    this.github = this.forge === 'github' ? read.github() : undefined
     this.templatesDir = resolve(read.text('TEMPLATES_DIR', './templates'))
     this.deployConcurrency = read.integer('DEPLOY_CONCURRENCY', 10, { min: 1, max: 1_000 })
     this.leaseMs = read.integer('LEASE_MS', 6_000, { min: 500, max: 600_000 })
@@ -143,16 +166,150 @@ class Settings {
     return value
   }
 
-  forge(): 'local' {
+  forge(): 'local' | 'github' {
     const credential = GITHUB_CREDENTIALS.find((name) => this.value(name) !== undefined)
-    const forge = this.oneOf('FORGE', ['local', 'github'], credential ? 'github' : 'local')
-    if (forge === 'github') {
+    return this.oneOf('FORGE', ['local', 'github'], credential ? 'github' : 'local')
+  }
+
+  github(): GitHubSettings {
+    const apiUrl = this.githubApiUrl()
+    const credential = this.credential()
+    const isServer = !/^api\.(github|[^.]+\.ghe)\.com$/.test(new URL(apiUrl).hostname)
+    const writeSpacingMs = this.integer('GITHUB_WRITE_SPACING_MS', 1_000, { min: 0, max: 60_000 })
+    if (!isServer && writeSpacingMs < 1_000) {
       throw new ConfigError(
-        `${this.value('FORGE') ? 'FORGE=github' : `${credential} (which means FORGE=github)`} cannot be used yet: this version has only the local forge. Set FORGE=local.`,
+        `GITHUB_WRITE_SPACING_MS must be 1000 or more for ${apiUrl}, as GitHub asks; for example GITHUB_WRITE_SPACING_MS=1000. Less is for Enterprise Server. It is "${writeSpacingMs}".`,
       )
     }
-    return forge
+    return {
+      apiUrl,
+      credential,
+      writeSpacingMs,
+      enterprise: this.enterprise(isServer, credential.kind),
+      proxies: {
+        httpProxy: this.proxy('HTTP_PROXY'),
+        httpsProxy: this.proxy('HTTPS_PROXY'),
+        noProxy: this.value('NO_PROXY') ?? this.value('no_proxy'),
+      },
+    }
   }
+
+  /** None of these values is shown: all of them are secret, or stand beside one. */
+  private credential(): GitHubSettings['credential'] {
+    const token = this.value('GITHUB_TOKEN')
+    const appId = this.value('GITHUB_APP_ID')
+    const keyFile = this.value('GITHUB_APP_PRIVATE_KEY_FILE')
+    if (token !== undefined && (appId !== undefined || keyFile !== undefined)) {
+      throw new ConfigError(
+        'GITHUB_TOKEN and GITHUB_APP_ID with GITHUB_APP_PRIVATE_KEY_FILE are two ways to say who Shipcast is. Set one and leave the other out.',
+      )
+    }
+    if (token !== undefined) {
+      if (!/^[!-~]{8,1000}$/.test(token)) {
+        throw new ConfigError(
+          'GITHUB_TOKEN must be a personal access token, for example GITHUB_TOKEN=github_pat_11ABCDEFG…, without spaces or quotation marks around it.',
+        )
+      }
+      return { kind: 'token', token }
+    }
+    if (appId === undefined && keyFile === undefined) {
+      throw new ConfigError(
+        'FORGE=github needs a credential: GITHUB_TOKEN=github_pat_11ABCDEFG…, or GITHUB_APP_ID=123456 with GITHUB_APP_PRIVATE_KEY_FILE=/etc/shipcast/app.pem. Set FORGE=local to do without.',
+      )
+    }
+    if (keyFile === undefined) {
+      throw new ConfigError(
+        'GITHUB_APP_ID needs GITHUB_APP_PRIVATE_KEY_FILE, the key that the App’s settings let you download, for example GITHUB_APP_PRIVATE_KEY_FILE=/etc/shipcast/app.pem.',
+      )
+    }
+    if (appId === undefined || !/^[A-Za-z0-9.]{1,100}$/.test(appId)) {
+      throw new ConfigError(
+        'GITHUB_APP_ID must be the App ID or client ID of the GitHub App whose key GITHUB_APP_PRIVATE_KEY_FILE is, for example GITHUB_APP_ID=123456.',
+      )
+    }
+    return { kind: 'app', appId, privateKey: readPrivateKey(keyFile) }
+  }
+
+  /** The key comes with an API that is not to be reached in the clear, except on this machine. */
+  private githubApiUrl(): string {
+    const name = 'GITHUB_API_URL'
+    const value = this.text(name, 'https://api.github.com')
+    const example = `for example ${name}=https://api.github.com, or ${name}=https://github.example.com/api/v3 for Enterprise Server`
+    const url = URL.parse(value)
+    if (!url || !/^https?:$/.test(url.protocol) || url.search || url.hash || url.username || url.password) {
+      throw new ConfigError(
+        `${name} must be the https:// address of GitHub's REST API, without a user, "?" or "#"; ${example}.`,
+      )
+    }
+    if (/^(www\.)?github\.com$/.test(url.hostname)) {
+      throw new ConfigError(
+        `${name} is the address of GitHub's pages, not of its API; ${example}. It is "${value}".`,
+      )
+    }
+    const isLoopback = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(url.hostname)
+    if (url.protocol === 'http:' && !isLoopback) {
+      throw new ConfigError(
+        `${name} must begin with https://, since the credential is sent there; ${example}. It is "${value}".`,
+      )
+    }
+    return url.href.replace(/\/+$/, '')
+  }
+
+  private enterprise(isServer: boolean, kind: 'token' | 'app'): GitHubSettings['enterprise'] {
+    const slug = this.value('GITHUB_ENTERPRISE')
+    const billingEmail = this.value('GITHUB_BILLING_EMAIL')
+    if (slug === undefined && billingEmail === undefined) return undefined
+    const example = 'for example GITHUB_ENTERPRISE=acme-inc with GITHUB_BILLING_EMAIL=billing@acme.example'
+    if (isServer) {
+      throw new ConfigError(
+        'GITHUB_ENTERPRISE and GITHUB_BILLING_EMAIL are for Enterprise Cloud. Leave them out: Enterprise Server creates organizations without.',
+      )
+    }
+    if (kind === 'app') {
+      throw new ConfigError(
+        'GITHUB_ENTERPRISE needs GITHUB_TOKEN, a classic token of an enterprise owner: a GitHub App cannot create organizations. Leave GITHUB_ENTERPRISE out.',
+      )
+    }
+    if (slug === undefined || !/^[A-Za-z0-9-]{1,100}$/.test(slug)) {
+      throw new ConfigError(`GITHUB_ENTERPRISE must be the name in github.com/enterprises/NAME; ${example}.`)
+    }
+    if (billingEmail === undefined || !/^[^@\s]+@[^@\s]+$/.test(billingEmail)) {
+      throw new ConfigError(
+        `GITHUB_ENTERPRISE needs GITHUB_BILLING_EMAIL, where bills for new organizations go; ${example}.`,
+      )
+    }
+    return { slug, billingEmail }
+  }
+
+  /** As other programs read it, in capitals or not. Never shown: it may hold a password. */
+  private proxy(name: 'HTTP_PROXY' | 'HTTPS_PROXY'): string | undefined {
+    const value = this.value(name) ?? this.value(name.toLowerCase())
+    if (value === undefined) return undefined
+    if (!/^https?:$/.test(URL.parse(value)?.protocol ?? '')) {
+      throw new ConfigError(
+        `${name} must be the http:// or https:// address of a proxy, for example ${name}=http://proxy.example.com:3128.`,
+      )
+    }
+    return value
+  }
+}
+
+function readPrivateKey(path: string): string {
+  const example =
+    'It must be the file that the App’s settings let you download, for example GITHUB_APP_PRIVATE_KEY_FILE=/etc/shipcast/app.pem, readable for the user that runs Shipcast.'
+  let key: string
+  try {
+    key = readFileSync(path, 'utf8')
+  } catch (error) {
+    const { code = 'unknown error' } = error as NodeJS.ErrnoException
+    throw new ConfigError(`GITHUB_APP_PRIVATE_KEY_FILE cannot be read (${code}). ${example}`)
+  }
+  try {
+    if (createPrivateKey(key).asymmetricKeyType === 'rsa') return key
+  } catch {
+    // said below, without what it was
+  }
+  throw new ConfigError(`GITHUB_APP_PRIVATE_KEY_FILE holds no RSA private key. ${example}`)
 }
 
 function urlHost(host: string): string {

@@ -153,4 +153,24 @@ export const MIGRATIONS: readonly Migration[] = [
       $$;
     `,
   },
+  {
+    version: 3,
+    name: 'pauses of GitHub credentials',
+    sql: `
+      -- One row a credential, which is named by a hash: the credential itself is never stored.
+      create table github_credentials (
+        id text primary key,
+        -- GitHub's rate limits: until when nobody asks it for anything, how often in a row, and how often ever.
+        paused_until timestamptz,
+        strikes int not null default 0,
+        pauses int not null default 0,
+        struck_by_write boolean not null default false,
+        -- The next free turn to write.
+        next_write_at timestamptz not null default '-infinity',
+        -- Repositories created within an hour of the first.
+        hour_began_at timestamptz not null default '-infinity',
+        creations int not null default 0
+      );
+    `,
+  },
 ]

@@ -301,7 +301,8 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
       await this.store.fail(work, decision.text, decision.problem)
       return
     }
-    const waits = await this.store.wait(work, decision.delayMs, decision.text, decision.problem)
+    const { outcome, delayMs, text, problem } = decision
+    const waits = await this.store[outcome](work, delayMs, text, problem)
     // Somebody asked to cancel in the meantime, or the lease is lost: then neither applies.
     if (!waits) await this.store.cancel(work)
   }

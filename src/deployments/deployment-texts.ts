@@ -21,6 +21,11 @@ export function waitingText(step: DeploymentStep, tries: number, mostTries: numb
   return `${doing(step)}: trying again (${tries} of ${mostTries})`
 }
 
+/** GitHub has said until when; it does not count as a try. */
+export function pausedText(step: DeploymentStep): string {
+  return `${doing(step)}: waiting for GitHub's rate limit`
+}
+
 export function isFinished(status: DeploymentStatus): boolean {
   return status === 'SUCCEEDED' || status === 'FAILED' || status === 'CANCELLED'
 }

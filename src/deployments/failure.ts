@@ -1,6 +1,6 @@
 import type { DeploymentProblem, DeploymentStep } from '../events/logged-event.ts'
 import { GitHubError } from '../github/github-error.ts'
-import { failedText, waitingText } from './deployment-texts.ts'
+import { failedText, pausedText, waitingText } from './deployment-texts.ts'
 import type { Work } from './deployment-work.ts'
 
 /** A step is tried this often again by itself: about two minutes in all. Then a person decides. */
@@ -12,6 +12,8 @@ export const MOST_TAKEOVERS = 10
 
 export type Decision = { text: string; problem: DeploymentProblem } & (
   | { outcome: 'wait'; delayMs: number }
+  /** As the forge has asked: it does not count as a try. */
+  | { outcome: 'pause'; delayMs: number }
   | { outcome: 'fail' }
 )
 
@@ -27,6 +29,10 @@ export function decide(error: unknown, work: Pick<Work, 'step' | 'tries'>, logId
     })
   }
   const problem = { code: error.code, message: error.message, retryable: error.remedy !== 'never', step }
+  if (error.remedy === 'pause' && error.retryAt) {
+    const delayMs = Math.max(0, error.retryAt.getTime() - Date.now())
+    return { outcome: 'pause', delayMs, text: pausedText(work.step), problem }
+  }
   if (error.remedy !== 'backoff' || work.tries >= MOST_TRIES) return failed(work.step, problem)
   return {
     outcome: 'wait',

@@ -25,7 +25,7 @@ export interface Owner {
  *
  *   QUEUED, WAITING ── claimNext ──> RUNNING ── advance … finish ──> SUCCEEDED
  *                                    RUNNING ── fail, cancel ──────> FAILED, CANCELLED
- *                                    RUNNING ── wait ──────────────> WAITING
+ *                                    RUNNING ── wait, pause ───────> WAITING
  *   RUNNING, lease expired ── takeOver ──> RUNNING (next epoch)      nobody is free: requeueExpired ──> QUEUED
  */
 @Injectable()
@@ -98,6 +98,11 @@ export class LeaseStore {
   /** Gives the place free until it is time to try again. Does not apply while a cancellation is asked for. */
   wait(lease: Lease, delayMs: number, text: string, problem: DeploymentProblem): Promise<boolean> {
     return this.move(WAIT, lease, [text, JSON.stringify(problem), delayMs])
+  }
+
+  /** The same, where the forge has said when; that does not count as a try. */
+  pause(lease: Lease, delayMs: number, text: string, problem: DeploymentProblem): Promise<boolean> {
+    return this.move(PAUSE, lease, [text, JSON.stringify(problem), delayMs])
   }
 
   /** Ends the lease, so that any node may go on at once. */
@@ -175,12 +180,16 @@ const FAIL = heldMove(`status = 'FAILED', text = $3, error = $4::jsonb, ${ended(
 
 const CANCEL = heldMove(`status = 'CANCELLED', text = $3, ${ended()}`)
 
-const WAIT = heldMove(
-  `status = 'WAITING', text = $3, error = $4::jsonb, progress = null, tries = tries + 1,
-   run_at = clock_timestamp() + $5 * interval '1 ms', waiting_until = clock_timestamp() + $5 * interval '1 ms',
-   lease_owner = null, lease_until = null`,
-  'and not cancel_requested',
-)
+const WAIT = heldMove(`tries = tries + 1, ${waiting()}`, 'and not cancel_requested')
+
+const PAUSE = heldMove(waiting(), 'and not cancel_requested')
+
+function waiting(): string {
+  return `
+    status = 'WAITING', text = $3, error = $4::jsonb, progress = null,
+    run_at = clock_timestamp() + $5 * interval '1 ms', waiting_until = clock_timestamp() + $5 * interval '1 ms',
+    lease_owner = null, lease_until = null`
+}
 
 function ended(): string {
   return 'progress = null, waiting_until = null, finished_at = clock_timestamp(), lease_owner = null, lease_until = null'

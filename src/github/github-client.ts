@@ -12,6 +12,8 @@ export type Visibility = 'PUBLIC' | 'PRIVATE'
 
 export interface EnsureOrganizationInput {
   login: string
+  /** What is to be created there. A forge that can tells at once what would stand in its way, as that call would. */
+  repository?: Omit<EnsureRepositoryInput, 'owner'>
 }
 
 export interface Organization {

@@ -1,10 +1,11 @@
 /**
  * Who can mend it:
  * - `backoff`: time may; the runner tries again by itself, with a cap
+ * - `pause`: time will; the forge has said when (`retryAt`). Without `retryAt` it has said so too often: a person decides
  * - `person`: somebody has to act outside (free a name, grant a permission, empty a disk), then "retry" goes on
  * - `never`: only another deployment can succeed
  */
-export type Remedy = 'backoff' | 'person' | 'never'
+export type Remedy = 'backoff' | 'pause' | 'person' | 'never'
 
 const REMEDIES = {
   /** The repository name is in use by somebody else's repository. */
@@ -13,26 +14,71 @@ const REMEDIES = {
   REF_MOVED: 'person',
   /** The repository that was created earlier is gone. */
   REPO_GONE: 'person',
+  /** The repository is this deployment's, but others may see it than were meant to. */
+  VISIBILITY_CHANGED: 'person',
+  /** There is no such organization, and this forge does not let us create one. */
+  ORG_MISSING: 'person',
+  /** The credential is not, or no longer, valid. */
+  UNAUTHENTICATED: 'person',
+  /** The credential is valid and lacks a permission, which the message names. */
+  FORBIDDEN: 'person',
+  /** The forge declined the push: a hook, a rule, a missing scope. `reason` says which. */
+  PUSH_REJECTED: 'person',
+  /** The forge refuses what was asked for: a plan, a policy. */
+  INVALID: 'person',
+  /** It is not there, or the credential may not see it: GitHub does not tell which. */
+  NOT_FOUND: 'person',
+  /** The forge says that something is in the way, and not what. */
+  CONFLICT: 'person',
+  /** What was asked for has been taken away for good, or for legal reasons. */
+  GONE: 'person',
+  /** An answer that nobody has thought of. */
+  UNEXPECTED: 'person',
   /** No space, no permission or no such folder where the local forge keeps its repositories. */
   STORAGE: 'person',
+  /** The forge wants fewer requests. */
+  RATE_LIMITED: 'pause',
   /** A failure that may pass: busy, cut off, timed out. */
   TRANSIENT: 'backoff',
   /** A name of an organization, repository or branch that this forge cannot have. */
   INVALID_NAME: 'never',
+  /** A file or the whole is larger than the forge takes. */
+  TOO_LARGE: 'never',
 } as const satisfies Record<string, Remedy>
 
 export type GitHubErrorCode = keyof typeof REMEDIES
+
+/** What the forge's own words about a declined push come down to. */
+export type PushRejection = 'workflow-scope' | 'rule-violation' | 'bad-objects' | 'declined'
+
+export interface GitHubErrorOptions extends ErrorOptions {
+  /** `RATE_LIMITED`: when to come back, on this process's clock. Absent: not by itself. */
+  retryAt?: Date
+  /** The HTTP status that it was told by. */
+  status?: number
+  /** GitHub's `x-github-request-id`, which its support asks for. */
+  requestId?: string
+  reason?: PushRejection
+}
 
 /** What went wrong on the forge, with a sentence that tells a person what to do. */
 export class GitHubError extends Error {
   override readonly name = 'GitHubError'
   readonly code: GitHubErrorCode
   readonly remedy: Remedy
+  readonly retryAt: Date | undefined
+  readonly status: number | undefined
+  readonly requestId: string | undefined
+  readonly reason: PushRejection | undefined
 
   // No parameter property: this file is also loaded by plain Node, which only strips types.
-  constructor(code: GitHubErrorCode, message: string, options?: ErrorOptions) {
+  constructor(code: GitHubErrorCode, message: string, options: GitHubErrorOptions = {}) {
     super(message, options)
     this.code = code
     this.remedy = REMEDIES[code]
+    this.retryAt = options.retryAt
+    this.status = options.status
+    this.requestId = options.requestId
+    this.reason = options.reason
   }
 }

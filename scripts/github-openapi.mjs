@@ -1,0 +1,111 @@
+// Takes what Shipcast asks of GitHub out of GitHub's own OpenAPI description, for the tests that check every request:
+//   node scripts/github-openapi.mjs [folder of an installed @octokit/openapi]
+// Without a folder the package (385 MB unpacked) is installed into a temporary one, and removed again.
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const PACKAGE = '@octokit/openapi@23.0.2'
+const SUBSET = fileURLToPath(new URL('../src/github/rest/testing/openapi-subset.json', import.meta.url))
+
+/** File of the package to the operations taken from it. */
+const OPERATIONS = {
+  'api.github.com.json': [
+    'GET /user',
+    'GET /user/memberships/orgs/{org}',
+    'POST /user/repos',
+    'GET /orgs/{org}',
+    'POST /orgs/{org}/repos',
+    'GET /orgs/{org}/installation',
+    'GET /users/{username}/installation',
+    'POST /app/installations/{installation_id}/access_tokens',
+    'GET /repos/{owner}/{repo}',
+    'PATCH /repos/{owner}/{repo}',
+    'DELETE /repos/{owner}/{repo}',
+  ],
+  'ghes-3.19.json': ['POST /admin/organizations'],
+}
+
+/** What a request is not checked by. */
+const LEFT_OUT = new Set([
+  'description',
+  'example',
+  'examples',
+  'externalDocs',
+  'summary',
+  'responses',
+  'x-github',
+  'tags',
+])
+
+let temporary
+let folder = process.argv[2]
+if (folder === undefined) {
+  temporary = mkdtempSync(join(tmpdir(), 'shipcast-openapi-'))
+  const npm = spawnSync(
+    'npm',
+    ['install', '--prefix', temporary, '--ignore-scripts', '--no-audit', '--no-fund', PACKAGE],
+    {
+      stdio: 'inherit',
+    },
+  )
+  if (npm.status !== 0) process.exit(npm.status ?? 1)
+  folder = join(temporary, 'node_modules/@octokit/openapi')
+}
+
+const { version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+const subset = {
+  source: `@octokit/openapi ${version}, license ${license}`,
+  notice: readFileSync(join(folder, 'LICENSE'), 'utf8'),
+  operations: {},
+  definitions: {},
+}
+for (const [file, names] of Object.entries(OPERATIONS)) {
+  const spec = JSON.parse(readFileSync(join(folder, 'generated', file), 'utf8'))
+  for (const name of names) {
+    const [method, path] = name.split(' ')
+    const operation = spec.paths[path]?.[method.toLowerCase()]
+    if (!operation) throw new Error(`${file} has no ${name}.`)
+    const body = operation.requestBody?.content['application/json'].schema ?? null
+    subset.operations[name] = {
+      isBodyRequired: operation.requestBody?.required ?? false,
+      body: taken(body, spec),
+    }
+  }
+}
+writeFileSync(SUBSET, `${JSON.stringify(subset, null, 1)}\n`)
+console.log(`${Object.keys(subset.operations).length} operations of ${subset.source} written to ${SUBSET}`)
+if (temporary) rmSync(temporary, { recursive: true, force: true })
+
+/** A schema as JSON Schema: without prose, with what it refers to, and `nullable` (OpenAPI 3.0) said as a type. */
+function taken(schema, spec) {
+  if (Array.isArray(schema)) return schema.map((each) => taken(each, spec))
+  if (typeof schema !== 'object' || schema === null) return schema
+  if (typeof schema.$ref === 'string') {
+    const name = schema.$ref.split('/').at(-1)
+    if (!(name in subset.definitions)) {
+      subset.definitions[name] = {} // it may refer to itself
+      subset.definitions[name] = taken(
+        schema.$ref
+          .slice(2)
+          .split('/')
+          .reduce((at, key) => at[key], spec),
+        spec,
+      )
+    }
+    return { $ref: `#/definitions/${name}` }
+  }
+  const { nullable, ...rest } = schema
+  const entries = Object.entries(rest)
+    .filter(([key]) => !LEFT_OUT.has(key))
+    .map(([key, value]) => [key, key === 'properties' ? properties(value, spec) : taken(value, spec)])
+  const plain = Object.fromEntries(entries)
+  return nullable ? { anyOf: [plain, { type: 'null' }] } : plain
+}
+
+/** Names of properties are nobody's keywords: `description` is one. */
+function properties(value, spec) {
+  return Object.fromEntries(Object.entries(value).map(([name, schema]) => [name, taken(schema, spec)]))
+}

@@ -1,0 +1,42 @@
+/** Where a GitHub is, all from the address of its REST API. */
+export interface Addresses {
+  /** Without a slash at the end: `https://api.github.com`, `https://HOST/api/v3`. */
+  api: string
+  graphql: string
+  /** What pages and clone URLs begin with: `https://github.com`. */
+  web: string
+  /** Enterprise Server creates organizations by REST, and has no rate limits unless its administrator sets some. */
+  isEnterpriseServer: boolean
+}
+
+/** The three kinds of address: github.com, Enterprise Cloud with data residency (SUBDOMAIN.ghe.com), Enterprise Server. */
+export function addressesOf(apiUrl: string): Addresses {
+  const api = apiUrl.replace(/\/+$/, '')
+  const { protocol, host, hostname, pathname } = new URL(api)
+  if (hostname === 'api.github.com') {
+    return { api, graphql: `${api}/graphql`, web: 'https://github.com', isEnterpriseServer: false }
+  }
+  if (/^api\.[^.]+\.ghe\.com$/.test(hostname)) {
+    const web = `${protocol}//${host.slice('api.'.length)}`
+    return { api, graphql: `${api}/graphql`, web, isEnterpriseServer: false }
+  }
+  const path = pathname.replace(/\/api\/v3$/, '').replace(/\/$/, '')
+  const web = `${protocol}//${host}${path}`
+  return { api, graphql: `${web}/api/graphql`, web, isEnterpriseServer: true }
+}
+
+/**
+ * Where git finds a repository: as GitHub says, when that is the same GitHub (its API may be on another port or on
+ * `api.`); else, behind a proxy that GitHub does not know of, below the address that we reach it by. The credential
+ * goes there, so never from https to http.
+ */
+export function gitAddress({ web }: Addresses, repository: { cloneUrl: string; fullName: string }): string {
+  const told = URL.parse(repository.cloneUrl)
+  const ours = new URL(web)
+  const isSame =
+    told !== null &&
+    told.hostname === ours.hostname &&
+    (told.protocol === 'https:' || told.protocol === ours.protocol) &&
+    told.username === ''
+  return isSame ? told.href : `${web}/${repository.fullName}.git`
+}

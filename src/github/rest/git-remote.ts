@@ -1,0 +1,203 @@
+import type { CallContext } from '../github-client.ts'
+import { GitHubError } from '../github-error.ts'
+import type { PreparedContents } from '../prepared-contents.ts'
+import type { Addresses } from './addresses.ts'
+import { type Doing, explain } from './answers.ts'
+import { basic, type Credential } from './credential.ts'
+import type { CredentialQueue } from './credential-queue.ts'
+import { grantPage, USER_AGENT } from './github-api.ts'
+import { NotGit } from './pkt-line.ts'
+import { explainRefusal } from './push-refusals.ts'
+import {
+  type Advertisement,
+  type PushReport,
+  parseAdvertisement,
+  parseReport,
+  pushCommand,
+  type RefUpdate,
+} from './receive-pack.ts'
+import { type HttpAnswer, NoAnswer, type Transport } from './transport.ts'
+
+export interface GitRemoteOptions {
+  addresses: Addresses
+  transport: Transport
+  queue: CredentialQueue
+  credential: Credential
+  /** Milliseconds for a call without progress. */
+  callTimeoutMs: number
+}
+
+/** One repository, as git finds it. */
+export interface Remote {
+  /** Whose token is used. */
+  owner: string
+  /** For people: `acme/site`. */
+  fullName: string
+  /** Without a slash at the end. */
+  url: string
+}
+
+type Service = 'git-upload-pack' | 'git-receive-pack'
+
+/** As git does, `http.postBuffer`: up to here with a length, above in chunks. */
+const MOST_BUFFERED_BYTES = 1024 * 1024
+const MOST_ANSWER_BYTES = 16 * 1024 * 1024
+/** docs "Repository limits": one push. */
+const MOST_PUSH_BYTES = 2 * 1024 ** 3
+
+/** The absence of a repository, which may be one that is not there yet. */
+export class RemoteMissing extends Error {
+  override readonly name = 'RemoteMissing'
+}
+
+/** Git's smart HTTP, as far as a new branch needs it: two requests a push, whatever the number of files. */
+export class GitRemotes {
+  readonly #options: GitRemoteOptions
+
+  constructor(options: GitRemoteOptions) {
+    this.#options = options
+  }
+
+  /** What the repository has. Rejects with `RemoteMissing`, or with a GitHubError. */
+  async advertisement(
+    remote: Remote,
+    service: Service,
+    signal: AbortSignal,
+  ): Promise<Advertisement & { url: string }> {
+    const path = `/info/refs?service=${service}`
+    const answer = await this.#send(remote, 'read', signal, {
+      method: 'GET',
+      url: `${remote.url}${path}`,
+      headers: {},
+    })
+    if (answer.status !== 200) throw this.#explain(answer, remote, 'read')
+    try {
+      // After a rename the rest goes where this was answered from.
+      return { ...parseAdvertisement(answer.body, service), url: answer.url.slice(0, -path.length) }
+    } catch (error) {
+      throw this.#notGit(error, remote)
+    }
+  }
+
+  /** Puts the commit on the ref, if that is at `from`. Resolves to what the server reports, good or bad. */
+  async push(
+    remote: Remote,
+    update: RefUpdate,
+    contents: PreparedContents,
+    { capabilities }: Advertisement,
+    { signal, onProgress }: CallContext,
+  ): Promise<PushReport> {
+    if (contents.packBytes > MOST_PUSH_BYTES) {
+      throw new GitHubError(
+        'TOO_LARGE',
+        'The contents are larger than the 2 GB that GitHub takes in one push.',
+      )
+    }
+    const command = pushCommand(update, capabilities, USER_AGENT)
+    const total = contents.packBytes
+    async function* body() {
+      yield command
+      let done = 0
+      for await (const part of contents.pack()) {
+        signal.throwIfAborted()
+        yield part
+        done += part.length
+        onProgress?.({ done, total, unit: 'bytes' })
+      }
+    }
+    const isSmall = command.length + total <= MOST_BUFFERED_BYTES
+    const answer = await this.#send(remote, 'push', signal, {
+      method: 'POST',
+      url: `${remote.url}/git-receive-pack`,
+      headers: {
+        'content-type': 'application/x-git-receive-pack-request',
+        accept: 'application/x-git-receive-pack-result',
+      },
+      body: isSmall ? Buffer.concat(await Array.fromAsync(body())) : body(),
+    })
+    if (answer.status !== 200) throw this.#explain(answer, remote, 'push')
+    try {
+      return parseReport(answer.body, update.ref, capabilities)
+    } catch (error) {
+      throw this.#notGit(error, remote)
+    }
+  }
+
+  refusal(report: PushReport, remote: Remote): GitHubError {
+    return explainRefusal(report, remote.fullName, (text) => this.#options.credential.scrub(text))
+  }
+
+  async #send(
+    remote: Remote,
+    kind: 'read' | 'push',
+    signal: AbortSignal,
+    request: Pick<Parameters<Transport['send']>[0], 'method' | 'url' | 'headers' | 'body'>,
+  ): Promise<HttpAnswer> {
+    const { queue, transport, credential, callTimeoutMs } = this.#options
+    const isRepeatable = !(request.body && Symbol.asyncIterator in Object(request.body))
+    for (let isFirst = true; ; isFirst = false) {
+      const token = await credential.token(remote.owner, signal)
+      const send = () =>
+        transport.send({
+          ...request,
+          headers: {
+            ...request.headers,
+            authorization: `Basic ${basic(token)}`,
+            'user-agent': `git/2.40.0 (${USER_AGENT})`,
+          },
+          signal,
+          timeoutMs: callTimeoutMs,
+          progressCounts: true,
+          mostBytes: MOST_ANSWER_BYTES,
+        })
+      try {
+        const answer = await queue.run(kind, signal, send)
+        if (answer.status === 401 && isFirst && isRepeatable && credential.refused(token)) continue
+        return answer
+      } catch (error) {
+        if (!(error instanceof NoAnswer)) throw error
+        throw new GitHubError(
+          'TRANSIENT',
+          `The connection to ${remote.fullName} on GitHub failed: ${credential.scrub(error.message)}.`,
+        )
+      }
+    }
+  }
+
+  #explain(answer: HttpAnswer, remote: Remote, kind: 'read' | 'push'): Error {
+    if (answer.status === 404 || answer.status === 409) {
+      return new RemoteMissing(`${remote.fullName} is not there for git (${answer.status})`)
+    }
+    const { addresses, credential } = this.#options
+    const doing: Doing = {
+      what: kind === 'push' ? `take contents for ${remote.fullName}` : `let git read ${remote.fullName}`,
+      grantAt: `${grantPage(addresses, credential)}: Contents: write`,
+      scrub: (text) => credential.scrub(text),
+    }
+    if (answer.status === 413) {
+      return new GitHubError(
+        'TOO_LARGE',
+        `GitHub, or a proxy before it, does not take that much in one push.`,
+        {
+          status: 413,
+        },
+      )
+    }
+    return explain(withText(answer), doing)
+  }
+
+  #notGit(error: unknown, remote: Remote): unknown {
+    if (!(error instanceof NotGit)) return error
+    return new GitHubError(
+      'TRANSIENT',
+      `Git's answer about ${remote.fullName} cannot be read: ${error.message}.`,
+    )
+  }
+}
+
+/** Git answers in plain text, where the API has JSON. */
+function withText(answer: HttpAnswer): HttpAnswer {
+  if (!answer.headers['content-type']?.startsWith('text/plain')) return answer
+  const body = Buffer.from(JSON.stringify({ message: answer.body.toString('utf8', 0, 2_000) }))
+  return { ...answer, headers: { ...answer.headers, 'content-type': 'application/json' }, body }
+}

@@ -1,0 +1,510 @@
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
+import { inMemory } from '../github-client.contract.ts'
+import type { EnsureRepositoryInput } from '../github-client.ts'
+import { GitHubRestClient, type GitHubRestOptions } from '../github-rest-client.ts'
+import { packContents } from '../pack-contents.ts'
+import { git } from '../testing/git.ts'
+import { codeFiles, PLAN, textFile } from '../testing/sample-contents.ts'
+import { type FakeAnswer, type Fault, FaultGitHub, NAME_TAKEN } from './testing/fault-github.ts'
+import { MemoryPauses } from './testing/memory-pauses.ts'
+
+const calm = { signal: new AbortController().signal }
+const SAMPLE = packContents([textFile('README.md', '# Site\n')], PLAN)
+const CREATE = /^POST \/orgs\/acme\/repos$/
+const GET_REPO = /^GET \/repos\/acme\/site$/
+const PUSH = /^POST \/acme\/site\.git\/git-receive-pack$/
+
+let github: FaultGitHub
+let client: GitHubRestClient
+let pauses: MemoryPauses
+let clients: GitHubRestClient[]
+
+beforeEach(async () => {
+  github = await FaultGitHub.start()
+  pauses = new MemoryPauses()
+  clients = []
+  client = open()
+})
+
+afterEach(async () => {
+  await Promise.all(clients.map((each) => each.close()))
+  await github.close()
+  expect(github.violations).toEqual([])
+})
+
+function open(changes: Partial<GitHubRestOptions> = {}): GitHubRestClient {
+  const opened = new GitHubRestClient({
+    apiUrl: github.url,
+    credential: { kind: 'token', token: github.token },
+    pauses,
+    writeSpacingMs: 0,
+    patience: { lookupMs: [0, 10, 20], settleMs: [0, 10, 20, 40] },
+    ...changes,
+  })
+  clients.push(opened)
+  return opened
+}
+
+function wish(changes: Partial<EnsureRepositoryInput> = {}): EnsureRepositoryInput {
+  return {
+    owner: 'acme',
+    name: 'site',
+    visibility: 'PRIVATE',
+    description: 'A site',
+    intentId: 'intent-1',
+    knownId: null,
+    branch: 'main',
+    plannedCommit: SAMPLE.commit,
+    ...changes,
+  }
+}
+
+function push(repositoryId: string, through = client, packed = SAMPLE) {
+  const contents = inMemory(packed)
+  return through.pushContents(
+    { owner: 'acme', name: 'site', repositoryId, branch: 'main', expectedHead: null, contents },
+    calm,
+  )
+}
+
+const ensure = (input = wish()) => client.ensureRepository(input, calm)
+const ensureOrg = (login = 'acme', repository?: EnsureRepositoryInput) =>
+  client.ensureOrganization({ login, ...(repository && { repository }) }, calm)
+const head = async () => client.branchHead({ owner: 'acme', name: 'site', branch: 'main' }, calm)
+const code = (expected: string, message = /./) =>
+  expect.objectContaining({ name: 'GitHubError', code: expected, message: expect.stringMatching(message) })
+const answered =
+  (status: number, body: unknown = {}, headers = {}) =>
+  (): FakeAnswer => ({ status, body, headers })
+
+/** GitHub does it, and answers something else; null: nothing. */
+const appliedBut =
+  (answer: FakeAnswer | null): Fault =>
+  async (apply) => {
+    await apply()
+    return answer
+  }
+
+describe('creating a repository', () => {
+  test.each([
+    ['a 502 although it was applied', appliedBut({ status: 502, body: '<html>Bad Gateway</html>' })],
+    ['an answer that is lost', async (apply: () => Promise<FakeAnswer>) => (await apply(), null)],
+    [
+      'an answer that is cut off',
+      appliedBut({ status: 201, body: 'half', headers: { 'content-length': '9000', connection: 'close' } }),
+    ],
+    ['a 422 although it was applied', appliedBut(NAME_TAKEN)],
+    [
+      'a 422 without errors although it was applied',
+      appliedBut({ status: 422, body: { message: 'Sorry, your request timed out.' } }),
+    ],
+  ])('%s is looked up, and found to be ours', async (_what, fault) => {
+    github.next(CREATE, fault)
+    const repository = await ensure()
+    expect(repository.outcome).toBe('existed')
+    expect(github.repositories.size).toBe(1)
+    expect(github.count(CREATE)).toBe(1)
+    await push(repository.id)
+    expect(await head()).toBe(SAMPLE.commit)
+  })
+
+  test('is not repeated at once when the answer was lost; the next try finds nothing, and creates it', async () => {
+    github.next(CREATE, answered(502), () => null)
+    await expect(ensure()).rejects.toEqual(code('TRANSIENT'))
+    await expect(ensure()).rejects.toEqual(code('TRANSIENT'))
+    expect([github.count(CREATE), github.repositories.size]).toEqual([2, 0])
+    expect((await ensure()).outcome).toBe('created')
+    expect(github.repositories.size).toBe(1)
+  })
+
+  test('that GitHub applies late, after we gave up, is found by the next try', async () => {
+    let applyLate: (() => Promise<FakeAnswer>) | undefined
+    github.next(CREATE, (apply) => {
+      applyLate = apply
+      return null
+    })
+    await expect(ensure()).rejects.toEqual(code('TRANSIENT'))
+    await applyLate?.()
+    expect((await ensure()).outcome).toBe('existed')
+    expect([github.count(CREATE), github.repositories.size]).toEqual([1, 1])
+  })
+
+  test('waits no longer than it may for an answer', async () => {
+    client = open({ callTimeoutMs: 200 })
+    github.next(CREATE, () => new Promise<never>(() => {}))
+    await expect(ensure()).rejects.toEqual(code('TRANSIENT', /no answer within 0.2 s/))
+  })
+
+  test('takes the answers that come slowly', async () => {
+    github.always(/^(GET|POST) \/(user|orgs|repos)/, async (apply) => {
+      await new Promise((resolve) => setTimeout(resolve, 30))
+      return apply()
+    })
+    await ensureOrg()
+    await push((await ensure()).id)
+    expect(await head()).toBe(SAMPLE.commit)
+  })
+
+  test.each([
+    ['with errors', NAME_TAKEN],
+    ['without errors', { status: 422, body: { message: 'Repository already exists' } }],
+  ])('never takes a namesake that appeared in between for ours (422 %s)', async (_what, answer) => {
+    github.next(CREATE, async () => {
+      await github.add('acme', 'site')
+      return answer
+    })
+    await expect(ensure()).rejects.toEqual(code('REPO_TAKEN', /acme\/site exists already/))
+    expect(await head()).toBeNull()
+  })
+
+  test.each([
+    ['empty, private and made a moment ago', {}],
+    ['of another deployment', { homepage: 'https://shipcast.invalid/deployments/intent-2' }],
+    ['public', { private: false }],
+  ])("never takes another's repository: one that is %s", async (_what, changes) => {
+    await github.add('acme', 'Site', changes)
+    await expect(ensureOrg('acme', wish())).rejects.toEqual(code('REPO_TAKEN'))
+    await expect(ensure()).rejects.toEqual(code('REPO_TAKEN'))
+    expect(github.count(/^(POST|PATCH|DELETE|PUT)/)).toBe(0)
+  })
+
+  test('does not touch the repository that once had the name', async () => {
+    await github.add('acme', 'site')
+    await github.rename('acme/site', 'acme/old-site')
+    await expect(ensure()).rejects.toEqual(code('REPO_TAKEN', /former name of acme\/old-site/))
+    expect(github.count(CREATE)).toBe(0)
+  })
+
+  test('says what GitHub refuses: a plan without private repositories', async () => {
+    github.next(
+      CREATE,
+      answered(422, { message: "Visibility can't be private. Please upgrade your subscription." }),
+    )
+    await expect(ensure()).rejects.toEqual(code('INVALID', /“Visibility can't be private. Please upgrade/))
+  })
+
+  test('is for the token’s own account, too', async () => {
+    const own = wish({ owner: 'Octo-Admin' })
+    expect(await ensureOrg('Octo-Admin', own)).toMatchObject({ outcome: 'existed', login: 'octo-admin' })
+    expect(await ensure(own)).toMatchObject({ outcome: 'created', owner: 'octo-admin' })
+    expect(github.count(/^POST \/user\/repos$/)).toBe(1)
+  })
+
+  test('tells when a policy made it more visible than was asked for, and pushes nothing', async () => {
+    github.next(CREATE, async (apply) => {
+      const answer = await apply()
+      return { ...answer, body: { ...(answer.body as object), private: false, visibility: 'public' } }
+    })
+    await expect(ensure()).rejects.toEqual(code('VISIBILITY_CHANGED', /is public, and was to be private/))
+  })
+
+  test('goes on under its new name when somebody renames it meanwhile', async () => {
+    const { id } = await ensure()
+    await github.rename('acme/site', 'acme/new-site')
+    expect(await ensure(wish({ knownId: id }))).toMatchObject({ id, name: 'new-site' })
+    expect(await push(id)).toEqual({ outcome: 'pushed', commit: SAMPLE.commit })
+    expect(await head()).toBe(SAMPLE.commit)
+    expect([...github.repositories.keys()]).toEqual(['acme/new-site'])
+    expect(github.repositories.get('acme/new-site')?.homepage).toBeNull()
+  })
+
+  test('does not follow a redirect to another server, where the credential would go with it', async () => {
+    const other = await FaultGitHub.start()
+    github.next(GET_REPO, answered(301, {}, { location: `${other.url}/repositories/1` }))
+    await expect(ensure()).rejects.toEqual(code('UNEXPECTED', /another server/))
+    expect(other.requests).toEqual([])
+    await other.close()
+  })
+
+  test('says when what answers is no GitHub', async () => {
+    github.always(/./, answered(200, '<html>Welcome to the proxy</html>'))
+    await expect(ensureOrg()).rejects.toEqual(code('UNEXPECTED', /not GitHub's API.*GITHUB_API_URL/))
+  })
+})
+
+describe('pushing', () => {
+  test('waits while GitHub does not show what we have just created', async () => {
+    const { id } = await ensure()
+    const repository = github.repositories.get('acme/site')
+    if (repository) repository.hiddenFor = 2
+    github.next(/info\/refs/, answered(404), answered(409))
+    expect(await push(id)).toMatchObject({ outcome: 'pushed' })
+  })
+
+  test.each([
+    ['whose report is lost', async (apply: () => Promise<FakeAnswer>) => (await apply(), null)],
+    ['that is answered 502 although it was taken in', appliedBut({ status: 502 })],
+    ['whose report is cut off', appliedBut({ status: 200, body: '0030\u0001000eunpa' })],
+  ])('one %s is found on the branch', async (_what, fault) => {
+    const { id } = await ensure()
+    github.next(PUSH, fault)
+    expect(await push(id)).toEqual({ outcome: 'pushed', commit: SAMPLE.commit })
+    expect(github.count(PUSH)).toBe(1)
+  })
+
+  test.each([
+    ['of a few', SAMPLE],
+    ['in chunks', packContents(codeFiles(2_000), PLAN)],
+  ])('%s, cut off before it was taken in, is made again by the next try', async (_what, packed) => {
+    const { id } = await ensure(wish({ plannedCommit: packed.commit }))
+    github.next(PUSH, () => null)
+    await expect(push(id, client, packed)).rejects.toEqual(code('TRANSIENT'))
+    expect(await head()).toBeNull()
+    expect(await push(id, client, packed)).toEqual({ outcome: 'pushed', commit: packed.commit })
+    expect(await git(github.backend.path('acme', 'site'), 'fsck', '--full', '--strict')).toBe('')
+  })
+
+  test.each([
+    [
+      'a hook',
+      'echo "Not on a Friday." >&2; exit 1',
+      'PUSH_REJECTED',
+      'declined',
+      /A hook.*“Not on a Friday. pre-receive hook declined”/,
+    ],
+    [
+      'a file that is too large',
+      'echo "error: GH001: Large files detected." >&2; exit 1',
+      'TOO_LARGE',
+      undefined,
+      /100 MB/,
+    ],
+    [
+      'a rule',
+      'echo "error: GH013: Repository rule violations found for refs/heads/main." >&2; exit 1',
+      'PUSH_REJECTED',
+      'rule-violation',
+      /A rule of acme\/site/,
+    ],
+    [
+      'a missing scope',
+      'echo "refusing to allow a Personal Access Token to create or update workflow .github/workflows/ci.yml without workflow scope" >&2; exit 1',
+      'PUSH_REJECTED',
+      'workflow-scope',
+      /scope workflow.*Workflows: write/,
+    ],
+  ])('that %s declines (HTTP 200) says why', async (_what, script, expected, reason, message) => {
+    const { id } = await ensure()
+    await github.backend.create('acme', 'site', script)
+    await expect(push(id)).rejects.toEqual(code(expected, message))
+    await expect(push(id)).rejects.toMatchObject({ reason })
+    expect(await head()).toBeNull()
+  })
+
+  test('never overwrites a branch that somebody moved, neither before nor during the push', async () => {
+    const other = packContents([textFile('README.md', '# Other\n')], PLAN)
+    const { id } = await ensure()
+    github.next(PUSH, async () => {
+      await push(id, open(), other)
+      return { status: 502 }
+    })
+    await expect(push(id)).rejects.toEqual(code('TRANSIENT'))
+    await expect(push(id)).rejects.toEqual(code('REF_MOVED', new RegExp(other.commit)))
+    expect(await head()).toBe(other.commit)
+  })
+
+  test('does not go to a namesake', async () => {
+    const { id } = await ensure()
+    github.repositories.delete('acme/site')
+    await github.add('acme', 'site')
+    await expect(push(id)).rejects.toEqual(code('REPO_GONE'))
+    expect(github.count(PUSH)).toBe(0)
+  })
+
+  test('is told where to grant what git is refused', async () => {
+    const { id } = await ensure()
+    github.next(/info\/refs/, answered(403, 'Permission to acme/site.git denied to octo-admin.'))
+    await expect(push(id)).rejects.toEqual(
+      code('FORBIDDEN', /Contents: write.*Permission to acme\/site\.git denied/),
+    )
+  })
+
+  test('does not fail because the mark could not be taken off', async () => {
+    const told: string[] = []
+    client = open({ log: (line) => told.push(line) })
+    const { id } = await ensure()
+    github.next(/^PATCH/, answered(403, { message: 'No.' }))
+    expect(await push(id)).toMatchObject({ outcome: 'pushed' })
+    expect(told).toEqual([expect.stringMatching(/homepage of acme\/site/)])
+    expect(await push(id)).toMatchObject({ outcome: 'already-pushed' })
+    expect(github.repositories.get('acme/site')?.homepage).toBeNull()
+  })
+})
+
+describe('a credential', () => {
+  test('that GitHub does not know is told at once', async () => {
+    client = open({ credential: { kind: 'token', token: 'ghp_wrongWrongWrong' } })
+    await expect(ensureOrg()).rejects.toEqual(
+      code('UNAUTHENTICATED', /Bad credentials.*settings\/tokens|settings\/tokens/),
+    )
+    expect(github.requests).toEqual(['GET /user'])
+  })
+
+  test('that lacks a scope is told which, before anything is created', async () => {
+    Object.assign(github.headers, { 'x-oauth-scopes': 'public_repo, read:org' })
+    await expect(ensureOrg('acme', wish())).rejects.toEqual(
+      code('FORBIDDEN', /scope repo, and has public_repo, read:org/),
+    )
+    await expect(ensureOrg('acme', wish({ visibility: 'PUBLIC' }))).resolves.toMatchObject({
+      outcome: 'existed',
+    })
+  })
+
+  test.each([
+    [
+      'a permission',
+      { 'x-accepted-github-permissions': 'administration=write' },
+      /it needs administration: write.*settings\/tokens/,
+    ],
+    [
+      'single sign-on',
+      { 'x-github-sso': 'required; url=https://github.com/orgs/acme/sso?authorization_request=A1' },
+      /single sign-on.*https:\/\/github\.com\/orgs\/acme\/sso\?authorization_request=A1/,
+    ],
+    ['the right to create', {}, /You need admin access to the organization/],
+  ])('that lacks %s is told so at the create, which is not repeated', async (_what, headers, message) => {
+    github.next(
+      CREATE,
+      answered(
+        403,
+        { message: 'You need admin access to the organization before adding a repository to it.' },
+        headers,
+      ),
+    )
+    await expect(ensure()).rejects.toEqual(code('FORBIDDEN', message))
+    expect(github.repositories.size).toBe(0)
+  })
+
+  test('of a member who may not create is told so before the create', async () => {
+    github.orgs.set('acme', { login: 'acme', id: 9, members_can_create_private_repositories: false })
+    github.next(/memberships/, answered(200, { state: 'active', role: 'member' }))
+    await expect(ensureOrg('acme', wish())).rejects.toEqual(
+      code('FORBIDDEN', /octo-admin is a member.*member_privileges/),
+    )
+  })
+
+  test('never comes back in what GitHub says', async () => {
+    const basic = Buffer.from(`x-access-token:${github.token}`).toString('base64')
+    github.next(CREATE, answered(400, { message: `Bad token ${github.token}, ${basic}` }))
+    const error = await ensure().catch((each: unknown) => each)
+    expect(error).toEqual(code('INVALID', /Bad token \*\*\*, \*\*\*/))
+    expect(JSON.stringify([error, String((error as Error).stack)])).not.toContain(github.token)
+  })
+})
+
+describe('an organization', () => {
+  test('that is missing names the page to create it on', async () => {
+    github.next(/admin/, answered(404))
+    await expect(ensureOrg('nowhere')).rejects.toEqual(code('ORG_MISSING', /\/account\/organizations\/new/))
+    expect(github.count(/^POST/)).toBe(1)
+  })
+
+  test.each([
+    ['is created on Enterprise Server by a site administrator', false],
+    ['whose creation was not answered is found', true],
+  ])('%s', async (_what, isLost) => {
+    github.next(/^POST \/admin\/organizations$/, () => {
+      github.orgs.set('fresh', { login: 'fresh', id: 77 })
+      return isLost ? null : { status: 201, body: { login: 'fresh', id: 77 } }
+    })
+    expect(await ensureOrg('fresh')).toEqual({ outcome: 'created', id: '77', login: 'fresh' })
+    expect(github.count(/admin/)).toBe(1)
+  })
+
+  test('is found on a GitHub below a path', async () => {
+    const server = await FaultGitHub.start({ base: '/api/v3' })
+    const other = open({ apiUrl: `${server.url}/`, credential: { kind: 'token', token: server.token } })
+    expect(await other.ensureOrganization({ login: 'ACME' }, calm)).toMatchObject({ login: 'acme', id: '9' })
+    const { id } = await other.ensureRepository(wish(), calm)
+    expect(await push(id, other)).toMatchObject({ outcome: 'pushed' })
+    expect(server.violations).toEqual([])
+    await server.close()
+  })
+})
+
+describe('a rate limit', () => {
+  const inAnHour = () => String(Math.floor(Date.now() / 1_000) + 3_600)
+  test.each([
+    [
+      'primary, 403',
+      () =>
+        answered(
+          403,
+          { message: 'API rate limit exceeded' },
+          { 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': inAnHour() },
+        ),
+      3_600,
+    ],
+    [
+      'primary, 429',
+      () => answered(429, {}, { 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': inAnHour() }),
+      3_600,
+    ],
+    [
+      'secondary, with retry-after',
+      () => answered(403, { message: 'You have exceeded a secondary rate limit.' }, { 'retry-after': '30' }),
+      30,
+    ],
+    [
+      'secondary, without headers',
+      () =>
+        answered(403, { message: 'You have exceeded a secondary rate limit. Please wait a few minutes.' }),
+      60,
+    ],
+    ['429, without a word', () => answered(429), 60],
+  ])(
+    '(%s) says until when, pauses the credential for everybody, and counts once',
+    async (_what, answer, seconds) => {
+      github.next(CREATE, answer())
+      const error = await ensure().catch((each: unknown) => each)
+      expect(error).toEqual(code('RATE_LIMITED', /goes on by itself at \d{4}-/))
+      const waitsFor = ((error as { retryAt: Date }).retryAt.getTime() - Date.now()) / 1_000
+      expect(waitsFor).toBeGreaterThan(seconds - 10)
+      expect(waitsFor).toBeLessThan(seconds + 3)
+      const before = github.requests.length
+      await expect(ensure(wish({ name: 'other' }))).rejects.toEqual(code('RATE_LIMITED'))
+      await expect(push('1', open())).rejects.toEqual(code('RATE_LIMITED'))
+      expect(github.requests.length).toBe(before)
+      expect(pauses.strikes).toBe(1)
+
+      pauses.until = 0
+      const { id } = await ensure()
+      await push(id)
+      expect([pauses.strikes, github.repositories.size, await head()]).toEqual([0, 1, SAMPLE.commit])
+    },
+  )
+
+  test('five times in a row is left to a person', async () => {
+    github.always(CREATE, answered(403, { message: 'You have exceeded a secondary rate limit.' }))
+    const waits: number[] = []
+    for (let strike = 1; strike <= 5; strike++) {
+      pauses.until = 0
+      const error = await ensure().catch((each: unknown) => each)
+      const { retryAt } = error as { retryAt?: Date }
+      if (retryAt) waits.push(Math.round((retryAt.getTime() - Date.now()) / 60_000))
+      else expect(error).toEqual(code('RATE_LIMITED', /limited this credential 5 times in a row/))
+    }
+    // Reads that got through in between said nothing about writes.
+    expect(waits).toEqual([1, 2, 4, 8])
+  })
+
+  test('of several answers that were on their way at once is one', async () => {
+    github.always(GET_REPO, answered(429))
+    const settled = await Promise.allSettled([ensure(), ensure(), ensure()])
+    for (const each of settled) expect(each).toMatchObject({ reason: code('RATE_LIMITED') })
+    expect(pauses.strikes).toBe(1)
+  })
+
+  test('is not what a missing permission is', async () => {
+    github.next(
+      CREATE,
+      answered(
+        403,
+        { message: 'Resource not accessible by personal access token' },
+        { 'x-ratelimit-remaining': '4999' },
+      ),
+    )
+    await expect(ensure()).rejects.toEqual(code('FORBIDDEN'))
+    expect(pauses.strikes).toBe(0)
+  })
+})

@@ -1,0 +1,54 @@
+import type { HttpAnswer } from './transport.ts'
+
+/** GitHub's own advice, docs "Best practices for using the REST API": at least a minute, then exponentially longer. */
+const FIRST_PAUSE_MS = 60_000
+const LONGEST_UNTOLD_PAUSE_MS = 15 * 60_000
+/** Whoever says more than this is not believed beyond it. */
+const LONGEST_PAUSE_MS = 24 * 60 * 60_000
+
+export interface RateLimit {
+  scope: 'primary' | 'secondary'
+  pauseMs: number
+}
+
+/**
+ * Whether an answer says "too many requests", and how long to stay away: docs "Rate limits for the REST API". 429
+ * always does; 403 when it says when to come back, when nothing remains, or when it speaks of rate limits. `strikes`
+ * are the answers of the kind before this one, in a row.
+ */
+export function rateLimitOf({ status, headers, body }: HttpAnswer, strikes: number): RateLimit | null {
+  if (status !== 403 && status !== 429) return null
+  const isSpent = headers['x-ratelimit-remaining'] === '0'
+  const retryAfterMs = retryAfter(headers)
+  const isLimit =
+    status === 429 || isSpent || retryAfterMs !== null || speaksOfRates(body.toString('utf8', 0, 4_096))
+  if (!isLimit) return null
+  const scope = isSpent && retryAfterMs === null ? 'primary' : 'secondary'
+  const told = retryAfterMs ?? (isSpent ? untilReset(headers) : null)
+  const untold = Math.min(FIRST_PAUSE_MS * 2 ** Math.min(strikes, 10), LONGEST_UNTOLD_PAUSE_MS)
+  return { scope, pauseMs: Math.min(told ?? untold, LONGEST_PAUSE_MS) }
+}
+
+/** Seconds, or a date (RFC 9110, 10.2.3). At least one second, lest we come back at once for ever. */
+function retryAfter(headers: HttpAnswer['headers']): number | null {
+  const value = headers['retry-after']
+  if (value === undefined) return null
+  if (/^\d+$/.test(value)) return Math.max(1, Number(value)) * 1_000
+  const at = Date.parse(value)
+  return Number.isNaN(at) ? null : Math.max(1_000, at - serverTime(headers))
+}
+
+/** By GitHub's clock, not ours; a second later, since the reset is in whole seconds. */
+function untilReset(headers: HttpAnswer['headers']): number | null {
+  const reset = Number(headers['x-ratelimit-reset'] ?? Number.NaN)
+  return Number.isFinite(reset) ? Math.max(0, reset * 1_000 - serverTime(headers)) + 1_000 : null
+}
+
+function serverTime(headers: HttpAnswer['headers']): number {
+  const told = Date.parse(headers.date ?? '')
+  return Number.isNaN(told) ? Date.now() : told
+}
+
+function speaksOfRates(text: string): boolean {
+  return /rate[ -]limit|abuse detection/i.test(text)
+}

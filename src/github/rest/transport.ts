@@ -1,0 +1,197 @@
+import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici'
+import { GitHubError } from '../github-error.ts'
+
+export interface ProxySettings {
+  httpProxy?: string | undefined
+  httpsProxy?: string | undefined
+  noProxy?: string | undefined
+}
+
+export interface HttpRequest {
+  method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
+  url: string
+  headers: Record<string, string>
+  /** Bytes are sent with a length, a generator in chunks. It is read once. */
+  body?: string | Uint8Array | AsyncIterable<Uint8Array> | undefined
+  /** Aborted when nobody wants the answer any more. */
+  signal: AbortSignal
+  /** Milliseconds for all of it; or, where progress counts, since a part of the body was taken or of the answer came. */
+  timeoutMs: number
+  progressCounts?: boolean
+  /** Bytes of the answer that are kept; an answer beyond that is an error. */
+  mostBytes: number
+}
+
+export interface HttpAnswer {
+  status: number
+  /** Lower-case names. */
+  headers: Readonly<Record<string, string>>
+  body: Buffer
+  /** Where it came from in the end, after redirects. */
+  url: string
+}
+
+/** No answer, or not all of it: whether the other side did what was asked is unknown, except for `refused`. */
+export class NoAnswer extends Error {
+  override readonly name = 'NoAnswer'
+}
+
+const MOST_REDIRECTS = 5
+const KEEP_IDLE_CONNECTION_MS = 10_000
+const MOST_CONNECTIONS = 16
+
+/**
+ * HTTP as GitHub's API wants it, and nothing more: no retries, and nothing is decided about a status.
+ *
+ * Redirects are followed as after a rename (301, 302, 307, 308; GitHub's "Follow redirects"), with the same method,
+ * and only on the same origin: the credential goes nowhere else. Proxies come from the settings; a CA of one's own
+ * from NODE_EXTRA_CA_CERTS, which is Node's.
+ */
+export class Transport {
+  readonly #dispatcher: Dispatcher
+
+  constructor(proxies: ProxySettings = {}) {
+    const options: Agent.Options = {
+      keepAliveTimeout: KEEP_IDLE_CONNECTION_MS,
+      connections: MOST_CONNECTIONS,
+      // The signal of each request has its own clock.
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      connect: { timeout: 10_000 },
+    }
+    const { httpProxy, httpsProxy, noProxy } = proxies
+    this.#dispatcher =
+      httpProxy || httpsProxy
+        ? new EnvHttpProxyAgent({
+            ...options,
+            httpProxy: httpProxy ?? '',
+            httpsProxy: httpsProxy ?? '',
+            noProxy: noProxy ?? '',
+          })
+        : new Agent(options)
+  }
+
+  /** Rejects with the signal's reason, with `NoAnswer`, or with what the body's generator threw. */
+  async send(wanted: HttpRequest): Promise<HttpAnswer> {
+    let { url } = wanted
+    for (let hop = 0; ; hop++) {
+      const answer = await this.#sendOnce({ ...wanted, url })
+      const location = redirectOf(answer, wanted)
+      if (location === undefined) return answer
+      if (hop === MOST_REDIRECTS) {
+        throw new GitHubError('UNEXPECTED', `GitHub redirects in a circle at ${pathOf(url)}.`)
+      }
+      const next = URL.parse(location, url)
+      if (next === null || next.origin !== new URL(url).origin) {
+        throw new GitHubError(
+          'UNEXPECTED',
+          `GitHub redirects ${pathOf(url)} to another server, where the credential is not sent. Set GITHUB_API_URL to the address that is meant.`,
+        )
+      }
+      url = next.href
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#dispatcher.destroy()
+  }
+
+  async #sendOnce(wanted: HttpRequest): Promise<HttpAnswer> {
+    const { method, url, headers, signal, mostBytes } = wanted
+    signal.throwIfAborted()
+    const clock = new Clock(wanted.timeoutMs)
+    // Kept apart from what undici makes of it: the reader of a broken database should hear of that.
+    let bodyFault: { error: unknown } | undefined
+    async function* watched(parts: AsyncIterable<Uint8Array>) {
+      try {
+        for await (const part of parts) {
+          if (wanted.progressCounts) clock.reset()
+          yield part
+        }
+      } catch (error) {
+        bodyFault = { error }
+        throw error
+      }
+    }
+    const body =
+      wanted.body === undefined || typeof wanted.body === 'string' || wanted.body instanceof Uint8Array
+        ? wanted.body
+        : watched(wanted.body)
+    try {
+      const answer = await request(url, {
+        dispatcher: this.#dispatcher,
+        method,
+        headers,
+        // undici takes any async iterable of bytes, which its types do not say.
+        body: (body ?? null) as Dispatcher.DispatchOptions['body'] & null,
+        signal: AbortSignal.any([signal, clock.signal]),
+      })
+      const parts: Buffer[] = []
+      let length = 0
+      for await (const part of answer.body) {
+        if (wanted.progressCounts) clock.reset()
+        length += part.length
+        if (length > mostBytes) throw new NoAnswer(`the answer is longer than ${mostBytes} bytes`)
+        parts.push(part)
+      }
+      return { status: answer.statusCode, headers: flat(answer.headers), body: Buffer.concat(parts), url }
+    } catch (error) {
+      signal.throwIfAborted()
+      if (bodyFault) throw bodyFault.error
+      if (error instanceof NoAnswer) throw error
+      // Without the error itself, whose causes may carry what was sent.
+      throw new NoAnswer(
+        clock.signal.aborted ? `no answer within ${wanted.timeoutMs / 1000} s` : describe(error),
+      )
+    } finally {
+      clock.stop()
+    }
+  }
+}
+
+/** Aborts when it has not been reset for so long. */
+class Clock {
+  readonly #controller = new AbortController()
+  readonly #timer: NodeJS.Timeout
+
+  constructor(ms: number) {
+    this.#timer = setTimeout(() => this.#controller.abort(), ms)
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal
+  }
+
+  reset(): void {
+    this.#timer.refresh()
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer)
+  }
+}
+
+function redirectOf({ status, headers }: HttpAnswer, { body }: HttpRequest): string | undefined {
+  if (status !== 301 && status !== 302 && status !== 307 && status !== 308) return undefined
+  // A generator has been read by now; the caller looks for the right address beforehand.
+  const canRepeat = body === undefined || typeof body === 'string' || body instanceof Uint8Array
+  return canRepeat ? headers.location : undefined
+}
+
+function flat(headers: Record<string, string | string[] | undefined>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(headers).flatMap(([name, value]) =>
+      value === undefined ? [] : [[name.toLowerCase(), Array.isArray(value) ? value.join(', ') : value]],
+    ),
+  )
+}
+
+function describe(error: unknown): string {
+  const { code, message } = error as { code?: unknown; message?: unknown }
+  const text = typeof message === 'string' && message !== '' ? message : 'the connection broke'
+  return typeof code === 'string' && !text.includes(code) ? `${text} (${code})` : text
+}
+
+function pathOf(url: string): string {
+  return new URL(url).pathname
+}
