@@ -68,7 +68,7 @@ export class CursorUnknown extends ShipcastError {
     super(
       'CURSOR_UNKNOWN',
       `The cursor ${quote(cursor)} is not one of ours or no longer kept. ` +
-        'Subscribe again without "after" to get the present state, then go on from the cursors you are sent.',
+        'Ask again without "after" for the present state, then go on from the cursors that you get.',
     )
   }
 }

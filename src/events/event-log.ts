@@ -1,4 +1,4 @@
-import { Injectable } from '@nestjs/common'
+import { Injectable, Logger } from '@nestjs/common'
 import { PubSubEngine } from 'graphql-subscriptions'
 import { Database } from '../database/database.ts'
 import { ACTIVE_STATUSES, type DeploymentSnapshot, type LoggedEvent } from './logged-event.ts'
@@ -34,6 +34,8 @@ export interface LogHead {
 /** The ordered log of all events: the truth. What is not in it did not happen. */
 @Injectable()
 export class EventLog {
+  private readonly logger = new Logger(EventLog.name)
+
   constructor(
     private readonly database: Database,
     private readonly pubSub: PubSubEngine,
@@ -117,8 +119,13 @@ export class EventLog {
     return rows.map(toEvent)
   }
 
-  private say(hint: LookHint): Promise<void> {
-    return this.pubSub.publish(DEPLOYMENTS_TOPIC, hint)
+  /** Never rejects: what is stored is stored, whether or not others have heard of it. */
+  private async say(hint: LookHint): Promise<void> {
+    try {
+      await this.pubSub.publish(DEPLOYMENTS_TOPIC, hint)
+    } catch (error) {
+      this.logger.warn('Could not tell of an event; others find it by their own look', { error })
+    }
   }
 }
 

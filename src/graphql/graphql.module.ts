@@ -63,7 +63,7 @@ function subscriptionOverHttp(): GraphQLError {
 
 /** The sender's own socket, by the id that its `connection_ack` carried. What is no such id is ignored. */
 function connectionId(request: Request): string | undefined {
-  const id = request.get('x-connection-id')
+  const id = request.get('x-connection-id')?.toLowerCase()
   return isUuid(id) ? id : undefined
 }
 
