@@ -34,7 +34,8 @@ export class Child {
   static async start(name: string, file: string, env: NodeJS.ProcessEnv = {}): Promise<Child> {
     const process_ = fork(new URL(file, import.meta.url), {
       env: { ...process.env, ...env, NODE_ENV: 'production' },
-      execArgv: ['--expose-gc', '--disable-warning=ExperimentalWarning'],
+      // The peers warn of their many listeners.
+      execArgv: ['--expose-gc', '--no-warnings'],
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     })
     const child = new Child(name, process_)
