@@ -7,7 +7,8 @@ import type { Delivery } from './viewers/viewers.ts'
 const DISTINCT_QUERIES = 100
 /** Enough for a steady figure, few enough for a bounded time: deliveries of one showing. */
 const DELIVERIES = 100_000
-const MANY_VIEWERS = 5000
+const DISTINCT_VIEWERS = 1000
+const STEADY_VIEWERS = 5000
 
 export const SHOWINGS = {
   spaced: 'events 10 ms apart',
@@ -50,23 +51,21 @@ export async function measureFanOut(
   try {
     const arrival = await measureArrival(stage, server, viewers)
     const samples: Sample[] = []
-    const show = async (showing: Showing, events: EmitInput, times = 1) => {
-      for (let i = 0; i < times; i++) samples.push(await sample(stage, { server, viewers, showing }, events))
+    const show = async (showing: Showing, events: EmitInput) => {
+      samples.push(await sample(stage, { server, viewers, showing }, events))
     }
-    const spaced = spacedEvents(viewers)
-    const burst = burstOf(viewers)
     await stage.probe()
-    if (scenarios.includes('spaced')) await show('spaced', spaced)
-    if (scenarios.includes('burst')) await show('burst', burst, 2)
-    if (scenarios.includes('steady') && viewers >= MANY_VIEWERS) {
-      await show('steady', { count: 60, together: 1, gapMs: 100 })
+    if (scenarios.includes('spaced')) await show('spaced', spacedEvents(viewers, DELIVERIES))
+    if (scenarios.includes('burst')) await show('burst', burstOf(viewers))
+    if (scenarios.includes('steady') && viewers === STEADY_VIEWERS) {
+      await show('steady', { count: 40, together: 1, gapMs: 100 })
     }
-    if (scenarios.includes('distinct') && viewers >= DISTINCT_QUERIES * 10 && viewers < MANY_VIEWERS) {
+    if (scenarios.includes('distinct') && viewers === DISTINCT_VIEWERS) {
       await stage.dismiss()
       await stage.connect(viewers, { queries: subscriptions(DISTINCT_QUERIES) })
       await stage.probe()
-      await show('spaced, 100 queries', spaced)
-      await show('burst, 100 queries', burst)
+      await show('spaced, 100 queries', spacedEvents(viewers, DELIVERIES / 2))
+      await show('burst, 100 queries', burstOf(viewers))
     }
     return { arrival, samples }
   } finally {
@@ -115,11 +114,11 @@ function faultOf({ delivered, expected, faults, whatFaults, closes }: Delivery):
   return `${delivered} of ${expected} delivered, ${faults} faults, closed ${JSON.stringify(closes)} ${whatFaults.join('; ')}`
 }
 
-function spacedEvents(viewers: number): EmitInput {
-  return { count: Math.min(200, Math.max(20, Math.round(DELIVERIES / viewers))), together: 1, gapMs: 10 }
+function spacedEvents(viewers: number, deliveries: number): EmitInput {
+  return { count: Math.min(200, Math.max(10, Math.round(deliveries / viewers))), together: 1, gapMs: 10 }
 }
 
 function burstOf(viewers: number): EmitInput {
-  const count = viewers >= MANY_VIEWERS ? 20 : 100
+  const count = Math.min(100, Math.round(DELIVERIES / viewers))
   return { count, together: count, gapMs: 0 }
 }

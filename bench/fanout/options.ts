@@ -24,6 +24,8 @@ export const viewerCounts = numbers('VIEWERS', [100, 1000, 5000, 10_000]).filter
   (count) => count <= mostViewers,
 )
 export const rounds = number('ROUNDS', 3)
+/** From here on one round is enough. */
+export const VERY_MANY_VIEWERS = 10_000
 
 /** The one who stops reading. */
 export const slow = {

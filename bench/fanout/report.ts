@@ -23,7 +23,7 @@ export function report(results: Results): string {
   const { machine, rounds, slow, herd, failures } = results
   return [
     '# The fan-out, measured',
-    `Made by \`npm run bench:fanout\`: medians of ${rounds} rounds, the servers one after the other in each, in another order each time. CPU is user and system time of the server's process, from the operating system. Latency runs from handing an event to the server (for Shipcast: after its commit) until the viewer's process has read it. Shipcast's figures contain appending each event to its log in Postgres; Postgres's own CPU time is not in them. Every delivery is counted and its order checked; a table says where one was missing.`,
+    `Made by \`npm run bench:fanout\`: medians of ${rounds} rounds (one with 10,000 viewers), the servers one after the other in each, in another order each time. CPU is user and system time of the server's process, from the operating system. Latency runs from handing an event to the server (for Shipcast: after its commit) until the viewer's process has read it. Shipcast's figures contain appending each event to its log in Postgres; Postgres's own CPU time is not in them. Every delivery is counted and its order checked; a table says where one was missing.`,
     Object.entries(machine)
       .map(([name, value]) => `- ${name}: ${value}`)
       .join('\n'),
