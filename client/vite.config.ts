@@ -1,12 +1,14 @@
 import { gzipSync } from 'node:zlib'
+import { generate } from '@graphql-codegen/cli'
 import react from '@vitejs/plugin-react'
 import { defineConfig, type Plugin } from 'vite'
+import codegen from './codegen.ts'
 
 const server = 'http://127.0.0.1:3000'
 
 export default defineConfig({
   root: import.meta.dirname,
-  plugins: [react(), pageSize('index.html', 150_000)],
+  plugins: [typedOperations(), react(), pageSize('index.html', 150_000)],
   build: {
     outDir: '../dist/client',
     emptyOutDir: true,
@@ -22,6 +24,8 @@ export default defineConfig({
       onLog: (level, log, print) => log.code === 'MODULE_LEVEL_DIRECTIVE' || print(level, log),
     },
   },
+  // The workers are files of their own; bundled ahead with the rest they could not be found.
+  optimizeDeps: { exclude: ['graphiql/setup-workers/vite', '@graphiql/react/setup-workers/vite'] },
   server: {
     proxy: {
       // The Host header stays ours: the server compares it with the Origin.
@@ -31,6 +35,17 @@ export default defineConfig({
     },
   },
 })
+
+/** For work on the page: a build has them made before. */
+function typedOperations(): Plugin {
+  return {
+    name: 'typed-operations',
+    apply: 'serve',
+    async buildStart() {
+      await generate({ ...codegen, cwd: `${import.meta.dirname}/..`, silent: true }, true)
+    },
+  }
+}
 
 /** Prints how much JavaScript the page loads before anything is clicked, and fails the build beyond the limit. */
 function pageSize(page: string, limitBytes: number): Plugin {

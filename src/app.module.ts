@@ -9,6 +9,7 @@ import { GitHubModule } from './github/github.module.ts'
 import { GraphQLHttpModule } from './graphql/graphql.module.ts'
 import { HealthModule } from './health/health.module.ts'
 import { LiveModule } from './live/live.module.ts'
+import { MetricsModule } from './metrics/metrics.module.ts'
 import { PubSubModule } from './pubsub/pubsub.module.ts'
 
 /** Everything, in the order in which an event travels. */
@@ -33,6 +34,7 @@ export class AppModule {
         // … and tells its viewers.
         LiveModule,
         HealthModule,
+        MetricsModule,
       ],
     }
   }

@@ -24,6 +24,8 @@ export class Config {
   readonly deployConcurrency: number
   /** Milliseconds that a runner may be silent before another takes over. Its heartbeat is a third of it. */
   readonly leaseMs: number
+  /** Milliseconds over which a node that goes away sends its viewers elsewhere. */
+  readonly drainMs: number
   readonly logLevel: LogLevel
 
   /** @throws ConfigError */
@@ -38,6 +40,7 @@ export class Config {
     this.templatesDir = resolve(read.text('TEMPLATES_DIR', './templates'))
     this.deployConcurrency = read.integer('DEPLOY_CONCURRENCY', 10, { min: 1, max: 1_000 })
     this.leaseMs = read.integer('LEASE_MS', 6_000, { min: 500, max: 600_000 })
+    this.drainMs = read.integer('DRAIN_MS', 5_000, { min: 0, max: 600_000 })
     this.logLevel = read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info')
   }
 }

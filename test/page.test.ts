@@ -18,6 +18,7 @@ let browser: Browser
 let server: TestServer
 let folder: string
 let windows: Window[] = []
+let held: HeldOrganization[] = []
 let names = 0
 
 beforeAll(async () => {
@@ -27,6 +28,8 @@ beforeAll(async () => {
 })
 
 afterEach(async () => {
+  await Promise.all(held.map((organization) => organization.release()))
+  held = []
   await Promise.all(windows.map((window) => window.close()))
   windows = []
 })
@@ -50,24 +53,31 @@ function newName(): string {
   return `${kinds[names % kinds.length]}-${++names}`
 }
 
+interface HeldOrganization {
+  release(): Promise<void>
+}
+
 /**
- * Holds every deployment to this organization at its first step until it is released: the local forge then reads about
- * the organization from a pipe into which nobody has written.
+ * Holds every deployment to this organization at its first step until it is released, at the latest after the test:
+ * the local forge then reads about the organization from a pipe into which nobody has written.
  */
-async function holdOrganization(login: string): Promise<{ release(): Promise<void> }> {
+async function holdOrganization(login: string): Promise<HeldOrganization> {
   const organization = join(server.dataDir, 'forge', login)
   const pipe = join(organization, 'organization.json')
   await mkdir(organization, { recursive: true })
   await promisify(execFile)('mkfifo', [pipe])
-  return {
-    async release() {
-      // Open for both, it does not wait for the other side.
-      const opened = await openFile(pipe, 'r+')
-      await rm(pipe)
-      await opened.write(JSON.stringify({ id: 'held', login, createdAt: new Date().toISOString() }))
-      await opened.close()
-    },
+  let isHeld = true
+  const release = async () => {
+    if (!isHeld) return
+    isHeld = false
+    // Open for both, it does not wait for the other side.
+    const opened = await openFile(pipe, 'r+')
+    await rm(pipe)
+    await opened.write(JSON.stringify({ id: 'held', login, createdAt: new Date().toISOString() }))
+    await opened.close()
   }
+  held.push({ release })
+  return { release }
 }
 
 test('whoever presses Deploy, everyone sees each step as it happens', async () => {
@@ -348,9 +358,9 @@ test.each(['light', 'dark'] as const)('looks as in docs/screenshot-%s.png', asyn
   const window = await open('/', { colorScheme, reducedMotion: 'reduce' })
   await window.live()
   await window.fill('acme', `${colorScheme}-website`)
-  await window.page.getByText('Static site').click()
   await window.deploy()
   await window.status('SUCCEEDED')
+  await window.page.evaluate('window.scrollTo(0, 0)')
   const taken = join(folder, `screenshot-${colorScheme}.png`)
   await window.page.screenshot({ path: taken })
   // Kept when there is none, or when asked for: a test run must not change what is committed.

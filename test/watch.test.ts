@@ -89,9 +89,21 @@ describe('joining', () => {
       await viewer.until(() => viewer.errors.length > before)
       expect(viewer.errors.at(-1)).toMatchObject({ extensions: { code: 'CURSOR_UNKNOWN' } })
     }
-    viewer.follow({ deploymentId: crypto.randomUUID() })
-    await viewer.until(() => viewer.errors.length > 4)
-    expect(viewer.errors.at(-1)).toMatchObject({ extensions: { code: 'NOT_FOUND' } })
+    for (const deploymentId of [crypto.randomUUID(), 'nonsense', '']) {
+      const before = viewer.errors.length
+      viewer.follow({ deploymentId })
+      await viewer.until(() => viewer.errors.length > before)
+      expect(viewer.errors.at(-1)).toMatchObject({ extensions: { code: 'NOT_FOUND' } })
+    }
+  })
+
+  test('by an id in capital letters gets the same events', async () => {
+    const viewer = await connect()
+    const { cursor } = await viewer.connected()
+    const id = await deploy()
+    viewer.follow({ deploymentId: id.toUpperCase(), after: cursor })
+    const events = await viewer.end(id)
+    expect(sequences(events)).toEqual(upTo(events.length))
   })
 })
 

@@ -194,6 +194,31 @@ describe('cancelling', () => {
     await expect(node.service.cancel(id)).rejects.toMatchObject({ extensions: { code: 'CONFLICT' } })
   })
 
+  test('takes the id in capital letters as well, and is as quick', async () => {
+    const node = await start({ leaseMs: 600_000 })
+    const hanging = github.hang('ensureRepository')
+    const id = await node.deploy()
+    await hanging.reached
+    expect(await node.service.cancel(id.toUpperCase())).toMatchObject({ id, status: 'CANCELLED' })
+  })
+
+  test('one that has just begun to wait ends it all the same', async () => {
+    const node = await start()
+    const hanging = github.hang('ensureOrganization')
+    const id = await node.deploy()
+    await hanging.reached
+    const { requestCancel } = node.store
+    Reflect.set(node.store, 'requestCancel', async (it: string) => {
+      Reflect.set(node.store, 'requestCancel', requestCancel)
+      await test_.database.query(
+        `update deployments set status = 'WAITING', epoch = epoch + 1, run_at = now() + interval '1 hour' where id = $1`,
+        [it],
+      )
+      return requestCancel.call(node.store, it)
+    })
+    expect(await node.service.cancel(id)).toMatchObject({ status: 'CANCELLED' })
+  })
+
   test('reaches the runner of another node by its heartbeat', async () => {
     const node = await start({ leaseMs: 1_500 })
     const other = await start({ leaseMs: 1_500 })
@@ -248,7 +273,14 @@ describe('places', () => {
     const id = await node.deploy()
     await hanging.reached
     const other = await start({ leaseMs: 600_000 })
+    const again = github.hang('ensureRepository')
     await node.stop()
+    other.runner.wake()
+    await again.reached
+    // Nobody died.
+    const [row] = await test_.database.query('select takeovers from deployments where id = $1', [id])
+    expect(row).toEqual({ takeovers: 0 })
+    again.goOn()
     const events = await other.eventsOf(id)
     expect(told(events).map(([sequence]) => sequence)).toEqual([1, 2, 3, 4, 5])
     expect(events.at(-1)?.deployment.status).toBe('SUCCEEDED')
@@ -282,13 +314,42 @@ describe('a runner that is silent', () => {
   })
 
   test('stops its own call before another can begin', async () => {
-    const zombie = await start({ leaseMs: 600 })
+    const zombie = await start({ leaseMs: 1_500 })
     silence(zombie)
     const hanging = github.hang('ensureRepository')
     const id = await zombie.deploy()
     await hanging.reached
-    // It has no one to take over from it but itself.
-    expect((await zombie.eventsOf(id)).at(-1)?.deployment.status).toBe('SUCCEEDED')
+    let runsAtZombie = -1
+    github.next('ensureRepository', () => {
+      runsAtZombie = Reflect.get(zombie.runner, 'runs').size
+    })
+    const other = await start({ leaseMs: 1_500 })
+    Reflect.set(zombie.runner, 'stopping', true)
+    const takeOver = setInterval(() => other.runner.wake(), 5)
+    expect((await other.eventsOf(id)).at(-1)?.deployment.status).toBe('SUCCEEDED')
+    clearInterval(takeOver)
+    expect(runsAtZombie).toBe(0)
+  })
+
+  test('may take over from itself, and is in command of what it then runs', async () => {
+    const node = await start({ leaseMs: 600 })
+    const { heartbeat } = node.leases
+    let isSilent = true
+    Reflect.set(node.leases, 'heartbeat', (...args: Parameters<typeof heartbeat>) =>
+      isSilent ? Promise.reject(new Error('Silent.')) : heartbeat.apply(node.leases, args),
+    )
+    const before = github.hang('ensureRepository', { deaf: true })
+    const id = await node.deploy()
+    await before.reached
+    const old = Reflect.get(node.runner, 'runs').get(id)
+    const again = github.hang('ensureRepository')
+    await again.reached
+    isSilent = false
+    before.goOn()
+    await old.ended
+    // The end of the old run is not that of the new one, which counts, beats and can be stopped.
+    expect(Reflect.get(node.runner, 'runs').size).toBe(1)
+    expect(await node.service.cancel(id)).toMatchObject({ status: 'CANCELLED' })
   })
 
   test('is shown as waiting when nobody has room to take over', async () => {

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Injectable, Logger, type OnApplicationBootstrap, type OnModuleDestroy } from '@nestjs/common'
 import { Config } from '../config.ts'
 import { Database } from '../database/database.ts'
@@ -7,6 +8,7 @@ import { DatabaseUnavailable } from '../database/database-unavailable.ts'
 import type { DedicatedConnection } from '../database/dedicated-connection.ts'
 import { GitHubClient } from '../github/github-client.ts'
 import { storedContents } from './contents/stored-contents.ts'
+import { DeploymentMetrics } from './deployment-metrics.ts'
 import type { Work } from './deployment-work.ts'
 import { decide, MOST_TAKEOVERS, runnersDied } from './failure.ts'
 import { LeaseStore, type Owner } from './lease-store.ts'
@@ -16,6 +18,9 @@ import { NEXT_STEP } from './steps/steps.ts'
 
 /** A backstop: whoever makes work says so at once. */
 const POLL_MS = 1_000
+
+/** How long runs have to hand their leases back when the node stops. */
+const STOP_GRACE_MS = 5_000
 
 /** Why a run is to end before its deployment has. */
 type EndReason = 'cancelled' | 'lease lost' | 'stopping'
@@ -30,8 +35,8 @@ interface Run {
   work: Work
   controller: AbortController
   ended: Promise<void>
-  /** Since when the lease counts, on this process's own clock. */
-  renewedAt: number
+  /** Aborts the run unless a heartbeat puts it off. */
+  deadline: NodeJS.Timeout | undefined
 }
 
 /** Room for one deployment, kept for the caller until it starts one or gives the place back. */
@@ -70,6 +75,7 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
     private readonly database: Database,
     private readonly store: LeaseStore,
     private readonly github: GitHubClient,
+    private readonly metrics: DeploymentMetrics,
   ) {
     this.owner = { name: `${hostname()}/${process.pid}/${randomUUID()}`, leaseMs: config.leaseMs }
     this.concurrency = config.deployConcurrency
@@ -85,11 +91,19 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
     this.stopping = true
     clearInterval(this.poll)
     await this.filling
-    const runs = [...this.runs.values()]
-    for (const run of runs) run.controller.abort(new RunEnded('stopping'))
-    await Promise.all(runs.map((run) => run.ended))
+    // A call that is deaf to its signal is left behind; its lease runs out.
+    await Promise.race([this.endRuns(), sleep(STOP_GRACE_MS, undefined, { ref: false })])
     clearInterval(this.heartbeat)
     await this.connection?.close()
+  }
+
+  /** One that is being accepted may still be started, and is handed back then: see `start`. */
+  private async endRuns(): Promise<void> {
+    while (this.runs.size > 0) {
+      const runs = [...this.runs.values()]
+      for (const run of runs) run.controller.abort(new RunEnded('stopping'))
+      await Promise.all(runs.map((run) => run.ended))
+    }
   }
 
   /** Whether the last look for work succeeded; if not, nothing queued is started here. */
@@ -163,13 +177,26 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
   }
 
   private start(work: Work): void {
+    // A lease that this node itself has lost and taken again.
+    this.runs.get(work.id)?.controller.abort(new RunEnded('lease lost'))
     const controller = new AbortController()
-    const run: Run = { work, controller, ended: Promise.resolve(), renewedAt: performance.now() }
+    const run: Run = { work, controller, deadline: undefined, ended: Promise.resolve() }
     this.runs.set(work.id, run)
+    this.putOff(run, performance.now())
+    if (this.stopping) controller.abort(new RunEnded('stopping'))
     run.ended = this.run(work, controller.signal).finally(() => {
-      this.runs.delete(work.id)
+      clearTimeout(run.deadline)
+      if (this.runs.get(work.id) === run) this.runs.delete(work.id)
       this.wake()
     })
+  }
+
+  /** A run ends before its lease does, which is the database's and began a moment before `since`, or after it. */
+  private putOff(run: Run, since: number): void {
+    clearTimeout(run.deadline)
+    if (this.runs.get(run.work.id) !== run) return
+    const leftMs = since + (this.owner.leaseMs * 5) / 6 - performance.now()
+    run.deadline = setTimeout(() => run.controller.abort(new RunEnded('lease lost')), leftMs)
   }
 
   /** Never rejects. */
@@ -195,6 +222,7 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
           repositoryId: result.repository?.id ?? reached.repositoryId,
         }
         const ms = Math.round(performance.now() - startedAt)
+        this.metrics.stepSeconds.observe({ step: result.step }, ms / 1000)
         this.logger.log('Step done', { deployment: work.id, step: result.step, ms })
       }
     } catch (error) {
@@ -261,12 +289,8 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
     if (!waits) await this.store.cancel(work)
   }
 
-  /** Renews the leases of all runs. A run whose lease may have run out is aborted before anybody else can begin. */
+  /** Renews the leases of all runs, and puts their deadlines off. */
   private async beat(): Promise<void> {
-    for (const run of this.runs.values()) {
-      if (performance.now() - run.renewedAt > this.owner.leaseMs)
-        run.controller.abort(new RunEnded('lease lost'))
-    }
     if (this.beating || this.runs.size === 0) return
     this.beating = true
     try {
@@ -280,7 +304,7 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
         const beat = held.get(run.work.id)
         if (!beat || beat.epoch !== run.work.epoch) run.controller.abort(new RunEnded('lease lost'))
         else if (beat.cancelRequested) run.controller.abort(new RunEnded('cancelled'))
-        else run.renewedAt = sentAt
+        else this.putOff(run, sentAt)
       }
     } catch (error) {
       this.logger.warn('Could not renew leases', { error })

@@ -15,6 +15,8 @@ import { isFinished } from './deployment-texts.ts'
 const AUTHOR = { name: 'Shipcast', email: 'shipcast@users.noreply.github.com' }
 /** What was in the way may be gone when we look at it; then it is tried again, this often. */
 const MOST_ACCEPT_TRIES = 3
+/** It may be taken up, or begin to wait, between two looks at it; then it is looked at again, this often. */
+const MOST_CANCEL_TRIES = 5
 /** A runner on another node learns of a cancellation by its heartbeat; the answer waits this long for it. */
 const CANCEL_ANSWER_MS = 5_000
 
@@ -62,24 +64,27 @@ export class DeploymentService {
    * Stops a deployment; one that was cancelled already is returned as it is.
    * @throws NotFound, Conflict when it has ended otherwise
    */
-  async cancel(id: string): Promise<DeploymentSnapshot> {
-    const cancelled = await this.store.cancelUnheld(known(id))
-    if (cancelled) return cancelled
-    if (await this.store.requestCancel(id)) {
-      const ended = this.ended(id)
-      this.runner.cancel(id)
-      await ended
+  async cancel(anyId: string): Promise<DeploymentSnapshot> {
+    const { id } = await this.get(anyId)
+    for (let tries = 1; tries <= MOST_CANCEL_TRIES; tries++) {
+      const cancelled = await this.store.cancelUnheld(id)
+      if (cancelled) return cancelled
+      if (await this.store.requestCancel(id)) {
+        const ended = this.ended(id)
+        this.runner.cancel(id)
+        await ended
+      }
+      const deployment = await this.get(id)
+      if (deployment.status === 'SUCCEEDED' || deployment.status === 'FAILED') {
+        throw new Conflict(
+          `This deployment has ${deployment.status.toLowerCase()} already; there is nothing to cancel.`,
+          { deploymentId: id },
+        )
+      }
+      // Running still: its runner has been asked. Waiting: it began to between our two looks, and nobody has been asked.
+      if (deployment.status === 'CANCELLED' || deployment.status === 'RUNNING') return deployment
     }
-    const deployment = await this.get(id)
-    if (deployment.status === 'SUCCEEDED' || deployment.status === 'FAILED') {
-      throw new Conflict(
-        `This deployment has ${deployment.status.toLowerCase()} already; there is nothing to cancel.`,
-        {
-          deploymentId: id,
-        },
-      )
-    }
-    return deployment
+    throw new Conflict('The deployment keeps changing. Cancel it again.', { deploymentId: id })
   }
 
   /**
@@ -89,7 +94,7 @@ export class DeploymentService {
   async retry(id: string): Promise<DeploymentSnapshot> {
     const before = await this.get(id)
     try {
-      return await this.start((runner) => this.store.retry(id, runner))
+      return await this.start((runner) => this.store.retry(before.id, runner))
     } catch (error) {
       if (error instanceof InTheWay) throw await this.conflict(before)
       throw error
@@ -100,7 +105,10 @@ export class DeploymentService {
     return isUuid(id) ? this.store.find(id) : undefined
   }
 
-  /** @throws NotFound */
+  /**
+   * By its id in either case of letters; from here on, the id is the one in the answer.
+   * @throws NotFound
+   */
   async get(id: string): Promise<DeploymentSnapshot> {
     const deployment = await this.find(id)
     if (!deployment) throw new NotFound(`Deployment ${id.slice(0, 50)}`)
@@ -174,7 +182,7 @@ export class DeploymentService {
 
   /** Resolves when the deployment has ended, or after a while. */
   private async ended(id: string): Promise<void> {
-    const follower = await this.feed.follow({ deploymentId: id })
+    const follower = (await this.feed.follow({ deploymentId: id }))[Symbol.asyncIterator]()
     const giveUp = setTimeout(() => void follower.return(), CANCEL_ANSWER_MS)
     try {
       for await (const event of follower) {
@@ -184,12 +192,6 @@ export class DeploymentService {
       clearTimeout(giveUp)
     }
   }
-}
-
-/** @throws NotFound for what cannot be the id of a deployment */
-function known(id: string): string {
-  if (!isUuid(id)) throw new NotFound(`Deployment ${id.slice(0, 50)}`)
-  return id
 }
 
 /** Fixed here, once: however often the commit is pushed, it is the same commit. */

@@ -11,9 +11,10 @@ import {
   Subscription,
 } from '@nestjs/graphql'
 import { validate as isUuid } from 'uuid'
-import { BadUserInput, CursorUnknown } from '../errors.ts'
+import { BadUserInput, CursorUnknown, NotFound } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import { EventLog } from '../events/event-log.ts'
+import type { FollowRequest } from '../events/follow-request.ts'
 import type { DeploymentStatus, LoggedEvent } from '../events/logged-event.ts'
 import type { RequestContext } from '../request-context.ts'
 import { TemplateCatalog } from './contents/template-catalog.ts'
@@ -152,13 +153,21 @@ export class DeploymentsResolver {
     @Args('after', { type: () => String, nullable: true, description: 'The cursor of the last event seen.' })
     after: string | null,
     @Context() context: RequestContext,
-  ): Promise<AsyncIterableIterator<LoggedEvent>> {
-    if (deploymentId) await this.service.get(deploymentId)
+  ): Promise<FollowRequest> {
+    // An empty id is the id of none, and not everybody's.
+    const one = deploymentId == null ? undefined : await this.known(deploymentId)
     return this.feed.follow({
-      deploymentId: deploymentId ?? undefined,
+      deploymentId: one,
       after,
       connectionId: context.connectionId,
     })
+  }
+
+  /** The id as it is stored, which is in small letters. */
+  private async known(deploymentId: string): Promise<string> {
+    const id = deploymentId.toLowerCase()
+    if (isUuid(id) && (await this.feed.current(id)).events.length > 0) return id
+    throw new NotFound(`Deployment ${deploymentId.slice(0, 50)}`)
   }
 }
 

@@ -143,7 +143,8 @@ const TAKE_OVER = `
   )
   update deployments d set
     lease_owner = $1, lease_until = clock_timestamp() + $2 * interval '1 ms',
-    epoch = d.epoch + 1, takeovers = d.takeovers + 1
+    -- One that was handed back has no owner: nobody died.
+    epoch = d.epoch + 1, takeovers = d.takeovers + (d.lease_owner is not null)::int
   from picked where d.id = picked.id
   returning ${workColumns('d')}`
 

@@ -200,7 +200,7 @@ describe('a follower', () => {
 
   test('that is ended while it waits ends at once, and leaves nothing', async () => {
     const { feed } = await start()
-    const follower = await feed.follow({ after: feed.cursorOf(feed.head) })
+    const follower = (await feed.follow({ after: feed.cursorOf(feed.head) }))[Symbol.asyncIterator]()
     const pending = follower.next()
     await new Promise(setImmediate)
     expect(await follower.return()).toEqual({ done: true, value: undefined })

@@ -3,18 +3,28 @@ import { PubSubEngine } from 'graphql-subscriptions'
 import { CursorUnknown } from '../errors.ts'
 import { positionOf, toCursor } from './cursor.ts'
 import { DEPLOYMENTS_TOPIC, EventLog, type LookHint } from './event-log.ts'
-import { Follower, type FollowOptions } from './follower.ts'
-import type { LoggedEvent } from './logged-event.ts'
+import { type FollowOptions, FollowRequest } from './follow-request.ts'
+import { LogReader } from './log-reader.ts'
+import { ACTIVE_STATUSES, type DeploymentStatus, type LoggedEvent } from './logged-event.ts'
 
 /** Events kept in memory for those who join or lag; a kilobyte each, or so. */
 const RECENT_EVENTS = 4_096
 const READ_EVENTS = 500
+/** At most so many events of one stretch from memory. */
+const STRETCH_EVENTS = 100
 /** How long a lost hint can stay unnoticed. */
 const SAFETY_LOOK_MS = 2_000
 
+/** All events that were asked for, of those after the position asked for, up to and with `until`. */
+export interface Stretch {
+  events: readonly LoggedEvent[]
+  until: number
+}
+
 /**
  * This node's view of the log: every event once, in order, without a gap. It knows how far the log has been read
- * (`head`) and the newest events; whoever wants older ones reads the log.
+ * (`head`), the newest events, and the newest event of each active deployment; older ones it reads, once for all who
+ * ask at the same time.
  *
  *   hint with event head + 1 ──> taken as it is
  *   hint of anything newer   ──> the log is read from head on
@@ -23,11 +33,17 @@ const SAFETY_LOOK_MS = 2_000
 @Injectable()
 export class EventFeed implements OnModuleInit, OnModuleDestroy {
   private readonly logger = new Logger(EventFeed.name)
+  private readonly reader: LogReader
+  private readonly listeners = new Set<(event: LoggedEvent) => void>()
   private readonly waiting = new Set<() => void>()
+  /** The newest event of each active deployment, in the order of positions: whoever moves goes to the end. */
+  private readonly active = new Map<string, LoggedEvent>()
   /** Contiguous, and the last one is at `headPosition`. */
   private recent: LoggedEvent[] = []
   private headPosition = 0
   private logId = 0
+  /** How often a hint did not follow what was known, so that the log had to be read. */
+  gapFills = 0
   private subscription: number | undefined
   private safetyLook: NodeJS.Timeout | undefined
   private looking: Promise<void> | undefined
@@ -36,12 +52,15 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
   constructor(
     private readonly log: EventLog,
     private readonly pubSub: PubSubEngine,
-  ) {}
+  ) {
+    this.reader = new LogReader(log)
+  }
 
   async onModuleInit(): Promise<void> {
     const { logId, position } = await this.log.head()
     this.logId = logId
     this.headPosition = position
+    await this.readActive()
     this.subscription = await this.pubSub.subscribe(
       DEPLOYMENTS_TOPIC,
       (hint: LookHint) => this.hear(hint),
@@ -64,28 +83,54 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
     return this.headPosition
   }
 
+  /** How many deployments are in each active status, as far as this node has seen. */
+  get activeByStatus(): ReadonlyMap<DeploymentStatus, number> {
+    const counts = new Map<DeploymentStatus, number>(ACTIVE_STATUSES.map((status) => [status, 0]))
+    for (const { deployment } of this.active.values()) {
+      counts.set(deployment.status, (counts.get(deployment.status) ?? 0) + 1)
+    }
+    return counts
+  }
+
   cursorOf(position: number): string {
     return toCursor(this.logId, position)
   }
 
   /**
-   * Every event that `options` ask for, from then on without end; see `Follower`.
+   * Every event that `options` ask for, from then on without end.
    * @throws CursorUnknown when `after` is not a cursor of this log, or lies beyond its end
    */
-  async follow(options: FollowOptions & { after?: string | null | undefined }): Promise<Follower> {
-    if (options.after == null) return new Follower(this, this.log, options)
-    const position = positionOf(options.after, this.logId)
+  async follow(options: FollowOptions & { after?: string | null | undefined }): Promise<FollowRequest> {
+    const { after, ...wanted } = options
+    if (after == null) return new FollowRequest(this, wanted, undefined)
+    const position = positionOf(after, this.logId)
     // Another node may have seen more than this one.
     if (position > this.headPosition && position > (await this.log.head()).position) {
-      throw new CursorUnknown(options.after)
+      throw new CursorUnknown(after)
     }
-    return new Follower(this, this.log, { ...options, position })
+    return new FollowRequest(this, wanted, position)
   }
 
-  /** The first `limit` events after a position up to the head, or undefined when they are no longer in memory. */
-  recentAfter(position: number, limit: number): LoggedEvent[] | undefined {
+  /** Calls the listener with each event, in order, in the turn in which the feed takes it. Returns what ends that. */
+  listen(listener: (event: LoggedEvent) => void): () => void {
+    this.listeners.add(listener)
+    return () => this.listeners.delete(listener)
+  }
+
+  /** The state at `until`: the newest event of each active deployment; or of the one named, if there is one. */
+  current(deploymentId?: string): Stretch | Promise<Stretch> {
+    const until = this.headPosition
+    if (deploymentId === undefined) return { events: [...this.active.values()], until }
+    const event = this.active.get(deploymentId)
+    return event ? { events: [event], until } : this.reader.newestOf(deploymentId, until)
+  }
+
+  /** What was asked for after a position, or the first part of it: at once when it is in memory. */
+  since(position: number, deploymentId?: string): Stretch | Promise<Stretch> {
     const start = this.recent.length - (this.headPosition - position)
-    return start < 0 ? undefined : this.recent.slice(start, start + limit)
+    if (start < 0) return this.reader.since(position, deploymentId, this.headPosition)
+    const events = this.recent.slice(start, start + STRETCH_EVENTS)
+    return { events, until: events.at(-1)?.position ?? position }
   }
 
   /** Resolves once there is an event after `position`; rejects with the signal's reason. */
@@ -126,7 +171,10 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
 
   private hear(hint: LookHint): void {
     if (hint.event && hint.event.position <= this.headPosition + 1) this.accept(hint.event)
-    else this.look()
+    else {
+      this.gapFills++
+      this.look()
+    }
   }
 
   private async readOn(): Promise<void> {
@@ -137,11 +185,30 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
     } while (events.length === READ_EVENTS)
   }
 
+  /** Those that have moved on since `headPosition` was read are left out: they come with what follows. */
+  private async readActive(): Promise<void> {
+    const until = this.headPosition
+    let events: LoggedEvent[]
+    let after = 0
+    do {
+      events = await this.log.readCurrent({ after, until, limit: READ_EVENTS })
+      for (const event of events) this.active.set(event.deploymentId, event)
+      after = events.at(-1)?.position ?? until
+    } while (events.length === READ_EVENTS)
+  }
+
   private accept(event: LoggedEvent): void {
     if (event.position !== this.headPosition + 1) return
     this.headPosition = event.position
     this.recent.push(event)
     if (this.recent.length > 2 * RECENT_EVENTS) this.recent = this.recent.slice(-RECENT_EVENTS)
+    this.active.delete(event.deploymentId)
+    if (isActive(event)) this.active.set(event.deploymentId, event)
+    for (const listener of this.listeners) listener(event)
     for (const wake of [...this.waiting]) wake()
   }
+}
+
+function isActive({ deployment }: LoggedEvent): boolean {
+  return ACTIVE_STATUSES.some((status) => status === deployment.status)
 }

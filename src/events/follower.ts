@@ -1,25 +1,17 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { DatabaseUnavailable } from '../database/database-unavailable.ts'
 import type { EventFeed } from './event-feed.ts'
-import type { EventLog } from './event-log.ts'
+import type { FollowRequest } from './follow-request.ts'
 import type { LoggedEvent } from './logged-event.ts'
 
-const BATCH_EVENTS = 100
 /** While the database is away, readers of older events wait; they keep their place. */
 const DATABASE_PAUSE_MS = 500
-
-export interface FollowOptions {
-  /** Only this deployment's events; otherwise everybody's. */
-  deploymentId?: string | undefined
-  /** This connection's own first events are left out: the answer to its request told it already. */
-  connectionId?: string | undefined
-}
 
 /**
  * One reader of the log. It keeps nothing but a position and a small batch, however slow its consumer is.
  *
- *   no position given ──> the state now, up to the head at the start (`catching up` below it)
- *   position given    ──────────────────────> events after the position: from memory, else from the log
+ *   no position given ──> the state now
+ *   position given    ──────────────────> events after the position: from memory, else from the log
  *   at the head       ──> waits for the feed
  *
  * Written by hand because `return()` must end a pending `next()` at once; an async generator would queue behind it.
@@ -27,17 +19,13 @@ export interface FollowOptions {
 export class Follower implements AsyncIterableIterator<LoggedEvent> {
   private readonly ended = new AbortController()
   private batch: LoggedEvent[] = []
-  private position: number
-  /** While the state now is being told: the position that it stands for. */
-  private nowUntil: number | undefined
+  private position: number | undefined
 
   constructor(
     private readonly feed: EventFeed,
-    private readonly log: EventLog,
-    private readonly options: FollowOptions & { position?: number },
+    private readonly request: FollowRequest,
   ) {
-    this.position = options.position ?? 0
-    if (options.position === undefined) this.nowUntil = feed.head
+    this.position = request.position
   }
 
   [Symbol.asyncIterator](): this {
@@ -73,46 +61,18 @@ export class Follower implements AsyncIterableIterator<LoggedEvent> {
     this.batch = []
   }
 
-  private fill(): Promise<void> {
-    if (this.nowUntil !== undefined) return this.readNow(this.nowUntil)
-    if (this.position < this.feed.head) return this.readOn()
-    return this.feed.after(this.position, this.ended.signal)
-  }
-
-  private async readNow(until: number): Promise<void> {
-    const { deploymentId } = this.options
-    const current = await this.log.readCurrent({
-      deploymentId,
-      after: this.position,
-      until,
-      limit: BATCH_EVENTS,
-    })
-    const last = current.at(-1)
-    if (!last || deploymentId || current.length < BATCH_EVENTS) {
-      this.position = until
-      this.nowUntil = undefined
+  private async fill(): Promise<void> {
+    const { deploymentId } = this.request.options
+    if (this.position === undefined) {
+      const now = await this.feed.current(deploymentId)
+      this.position = now.until
+      this.batch = [...now.events]
+    } else if (this.position < this.feed.head) {
+      const stretch = await this.feed.since(this.position, deploymentId)
+      this.position = stretch.until
+      this.batch = stretch.events.filter((event) => this.request.wants(event))
     } else {
-      this.position = last.position
+      await this.feed.after(this.position, this.ended.signal)
     }
-    this.batch = current
-  }
-
-  private async readOn(): Promise<void> {
-    const { deploymentId } = this.options
-    const { head } = this.feed
-    const recent = this.feed.recentAfter(this.position, BATCH_EVENTS)
-    const events =
-      recent ?? (await this.log.read({ position: this.position, deploymentId, limit: BATCH_EVENTS }))
-    const last = events.at(-1)?.position ?? head
-    // A read that came back short has seen all up to the head before it; it may hold more than that, which is fine.
-    this.position = events.length < BATCH_EVENTS ? Math.max(head, last) : last
-    this.batch = events.filter((event) => this.wants(event))
-  }
-
-  private wants(event: LoggedEvent): boolean {
-    const { deploymentId, connectionId } = this.options
-    if (deploymentId && event.deploymentId !== deploymentId) return false
-    const isEcho = event.sequence === 1 && event.origin !== null && event.origin === connectionId
-    return !isEcho
   }
 }

@@ -2,6 +2,7 @@ import type { ApolloServerPlugin } from '@apollo/server'
 import { ApolloDriver, type ApolloDriverConfig } from '@nestjs/apollo'
 import { GraphQLModule } from '@nestjs/graphql'
 import type { Request, Response } from 'express'
+import { GraphQLError } from 'graphql'
 import { validate as isUuid } from 'uuid'
 import { letOthersGo } from '../let-others-go.ts'
 import type { RequestContext } from '../request-context.ts'
@@ -36,12 +37,17 @@ function limits(): ApolloServerPlugin {
       return {
         async didResolveOperation({ document }) {
           const tooMuch = refuseLong(query) ?? refuseDear(schema, document, { operationName, variables })
-          if (tooMuch) throw tooMuch
+          if (tooMuch) throw badRequest(tooMuch)
           await letOthersGo(http?.headers.get('content-length'))
         },
       }
     },
   }
+}
+
+/** Apollo would answer with 500, as for a fault of ours. */
+function badRequest(error: GraphQLError): GraphQLError {
+  return new GraphQLError(error.message, { originalError: error, extensions: { http: { status: 400 } } })
 }
 
 /** The sender's own socket, by the id that its `connection_ack` carried. What is no such id is ignored. */

@@ -1,6 +1,12 @@
 import { Module } from '@nestjs/common'
 import { GraphQLHttpModule } from '../graphql/graphql.module.ts'
+import { FanOut } from './fan-out.ts'
+import { GraphQLProtocol } from './graphql-protocol.ts'
+import { LiveMetrics } from './live-metrics.ts'
 import { SubscriptionSocket } from './subscription-socket.ts'
 
-@Module({ imports: [GraphQLHttpModule], providers: [SubscriptionSocket] })
+@Module({
+  imports: [GraphQLHttpModule],
+  providers: [SubscriptionSocket, GraphQLProtocol, FanOut, LiveMetrics],
+})
 export class LiveModule {}

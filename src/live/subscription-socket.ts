@@ -1,6 +1,6 @@
-import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, Server } from 'node:http'
 import type { Duplex } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
 import {
   type BeforeApplicationShutdown,
   Injectable,
@@ -9,141 +9,156 @@ import {
 } from '@nestjs/common'
 import { HttpAdapterHost } from '@nestjs/core'
 import { GraphQLSchemaHost } from '@nestjs/graphql'
-import type { GraphQLError, GraphQLFormattedError } from 'graphql'
-import type { Context, ServerOptions } from 'graphql-ws'
-import { type Extra as SocketExtra, useServer } from 'graphql-ws/use/ws'
-import { type WebSocket, WebSocketServer } from 'ws'
+import { WebSocketServer } from 'ws'
 import { Config } from '../config.ts'
-import { RateLimited } from '../errors.ts'
-import { EventFeed } from '../events/event-feed.ts'
-import { forClient } from '../graphql/client-errors.ts'
-import { type Operation, readDocument, refuseDear } from '../graphql/document-limits.ts'
-import type { RequestContext } from '../request-context.ts'
+import { Connection } from './connection.ts'
+import { GraphQLProtocol } from './graphql-protocol.ts'
+import { LiveMetrics } from './live-metrics.ts'
 import { refuseForeign } from './same-origin.ts'
 
 const PATH = '/graphql'
 /** One frame from a client. Large contents go over HTTP. */
 const MOST_FRAME_BYTES = 1024 * 1024
-const MOST_OPERATIONS = 100
-const MOST_SOCKETS = 10_000
-const INIT_TIMEOUT_MS = 3_000
-const PING_MS = 12_000
-/** How long a client has to answer our close before its socket is cut off. */
-const CLOSE_GRACE_MS = 1_000
+const MOST_SOCKETS = 20_000
+const PING_SECONDS = 12
+/** A slow reader finds our ping only behind all that it has not read yet. */
+const MOST_UNANSWERED_PINGS = 2
+const SECOND_MS = 1_000
+/** How long a socket may take nothing although there is something for it. */
+const MOST_STALL_MS = 30_000
+/** Closed at once when the node goes away; more come in steps over `DRAIN_MS`. */
+const DRAIN_STEP_MS = 100
+const LEAST_DRAIN_STEP = 50
 
 const GOING_AWAY = { code: 1012, reason: 'Restarting; come back with your cursor' }
-
-interface Extra extends SocketExtra {
-  connectionId: string
-  controller: AbortController
-}
-
-type Connection = Context<Record<string, unknown> | undefined, Extra>
+const TOO_SLOW = { code: 1013, reason: 'Too slow; come back with your cursor' }
 
 /**
- * The subscription socket: `WS /graphql`, subprotocol graphql-transport-ws, whose rules graphql-ws keeps. The
- * WebSocket server is our own, so that sizes, origins and the end are ours to say. See PROTOCOL.md.
+ * The subscription socket: `WS /graphql`, subprotocol graphql-transport-ws. The WebSocket server is our own, so that
+ * sizes, origins, slow readers and the end are ours to say. See PROTOCOL.md.
  */
 @Injectable()
 export class SubscriptionSocket implements OnApplicationBootstrap, BeforeApplicationShutdown {
   private readonly logger = new Logger(SubscriptionSocket.name)
-  private readonly sockets = new WebSocketServer({ noServer: true, maxPayload: MOST_FRAME_BYTES })
+  private readonly sockets = new WebSocketServer({
+    noServer: true,
+    clientTracking: false,
+    maxPayload: MOST_FRAME_BYTES,
+  })
+  private readonly connections = new Set<Connection>()
   private server: Server | undefined
+  private everySecond: NodeJS.Timeout | undefined
+  private second = 0
+  private opened = 0
 
   constructor(
     private readonly config: Config,
     private readonly adapterHost: HttpAdapterHost,
     private readonly schemaHost: GraphQLSchemaHost,
-    private readonly feed: EventFeed,
+    private readonly protocol: GraphQLProtocol,
+    private readonly metrics: LiveMetrics,
   ) {}
 
   onApplicationBootstrap(): void {
-    useServer<Record<string, unknown>, Partial<Extra>>(this.options() as ServerOptions, this.sockets, PING_MS)
+    this.protocol.use(this.schemaHost.schema)
+    this.sockets.options.handleProtocols = this.protocol.handleProtocols
     this.server = this.adapterHost.httpAdapter.getHttpServer() as Server
     this.server.on('upgrade', this.onUpgrade)
+    this.everySecond = setInterval(() => this.look(), SECOND_MS)
   }
 
+  /** Sends everybody away, a step at a time, so that they do not all arrive elsewhere at once. */
   async beforeApplicationShutdown(): Promise<void> {
     this.server?.off('upgrade', this.onUpgrade)
-    const closed = [...this.sockets.clients].map((socket) => close(socket))
-    await Promise.all(closed)
+    clearInterval(this.everySecond)
+    const leaving = [...this.connections]
+    const steps = Math.max(1, Math.floor(this.config.drainMs / DRAIN_STEP_MS))
+    const perStep = Math.max(LEAST_DRAIN_STEP, Math.ceil(leaving.length / steps))
+    const ended: Promise<void>[] = []
+    for (let start = 0; start < leaving.length; start += perStep) {
+      if (start > 0) await sleep(DRAIN_STEP_MS)
+      for (const connection of leaving.slice(start, start + perStep)) {
+        ended.push(connection.end(GOING_AWAY.code, GOING_AWAY.reason))
+      }
+    }
+    await Promise.all(ended)
     this.sockets.close()
   }
 
-  private readonly onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
+  private readonly onUpgrade = (request: IncomingMessage, stream: Duplex, head: Buffer): void => {
     const refusal = this.refusal(request)
     if (refusal) {
-      refuse(socket, refusal)
+      this.metrics.refusals.inc({ reason: refusal.reason })
+      refuse(stream, refusal)
       return
     }
-    this.sockets.handleUpgrade(request, socket, head, (webSocket) => {
-      this.sockets.emit('connection', webSocket, request)
+    this.sockets.handleUpgrade(request, stream, head, (socket) => {
+      const connection = new Connection(socket, stream, request, this.opened++ % PING_SECONDS)
+      this.connections.add(connection)
+      this.metrics.sockets.inc()
+      // What breaks a connection is told to nobody but the one who looks: it closes.
+      socket.on('error', (error) =>
+        this.logger.debug('A socket failed', { connectionId: connection.id, error }),
+      )
+      const closed = this.protocol.opened(connection)
+      connection.onClose((code, reason) => {
+        this.connections.delete(connection)
+        this.metrics.sockets.dec()
+        void closed(code, reason)
+      })
     })
   }
 
   private refusal(request: IncomingMessage): Refusal | undefined {
     if (request.url?.split('?')[0] !== PATH) {
-      return { status: '404 Not Found', sentence: `There is no socket at this path; it is at ${PATH}.` }
+      const sentence = `There is no socket at this path; it is at ${PATH}.`
+      return { status: '404 Not Found', reason: 'path', sentence }
     }
     const foreign = refuseForeign(request, this.config)
-    if (foreign) return { status: '403 Forbidden', sentence: foreign }
-    if (this.sockets.clients.size >= MOST_SOCKETS) {
-      return { status: '503 Service Unavailable', sentence: 'Too many sockets; come back later.' }
+    if (foreign) return { status: '403 Forbidden', reason: 'origin', sentence: foreign }
+    if (this.connections.size >= MOST_SOCKETS) {
+      return {
+        status: '503 Service Unavailable',
+        reason: 'sockets',
+        sentence: 'Too many sockets; come back later.',
+      }
     }
     return undefined
   }
 
-  private options(): ServerOptions<Record<string, unknown>, Extra> {
-    return {
-      connectionInitWaitTimeout: INIT_TIMEOUT_MS,
-      onConnect: (connection) => this.onConnect(connection),
-      onSubscribe: (connection, _id, payload) => this.onSubscribe(connection, payload),
-      context: ({ extra }): RequestContext & { req: IncomingMessage } => ({
-        req: extra.request,
-        connectionId: extra.connectionId,
-        signal: extra.controller.signal,
-      }),
-      onNext: (_connection, _id, _payload, _args, result) =>
-        result.errors ? { ...result, errors: result.errors.map(formatted) } : undefined,
-      onError: (_connection, _id, _payload, errors) => errors.map(formatted),
-      onClose: ({ extra }) => extra.controller?.abort(),
+  /** Every second: pings a twelfth of the sockets, and looks after those that take nothing. */
+  private look(): void {
+    this.second = (this.second + 1) % PING_SECONDS
+    let unsentBytes = 0
+    for (const connection of this.connections) {
+      const { writer } = connection
+      unsentBytes += writer.unsentBytes
+      if (writer.isStalled) {
+        if (performance.now() - writer.lastProgressAt > MOST_STALL_MS) this.closeSlow(connection)
+        continue
+      }
+      if (connection.pingSecond !== this.second) continue
+      if (connection.unansweredPings < MOST_UNANSWERED_PINGS) connection.ping()
+      else connection.terminate()
     }
+    this.metrics.unsentBytes.set(unsentBytes)
   }
 
-  private onConnect({ extra }: Connection): Record<string, unknown> {
-    extra.connectionId = randomUUID()
-    extra.controller = new AbortController()
-    this.logger.debug('Connected', { connectionId: extra.connectionId })
-    return { connectionId: extra.connectionId, cursor: this.feed.cursorOf(this.feed.head) }
+  private closeSlow(connection: Connection): void {
+    this.logger.log('A viewer was too slow', { connectionId: connection.id })
+    this.metrics.slowCloses.inc()
+    void connection.end(TOO_SLOW.code, TOO_SLOW.reason)
   }
-
-  private onSubscribe({ subscriptions }: Connection, operation: Operation) {
-    if (Object.keys(subscriptions).length > MOST_OPERATIONS) {
-      return [
-        new RateLimited(`A socket may have ${MOST_OPERATIONS} operations at once. Complete some first.`),
-      ]
-    }
-    const { schema } = this.schemaHost
-    const document = readDocument(schema, operation)
-    if (Array.isArray(document)) return document
-    const tooDear = refuseDear(schema, document, operation)
-    if (tooDear) return [tooDear]
-    const { operationName, variables } = operation
-    return { schema, document, operationName, variableValues: variables }
-  }
-}
-
-// graphql-ws's types want the class; what is sent is its JSON, which this is.
-function formatted(error: GraphQLError | GraphQLFormattedError): GraphQLError {
-  return forClient(error) as GraphQLError
 }
 
 interface Refusal {
   status: string
+  /** For the metrics. */
+  reason: string
   sentence: string
 }
 
-function refuse(socket: Duplex, { status, sentence }: Refusal): void {
+function refuse(stream: Duplex, { status, sentence }: Refusal): void {
   const body = `${sentence}\n`
   const head = [
     `HTTP/1.1 ${status}`,
@@ -151,17 +166,6 @@ function refuse(socket: Duplex, { status, sentence }: Refusal): void {
     `Content-Length: ${Buffer.byteLength(body)}`,
     'Connection: close',
   ]
-  socket.once('error', () => socket.destroy())
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`)
-}
-
-function close(socket: WebSocket): Promise<void> {
-  return new Promise((resolve) => {
-    const cutOff = setTimeout(() => socket.terminate(), CLOSE_GRACE_MS)
-    socket.once('close', () => {
-      clearTimeout(cutOff)
-      resolve()
-    })
-    socket.close(GOING_AWAY.code, GOING_AWAY.reason)
-  })
+  stream.once('error', () => stream.destroy())
+  stream.end(`${head.join('\r\n')}\r\n\r\n${body}`)
 }

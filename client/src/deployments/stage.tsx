@@ -74,6 +74,12 @@ export function Stage({ id, onTold, onLeave, ref }: Props) {
     if (id !== null) onTold(id, hasEnded)
   }, [id, hasEnded, onTold])
 
+  const title =
+    deployment && shown ? `${shown.text} ${deployment.org}/${deployment.repo} · Shipcast` : 'Shipcast'
+  useEffect(() => {
+    document.title = title
+  }, [title])
+
   const status: DeploymentStatus | 'ready' = id === null ? 'ready' : (shown?.status ?? 'QUEUED')
   const isMissing = id !== null && !deployment && loading.state === 'missing'
   const isUnknown = id !== null && !deployment

@@ -5,8 +5,10 @@ import { EventFeed } from '../../events/event-feed.ts'
 import { EventLog } from '../../events/event-log.ts'
 import type { LoggedEvent } from '../../events/logged-event.ts'
 import type { GitHubClient } from '../../github/github-client.ts'
+import { Metrics } from '../../metrics/metrics.ts'
 import { TemplateCatalog } from '../contents/template-catalog.ts'
 import { DeploymentService } from '../deployment.service.ts'
+import { DeploymentMetrics } from '../deployment-metrics.ts'
 import { DeploymentRunner } from '../deployment-runner.ts'
 import { DeploymentStore } from '../deployment-store.ts'
 import { isFinished } from '../deployment-texts.ts'
@@ -41,7 +43,8 @@ export class TestNode {
     this.feed = new EventFeed(this.log, pubSub)
     this.store = new DeploymentStore(database, this.log)
     this.leases = new LeaseStore(database, this.log)
-    this.runner = new DeploymentRunner(config, database, this.leases, github)
+    const metrics = new DeploymentMetrics(new Metrics(), this.feed)
+    this.runner = new DeploymentRunner(config, database, this.leases, github, metrics)
     this.service = new DeploymentService(this.store, this.runner, templates, this.feed)
   }
 

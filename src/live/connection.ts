@@ -1,0 +1,119 @@
+import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
+import type { WebSocket } from 'ws'
+import { FrameWriter } from './frame-writer.ts'
+
+/** How long a client has to answer our close before its socket is cut off. */
+const CLOSE_GRACE_MS = 1_000
+
+/** One open socket. */
+export class Connection {
+  readonly id = randomUUID()
+  readonly writer: FrameWriter
+  /** Pings since its last pong. */
+  unansweredPings = 0
+  private controller: AbortController | undefined
+  private isHolding = false
+  private held: string[] = []
+
+  constructor(
+    private readonly socket: WebSocket,
+    /** The stream below the WebSocket, for frames that are made once for many. */
+    stream: Duplex,
+    readonly request: IncomingMessage,
+    /** In which of the seconds of a round it is pinged. */
+    readonly pingSecond: number,
+  ) {
+    this.writer = new FrameWriter(stream)
+    socket.on('pong', () => {
+      this.unansweredPings = 0
+    })
+  }
+
+  /** Aborted when the socket closes. Made when somebody asks: most sockets only subscribe. */
+  get signal(): AbortSignal {
+    this.controller ??= new AbortController()
+    return this.controller.signal
+  }
+
+  get protocol(): string {
+    return this.socket.protocol
+  }
+
+  /** A message of graphql-ws's own, behind the frames of this turn. */
+  send(message: string): Promise<void> {
+    this.writer.flush()
+    return new Promise((resolve, reject) => {
+      if (this.socket.readyState !== this.socket.OPEN) resolve()
+      else this.socket.send(message, (error) => (error ? reject(error) : resolve()))
+    })
+  }
+
+  ping(): void {
+    this.unansweredPings++
+    this.writer.flush()
+    if (this.socket.readyState === this.socket.OPEN) this.socket.ping()
+  }
+
+  /**
+   * Passes on messages one after the other. After a `complete` the next one waits for a turn: graphql-ws ends the
+   * operation in that time, and would take a new one that uses the same id for the old one.
+   */
+  onMessage(receive: (message: string) => void): void {
+    const pass = (message: string) => {
+      receive(message)
+      if (message.includes('"complete"')) this.holdUntilNextTurn(pass)
+    }
+    this.socket.on('message', (data) => {
+      const message = String(data)
+      if (this.isHolding) this.held.push(message)
+      else pass(message)
+    })
+  }
+
+  onClose(closed: (code: number, reason: string) => void): void {
+    this.socket.once('close', (code, reason) => {
+      // What is held would begin operations that nobody ends any more.
+      this.held = []
+      this.controller?.abort()
+      closed(code, String(reason))
+    })
+  }
+
+  close(code: number, reason: string): void {
+    this.writer.flush()
+    this.socket.close(code, reason)
+  }
+
+  /** Says goodbye, and does not wait for an answer for long. */
+  async end(code: number, reason: string): Promise<void> {
+    await new Promise<void>((resolve) => {
+      if (this.socket.readyState === this.socket.CLOSED) {
+        resolve()
+        return
+      }
+      const cutOff = setTimeout(() => this.socket.terminate(), CLOSE_GRACE_MS)
+      this.socket.once('close', () => {
+        clearTimeout(cutOff)
+        resolve()
+      })
+      this.close(code, reason)
+    })
+  }
+
+  terminate(): void {
+    this.socket.terminate()
+  }
+
+  private holdUntilNextTurn(pass: (message: string) => void): void {
+    this.isHolding = true
+    // No more is read than what has arrived already; it cannot pile up.
+    this.socket.pause()
+    setImmediate(() => {
+      this.isHolding = false
+      while (!this.isHolding && this.held.length > 0) pass(this.held.shift() ?? '')
+      if (!this.isHolding) this.socket.resume()
+    })
+  }
+}

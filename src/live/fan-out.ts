@@ -1,0 +1,125 @@
+import { Injectable, type OnModuleDestroy, type OnModuleInit } from '@nestjs/common'
+import type { ExecutionArgs } from 'graphql'
+import { LRUCache } from 'lru-cache'
+import { RateLimited } from '../errors.ts'
+import { EventFeed } from '../events/event-feed.ts'
+import type { FollowRequest } from '../events/follow-request.ts'
+import type { LoggedEvent } from '../events/logged-event.ts'
+import type { FrameWriter } from './frame-writer.ts'
+import { type Encoded, Group } from './group.ts'
+import { LiveMetrics } from './live-metrics.ts'
+import { Member } from './member.ts'
+
+const MOST_GROUPS = 10_000
+/** Encoded events kept for those who join or lag, of all groups together. */
+const KEPT_BYTES = 64 * 1024 * 1024
+
+/** What all members of a group share: everything that decides what they are told, and nothing else. */
+export interface Shared {
+  documentId: number
+  /** Without the cursor, in which members differ. */
+  variables: Readonly<Record<string, unknown>>
+  args: Pick<ExecutionArgs, 'schema' | 'document' | 'operationName' | 'variableValues'>
+}
+
+/**
+ * Events to viewers: executed once, encoded once for all who want the same, however many they are.
+ *
+ *   feed ──> groups that want the event ──> one execution, one encoding ──> every live member's socket
+ *
+ * The resolver has run for each of them before: what a viewer may see was decided there.
+ */
+@Injectable()
+export class FanOut implements OnModuleInit, OnModuleDestroy {
+  private readonly groups = new Map<string, Group>()
+  /** By the deployment that a group is about; undefined: about all. */
+  private readonly interested = new Map<string | undefined, Set<Group>>()
+  private readonly encoded = new LRUCache<string, Encoded>({
+    maxSize: KEPT_BYTES,
+    sizeCalculation: (payload) => (payload instanceof Promise ? 1 : payload.byteLength || 1),
+  })
+  private stopListening: (() => void) | undefined
+
+  constructor(
+    private readonly feed: EventFeed,
+    private readonly metrics: LiveMetrics,
+  ) {}
+
+  onModuleInit(): void {
+    this.stopListening = this.feed.listen((event) => this.take(event))
+  }
+
+  onModuleDestroy(): void {
+    this.stopListening?.()
+  }
+
+  /** Adds a subscription to those who want the same. The member is to be iterated by graphql-ws. */
+  join(
+    operationId: string,
+    shared: Shared,
+    request: FollowRequest,
+    writer: FrameWriter,
+  ): Member | RateLimited {
+    const key = groupKey(shared, request)
+    let group = this.groups.get(key)
+    if (!group) {
+      if (this.groups.size >= MOST_GROUPS) {
+        this.metrics.refusals.inc({ reason: 'groups' })
+        return new RateLimited(
+          `${MOST_GROUPS} different subscriptions are open here. Ask for what others ask for, or elsewhere.`,
+        )
+      }
+      group = this.begin(key, shared, request)
+    }
+    const joined = group
+    joined.memberCount++
+    this.metrics.members.inc()
+    return new Member(operationId, request, {
+      feed: this.feed,
+      group: joined,
+      writer,
+      metrics: this.metrics,
+      onLeave: () => {
+        this.metrics.members.dec()
+        joined.memberCount--
+        if (joined.memberCount === 0) this.end(key, joined)
+      },
+    })
+  }
+
+  private take(event: LoggedEvent): void {
+    let isFirst = true
+    for (const about of [undefined, event.deploymentId]) {
+      for (const group of this.interested.get(about) ?? []) {
+        if (isFirst && group.live.size > 0) {
+          isFirst = false
+          this.metrics.commitToSocketSeconds.observe(Math.max(0, Date.now() - event.at.getTime()) / 1000)
+        }
+        group.take(event)
+      }
+    }
+  }
+
+  private begin(key: string, { args }: Shared, { options }: FollowRequest): Group {
+    const group = new Group(key, options.deploymentId, args, this.encoded, this.metrics)
+    this.groups.set(key, group)
+    const others = this.interested.get(options.deploymentId)
+    if (others) others.add(group)
+    else this.interested.set(options.deploymentId, new Set([group]))
+    this.metrics.groups.inc()
+    return group
+  }
+
+  private end(key: string, group: Group): void {
+    this.groups.delete(key)
+    const others = this.interested.get(group.about)
+    others?.delete(group)
+    if (others?.size === 0) this.interested.delete(group.about)
+    this.metrics.groups.dec()
+  }
+}
+
+function groupKey({ documentId, variables }: Shared, { options }: FollowRequest): string {
+  const sorted = Object.entries(variables).sort(([a], [b]) => (a < b ? -1 : 1))
+  return JSON.stringify([documentId, options.deploymentId ?? null, sorted])
+}

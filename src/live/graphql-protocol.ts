@@ -1,0 +1,198 @@
+import { Injectable, Logger } from '@nestjs/common'
+import {
+  createSourceEventStream,
+  type DocumentNode,
+  type ExecutionArgs,
+  type ExecutionResult,
+  execute,
+  type GraphQLError,
+  type GraphQLFormattedError,
+  type GraphQLSchema,
+  getOperationAST,
+  OperationTypeNode,
+} from 'graphql'
+import { type Context, handleProtocols, makeServer, type Server, type ServerOptions } from 'graphql-ws'
+import { LRUCache } from 'lru-cache'
+import { RateLimited, TooLarge } from '../errors.ts'
+import { EventFeed } from '../events/event-feed.ts'
+import { FollowRequest } from '../events/follow-request.ts'
+import { forClient } from '../graphql/client-errors.ts'
+import { type Operation, refuseDear } from '../graphql/document-limits.ts'
+import type { RequestContext } from '../request-context.ts'
+import type { Connection } from './connection.ts'
+import { Documents, type ReadDocument } from './documents.ts'
+import { FanOut, type Shared } from './fan-out.ts'
+import { LiveMetrics } from './live-metrics.ts'
+
+const MOST_OPERATIONS = 100
+/** They are kept as long as the subscription is. */
+const MOST_VARIABLES_LENGTH = 4_096
+const INIT_TIMEOUT_MS = 3_000
+/** graphql-ws's own; an error of ours, not of the client. */
+const INTERNAL_ERROR_CODE = 4500
+
+type GraphQLConnection = Context<Record<string, unknown> | undefined, { connection: Connection }>
+
+/**
+ * graphql-transport-ws on a connection. graphql-ws keeps the rules and the life of each operation; three of its hooks
+ * make subscriptions shared:
+ *
+ *   onSubscribe ──> the document, parsed and validated once for all who send it
+ *   subscribe   ──> runs the resolver for this subscriber, and takes what it wants to follow instead of a stream
+ *   onOperation ──> joins those who follow the same; what graphql-ws iterates is the parked member
+ */
+@Injectable()
+export class GraphQLProtocol {
+  readonly handleProtocols = handleProtocols
+  private readonly logger = new Logger(GraphQLProtocol.name)
+  private readonly documents = new Documents()
+  private readonly readDocuments = new WeakMap<DocumentNode, ReadDocument>()
+  /** What has been found to be cheap enough: document and variables. */
+  private readonly weighed = new LRUCache<string, true>({ max: 5_000 })
+  private server: Server<{ connection: Connection }> | undefined
+  private schema: GraphQLSchema | undefined
+
+  constructor(
+    private readonly feed: EventFeed,
+    private readonly fanOut: FanOut,
+    private readonly metrics: LiveMetrics,
+  ) {}
+
+  /** To be called once, when the schema has been made. */
+  use(schema: GraphQLSchema): void {
+    this.schema = schema
+    this.server = makeServer(this.options())
+  }
+
+  /** Takes over a connection; the returned function is to be called when it has closed. */
+  opened(connection: Connection): (code: number, reason: string) => Promise<void> {
+    if (!this.server) throw new Error('The protocol is used before there is a schema.')
+    return this.server.opened(
+      {
+        protocol: connection.protocol,
+        send: (message) => connection.send(message),
+        close: (code, reason) => connection.close(code ?? 1000, reason ?? ''),
+        onMessage: (receive) =>
+          connection.onMessage((message) => {
+            receive(message).catch((error: unknown) => {
+              this.logger.error('A message could not be handled', { connectionId: connection.id, error })
+              connection.close(INTERNAL_ERROR_CODE, 'Internal server error')
+            })
+          }),
+      },
+      { connection },
+    )
+  }
+
+  private options(): ServerOptions<Record<string, unknown>, { connection: Connection }> {
+    return {
+      connectionInitWaitTimeout: INIT_TIMEOUT_MS,
+      onConnect: ({ extra: { connection } }) => ({
+        connectionId: connection.id,
+        cursor: this.feed.cursorOf(this.feed.head),
+      }),
+      onSubscribe: (context, _id, operation) => this.prepare(context, operation),
+      context: ({ extra: { connection } }) => requestContext(connection),
+      subscribe: (args) => subscribe(args),
+      onOperation: ({ extra }, id, _operation, args, result) =>
+        this.share(extra.connection, id, args, result),
+      onNext: (_context, _id, _operation, _args, result) =>
+        result.errors ? { ...result, errors: result.errors.map(formatted) } : undefined,
+      onError: (_context, _id, _operation, errors) => errors.map(formatted),
+    }
+  }
+
+  private prepare({ subscriptions }: GraphQLConnection, operation: Operation) {
+    const { schema } = this
+    if (!schema) throw new Error('The protocol is used before there is a schema.')
+    if (Object.keys(subscriptions).length > MOST_OPERATIONS) {
+      this.metrics.refusals.inc({ reason: 'operations' })
+      return [
+        new RateLimited(`A socket may have ${MOST_OPERATIONS} operations at once. Complete some first.`),
+      ]
+    }
+    const read = this.documents.read(schema, operation)
+    if (Array.isArray(read)) return read
+    const { document } = read
+    this.readDocuments.set(document, read)
+    const { operationName, variables } = operation
+    const args = { schema, document, operationName, variableValues: variables }
+    const refusal = isSubscription(args) ? this.weigh(read, args) : refuseDear(schema, document, operation)
+    return refusal ? [refusal] : args
+  }
+
+  /** Once for all who want the same. */
+  private weigh(read: ReadDocument, args: ExecutionArgs): GraphQLError | undefined {
+    const { documentId, variables } = sharedOf(read, args)
+    const key = JSON.stringify([documentId, variables])
+    if (this.weighed.has(key)) return undefined
+    if (key.length > MOST_VARIABLES_LENGTH) {
+      return new TooLarge(
+        `The variables of a subscription may be ${MOST_VARIABLES_LENGTH} characters long, as JSON. Send less.`,
+      )
+    }
+    const { schema, document, operationName, variableValues } = args
+    const tooDear = refuseDear(schema, document, { operationName, variables: variableValues })
+    if (!tooDear) this.weighed.set(key, true)
+    return tooDear
+  }
+
+  private share(connection: Connection, id: string, args: ExecutionArgs, result: unknown) {
+    if (!isAsyncIterable(result)) return undefined
+    const read = this.readDocuments.get(args.document)
+    if (result instanceof FollowRequest && read) {
+      const joined = this.fanOut.join(id, sharedOf(read, args), result, connection.writer)
+      return joined instanceof RateLimited ? { errors: [joined] } : joined
+    }
+    this.metrics.unshared.inc()
+    return eachExecuted(result, args)
+  }
+}
+
+function sharedOf({ id, cursorVariable }: ReadDocument, args: ExecutionArgs): Shared {
+  const variables = { ...args.variableValues }
+  if (cursorVariable !== undefined) delete variables[cursorVariable]
+  return { documentId: id, variables, args }
+}
+
+function isSubscription({
+  document,
+  operationName,
+}: Pick<ExecutionArgs, 'document' | 'operationName'>): boolean {
+  return getOperationAST(document, operationName)?.operation === OperationTypeNode.SUBSCRIPTION
+}
+
+/** Runs the resolver for this subscriber. What comes of each event is made elsewhere, once for all. */
+async function subscribe(
+  args: ExecutionArgs,
+): Promise<AsyncIterableIterator<ExecutionResult> | ExecutionResult> {
+  // onOperation takes it from here; graphql-ws's types want what graphql's own subscribe would return.
+  return (await createSourceEventStream(args)) as AsyncIterableIterator<ExecutionResult> | ExecutionResult
+}
+
+/** The ordinary way, for what cannot be shared: an execution for each event of each subscriber. */
+async function* eachExecuted(
+  source: AsyncIterable<unknown>,
+  args: ExecutionArgs,
+): AsyncGenerator<ExecutionResult, void> {
+  for await (const event of source) yield await execute({ ...args, rootValue: event })
+}
+
+function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
+  return typeof value === 'object' && value !== null && Symbol.asyncIterator in value
+}
+
+function requestContext(connection: Connection): RequestContext & { req: Connection['request'] } {
+  return {
+    req: connection.request,
+    connectionId: connection.id,
+    get signal() {
+      return connection.signal
+    },
+  }
+}
+
+// graphql-ws's types want the class; what is sent is its JSON, which this is.
+function formatted(error: GraphQLError | GraphQLFormattedError): GraphQLError {
+  return forClient(error) as GraphQLError
+}

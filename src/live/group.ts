@@ -1,0 +1,116 @@
+import { Logger } from '@nestjs/common'
+import { type ExecutionArgs, type ExecutionResult, execute } from 'graphql'
+import type { LRUCache } from 'lru-cache'
+import type { LoggedEvent } from '../events/logged-event.ts'
+import { forClient } from '../graphql/client-errors.ts'
+import type { RequestContext } from '../request-context.ts'
+import type { LiveMetrics } from './live-metrics.ts'
+import type { Member } from './member.ts'
+
+/** Events that wait for one whose execution takes its time; beyond it the members read on by themselves. */
+const MOST_QUEUED = 1_000
+
+/** The end of an event's `next` message, `…"payload":{…}}`, as bytes; or it is still being made. */
+export type Encoded = Uint8Array | Promise<Uint8Array>
+
+/** Executions are shared by all members: there is no one to ask about. */
+const SHARED_CONTEXT: RequestContext = { connectionId: undefined, signal: new AbortController().signal }
+
+/**
+ * All who want the same: each event is executed once and encoded once for all of them. The end of the message is
+ * theirs together; the beginning, with the operation's id, is each member's own.
+ */
+export class Group {
+  /** Members that have been sent everything that this group has delivered. */
+  readonly live = new Set<Member>()
+  memberCount = 0
+  private readonly logger = new Logger(Group.name)
+  private queue: LoggedEvent[] = []
+
+  constructor(
+    private readonly key: string,
+    /** The deployment that it is about; undefined: all of them. */
+    readonly about: string | undefined,
+    private readonly args: Pick<ExecutionArgs, 'schema' | 'document' | 'operationName' | 'variableValues'>,
+    private readonly kept: LRUCache<string, Encoded>,
+    private readonly metrics: LiveMetrics,
+  ) {}
+
+  /** Where live members are, if the feed's head is at `head`. */
+  position(head: number): number {
+    const next = this.queue[0]
+    return next ? next.position - 1 : head
+  }
+
+  /** A new event that this group wants. */
+  take(event: LoggedEvent): void {
+    if (this.queue.length > 0) {
+      this.queue.push(event)
+      if (this.queue.length > MOST_QUEUED) this.fallBehind()
+      return
+    }
+    const payload = this.encode(event)
+    if (payload instanceof Promise) {
+      this.queue.push(event)
+      void this.work(this.queue)
+    } else {
+      this.deliver(event, payload)
+    }
+  }
+
+  /** Made once, and kept for a while for those who join or lag. */
+  encode(event: LoggedEvent): Encoded {
+    const key = `${event.position} ${this.key}`
+    const before = this.kept.get(key)
+    if (before) return before
+    this.metrics.executions.inc()
+    const result = execute({ ...this.args, rootValue: event, contextValue: SHARED_CONTEXT })
+    const payload = result instanceof Promise ? result.then(encodeResult) : encodeResult(result)
+    this.kept.set(key, payload)
+    if (payload instanceof Promise) {
+      payload.then(
+        (bytes) => this.kept.set(key, bytes),
+        () => this.kept.delete(key),
+      )
+    }
+    return payload
+  }
+
+  private deliver(event: LoggedEvent, payload: Uint8Array): void {
+    this.metrics.deliveries.inc(this.live.size)
+    this.metrics.sentBytes.inc(this.live.size * payload.byteLength)
+    for (const member of this.live) member.send(event, payload)
+  }
+
+  /** Delivers what waits, one after the other. The queue is given up when it has become too long. */
+  private async work(queue: LoggedEvent[]): Promise<void> {
+    for (let event = queue[0]; event && queue === this.queue; event = queue[0]) {
+      try {
+        const payload = await this.encode(event)
+        if (queue !== this.queue) return
+        queue.shift()
+        this.deliver(event, payload)
+      } catch (error) {
+        this.logger.error('An event could not be encoded', { error })
+        this.fallBehind()
+      }
+    }
+  }
+
+  private fallBehind(): void {
+    const position = this.position(0)
+    this.queue = []
+    const members = [...this.live]
+    this.live.clear()
+    for (const member of members) member.readOnFrom(position)
+  }
+}
+
+function encodeResult({ data, errors, extensions }: ExecutionResult): Uint8Array {
+  const payload = {
+    ...(errors && { errors: errors.map((error) => forClient(error)) }),
+    data,
+    ...(extensions && { extensions }),
+  }
+  return Buffer.from(`,"type":"next","payload":${JSON.stringify(payload)}}`)
+}

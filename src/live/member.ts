@@ -1,0 +1,198 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { ExecutionResult } from 'graphql'
+import { DatabaseUnavailable } from '../database/database-unavailable.ts'
+import type { EventFeed, Stretch } from '../events/event-feed.ts'
+import type { FollowRequest } from '../events/follow-request.ts'
+import type { LoggedEvent } from '../events/logged-event.ts'
+import type { FrameWriter } from './frame-writer.ts'
+import type { Group } from './group.ts'
+import type { LiveMetrics } from './live-metrics.ts'
+
+const DATABASE_PAUSE_MS = 500
+const DONE: IteratorResult<ExecutionResult> = { done: true, value: undefined }
+
+/** What a member needs of the fan-out that it belongs to. */
+export interface Membership {
+  feed: EventFeed
+  group: Group
+  writer: FrameWriter
+  metrics: LiveMetrics
+  /** Called once, when the member has ended. */
+  onLeave(): void
+}
+
+/**
+ * One subscription in a group. graphql-ws iterates it, and so keeps the operation's life: its first `next()` is the
+ * moment from which frames may be sent; `return()` is the client's `complete`, or the end of the socket. The events
+ * themselves do not come out of the iterator, which only parks: they are written to the socket.
+ *
+ *   begun ──> catching up ──> live (in `group.live`)
+ *                 ^             │ the socket takes no more
+ *                 └─────────────┘
+ *
+ * It keeps a position and nothing else; while it is live not even that: it is where its group is.
+ */
+export class Member implements AsyncIterableIterator<ExecutionResult> {
+  private readonly start: Uint8Array
+  private position: number | undefined
+  private isReading = false
+  private hasEnded = false
+  private takeBack: (() => void) | undefined
+  private settle:
+    | { resolve: (result: IteratorResult<ExecutionResult>) => void; reject: (error: unknown) => void }
+    | undefined
+
+  constructor(
+    operationId: string,
+    private readonly request: FollowRequest,
+    private readonly membership: Membership,
+  ) {
+    this.start = Buffer.from(`{"id":${JSON.stringify(operationId)}`)
+    this.position = request.position
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  next(): Promise<IteratorResult<ExecutionResult>> {
+    if (this.hasEnded) return Promise.resolve(DONE)
+    return new Promise((resolve, reject) => {
+      this.settle = { resolve, reject }
+      this.catchUp()
+    })
+  }
+
+  return(): Promise<IteratorResult<ExecutionResult>> {
+    this.end()
+    return Promise.resolve(DONE)
+  }
+
+  /** The next event of a live member. */
+  send(event: LoggedEvent, payload: Uint8Array): void {
+    // It may have read on further than its group, which waits for an execution.
+    if (this.position !== undefined && event.position <= this.position) return
+    if (!this.membership.writer.hasRoom) {
+      this.membership.group.live.delete(this)
+      this.membership.metrics.lagging.inc()
+      this.readOnFrom(event.position - 1)
+    } else if (!this.request.isEcho(event)) {
+      this.write(payload)
+    }
+  }
+
+  /** Leaves the live ones; gets what follows by itself until it is one of them again. */
+  readOnFrom(position: number): void {
+    this.position = position
+    this.catchUp()
+  }
+
+  /** All in one turn when what is missing is in memory and encoded or quickly so: then there is no gap to fall into. */
+  private catchUp(): void {
+    if (this.isReading) return
+    const { feed, group, writer } = this.membership
+    while (!this.hasEnded) {
+      if (this.position !== undefined && this.position >= group.position(feed.head)) {
+        group.live.add(this)
+        return
+      }
+      if (!writer.hasRoom) {
+        this.takeBack = writer.whenRoom(() => this.catchUp())
+        return
+      }
+      const stretch = this.read(this.position)
+      const sent = stretch instanceof Promise ? undefined : this.sendStretch(stretch)
+      if (sent !== true) {
+        void this.catchUpLater(stretch)
+        return
+      }
+    }
+  }
+
+  private read(position: number | undefined): Stretch | Promise<Stretch> {
+    const { feed } = this.membership
+    const { deploymentId } = this.request.options
+    return position === undefined ? feed.current(deploymentId) : feed.since(position, deploymentId)
+  }
+
+  /** False: an execution has to be waited for, and nothing was sent. */
+  private sendStretch({ events, until }: Stretch): boolean {
+    const payloads: Uint8Array[] = []
+    for (const event of events) {
+      if (!this.isWanted(event)) continue
+      const payload = this.membership.group.encode(event)
+      if (payload instanceof Promise) return false
+      payloads.push(payload)
+    }
+    for (const payload of payloads) this.write(payload)
+    this.membership.metrics.deliveries.inc(payloads.length)
+    this.position = until
+    return true
+  }
+
+  /** The same, where something has to be waited for: a read of the log, or an execution. */
+  private async catchUpLater(stretch: Stretch | Promise<Stretch>): Promise<void> {
+    this.isReading = true
+    const isNow = this.position === undefined
+    let sentUntil = this.position
+    try {
+      const { events, until } = await stretch
+      for (const event of events) {
+        if (!this.isWanted(event)) continue
+        const payload = await this.membership.group.encode(event)
+        if (this.hasEnded) return
+        this.write(payload)
+        // From here on a failure must not tell it again; the state now is told in ascending order as well.
+        sentUntil = event.position
+      }
+      this.position = until
+    } catch (error) {
+      if (!(error instanceof DatabaseUnavailable)) {
+        this.fail(error)
+        return
+      }
+      // The place is kept; while the database is away there is nothing to read.
+      if (!isNow) this.position = sentUntil
+      await sleep(DATABASE_PAUSE_MS, undefined, { ref: false })
+    } finally {
+      this.isReading = false
+    }
+    this.catchUp()
+  }
+
+  /** Still to be told the state now. */
+  private get isNow(): boolean {
+    return this.position === undefined
+  }
+
+  private isWanted(event: LoggedEvent): boolean {
+    const { deploymentId } = this.request.options
+    if (this.isNow) return true
+    return (deploymentId === undefined || event.deploymentId === deploymentId) && !this.request.isEcho(event)
+  }
+
+  private write(payload: Uint8Array): void {
+    this.membership.writer.push(this.start, payload)
+  }
+
+  private fail(error: unknown): void {
+    const { settle } = this
+    this.leave()
+    settle?.reject(error)
+  }
+
+  private end(): void {
+    const { settle } = this
+    this.leave()
+    settle?.resolve(DONE)
+  }
+
+  private leave(): void {
+    if (this.hasEnded) return
+    this.hasEnded = true
+    this.settle = undefined
+    this.takeBack?.()
+    this.membership.group.live.delete(this)
+    this.membership.onLeave()
+  }
+}
