@@ -7,6 +7,7 @@ import type { Delivery } from './viewers/viewers.ts'
 const DISTINCT_QUERIES = 100
 /** Enough for a steady figure, few enough for a bounded time: deliveries of one showing. */
 const DELIVERIES = 100_000
+const EVENTS_ALONE = 100
 const DISTINCT_VIEWERS = 1000
 const STEADY_VIEWERS = 5000
 
@@ -30,12 +31,16 @@ export interface Sample {
   anyP50: number
   anyP99: number
   bytesPerMessage: number
+  /** Of Shipcast only: executions (each with one encoding) per event and distinct query. */
+  executions: number | undefined
   fault: string | undefined
 }
 
 export interface Arrival {
   server: ServerName
   viewers: number
+  /** To take an event without a viewer; for Shipcast, to append it to its log. */
+  cpuPerEvent: number
   cpuPerConnect: number
   rssPerViewer: number
   usedPerViewer: number
@@ -74,6 +79,7 @@ export async function measureFanOut(
 }
 
 async function measureArrival(stage: Stage, server: ServerName, viewers: number): Promise<Arrival> {
+  const alone = await stage.show({ count: EVENTS_ALONE, together: 1, gapMs: 5 })
   const memoryBefore = await stage.memory()
   await stage.quiet()
   const cpuBefore = await stage.cpu()
@@ -83,6 +89,7 @@ async function measureArrival(stage: Stage, server: ServerName, viewers: number)
   return {
     server,
     viewers,
+    cpuPerEvent: alone.cpuMicroseconds / EVENTS_ALONE,
     cpuPerConnect: cpu / viewers,
     rssPerViewer: (memory.rss - memoryBefore.rss) / viewers,
     usedPerViewer: (memory.used - memoryBefore.used) / viewers,
@@ -94,7 +101,11 @@ async function sample(
   what: Pick<Sample, 'server' | 'viewers' | 'showing'>,
   events: EmitInput,
 ): Promise<Sample> {
+  const isOurs = what.server === 'shipcast'
+  const executionsBefore = isOurs ? await stage.executions() : undefined
   const { cpuMicroseconds, delivery, latency } = await stage.show(events)
+  const executions = isOurs ? await stage.executions() : undefined
+  const queries = what.showing.includes('100 queries') ? DISTINCT_QUERIES : 1
   return {
     ...what,
     events: events.count,
@@ -104,6 +115,10 @@ async function sample(
     anyP50: latency?.any.p50 ?? Number.NaN,
     anyP99: latency?.any.p99 ?? Number.NaN,
     bytesPerMessage: delivery.bytes / delivery.delivered,
+    executions:
+      executions === undefined || executionsBefore === undefined
+        ? undefined
+        : (executions - executionsBefore) / (events.count * queries),
     fault: faultOf(delivery),
   }
 }

@@ -31,6 +31,8 @@ export const VERY_MANY_VIEWERS = 10_000
 export const slow = {
   viewers: number('SLOW_VIEWERS', 1000),
   eventsPerSecond: number('SLOW_EVENTS_PER_SECOND', 1000),
+  /** Emitted before anything is measured: the server keeps recent events in bounded memory, which is then full. */
+  fillEvents: number('SLOW_FILL_EVENTS', 100_000),
   beforeSeconds: number('SLOW_BEFORE_SECONDS', 20),
   pauseSeconds: number('SLOW_PAUSE_SECONDS', 60),
 }

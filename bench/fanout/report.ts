@@ -23,7 +23,7 @@ export function report(results: Results): string {
   const { machine, rounds, slow, herd, failures } = results
   return [
     '# The fan-out, measured',
-    `Made by \`npm run bench:fanout\`: medians of ${rounds} rounds (one with 10,000 viewers), the servers one after the other in each, in another order each time. CPU is user and system time of the server's process, from the operating system. Latency runs from handing an event to the server (for Shipcast: after its commit) until the viewer's process has read it. Shipcast's figures contain appending each event to its log in Postgres; Postgres's own CPU time is not in them. Every delivery is counted and its order checked; a table says where one was missing.`,
+    `Made by \`npm run bench:fanout\`: medians of ${rounds} rounds (one with 10,000 viewers), the servers one after the other in each, in another order each time. CPU is user and system time of the server's process, from the operating system. Latency runs from handing an event to the server (for Shipcast: after its commit) until the viewer's process has read it. Shipcast's figures contain appending each event to its log in Postgres, whose size is seen where there are no viewers; Postgres's own CPU time is not in them. Every delivery is counted and its order checked; a table says where one was missing.`,
     Object.entries(machine)
       .map(([name, value]) => `- ${name}: ${value}`)
       .join('\n'),
@@ -56,16 +56,18 @@ function forViewers({ samples, arrivals }: Results, viewers: number): string[] {
 function arrivalRows(arrivals: readonly Arrival[], viewers: number): Row[] {
   const rows = perServer(arrivals, (own) => ({
     cpu: middle(own, ({ cpuPerConnect }) => cpuPerConnect),
+    event: middle(own, ({ cpuPerEvent }) => cpuPerEvent),
     rss: middle(own, ({ rssPerViewer }) => rssPerViewer),
     used: middle(own, ({ usedPerViewer }) => usedPerViewer),
   }))
   const floor = rows.get('ws')
   // Below that, what the process had free already is larger than what is measured.
   const tellsMemory = viewers >= 1000
-  return [...rows].map(([name, { cpu, rss, used }]) => ({
+  return [...rows].map(([name, { cpu, event, rss, used }]) => ({
     server: SERVERS[name],
     'CPU µs per connect and subscribe': cpu.toFixed(0),
     '× ws': ratio(cpu, floor?.cpu),
+    'CPU µs per event without viewers': event.toFixed(0),
     ...(tellsMemory && {
       'KiB resident per viewer': (rss / 1024).toFixed(1),
       '× ws ': ratio(rss, floor?.rss),
@@ -167,6 +169,7 @@ function bars({ samples, arrivals, slow, herd }: Results): Row[] {
       steadyP99('shipcast') / steadyP99('ws'),
       1.3,
     ),
+    executionsBar(samples),
     ...(slow
       ? [
           judged('a viewer that stops reading: MiB added', slow.usedAdded / MEBIBYTE, 2),
@@ -184,6 +187,18 @@ function bars({ samples, arrivals, slow, herd }: Results): Row[] {
         ]
       : []),
   ].filter((row) => row !== undefined)
+}
+
+function executionsBar(samples: readonly Sample[]): Row | undefined {
+  const counted = samples.map(({ executions }) => executions).filter((count) => count !== undefined)
+  if (counted.length === 0) return undefined
+  const [least, most] = [Math.min(...counted), Math.max(...counted)]
+  return {
+    figure: 'executions and encodings per event and distinct query, least and most',
+    measured: `${least.toFixed(2)}, ${most.toFixed(2)}`,
+    bar: 'exactly 1',
+    kept: least === 1 && most === 1 ? 'yes' : '**no**',
+  }
 }
 
 /** Nothing where it was not measured. */

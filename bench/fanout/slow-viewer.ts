@@ -17,7 +17,7 @@ export interface SlowViewer {
   anyP99During: number
   lastP99Before: number
   lastP99During: number
-  /** Most that was in use after a collection while the viewer did not read, above what was before. */
+  /** Most that was in use after a collection, between segments, while the viewer did not read, above what was before. */
   usedAdded: number
   rssAdded: number
   closes: string
@@ -34,6 +34,7 @@ export async function measureSlowViewer(): Promise<SlowViewer> {
   const stage = await Stage.open('shipcast')
   try {
     await stage.connect(1, { keepCursors: true })
+    await stage.show({ count: slow.fillEvents, together: 250, gapMs: 1 })
     await stage.connect(slow.viewers - 1, { queries: subscriptions(1) })
     await stage.probe()
     await segment(stage, 2)

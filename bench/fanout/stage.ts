@@ -107,6 +107,13 @@ export class Stage {
     return this.server.ask<MemoryUse>('memory')
   }
 
+  /** How many events have been executed and encoded so far, where the server tells. */
+  async executions(): Promise<number | undefined> {
+    const response = await fetch(new URL('/metrics', this.url.replace(/^ws/, 'http')))
+    const match = /^shipcast_executions_total (\d+)/m.exec(await response.text())
+    return match ? Number(match[1]) : undefined
+  }
+
   /** Waits until the server has nothing left to do. */
   async quiet(): Promise<void> {
     const started = clock()
