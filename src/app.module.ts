@@ -27,7 +27,12 @@ export class AppModule {
         // … on the forge …
         GitHubModule,
         // … each step stored together with its event …
-        DatabaseModule.forRoot({ url: config.databaseUrl, dataDir: config.dataDir, migrations: MIGRATIONS }),
+        DatabaseModule.forRoot({
+          url: config.databaseUrl,
+          listenUrl: config.databaseListenUrl,
+          dataDir: config.dataDir,
+          migrations: MIGRATIONS,
+        }),
         EventsModule,
         // … of which every node hears …
         PubSubModule,

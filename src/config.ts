@@ -16,6 +16,8 @@ export class Config {
   readonly dataDir: string
   /** `postgres://…`, or undefined for the embedded Postgres below `dataDir`. */
   readonly databaseUrl: string | undefined
+  /** The same database without the pooler in front of it, for LISTEN; undefined: `databaseUrl` does for that too. */
+  readonly databaseListenUrl: string | undefined
   /** Where repositories go. */
   readonly forge: 'local'
   /** Absolute folder; each of its subfolders is a template. */
@@ -26,6 +28,8 @@ export class Config {
   readonly leaseMs: number
   /** Milliseconds over which a node that goes away sends its viewers elsewhere. */
   readonly drainMs: number
+  /** Days for which the contents of a deployment are kept after its end; until then it can be retried. */
+  readonly retentionDays: number
   readonly logLevel: LogLevel
 
   /** @throws ConfigError */
@@ -36,11 +40,18 @@ export class Config {
     this.publicUrl = read.httpUrl('PUBLIC_URL', `http://${urlHost(this.host)}:${this.port}`)
     this.dataDir = resolve(read.text('DATA_DIR', './data'))
     this.databaseUrl = read.postgresUrl('DATABASE_URL')
+    this.databaseListenUrl = read.postgresUrl('DATABASE_LISTEN_URL')
+    if (this.databaseListenUrl && !this.databaseUrl) {
+      throw new ConfigError(
+        'DATABASE_LISTEN_URL goes with DATABASE_URL, which is not set. Set both, or neither.',
+      )
+    }
     this.forge = read.forge()
     this.templatesDir = resolve(read.text('TEMPLATES_DIR', './templates'))
     this.deployConcurrency = read.integer('DEPLOY_CONCURRENCY', 10, { min: 1, max: 1_000 })
     this.leaseMs = read.integer('LEASE_MS', 6_000, { min: 500, max: 600_000 })
     this.drainMs = read.integer('DRAIN_MS', 5_000, { min: 0, max: 600_000 })
+    this.retentionDays = read.integer('RETENTION_DAYS', 30, { min: 1, max: 36_500 })
     this.logLevel = read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info')
   }
 }

@@ -3,14 +3,20 @@ import { NestFactory } from '@nestjs/core'
 import type { NestExpressApplication } from '@nestjs/platform-express'
 import { AppModule } from './app.module.ts'
 import { Config, ConfigError } from './config.ts'
+import { DatabaseUnavailable } from './database/database-unavailable.ts'
+import { DatabaseUrlError } from './database/database-url.ts'
+import { SchemaTooNew } from './database/migrations.ts'
 import { BrokenTemplate } from './deployments/contents/template-folder.ts'
 import { configureHttp } from './http.ts'
 import { createLogger } from './logging.ts'
 
+// What a person can mend is said in a sentence.
+const FOR_PEOPLE = [ConfigError, DatabaseUrlError, DatabaseUnavailable, SchemaTooNew, BrokenTemplate]
+
 try {
   await start(new Config(process.env))
 } catch (error) {
-  // What a person can mend is said in a sentence; what is our fault, with its stack.
+  // What is our fault is shown with its stack.
   console.error(isForPeople(error) ? error.message : error)
   process.exit(1)
 }
@@ -29,5 +35,5 @@ async function start(config: Config): Promise<void> {
 
 function isForPeople(error: unknown): error is Error {
   const isPortTaken = error instanceof Error && 'syscall' in error && error.syscall === 'listen'
-  return error instanceof ConfigError || error instanceof BrokenTemplate || isPortTaken
+  return isPortTaken || FOR_PEOPLE.some((kind) => error instanceof kind)
 }

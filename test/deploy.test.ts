@@ -263,14 +263,45 @@ describe('bad input', () => {
     const dear = '{ deployments(first: 100) { edges { node { events(first: 1000) { cursor text } } } } }'
     const long = `{ templates { name } } #${'x'.repeat(100_000)}`
     const viewer = new Viewer(server.socketUrl)
-    for (const query of [deep, dear, long]) {
-      const { errors } = await server.request(query)
-      expect(errors?.[0]?.extensions.code).toBe('TOO_LARGE')
+    const many = `{ ${'templates { name } '.repeat(2_600)} }`
+    for (const query of [deep, dear, long, many]) {
+      const response = await post({ query })
+      expect(response.status).toBe(400)
+      const { errors } = (await response.json()) as { errors: { extensions: object }[] }
+      expect(errors[0]?.extensions).toEqual({ code: 'TOO_LARGE', fields: [] })
       await expect(viewer.execute(query, {})).rejects.toMatchObject([{ extensions: { code: 'TOO_LARGE' } }])
     }
     await viewer.close()
   })
+
+  test('is no failure of ours in the log', async () => {
+    await server.request(DEPLOY, { input: input({ org: '-' }) })
+    const viewer = new Viewer(server.socketUrl)
+    await expect(viewer.execute(DEPLOY, { input: input({ org: '-' }) })).rejects.toThrow()
+    viewer.follow({ after: 'nonsense' })
+    await viewer.until(() => viewer.errors.length > 0)
+    await viewer.close()
+    expect(server.log).not.toContain('"level":"error"')
+  })
+
+  test('a subscription over HTTP is told where the socket is', async () => {
+    const response = await post({ query: 'subscription { deploymentStatus { cursor } }' })
+    expect(response.status).toBe(400)
+    expect(await response.json()).toMatchObject({
+      errors: [
+        { message: expect.stringContaining('graphql-transport-ws'), extensions: { code: 'BAD_REQUEST' } },
+      ],
+    })
+  })
 })
+
+function post(body: object): Promise<Response> {
+  return fetch(`${server.url}/graphql`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  })
+}
 
 test('lists deployments newest first, page by page', async () => {
   const org = `list-${crypto.randomUUID().slice(0, 8)}`

@@ -1,7 +1,7 @@
 import pg from 'pg'
 
 /**
- * No answer from the database: no connection could be had, or it broke. When a statement was under way,
+ * No answer from the database: no connection could be had, or it broke; or it has no room, or is read-only, at the moment. When a statement was under way,
  * whether it took effect is unknown; a transaction whose commit was not reached did not. Trying again later
  * can help. `cause` is the original error.
  */
@@ -30,9 +30,17 @@ export function isConnectionFailure(error: unknown): boolean {
   return 'syscall' in error || DRIVER_MESSAGES.test(error.message)
 }
 
-// PostgreSQL, appendix A: class 08, the server's shutdown and crash codes, and the timeouts that end a
+/**
+ * Whether the server is there but cannot do it at the moment: its disk is full, its memory or connections are used up,
+ * its disk fails. The connection is as good as before.
+ */
+export function isRefusedForNow(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && /^(53...|58030)$/.test(error.code ?? '')
+}
+
+// PostgreSQL, appendix A: class 08, a primary that has become a standby (25006; its successor is elsewhere), the server's shutdown and crash codes, and the timeouts that end a
 // session.
-const ENDS_CONNECTION = /^(08...|57P0[1-5]|25P0[34])$/
+const ENDS_CONNECTION = /^(08...|25006|57P0[1-5]|25P0[34])$/
 
 // pg gives these no code.
 const DRIVER_MESSAGES =

@@ -5,6 +5,8 @@ import { type Migration, migrate } from './migrations.ts'
 export interface DatabaseModuleOptions {
   /** `postgres://…`; without it an embedded Postgres runs in dataDir. */
   readonly url?: string | undefined
+  /** The same database by a way on which LISTEN works, where `url` leads through a pooler. */
+  readonly listenUrl?: string | undefined
   readonly dataDir: string
   readonly migrations: readonly Migration[]
 }
@@ -29,9 +31,9 @@ export class DatabaseModule implements OnApplicationShutdown {
   }
 }
 
-async function open({ url, dataDir, migrations }: DatabaseModuleOptions): Promise<Database> {
+async function open({ url, listenUrl, dataDir, migrations }: DatabaseModuleOptions): Promise<Database> {
   const logger = new Logger(Database.name)
-  const database = await Database.open({ url, dataDir, log: (line) => logger.log(line) })
+  const database = await Database.open({ url, listenUrl, dataDir, log: (line) => logger.log(line) })
   try {
     await migrate(database, migrations)
     return database

@@ -94,6 +94,32 @@ describe('Database', () => {
     expect(await database.query(`select to_regclass('never') as name`)).toEqual([{ name: null }])
   })
 
+  test.each([
+    ['53100', 'could not extend file: No space left on device'],
+    ['53200', 'out of memory'],
+    ['25006', 'cannot execute INSERT in a read-only transaction'],
+  ])(
+    'counts what the server cannot do at the moment (%s) as being away, and goes on afterwards',
+    async (code, message) => {
+      const fail = `do $$ begin raise exception '${message}' using errcode = '${code}'; end $$`
+      await expect(database.query(fail)).rejects.toThrow(DatabaseUnavailable)
+      await expect(database.query(fail)).rejects.toThrow(message)
+      const inTransaction = database.transaction((tx) => tx.query(fail))
+      await expect(inTransaction).rejects.toThrow(DatabaseUnavailable)
+      expect(await database.query('select 1 as n')).toEqual([{ n: 1 }])
+    },
+  )
+
+  test('says so when all its connections stay busy, and goes on when one is free', async () => {
+    const small = await Database.open({ url: `${one.url}&pool_max=2&connect_timeout=1`, dataDir: '' })
+    const busy = [1, 2].map(() => small.query('select pg_sleep(2)'))
+    await expect(small.query('select 1')).rejects.toThrow(DatabaseUnavailable)
+    expect(await small.isAvailable()).toBe(true)
+    await Promise.all(busy)
+    expect(await small.query('select 1 as n')).toEqual([{ n: 1 }])
+    await small.close()
+  })
+
   test('connects a dedicated connection again after it was cut', async () => {
     const connection = await database.dedicated()
     const pid = async () =>
@@ -179,9 +205,12 @@ describe('Database on the embedded Postgres', () => {
   test('is not available while the server does not answer, and is when it does again', async () => {
     await database.isAvailable()
     const processes = await postgresProcesses(cluster)
+    await database.query('select 1')
     for (const pid of processes) signal(pid, 'SIGSTOP')
     try {
       expect(await database.isAvailable()).toBe(false)
+      // Nobody waits for a statement as long as it may take.
+      await expect(database.query('select 1')).rejects.toThrow(DatabaseUnavailable)
     } finally {
       for (const pid of processes) signal(pid, 'SIGCONT')
     }

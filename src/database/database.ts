@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
-import { DatabaseUnavailable, isConnectionFailure } from './database-unavailable.ts'
+import { DatabaseUnavailable, isConnectionFailure, isRefusedForNow } from './database-unavailable.ts'
+import { type DatabaseSettings, DEFAULT_SETTINGS, readDatabaseUrl } from './database-url.ts'
 import { DedicatedConnection } from './dedicated-connection.ts'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded-postgres.ts'
 import { resultTypes } from './result-types.ts'
@@ -19,6 +20,8 @@ export interface Queryable {
 export interface DatabaseOptions {
   /** `postgres://…`; without it an embedded Postgres runs in dataDir. */
   readonly url?: string | undefined
+  /** The same database without the pooler that stands in front of it: LISTEN needs a session of its own. */
+  readonly listenUrl?: string | undefined
   readonly dataDir: string
   readonly log?: (line: string) => void
 }
@@ -27,11 +30,12 @@ export interface TransactionOptions {
   readonly statementTimeoutMs?: number
 }
 
-const POOL_SIZE = 10
-const CONNECT_TIMEOUT_MS = 10_000
 const IDLE_IN_TRANSACTION_MS = 60_000
 const HEALTH_TIMEOUT_MS = 2_000
 const CLOSE_GRACE_MS = 3_000
+/** How long a statement may take before we look whether the server is there; and how often it may then be silent. */
+const LOOK_AFTER_MS = 3_000
+const MOST_SILENCES = 2
 
 // Statements and not startup parameters, which poolers such as PgBouncer refuse.
 const SESSION = `
@@ -40,7 +44,7 @@ const SESSION = `
   set idle_in_transaction_session_timeout = ${IDLE_IN_TRANSACTION_MS}`
 
 /**
- * Connections to Postgres. No call waits without a bound: 10 s for a connection, 30 s for a statement, 60 s
+ * Connections to Postgres. No call waits without a bound: 10 s for a connection (`connect_timeout`), 30 s for a statement (10 s when the server is silent), 60 s
  * for the embedded server to come back. It does NOT repeat a statement that failed: the caller knows whether
  * that is right.
  */
@@ -48,6 +52,7 @@ export class Database implements Queryable {
   readonly #embedded: EmbeddedPostgres | undefined
   readonly #log: (line: string) => void
   readonly #config: pg.ClientConfig
+  readonly #listenConfig: pg.ClientConfig
   readonly #address: string
   readonly #pool: pg.Pool
   readonly #inUse = new Set<pg.PoolClient>()
@@ -58,9 +63,11 @@ export class Database implements Queryable {
   #closed: Promise<void> | undefined
 
   /** Connects, after starting the embedded Postgres where no url is given. Fails with DatabaseUnavailable. */
-  static async open({ url, dataDir, log = () => {} }: DatabaseOptions): Promise<Database> {
+  static async open({ url, listenUrl, dataDir, log = () => {} }: DatabaseOptions): Promise<Database> {
+    const settings = url === undefined ? embeddedSettings : readDatabaseUrl(url)
+    const listen = listenUrl === undefined ? settings : readDatabaseUrl(listenUrl, 'DATABASE_LISTEN_URL')
     const embedded = url === undefined ? await startEmbeddedPostgres({ dataDir, log }) : undefined
-    const database = new Database(url, embedded, log)
+    const database = new Database(settings, listen, embedded, log)
     try {
       // An embedded server whose owner has just died may answer once more and then go; the second try starts
       // another.
@@ -73,22 +80,17 @@ export class Database implements Queryable {
   }
 
   private constructor(
-    url: string | undefined,
+    settings: DatabaseSettings,
+    listen: DatabaseSettings,
     embedded: EmbeddedPostgres | undefined,
     log: (line: string) => void,
   ) {
     this.#embedded = embedded
     this.#log = log
-    this.#config = {
-      ...(url === undefined ? { ssl: false } : { connectionString: url }),
-      ...embedded?.connection,
-      application_name: 'shipcast',
-      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-      keepAlive: true,
-      types: resultTypes,
-    }
+    this.#config = { ...clientConfig(settings), ...embedded?.connection }
+    this.#listenConfig = { ...clientConfig(listen), ...embedded?.connection }
     this.#address = embedded ? 'embedded' : addressOf(this.#config)
-    this.#pool = new pg.Pool({ ...this.#config, max: POOL_SIZE, onConnect: prepareSession })
+    this.#pool = new pg.Pool({ ...this.#config, max: settings.poolSize, onConnect: prepareSession })
     this.#pool.on('error', (error) => this.#log(`A database connection was lost: ${error.message}`))
     this.#pool.on('connect', ignoreErrorEvents)
     this.#healthConnection = this.#newDedicated(HEALTH_TIMEOUT_MS)
@@ -109,7 +111,7 @@ export class Database implements Queryable {
       const tx: Queryable = {
         query: <Row>(text: string, values?: readonly unknown[]) =>
           runStatement<Row>(client, text, values, timeoutMs).catch((error) => {
-            throw isConnectionFailure(error) ? this.#unavailable(error) : error
+            throw isConnectionFailure(error) || isRefusedForNow(error) ? this.#unavailable(error) : error
           }),
       }
       try {
@@ -127,17 +129,21 @@ export class Database implements Queryable {
   }
 
   /** A connection of its own for one long-lived purpose, such as heartbeats. It counts beside the pool. */
-  dedicated(): Promise<DedicatedConnection> {
-    return Promise.resolve(this.#newDedicated())
+  dedicated(statementTimeoutMs?: number): Promise<DedicatedConnection> {
+    return Promise.resolve(this.#newDedicated(statementTimeoutMs))
   }
 
   /**
-   * A raw connection for LISTEN, which the caller watches (`error`, `end`) and ends. Fails with
-   * DatabaseUnavailable; starts the embedded server anew when it has died.
+   * A raw connection for LISTEN, which the caller watches (`error`, `end`) and ends. Goes to `listenUrl` where there is
+   * one. Fails with DatabaseUnavailable; starts the embedded server anew when it has died.
    */
-  async connect(): Promise<pg.Client> {
+  connectToListen(): Promise<pg.Client> {
+    return this.#connect(this.#listenConfig)
+  }
+
+  #connect(config: pg.ClientConfig): Promise<pg.Client> {
     return this.#withRestart(async () => {
-      const client = new pg.Client({ ...this.#config, ...this.#embedded?.connection })
+      const client = new pg.Client({ ...config, ...this.#embedded?.connection })
       ignoreErrorEvents(client)
       await client.connect()
       await prepareSession(client)
@@ -190,16 +196,31 @@ export class Database implements Queryable {
   async #useClient<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
     const client = await this.#withRestart(() => this.#pool.connect())
     this.#inUse.add(client)
+    const endWatch = this.#watch(client)
     let isBroken = false
     try {
       return await work(client)
     } catch (error) {
       isBroken = isConnectionFailure(error)
-      throw isBroken ? this.#unavailable(error) : error
+      throw isBroken || isRefusedForNow(error) ? this.#unavailable(error) : error
     } finally {
+      endWatch()
       this.#inUse.delete(client)
       client.release(isBroken)
     }
+  }
+
+  /**
+   * Breaks a connection off when a statement takes long and the server gives no other sign of life either: one that is
+   * frozen, or cut off without a word, would keep callers waiting for as long as a statement may take.
+   */
+  #watch(client: pg.PoolClient): () => void {
+    let silences = 0
+    const timer = setInterval(async () => {
+      silences = (await this.isAvailable()) ? 0 : silences + 1
+      if (silences >= MOST_SILENCES && this.#inUse.has(client)) void client.end()
+    }, LOOK_AFTER_MS)
+    return () => clearInterval(timer)
   }
 
   /** Connects; when that fails and the server is embedded, makes sure that it runs and tries once more. */
@@ -209,8 +230,8 @@ export class Database implements Queryable {
       return await connect()
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error)
-      const isPoolBusy = message.startsWith('timeout exceeded when trying to connect')
-      if (!this.#embedded || this.#closed || isPoolBusy) throw this.#unavailable(error)
+      const isBusy = message.startsWith('timeout exceeded when trying to connect') || isRefusedForNow(error)
+      if (!this.#embedded || this.#closed || isBusy) throw this.#unavailable(error)
       this.#log(`The embedded Postgres does not answer (${message}); looking after it.`)
     }
     try {
@@ -223,7 +244,7 @@ export class Database implements Queryable {
 
   #newDedicated(statementTimeoutMs?: number): DedicatedConnection {
     const connection = new DedicatedConnection(
-      () => this.connect(),
+      () => this.#connect(this.#config),
       (cause) => this.#unavailable(cause),
       statementTimeoutMs,
     )
@@ -233,6 +254,18 @@ export class Database implements Queryable {
 
   #unavailable(cause: unknown): DatabaseUnavailable {
     return cause instanceof DatabaseUnavailable ? cause : new DatabaseUnavailable(this.#address, cause)
+  }
+}
+
+const embeddedSettings: DatabaseSettings = { config: { ssl: false }, ...DEFAULT_SETTINGS }
+
+function clientConfig({ config, connectTimeoutMs }: DatabaseSettings): pg.ClientConfig {
+  return {
+    ...config,
+    application_name: 'shipcast',
+    connectionTimeoutMillis: connectTimeoutMs,
+    keepAlive: true,
+    types: resultTypes,
   }
 }
 

@@ -8,6 +8,18 @@ export interface Migration {
   readonly sql: string
 }
 
+/** A newer Shipcast has migrated the database; this one would not understand what it finds there. */
+export class SchemaTooNew extends Error {
+  override readonly name = 'SchemaTooNew'
+
+  constructor(current: number, newest: number) {
+    super(
+      `The database is at schema version ${current}, and this Shipcast knows versions up to ${newest}: a newer Shipcast has used it. ` +
+        'Start that version or a newer one, or use another database.',
+    )
+  }
+}
+
 // Any constant will do; every node must use the same.
 const LOCK_KEY = 7_447_228
 const STATEMENT_TIMEOUT_MS = 3_600_000
@@ -29,10 +41,7 @@ async function migrateOne(tx: Queryable, { version, name, sql }: Migration, newe
   await tx.query('select pg_advisory_xact_lock($1)', [LOCK_KEY])
   const current = await currentVersion(tx)
   if (current > newest) {
-    throw new Error(
-      `The database is at schema version ${current}, and this Shipcast knows versions up to ${newest}: a newer Shipcast has used it. ` +
-        'Start that version or a newer one, or use another database.',
-    )
+    throw new SchemaTooNew(current, newest)
   }
   if (current >= version) return
   await tx.query(sql)

@@ -113,4 +113,44 @@ export const MIGRATIONS: readonly Migration[] = [
       $$;
     `,
   },
+  {
+    version: 2,
+    name: 'turns of organizations, and contents that are not kept for ever',
+    sql: `
+      -- Its place in the queue: organizations take turns, and within one it is first come, first served. Given by
+      -- next_turn when the deployment begins to wait (start-time fair queueing, Goyal, Vin, Cheng 1996, all weights 1).
+      alter table deployments add column turn bigint not null default 0;
+      -- Null: its contents are stored; see RETENTION_DAYS.
+      alter table deployments add column contents_removed_at timestamptz;
+
+      create index deployments_queue on deployments (turn, run_at) where status in ('QUEUED', 'WAITING');
+      create index deployments_running_turn on deployments (turn) where status = 'RUNNING';
+      create index deployments_organization_turn on deployments (lower(org), turn)
+        where status in ('QUEUED', 'RUNNING', 'WAITING');
+      create index deployments_ended_with_contents on deployments (finished_at)
+        where finished_at is not null and contents_removed_at is null;
+      drop index deployments_due;
+
+      -- One more than the organization's last active one, but not before those that run now: who comes anew comes
+      -- next, and who sends thirty has one place in each round. The lock makes the deployments of one organization
+      -- take different turns although they come at once; each statement of a volatile function sees what was committed
+      -- before it, so what is read here is what the last holder of the lock has left.
+      create function next_turn(organization text) returns bigint language plpgsql volatile as $$
+        begin
+          perform pg_advisory_xact_lock(7447229, hashtext(lower(organization)));
+          return (
+            select greatest(
+              (select max(turn) + 1 from deployments
+               where lower(org) = lower(organization) and status in ('QUEUED', 'RUNNING', 'WAITING')),
+              coalesce(
+                (select max(turn) from deployments where status = 'RUNNING'),
+                (select min(turn) from deployments where status in ('QUEUED', 'WAITING')),
+                0
+              )
+            )
+          );
+        end
+      $$;
+    `,
+  },
 ]

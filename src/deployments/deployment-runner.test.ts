@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
+import { PubSub } from 'graphql-subscriptions'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { MIGRATIONS } from '../database/schema.ts'
 import type { LoggedEvent } from '../events/logged-event.ts'
@@ -219,7 +220,17 @@ describe('cancelling', () => {
     expect(await node.service.cancel(id)).toMatchObject({ status: 'CANCELLED' })
   })
 
-  test('reaches the runner of another node by its heartbeat', async () => {
+  test('reaches the runner of another node at once', async () => {
+    const pubSub = new PubSub()
+    const node = await start({ leaseMs: 600_000, pubSub })
+    const other = await start({ leaseMs: 600_000, pubSub })
+    const hanging = github.hang('ensureRepository')
+    const id = await node.deploy()
+    await hanging.reached
+    expect(await other.service.cancel(id)).toMatchObject({ status: 'CANCELLED' })
+  })
+
+  test('reaches the runner of another node by its heartbeat, should the hint be lost', async () => {
     const node = await start({ leaseMs: 1_500 })
     const other = await start({ leaseMs: 1_500 })
     const hanging = github.hang('ensureRepository')
@@ -265,6 +276,76 @@ describe('places', () => {
       [2, 'DEPLOY', 'RUNNING', 'Creating org'],
       [3, 'CREATE_ORG', 'RUNNING', 'Creating repo'],
     ])
+  })
+
+  test('organizations take turns: thirty of one do not hold up the one of another', async () => {
+    const node = await start({ concurrency: 1 })
+    const hanging = github.hang('ensureOrganization')
+    const first = await node.deploy({ org: 'many' })
+    await hanging.reached
+    // All at once, as a lecturer does.
+    const many = await Promise.all(Array.from({ length: 30 }, () => node.deploy({ org: 'many' })))
+    const few = [await node.deploy({ org: 'few' }), await node.deploy({ org: 'Few' })]
+    const one = await node.deploy({ org: 'one' })
+    hanging.goOn()
+    for (const id of [first, ...many, ...few, one]) await node.eventsOf(id)
+    const started = github.calls.filter((call) => call.startsWith('ensureOrganization'))
+    expect(started.slice(0, 7).map((call) => call.split(' ')[1])).toEqual([
+      'many',
+      'few',
+      'one',
+      'many',
+      'Few',
+      'many',
+      'many',
+    ])
+  })
+
+  test('a retry waits for its turn as a new one does', async () => {
+    const node = await start({ concurrency: 1 })
+    github.next('ensureOrganization', new GitHubError('REPO_TAKEN', 'No.'))
+    const failed = await node.deploy({ org: 'many' })
+    await node.eventsOf(failed)
+    const hanging = github.hang('ensureOrganization')
+    const running = await node.deploy({ org: 'many' })
+    await hanging.reached
+    const rest = [await node.deploy({ org: 'many' }), await node.deploy({ org: 'other' })]
+    await node.service.retry(failed)
+    hanging.goOn()
+    for (const id of [running, ...rest]) await node.eventsOf(id)
+    const last = (await node.eventsOf(failed, hasStatus('SUCCEEDED'))).at(-1)
+    expect(last?.deployment.attempt).toBe(2)
+    const started = await test_.database.query<{ id: string }>(
+      `select deployment_id as id from events
+       where deployment ->> 'status' = 'RUNNING' and deployment ->> 'step' = 'DEPLOY' order by position`,
+    )
+    expect(started.map(({ id }) => id)).toEqual([failed, running, rest[1], rest[0], failed])
+  })
+
+  test('finding whose turn it is takes one step in an index, however many wait', async () => {
+    await test_.database.query(
+      `insert into deployments (id, org, repo, visibility, branch, step, status, text, sequence, attempt, file_count,
+         size_bytes, created_at, updated_at, input_digest, planned_commit, planned_tree, object_count, pack_bytes,
+         run_at, turn)
+       select gen_random_uuid(), 'org-' || n % 7, 'repo-' || n, 'PUBLIC', 'main', 'DEPLOY', 'QUEUED', '', 1, 1, 0, 0,
+         now(), now(), '', '', '', 0, 0, now(), n / 7 from generate_series(1, 20000) n`,
+    )
+    await test_.database.query('analyze deployments')
+    const plan = async (query: string) => {
+      const rows = await test_.database.query<{ 'QUERY PLAN': string }>(`explain ${query}`)
+      return rows.map((row) => row['QUERY PLAN']).join('\n')
+    }
+    const claim = await plan(
+      `select id from deployments where status in ('QUEUED', 'WAITING') and run_at <= clock_timestamp()
+       order by turn, run_at limit 1 for update skip locked`,
+    )
+    expect(claim).toContain('deployments_queue')
+    expect(claim).not.toMatch(/Sort|Seq Scan/)
+    const next = await plan(
+      `select max(turn) + 1 from deployments
+       where lower(org) = lower('org-3') and status in ('QUEUED', 'RUNNING', 'WAITING')`,
+    )
+    expect(next).toContain('deployments_organization_turn')
   })
 
   test('a planned stop hands its deployments back, and another node goes on at once', async () => {

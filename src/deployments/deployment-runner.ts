@@ -13,6 +13,7 @@ import type { Work } from './deployment-work.ts'
 import { decide, MOST_TAKEOVERS, runnersDied } from './failure.ts'
 import { LeaseStore, type Owner } from './lease-store.ts'
 import { ProgressReport } from './progress-report.ts'
+import { RunnerSignals } from './runner-signals.ts'
 import type { StepResult } from './steps/step.ts'
 import { NEXT_STEP } from './steps/steps.ts'
 
@@ -52,7 +53,8 @@ export interface Place {
  *   offer a place ──> accepted and started in one transaction
  *   claim         ──> queued, due again, or left behind by a node that died
  *   heartbeat     ──> keeps the leases; learns of cancellations; a lease that is lost aborts the run
- *   stop          ──> aborts the runs and hands their leases back
+ *   signal        ──> another node has work, or a cancellation: looks at once
+ *   stop          ──> aborts the runs, hands their leases back, and says so
  */
 @Injectable()
 export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy {
@@ -67,6 +69,7 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
   private connection: DedicatedConnection | undefined
   private poll: NodeJS.Timeout | undefined
   private heartbeat: NodeJS.Timeout | undefined
+  private stopListening: (() => void) | undefined
   private stopping = false
   private claimFailed = true
 
@@ -76,12 +79,22 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
     private readonly store: LeaseStore,
     private readonly github: GitHubClient,
     private readonly metrics: DeploymentMetrics,
+    private readonly signals: RunnerSignals,
   ) {
     this.owner = { name: `${hostname()}/${process.pid}/${randomUUID()}`, leaseMs: config.leaseMs }
     this.concurrency = config.deployConcurrency
   }
 
-  onApplicationBootstrap(): void {
+  async onApplicationBootstrap(): Promise<void> {
+    this.stopListening = await this.signals.listen({
+      onWork: () => {
+        if (this.freePlaces > 0) this.wake()
+      },
+      onCancel: (id) => {
+        if (id === undefined) void this.beat()
+        else this.cancel(id)
+      },
+    })
     this.poll = setInterval(() => this.wake(), POLL_MS)
     this.heartbeat = setInterval(() => void this.beat(), this.owner.leaseMs / 3)
     this.wake()
@@ -90,6 +103,7 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
   async onModuleDestroy(): Promise<void> {
     this.stopping = true
     clearInterval(this.poll)
+    this.stopListening?.()
     await this.filling
     // A call that is deaf to its signal is left behind; its lease runs out.
     await Promise.race([this.endRuns(), sleep(STOP_GRACE_MS, undefined, { ref: false })])
@@ -146,13 +160,13 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
     })
   }
 
-  /** Stops a run of this node at once; those of other nodes learn of it by their heartbeat. */
-  cancel(id: string): void {
-    this.runs.get(id)?.controller.abort(new RunEnded('cancelled'))
-  }
-
   private get freePlaces(): number {
     return this.stopping ? 0 : this.concurrency - this.runs.size - this.reserved
+  }
+
+  /** Stops the run of a deployment if it is one of this node's. */
+  private cancel(id: string): void {
+    this.runs.get(id)?.controller.abort(new RunEnded('cancelled'))
   }
 
   private async fill(): Promise<void> {
@@ -253,7 +267,10 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
       if (error instanceof RunEnded) {
         this.logger.log(`Run ended: ${error.reason}`, details)
         if (error.reason === 'cancelled') await this.store.cancel(work)
-        if (error.reason === 'stopping') await this.store.handBack(work)
+        if (error.reason === 'stopping') {
+          await this.store.handBack(work)
+          await this.signals.tellOfWork()
+        }
       } else if (error instanceof DatabaseUnavailable) {
         this.logger.warn('The database is away; the deployment goes on when it is back', {
           ...details,
@@ -296,7 +313,7 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
     try {
       const runs = [...this.runs.values()]
       const sentAt = performance.now()
-      this.connection ??= await this.database.dedicated()
+      this.connection ??= await this.database.dedicated(this.owner.leaseMs)
       const held = new Map(
         (await this.store.heartbeat(this.owner, this.connection)).map((beat) => [beat.id, beat]),
       )

@@ -111,6 +111,15 @@ export class DeploymentStore {
     return rows.length > 0
   }
 
+  /** When the contents of a deployment were removed, as RETENTION_DAYS says; undefined: they are stored. */
+  async contentsRemovedAt(id: string): Promise<Date | undefined> {
+    const [row] = await this.database.query<{ at: Date | null }>(
+      'select contents_removed_at as at from deployments where id = $1',
+      [id],
+    )
+    return row?.at ?? undefined
+  }
+
   async find(id: string): Promise<DeploymentSnapshot | undefined> {
     return this.findWhere('d.id = $1', [id])
   }
@@ -205,20 +214,20 @@ function inTheWay(error: unknown): InTheWay | undefined {
 const ACCEPT = `
   with here as (
     select $17::text is not null and not exists (select from deployments where status = 'QUEUED') as starts,
-      date_trunc('milliseconds', clock_timestamp()) as now
+      next_turn($2) as turn, date_trunc('milliseconds', clock_timestamp()) as now
   ), accepted as (
     insert into deployments (
       id, org, repo, visibility, description, branch, step, status, text, sequence, attempt,
       file_count, size_bytes, created_at, updated_at, idempotency_key, input_digest,
       planned_commit, planned_tree, object_count, pack_bytes,
-      run_at, lease_owner, lease_until, epoch
+      run_at, turn, lease_owner, lease_until, epoch
     )
     select
       $1, $2, $3, $4, $5, $6, 'DEPLOY', case when starts then 'RUNNING' else 'QUEUED' end,
       case when starts then $7 else $8 end, 1, 1,
       $9, $10, now, now, $11, $12,
       $13, $14, $15, $16,
-      now, case when starts then $17 end, case when starts then now + $18 * interval '1 ms' end,
+      now, turn, case when starts then $17 end, case when starts then now + $18 * interval '1 ms' end,
       case when starts then 1 else 0 end
     from here
     returning *
@@ -229,17 +238,17 @@ const ACCEPT = `
 const RETRY = `
   with here as (
     select $4::text is not null and not exists (select from deployments where status = 'QUEUED') as starts,
-      clock_timestamp() as now
+      (select next_turn(org) from deployments where id = $1) as turn, clock_timestamp() as now
   ), moved as (
     update deployments d set
       status = case when starts then 'RUNNING' else 'QUEUED' end,
       text = case when starts then $2::jsonb ->> d.step else $3 end,
       attempt = attempt + 1, error = null, finished_at = null, cancel_requested = false, tries = 0, takeovers = 0,
-      run_at = now, lease_owner = case when starts then $4 end,
+      run_at = now, turn = here.turn, lease_owner = case when starts then $4 end,
       lease_until = case when starts then now + $5 * interval '1 ms' end, epoch = epoch + 1,
       sequence = sequence + 1, updated_at = now
     from here
-    where d.id = $1 and d.status in ('FAILED', 'CANCELLED')
+    where d.id = $1 and d.status in ('FAILED', 'CANCELLED') and d.contents_removed_at is null
       and coalesce((d.error ->> 'retryable')::boolean, true)
     returning d.*
   )

@@ -11,13 +11,14 @@ import { readDeployInput } from './contents/validate-deploy-input.ts'
 import { DeploymentRunner } from './deployment-runner.ts'
 import { DeploymentStore, InTheWay, type Started } from './deployment-store.ts'
 import { isFinished } from './deployment-texts.ts'
+import { RunnerSignals } from './runner-signals.ts'
 
 const AUTHOR = { name: 'Shipcast', email: 'shipcast@users.noreply.github.com' }
 /** What was in the way may be gone when we look at it; then it is tried again, this often. */
 const MOST_ACCEPT_TRIES = 3
 /** It may be taken up, or begin to wait, between two looks at it; then it is looked at again, this often. */
 const MOST_CANCEL_TRIES = 5
-/** A runner on another node learns of a cancellation by its heartbeat; the answer waits this long for it. */
+/** The runner, here or on another node, is told at once, and in the worst case by its heartbeat; the answer waits this long. */
 const CANCEL_ANSWER_MS = 5_000
 
 /** Who asks, and when to stop working on the answer. */
@@ -34,6 +35,7 @@ export class DeploymentService {
     private readonly runner: DeploymentRunner,
     private readonly templates: TemplateCatalog,
     private readonly feed: EventFeed,
+    private readonly signals: RunnerSignals,
   ) {}
 
   /**
@@ -71,7 +73,7 @@ export class DeploymentService {
       if (cancelled) return cancelled
       if (await this.store.requestCancel(id)) {
         const ended = this.ended(id)
-        this.runner.cancel(id)
+        await this.signals.tellToCancel(id)
         await ended
       }
       const deployment = await this.get(id)
@@ -97,6 +99,7 @@ export class DeploymentService {
       return await this.start((runner) => this.store.retry(before.id, runner))
     } catch (error) {
       if (error instanceof InTheWay) throw await this.conflict(before)
+      if (error instanceof NotStarted) throw await this.whyNoRetry(id)
       throw error
     }
   }
@@ -133,15 +136,12 @@ export class DeploymentService {
     let isStarted = false
     try {
       const started = await move(place?.owner ?? null)
-      if (!started) {
-        throw new Conflict(
-          'Only a deployment that was cancelled, or that failed and may be retried, can be retried.',
-        )
-      }
+      if (!started) throw new NotStarted()
       if (place && started.work) {
         place.start(started.work)
         isStarted = true
       }
+      if (started.deployment.status === 'QUEUED') await this.signals.tellOfWork()
       return started.deployment
     } finally {
       if (!isStarted) {
@@ -150,6 +150,20 @@ export class DeploymentService {
         this.runner.wake()
       }
     }
+  }
+
+  private async whyNoRetry(id: string): Promise<Conflict> {
+    const { status } = await this.get(id)
+    const removedAt = await this.store.contentsRemovedAt(id)
+    if (removedAt && (status === 'FAILED' || status === 'CANCELLED')) {
+      return new Conflict(
+        `The contents of this deployment were removed on ${removedAt.toISOString().slice(0, 10)}, as those of all that ended long ago (RETENTION_DAYS). Deploy the repository anew, with its contents.`,
+        { deploymentId: id },
+      )
+    }
+    return new Conflict(
+      'Only a deployment that was cancelled, or that failed and may be retried, can be retried.',
+    )
   }
 
   /** Who was in the way: the same request, which is answered with what it made; or another, which is a conflict. */
@@ -193,6 +207,9 @@ export class DeploymentService {
     }
   }
 }
+
+/** The move did not apply: the deployment was not in such a state. */
+class NotStarted extends Error {}
 
 /** Fixed here, once: however often the commit is pushed, it is the same commit. */
 function commitPlan(id: string, request: DeployRequest) {

@@ -1,18 +1,17 @@
 import { Module } from '@nestjs/common'
-import { APP_FILTER } from '@nestjs/core'
 import { Config } from '../config.ts'
-import { ClientErrorFilter } from '../graphql/client-error.filter.ts'
 import { TemplateCatalog } from './contents/template-catalog.ts'
+import { ContentsSweep } from './contents-sweep.ts'
 import { DeploymentService } from './deployment.service.ts'
 import { DeploymentMetrics } from './deployment-metrics.ts'
 import { DeploymentRunner } from './deployment-runner.ts'
 import { DeploymentStore } from './deployment-store.ts'
 import { DeploymentsResolver } from './deployments.resolver.ts'
 import { LeaseStore } from './lease-store.ts'
+import { RunnerSignals } from './runner-signals.ts'
 
 @Module({
   providers: [
-    { provide: APP_FILTER, useClass: ClientErrorFilter },
     DeploymentsResolver,
     DeploymentService,
     {
@@ -22,8 +21,10 @@ import { LeaseStore } from './lease-store.ts'
     },
     DeploymentStore,
     LeaseStore,
+    RunnerSignals,
     DeploymentRunner,
     DeploymentMetrics,
+    ContentsSweep,
   ],
   exports: [DeploymentRunner],
 })

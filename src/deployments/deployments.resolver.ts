@@ -1,3 +1,4 @@
+import { UseFilters } from '@nestjs/common'
 import {
   Args,
   Context,
@@ -16,6 +17,7 @@ import { EventFeed } from '../events/event-feed.ts'
 import { EventLog } from '../events/event-log.ts'
 import type { FollowRequest } from '../events/follow-request.ts'
 import type { DeploymentStatus, LoggedEvent } from '../events/logged-event.ts'
+import { ErrorsToClients } from '../graphql/errors-to-clients.filter.ts'
 import type { RequestContext } from '../request-context.ts'
 import { TemplateCatalog } from './contents/template-catalog.ts'
 import { DeployInput } from './deploy-input.model.ts'
@@ -30,6 +32,7 @@ const MOST_DEPLOYMENTS = 100
 const MOST_EVENTS = 1_000
 
 /** Translates between GraphQL and the service. */
+@UseFilters(ErrorsToClients)
 @Resolver(() => Deployment)
 export class DeploymentsResolver {
   constructor(

@@ -35,7 +35,7 @@ export class LeaseStore {
     private readonly log: EventLog,
   ) {}
 
-  /** Takes the one that is due and has waited longest. */
+  /** Takes the one that is due and whose turn it is: organizations take turns, and within one it is who waits longest. */
   async claimNext(owner: Owner): Promise<Work | undefined> {
     return this.log.append(async () => {
       const [row] = await this.database.query<WorkRow>(CLAIM_NEXT, [
@@ -123,7 +123,7 @@ const CLAIM_NEXT = `
   with picked as (
     select id from deployments
     where status in ('QUEUED', 'WAITING') and run_at <= clock_timestamp()
-    order by run_at limit 1 for update skip locked
+    order by turn, run_at limit 1 for update skip locked
   ), claimed as (
     update deployments d set
       status = 'RUNNING', text = $3::jsonb ->> d.step, waiting_until = null, error = null,

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import { PubSub } from 'graphql-subscriptions'
 import { v7 as uuidv7 } from 'uuid'
+import { waitUntil } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { MIGRATIONS } from '../database/schema.ts'
 import { EventFeed } from './event-feed.ts'
@@ -136,6 +137,26 @@ describe('hints', () => {
     const follower = await feed.follow({ after: feed.cursorOf(head) })
     await begin(log)
     expect(positions(await take(follower, 1))).toEqual([head + 1])
+    await waitUntil(() => feed.lostHintCount === 1, 'it is counted')
+  })
+
+  test('that arrive, however late within a look, are not counted as lost', async () => {
+    const pubSub = new UnreliablePubSub()
+    const { log, feed } = await start(pubSub)
+    const look = () => (Reflect.get(feed, 'lookForLost') as () => Promise<void>).call(feed)
+    await begin(log)
+    await look()
+    await pubSub.pass(pubSub.held.at(-1))
+    await begin(log)
+    await pubSub.pass({})
+    await look()
+    await look()
+    expect(feed.lostHintCount).toBe(0)
+    await begin(log)
+    await look()
+    await look()
+    await look()
+    expect(feed.lostHintCount).toBe(1)
   })
 
   test('that come before the feed has started are not lost', async () => {

@@ -6,6 +6,7 @@ import { DEPLOYMENTS_TOPIC, EventLog, type LookHint } from './event-log.ts'
 import { type FollowOptions, FollowRequest } from './follow-request.ts'
 import { LogReader } from './log-reader.ts'
 import { ACTIVE_STATUSES, type DeploymentStatus, type LoggedEvent } from './logged-event.ts'
+import { LostHints } from './lost-hints.ts'
 
 /** Events kept in memory for those who join or lag; a kilobyte each, or so. */
 const RECENT_EVENTS = 4_096
@@ -48,6 +49,7 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
   private safetyLook: NodeJS.Timeout | undefined
   private looking: Promise<void> | undefined
   private lookAgain = false
+  private readonly lostHints = new LostHints()
 
   constructor(
     private readonly log: EventLog,
@@ -66,7 +68,8 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
       (hint: LookHint) => this.hear(hint),
       {},
     )
-    this.safetyLook = setInterval(() => this.look(), SAFETY_LOOK_MS)
+    this.lostHints.told(position)
+    this.safetyLook = setInterval(() => void this.lookForLost(), SAFETY_LOOK_MS)
     // Whatever was appended between the head and the subscription.
     this.look()
     await this.looking
@@ -90,6 +93,11 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
       counts.set(deployment.status, (counts.get(deployment.status) ?? 0) + 1)
     }
     return counts
+  }
+
+  /** How often the safety look has found events that no hint had told of. More than a few: look after PubSub. */
+  get lostHintCount(): number {
+    return this.lostHints.count
   }
 
   cursorOf(position: number): string {
@@ -170,11 +178,28 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
   }
 
   private hear(hint: LookHint): void {
-    if (hint.event && hint.event.position <= this.headPosition + 1) this.accept(hint.event)
-    else {
+    const { event } = hint
+    if (event) this.lostHints.told(event.position)
+    if (event && event.position <= this.headPosition + 1) this.accept({ ...event, at: new Date(event.at) })
+    else if (event) {
       this.gapFills++
       this.look()
     }
+    // "There may be anything": whatever is there now has been told of.
+    else void this.lookToEnd().then(() => this.lostHints.told(this.headPosition))
+  }
+
+  private async lookToEnd(): Promise<void> {
+    this.look()
+    while (this.looking) await this.looking
+  }
+
+  private async lookForLost(): Promise<void> {
+    await this.lookToEnd()
+    if (!this.lostHints.found(this.headPosition)) return
+    this.logger.warn('A look at the log has found events that no hint had told of', {
+      times: this.lostHints.count,
+    })
   }
 
   private async readOn(): Promise<void> {

@@ -6,9 +6,12 @@ import { ACTIVE_STATUSES, type DeploymentSnapshot, type LoggedEvent } from './lo
 /** The PubSub topic that tells of appended events. */
 export const DEPLOYMENTS_TOPIC = 'deployments'
 
-/** "Look": there may be something new. The event itself is carried along where it is at hand, which saves a read. */
+/**
+ * "Look": there may be something new. The event itself is carried along where it is at hand, which saves a read; from
+ * another node it comes as JSON makes it, its time as a text.
+ */
 export interface LookHint {
-  event?: LoggedEvent
+  event?: LoggedEvent | (Omit<LoggedEvent, 'at'> & { at: string })
 }
 
 /** What `select e.*` of the SQL function `append_event` returns. */

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { Logger } from '@nestjs/common'
 import { GraphQLError, type GraphQLFormattedError } from 'graphql'
 import { DatabaseUnavailable } from '../database/database-unavailable.ts'
-import { type Fault, internalError, ShipcastError } from '../errors.ts'
+import { type Fault, internalError, ShipcastError, TooLarge } from '../errors.ts'
 
 const logger = new Logger('GraphQL')
 
@@ -14,11 +14,13 @@ export function forClient(error: unknown, code?: unknown): GraphQLFormattedError
   if (!(error instanceof GraphQLError)) return content(error)
   const { locations, path } = error.toJSON()
   const formatted = content(cause(error) ?? error)
+  // What Apollo notes for itself, about the HTTP answer.
+  const { http: _, ...extensions } = formatted.extensions ?? {}
   return {
     ...formatted,
     ...(locations && { locations }),
     ...(path && { path }),
-    extensions: { ...(code !== undefined && { code }), ...formatted.extensions },
+    extensions: { ...(code !== undefined && { code }), ...extensions },
   }
 }
 
@@ -31,12 +33,22 @@ function content(error: unknown): GraphQLFormattedError {
       'The database cannot be reached at the moment. Try again soon; with an idempotencyKey nothing happens twice.',
     ).toJSON()
   }
+  if (error instanceof GraphQLError && TOO_MANY_TOKENS.test(error.message)) {
+    return new TooLarge('The document has too many parts. Ask in parts; send contents as variables.').toJSON()
+  }
   // The document or the variables: GraphQL's own words say what is wrong with them.
   if (error instanceof GraphQLError) return withFields(error.toJSON())
+  if (error instanceof DOMException && error.name === 'AbortError') {
+    logger.debug('A client did not wait for its answer')
+    return new GraphQLError('The request was given up.', { extensions: { code: 'BAD_REQUEST' } }).toJSON()
+  }
   const id = randomUUID()
   logger.error('A request failed', { id, error })
   return internalError(id).toJSON()
 }
+
+/** As graphql-js puts it, which gives it no code. */
+const TOO_MANY_TOKENS = /^Syntax Error: Document contains more tha[nt] \d+ tokens/
 
 /** What a resolver threw; undefined when GraphQL itself has found the fault. */
 function cause({ originalError }: GraphQLError): unknown {

@@ -35,9 +35,10 @@ function limits(): ApolloServerPlugin {
     // Only here does Apollo pass on what is thrown. Parsing has been cheap: it stops at its limit of tokens.
     async requestDidStart({ schema, request: { http, query = '', operationName, variables } }) {
       return {
-        async didResolveOperation({ document }) {
+        async didResolveOperation({ document, operation }) {
           const tooMuch = refuseLong(query) ?? refuseDear(schema, document, { operationName, variables })
           if (tooMuch) throw badRequest(tooMuch)
+          if (operation?.operation === 'subscription') throw badRequest(subscriptionOverHttp())
           await letOthersGo(http?.headers.get('content-length'))
         },
       }
@@ -45,9 +46,19 @@ function limits(): ApolloServerPlugin {
   }
 }
 
-/** Apollo would answer with 500, as for a fault of ours. */
+/** Otherwise Apollo answers with status 500, as if it were our fault. */
 function badRequest(error: GraphQLError): GraphQLError {
-  return new GraphQLError(error.message, { originalError: error, extensions: { http: { status: 400 } } })
+  return new GraphQLError(error.message, {
+    originalError: error,
+    extensions: { ...error.extensions, http: { status: 400 } },
+  })
+}
+
+function subscriptionOverHttp(): GraphQLError {
+  return new GraphQLError(
+    'Subscriptions have a socket: open ws://…/graphql with the subprotocol graphql-transport-ws.',
+    { extensions: { code: 'BAD_REQUEST' } },
+  )
 }
 
 /** The sender's own socket, by the id that its `connection_ack` carried. What is no such id is ignored. */

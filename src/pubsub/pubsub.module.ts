@@ -1,13 +1,43 @@
-import { Global, Module } from '@nestjs/common'
-import { PubSub, PubSubEngine } from 'graphql-subscriptions'
+import {
+  type BeforeApplicationShutdown,
+  Global,
+  Inject,
+  Module,
+  type OnApplicationShutdown,
+} from '@nestjs/common'
+import { PubSubEngine } from 'graphql-subscriptions'
+import { Database } from '../database/database.ts'
+import { PostgresPubSub } from './postgres-pubsub.ts'
 
 /**
  * The PubSub provider. What is published says "look": it may come late, twice or never, and nobody may need it for
- * more than speed. `publish` reaches the subscribers of this process.
+ * more than speed. `publish` reaches the subscribers of this process at once, and those of other nodes soon.
  */
 @Global()
 @Module({
-  providers: [{ provide: PubSubEngine, useFactory: () => new PubSub() }],
-  exports: [PubSubEngine],
+  providers: [
+    {
+      provide: PostgresPubSub,
+      inject: [Database],
+      useFactory: async (database: Database) => {
+        const pubSub = new PostgresPubSub(database)
+        await pubSub.start()
+        return pubSub
+      },
+    },
+    { provide: PubSubEngine, useExisting: PostgresPubSub },
+  ],
+  exports: [PubSubEngine, PostgresPubSub],
 })
-export class PubSubModule {}
+export class PubSubModule implements BeforeApplicationShutdown, OnApplicationShutdown {
+  constructor(@Inject(PostgresPubSub) private readonly pubSub: PostgresPubSub) {}
+
+  /** Runners have just handed their deployments back: other nodes are told before anything else ends. */
+  async beforeApplicationShutdown(): Promise<void> {
+    await this.pubSub.flush()
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    await this.pubSub.close()
+  }
+}

@@ -93,6 +93,15 @@ export class TestServer {
     return this.end('SIGTERM')
   }
 
+  /** As when its machine hangs: it is there, and does nothing. */
+  pause(): void {
+    process.kill(this.pid, 'SIGSTOP')
+  }
+
+  resume(): void {
+    process.kill(this.pid, 'SIGCONT')
+  }
+
   async removeData(): Promise<void> {
     await removeDataFolder(this.dataDir)
   }
@@ -102,11 +111,13 @@ export class TestServer {
     query: string,
     variables: Record<string, unknown> = {},
     headers: Record<string, string> = {},
+    signal: AbortSignal | null = null,
   ): Promise<{ data: Data; errors?: { message: string; extensions: Record<string, unknown> }[] }> {
     const response = await fetch(`${this.url}/graphql`, {
       method: 'POST',
       headers: { 'content-type': 'application/json', ...headers },
       body: JSON.stringify({ query, variables }),
+      signal,
     })
     return (await response.json()) as never
   }
@@ -133,6 +144,6 @@ export async function freePort(): Promise<number> {
 /** A developer's own settings must not change what is tested. */
 function withoutSettings(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const settings =
-    /^(HOST|PORT|PUBLIC_URL|DATA_DIR|DATABASE_URL|FORGE|GITHUB_.*|TEMPLATES_DIR|DEPLOY_CONCURRENCY|LEASE_MS|LOG_LEVEL)$/
+    /^(HOST|PORT|PUBLIC_URL|DATA_DIR|DATABASE_URL|DATABASE_LISTEN_URL|RETENTION_DAYS|FORGE|GITHUB_.*|TEMPLATES_DIR|DEPLOY_CONCURRENCY|LEASE_MS|LOG_LEVEL)$/
   return Object.fromEntries(Object.entries(env).filter(([name]) => !settings.test(name)))
 }

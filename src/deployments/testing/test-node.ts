@@ -13,6 +13,7 @@ import { DeploymentRunner } from '../deployment-runner.ts'
 import { DeploymentStore } from '../deployment-store.ts'
 import { isFinished } from '../deployment-texts.ts'
 import { LeaseStore } from '../lease-store.ts'
+import { RunnerSignals } from '../runner-signals.ts'
 
 export interface TestNodeOptions {
   database: Database
@@ -44,14 +45,15 @@ export class TestNode {
     this.store = new DeploymentStore(database, this.log)
     this.leases = new LeaseStore(database, this.log)
     const metrics = new DeploymentMetrics(new Metrics(), this.feed)
-    this.runner = new DeploymentRunner(config, database, this.leases, github, metrics)
-    this.service = new DeploymentService(this.store, this.runner, templates, this.feed)
+    const signals = new RunnerSignals(pubSub)
+    this.runner = new DeploymentRunner(config, database, this.leases, github, metrics, signals)
+    this.service = new DeploymentService(this.store, this.runner, templates, this.feed, signals)
   }
 
   static async start(options: TestNodeOptions): Promise<TestNode> {
     const node = new TestNode(options, await TemplateCatalog.load('templates'))
     await node.feed.onModuleInit()
-    node.runner.onApplicationBootstrap()
+    await node.runner.onApplicationBootstrap()
     return node
   }
 

@@ -1,0 +1,65 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, expect, test } from '@jest/globals'
+import pg from 'pg'
+import { createDataFolder } from '../../test/support/data-folder.ts'
+import { DatabaseUrlError, readDatabaseUrl } from './database-url.ts'
+
+const ADDRESS = 'postgres://someone:s3cret@db.example:6543/shipcast'
+
+function sslOf(url: string): unknown {
+  return Reflect.get(new pg.Client(readDatabaseUrl(url).config), 'ssl')
+}
+
+describe('readDatabaseUrl', () => {
+  test('says where, who, how many connections, and how long to wait for one', () => {
+    expect(readDatabaseUrl(ADDRESS)).toMatchObject({ poolSize: 10, connectTimeoutMs: 10_000 })
+    const settings = readDatabaseUrl(`${ADDRESS}?pool_max=25&connect_timeout=3`)
+    expect(settings).toMatchObject({ poolSize: 25, connectTimeoutMs: 3_000 })
+    const client = new pg.Client(settings.config)
+    expect(client).toMatchObject({
+      host: 'db.example',
+      port: 6543,
+      user: 'someone',
+      password: 's3cret',
+      database: 'shipcast',
+    })
+  })
+
+  test('encrypts as sslmode says, in the sense of libpq', async () => {
+    const folder = await createDataFolder()
+    const authority = join(folder.path, 'ca.pem')
+    await writeFile(authority, 'a certificate')
+    expect(sslOf(`${ADDRESS}?sslmode=disable`)).toBe(false)
+    expect(sslOf(`${ADDRESS}?sslmode=require`)).toMatchObject({ rejectUnauthorized: false })
+    expect(sslOf(`${ADDRESS}?sslmode=verify-full`)).toEqual({})
+    expect(sslOf(`${ADDRESS}?sslmode=verify-full&sslrootcert=${authority}`)).toEqual({ ca: 'a certificate' })
+    expect(sslOf(`${ADDRESS}?sslmode=verify-ca&sslrootcert=${authority}`)).toMatchObject({
+      ca: 'a certificate',
+    })
+    await folder.remove()
+  })
+
+  test.each([
+    ['?pool_max=0', /pool_max=0; it must be a whole number from 2 to 1000, for example pool_max=10/],
+    ['?connect_timeout=soon', /connect_timeout=soon/],
+    ['?ssl_mode=require', /"ssl_mode", which means nothing here\. Known: .*sslmode/],
+    ['?sslmode=prefer', /sslmode=prefer; it must be one of disable, require/],
+    ['?sslmode=verify-ca', /without sslrootcert/],
+    ['?sslmode=verify-full&sslrootcert=/no/such/file.pem', /cannot be read: \/no\/such\/file\.pem/],
+  ])('refuses %s in a sentence that names the variable and not the password', (rest, sentence) => {
+    const read = () => readDatabaseUrl(`${ADDRESS}${rest}`, 'DATABASE_LISTEN_URL')
+    expect(read).toThrow(DatabaseUrlError)
+    expect(read).toThrow(sentence)
+    expect(read).toThrow(/^DATABASE_LISTEN_URL /)
+    expect(read).not.toThrow(/s3cret/)
+  })
+
+  test.each(['postgres://someone:s3cret@db:port/x', 'postgres://someone:s3?cret@db/x'])(
+    'asks for percent-encoding where %s is no URL, and shows nothing of it',
+    (url) => {
+      expect(() => readDatabaseUrl(url)).toThrow(/is not a URL; a password .* must be percent-encoded/)
+      expect(() => readDatabaseUrl(url)).not.toThrow(/s3|cret/)
+    },
+  )
+})

@@ -1,0 +1,119 @@
+import pg from 'pg'
+
+/** A `postgres://` URL that cannot be used. The message is for a person, and never holds the URL: it may have a password. */
+export class DatabaseUrlError extends Error {
+  override readonly name = 'DatabaseUrlError'
+}
+
+/** What a `postgres://` URL asks for. */
+export interface DatabaseSettings {
+  /** For `pg`: where, who, and how it is encrypted. */
+  readonly config: pg.ClientConfig
+  /** Most connections that do the work of requests and runners; three more are kept for heartbeats and LISTEN. */
+  readonly poolSize: number
+  readonly connectTimeoutMs: number
+}
+
+const POOL_SIZE = { name: 'pool_max', otherwise: 10, min: 2, max: 1_000 }
+/** Seconds, as in libpq. */
+const CONNECT_TIMEOUT = { name: 'connect_timeout', otherwise: 10, min: 1, max: 60 }
+
+/** libpq's own, of which `pg` knows the meaning (PostgreSQL manual, 32.1.2 Parameter Key Words). */
+const PASSED_ON = [
+  'host',
+  'port',
+  'user',
+  'password',
+  'sslmode',
+  'sslrootcert',
+  'sslcert',
+  'sslkey',
+  'sslnegotiation',
+  'options',
+]
+/** "prefer" and "allow" mean "encrypted if it so happens"; nobody should rely on that. */
+const SSL_MODES = ['disable', 'require', 'verify-ca', 'verify-full']
+
+export const DEFAULT_SETTINGS = {
+  poolSize: POOL_SIZE.otherwise,
+  connectTimeoutMs: CONNECT_TIMEOUT.otherwise * 1_000,
+} as const
+
+/**
+ * Reads `postgres://user:password@host:port/database?…`, with libpq's `sslmode`, `sslrootcert`, `sslcert`, `sslkey`,
+ * `connect_timeout` (seconds) and `channel_binding`, and our own `pool_max`. `sslmode=require` encrypts and
+ * does not check who answers, `verify-full` checks; without `sslmode` nothing is encrypted.
+ * @throws DatabaseUrlError
+ */
+export function readDatabaseUrl(url: string, variable = 'DATABASE_URL'): DatabaseSettings {
+  const [address = '', query = ''] = url.split(/\?(.*)/s)
+  const parameters = new URLSearchParams(query)
+  const take = (name: string) => {
+    const value = parameters.get(name) ?? undefined
+    parameters.delete(name)
+    return value
+  }
+  const poolSize = integer(variable, POOL_SIZE, take(POOL_SIZE.name))
+  const connectTimeoutMs = integer(variable, CONNECT_TIMEOUT, take(CONNECT_TIMEOUT.name)) * 1_000
+  const channelBinding = take('channel_binding')
+  for (const name of parameters.keys()) {
+    if (PASSED_ON.includes(name)) continue
+    // An "@" belongs before the "?": what we took for parameters is the rest of a password.
+    if (query.includes('@')) throw unreadable(variable, NOT_A_URL)
+    const known = [...PASSED_ON, POOL_SIZE.name, CONNECT_TIMEOUT.name, 'channel_binding'].join(', ')
+    throw new DatabaseUrlError(
+      `${variable} has a parameter "${name}", which means nothing here. Known: ${known}.`,
+    )
+  }
+  const sslMode = parameters.get('sslmode')
+  if (sslMode !== null && !SSL_MODES.includes(sslMode)) {
+    throw new DatabaseUrlError(
+      `${variable} has sslmode=${sslMode}; it must be one of ${SSL_MODES.join(', ')}, for example sslmode=verify-full.`,
+    )
+  }
+  if (sslMode === 'verify-ca' && !parameters.has('sslrootcert')) {
+    throw new DatabaseUrlError(
+      `${variable} has sslmode=verify-ca without sslrootcert. Name the file of your certificate authority, for example sslrootcert=/etc/ssl/db-ca.pem, or use sslmode=verify-full.`,
+    )
+  }
+  // What libpq means by these modes; `pg` otherwise reads all of them as "verify-full".
+  if (sslMode !== null) parameters.set('uselibpqcompat', 'true')
+  const rest = parameters.toString()
+  const config: pg.ClientConfig = {
+    connectionString: rest ? `${address}?${rest}` : address,
+    ...(channelBinding !== undefined && channelBinding !== 'disable' && { enableChannelBinding: true }),
+  }
+  assertReadable(variable, config)
+  return { config, poolSize, connectTimeoutMs }
+}
+
+function assertReadable(variable: string, config: pg.ClientConfig): void {
+  try {
+    new pg.Client(config)
+  } catch (error) {
+    const { code, path } = error as { code?: unknown; path?: unknown }
+    const isFile = code === 'ENOENT' || code === 'EACCES'
+    throw unreadable(variable, isFile ? `names a file that cannot be read: ${String(path)}` : NOT_A_URL)
+  }
+}
+
+const NOT_A_URL = 'is not a URL; a password with special characters must be percent-encoded'
+
+function unreadable(variable: string, reason: string): DatabaseUrlError {
+  return new DatabaseUrlError(
+    `${variable} ${reason}. A good value: ${variable}=postgres://user:password@host:5432/shipcast?sslmode=verify-full`,
+  )
+}
+
+function integer(
+  variable: string,
+  { name, otherwise, min, max }: typeof POOL_SIZE,
+  value: string | undefined,
+): number {
+  if (value === undefined) return otherwise
+  const number = /^\d+$/.test(value) ? Number(value) : Number.NaN
+  if (number >= min && number <= max) return number
+  throw new DatabaseUrlError(
+    `${variable} has ${name}=${value}; it must be a whole number from ${min} to ${max}, for example ${name}=${otherwise}.`,
+  )
+}

@@ -1,0 +1,141 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type pg from 'pg'
+
+/** A connection that was black-holed says nothing, not even with TCP keepalive (20 s and more; measured). */
+const HEARTBEAT_MS = 5_000
+const ANSWER_MS = 3_000
+const FIRST_PAUSE_MS = 50
+const LONGEST_PAUSE_MS = 5_000
+/** By which it is found in pg_stat_activity. */
+const APPLICATION_NAME = 'shipcast listen'
+
+export interface ListeningConnectionOptions {
+  readonly connect: () => Promise<pg.Client>
+  readonly channel: string
+  readonly onNotification: (payload: string) => void
+  /** It listens (again): what was said before may have been missed. */
+  readonly onListening: () => void
+  /** For people; once for each time that the connection is lost. */
+  readonly onLost: (error: unknown) => void
+}
+
+/**
+ * One session that hears and speaks on a channel.
+ *
+ *   connecting ── LISTEN ──> listening ── `select 1` every 5 s ──> listening
+ *       ^                        │ ended, or no answer within 3 s
+ *       └── 50 ms … 5 s ─────────┘
+ *
+ * It is never inside a transaction: a listener idle in one would stop the server from clearing its queue.
+ */
+export class ListeningConnection {
+  readonly #options: ListeningConnectionOptions
+  readonly #closing = new AbortController()
+  #client: pg.Client | undefined
+  #running: Promise<void> | undefined
+
+  constructor(options: ListeningConnectionOptions) {
+    this.#options = options
+  }
+
+  get isListening(): boolean {
+    return this.#client !== undefined
+  }
+
+  /** Resolves when it listens, or when the first try has failed; it goes on trying. */
+  async start(): Promise<void> {
+    const tried = Promise.withResolvers<void>()
+    this.#running = this.#keepListening(tried.resolve)
+    await tried.promise
+  }
+
+  /** Says these on the channel, in one short statement of its own. False: it did not get through, or nobody knows. */
+  async notify(payloads: readonly string[]): Promise<boolean> {
+    const client = this.#client
+    if (!client) return false
+    try {
+      await client.query(
+        statement('select pg_notify($1, said) from unnest($2::text[]) said', 'notify', [
+          this.#options.channel,
+          [...payloads],
+        ]),
+      )
+      return true
+    } catch {
+      // Whoever keeps the connection notices too.
+      breakOff(client)
+      return false
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort()
+    await this.#running
+  }
+
+  async #keepListening(tried: () => void): Promise<void> {
+    const { signal } = this.#closing
+    let pauseMs = FIRST_PAUSE_MS
+    while (!signal.aborted) {
+      let client: pg.Client | undefined
+      try {
+        client = await this.#listen()
+        pauseMs = FIRST_PAUSE_MS
+        tried()
+        await this.#watch(client)
+      } catch (error) {
+        if (!signal.aborted && (client || pauseMs === FIRST_PAUSE_MS)) this.#options.onLost(error)
+      }
+      this.#client = undefined
+      if (client) breakOff(client)
+      tried()
+      // Nodes that lost their connections together do not come back together.
+      await sleep(pauseMs * (0.5 + Math.random()), undefined, { signal }).catch(() => undefined)
+      pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)
+    }
+  }
+
+  async #listen(): Promise<pg.Client> {
+    const { channel, connect, onNotification, onListening } = this.#options
+    const client = await connect()
+    try {
+      client.on('notification', ({ payload }) => onNotification(payload ?? ''))
+      // A hint need not survive a power cut: its commit does not wait for the disk.
+      await client.query(
+        statement(
+          `set application_name = '${APPLICATION_NAME}'; set synchronous_commit = off; listen ${channel}`,
+        ),
+      )
+      this.#closing.signal.throwIfAborted()
+      this.#client = client
+      onListening()
+      return client
+    } catch (error) {
+      breakOff(client)
+      throw error
+    }
+  }
+
+  /** Resolves or rejects when the connection is of no use any more. */
+  async #watch(client: pg.Client): Promise<void> {
+    const { signal } = this.#closing
+    const ended = new AbortController()
+    client.once('end', () => ended.abort(new Error('The server has ended the connection.')))
+    const either = AbortSignal.any([signal, ended.signal])
+    while (!either.aborted) {
+      await sleep(HEARTBEAT_MS, undefined, { signal: either }).catch(() => undefined)
+      if (!either.aborted) await client.query(statement('select 1'))
+    }
+    throw either.reason
+  }
+}
+
+function statement(text: string, name?: string, values?: unknown[]) {
+  return { text, ...(name && { name }), ...(values && { values }), query_timeout: ANSWER_MS }
+}
+
+/** Ends it without waiting for a server that may never answer. */
+function breakOff(client: pg.Client): void {
+  client.removeAllListeners('notification')
+  client.end().catch(() => undefined)
+}

@@ -1,0 +1,138 @@
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { PubSub } from 'graphql-subscriptions'
+import { waitUntil } from '../../test/support/processes.ts'
+import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
+import { Database } from '../database/database.ts'
+import { PostgresPubSub } from './postgres-pubsub.ts'
+import { describePubSub } from './pubsub.contract.ts'
+
+let test_: TestDatabase
+
+beforeAll(async () => {
+  test_ = await createTestDatabase()
+})
+
+afterAll(() => test_.drop())
+
+interface Node {
+  pubSub: PostgresPubSub
+  database: Database
+  close(): Promise<void>
+}
+
+async function start(options: { listenUrl?: string } = {}): Promise<Node> {
+  const database = await Database.open({ url: test_.url, dataDir: '', ...options })
+  const pubSub = new PostgresPubSub(database)
+  await pubSub.start()
+  const close = async () => {
+    await pubSub.close()
+    await database.close()
+  }
+  return { pubSub, database, close }
+}
+
+describePubSub('PubSub in one process', async () => {
+  const pubSub = new PubSub()
+  return { here: pubSub, there: pubSub, close: async () => undefined }
+})
+
+describePubSub('PubSub over Postgres', async () => {
+  const [here, there] = await Promise.all([start(), start()])
+  return {
+    here: here.pubSub,
+    there: there.pubSub,
+    close: async () => void (await Promise.all([here.close(), there.close()])),
+  }
+})
+
+describe('PubSub over Postgres', () => {
+  async function two<T>(work: (here: Node, there: Node) => Promise<T>): Promise<T> {
+    const [here, there] = await Promise.all([start(), start()])
+    try {
+      return await work(here, there)
+    } finally {
+      await Promise.all([here.close(), there.close()])
+    }
+  }
+
+  async function collect(pubSub: PostgresPubSub, topic: string): Promise<object[]> {
+    const heard: object[] = []
+    await pubSub.subscribe(topic, (payload: object) => heard.push(payload))
+    return heard
+  }
+
+  /** Ends the connections by which nodes hear each other; resolves to how many there were. */
+  async function cutListeners(): Promise<number> {
+    const cut = await test_.database.query(
+      `select pg_terminate_backend(pid) from pg_stat_activity
+       where datname = current_database() and application_name = 'shipcast listen'`,
+    )
+    return cut.length
+  }
+
+  test('says "look" where a message is too large, and goes on afterwards', async () => {
+    await two(async (here, there) => {
+      const heard = await collect(there.pubSub, 'topic')
+      await here.pubSub.publish('topic', { text: 'ü'.repeat(5_000) })
+      await waitUntil(() => heard.length === 1, 'a look arrives')
+      await here.pubSub.publish('topic', { n: 1 })
+      await waitUntil(() => heard.length === 2, 'the next message arrives')
+      expect(heard).toEqual([{}, { n: 1 }])
+    })
+  })
+
+  test('says "look" where more is said at once than can be carried, and forgets no topic', async () => {
+    await two(async (here, there) => {
+      const loud = await collect(there.pubSub, 'loud')
+      const quiet = await collect(there.pubSub, 'quiet')
+      for (let n = 0; n < 500; n++) void here.pubSub.publish('loud', { n, text: 'x'.repeat(500) })
+      void here.pubSub.publish('quiet', { n: 1 })
+      await waitUntil(() => quiet.length === 1 && loud.some((payload) => !('n' in payload)), 'both arrive')
+      expect(quiet).toEqual([{ n: 1 }])
+    })
+  })
+
+  test('listens again by itself after its connection was cut, and says "look" then', async () => {
+    await two(async (here, there) => {
+      const heard = await collect(there.pubSub, 'topic')
+      expect(await cutListeners()).toBe(2)
+      await waitUntil(() => heard.length === 1, 'a look, since something may have been missed')
+      await waitUntil(() => here.pubSub.isListening && there.pubSub.isListening, 'both listen')
+      heard.length = 0
+      await here.pubSub.publish('topic', { n: 1 })
+      await waitUntil(() => heard.length > 0, 'messages arrive again')
+    })
+  })
+
+  test('what is said while nobody can hear it is said later, or is a look', async () => {
+    await two(async (here, there) => {
+      const heard = await collect(there.pubSub, 'topic')
+      await cutListeners()
+      await here.pubSub.publish('topic', { n: 1 })
+      await waitUntil(() => heard.length > 0, 'it is told of')
+    })
+  })
+
+  test('goes by DATABASE_LISTEN_URL for hearing and saying', async () => {
+    const url = new URL(test_.url.replace('@/', '@localhost/'))
+    const listenUrl = `${url.href.replace('@localhost/', '@/')}&options=-c%20geqo_threshold%3D7`
+    const here = await start({ listenUrl })
+    const there = await start()
+    const heard = await collect(there.pubSub, 'topic')
+    await here.pubSub.publish('topic', { n: 1 })
+    await waitUntil(() => heard.length === 1, 'it arrives')
+    await Promise.all([here.close(), there.close()])
+  })
+
+  test('leaves alone what others say on its channel', async () => {
+    await two(async (here, there) => {
+      const heard = await collect(there.pubSub, 'topic')
+      for (const text of ['', 'nonsense', 'null', '{"node":"x"}', '{"node":"x","said":[[1]]}']) {
+        await test_.database.query('select pg_notify($1, $2)', ['shipcast', text])
+      }
+      await here.pubSub.publish('topic', { n: 1 })
+      await waitUntil(() => heard.length === 1, 'the message arrives')
+      expect(heard).toEqual([{ n: 1 }])
+    })
+  })
+})

@@ -1,0 +1,79 @@
+import { createDataFolder, type DataFolder } from './data-folder.ts'
+import { type Accepted, DEPLOY } from './inputs.ts'
+import type { RestartablePostgres } from './restartable-postgres.ts'
+import { TestServer } from './server.ts'
+
+/** Several nodes on one Postgres and one forge. */
+export class Cluster {
+  readonly postgres: RestartablePostgres
+  readonly nodes: TestServer[] = []
+  /** Which node a process was, also one that is gone. */
+  readonly nodeOfPid = new Map<number, string>()
+  private readonly folder: DataFolder
+
+  private constructor(postgres: RestartablePostgres, folder: DataFolder) {
+    this.postgres = postgres
+    this.folder = folder
+  }
+
+  /** All at once, as a deployment of Shipcast itself may do it. */
+  static async start(
+    postgres: RestartablePostgres,
+    { size = 3, database = 'postgres', env = {} as Record<string, string> } = {},
+  ): Promise<Cluster> {
+    const cluster = new Cluster(postgres, await createDataFolder())
+    const starts = Array.from({ length: size }, (_, i) =>
+      TestServer.start({
+        dataDir: cluster.folder.path,
+        env: {
+          // What a node writes can be told by this; see `watchWriters`.
+          DATABASE_URL: postgres.url(database, { options: `-c shipcast.node=node-${i}` }),
+          ...env,
+        },
+      }),
+    )
+    cluster.nodes.push(...(await Promise.all(starts)))
+    for (const i of cluster.nodes.keys()) cluster.note(i)
+    return cluster
+  }
+
+  get dataDir(): string {
+    return this.folder.path
+  }
+
+  /** The socket of the node, and those of the others behind it. */
+  socketUrls(first: number): string[] {
+    return this.nodes.map((_, i) => this.node(first + i).socketUrl)
+  }
+
+  node(number: number): TestServer {
+    const node = this.nodes[number % this.nodes.length]
+    if (!node) throw new Error('The cluster has no nodes.')
+    return node
+  }
+
+  async startAgain(number: number): Promise<void> {
+    await this.node(number).start()
+    this.note(number)
+  }
+
+  /** Sends a deployment to one node after the other until one answers. The input needs an idempotency key. */
+  async deploy(input: Record<string, unknown>, first: number, timeoutMs: number): Promise<string> {
+    for (let i = first; ; i++) {
+      const answer = await this.node(i)
+        .request<Accepted>(DEPLOY, { input }, {}, AbortSignal.timeout(timeoutMs))
+        .catch(() => undefined)
+      if (answer?.data?.deploy) return answer.data.deploy.id
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.nodes.map((node) => node.stop()))
+    await this.folder.remove()
+  }
+
+  private note(number: number): void {
+    this.nodeOfPid.set(this.node(number).pid, `node-${number % this.nodes.length}`)
+  }
+}

@@ -1,0 +1,55 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type ViewedEvent, Viewer } from './viewer.ts'
+
+/** A viewer who comes back after every interruption, at some node or other, with the cursor of the last event seen. */
+export class RoamingViewer {
+  readonly events: ViewedEvent[] = []
+  connections = 0
+  private readonly socketUrls: readonly string[]
+  private readonly start: string
+  private readonly stopping = new AbortController()
+  private readonly roaming: Promise<void>
+  private current: Viewer | undefined
+
+  /** @param socketUrls where to connect: first at the first, later at any */
+  constructor(socketUrls: readonly string[], start: string) {
+    this.socketUrls = socketUrls
+    this.start = start
+    this.roaming = this.roam()
+  }
+
+  /** All that it has seen by now. */
+  seen(): ViewedEvent[] {
+    return [...this.events, ...(this.current?.events ?? [])]
+  }
+
+  /** The cursor of the last event seen. */
+  get cursor(): string {
+    return this.current?.events.at(-1)?.cursor ?? this.events.at(-1)?.cursor ?? this.start
+  }
+
+  async close(): Promise<void> {
+    this.stopping.abort()
+    void this.current?.close()
+    await this.roaming
+  }
+
+  private async roam(): Promise<void> {
+    let url = this.socketUrls[0] ?? ''
+    while (!this.stopping.signal.aborted) {
+      const viewer = new Viewer(url)
+      viewer.follow({ after: this.cursor })
+      this.current = viewer
+      this.connections++
+      await viewer.until(
+        () => viewer.closeCode !== undefined || viewer.errors.length > 0 || this.stopping.signal.aborted,
+      )
+      await viewer.close()
+      this.current = undefined
+      this.events.push(...viewer.events)
+      url = this.socketUrls[Math.floor(Math.random() * this.socketUrls.length)] ?? url
+      const pauseMs = 50 + Math.random() * 250
+      await sleep(pauseMs, undefined, { signal: this.stopping.signal }).catch(() => undefined)
+    }
+  }
+}
