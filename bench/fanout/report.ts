@@ -103,6 +103,7 @@ function slowRows(slow: SlowViewer): Row[] {
       `${slow.eventsPerSecond}, ${slow.reachedPerSecond.toFixed(0)}`,
     ),
     row('memory added (heap and buffers)', `${(slow.usedAdded / MEBIBYTE).toFixed(2)} MiB`, '≤ 2 MiB'),
+    row('memory grown before, when everybody read', `${(slow.usedGrownBefore / MEBIBYTE).toFixed(2)} MiB`),
     row('memory added (resident)', `${(slow.rssAdded / MEBIBYTE).toFixed(2)} MiB`),
     row('p99 of the others, before and meanwhile', between(slow.anyP99Before, slow.anyP99During), '≤ 1.20 ×'),
     row('p99 to the last of them, before and meanwhile', between(slow.lastP99Before, slow.lastP99During)),

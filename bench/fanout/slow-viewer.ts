@@ -19,6 +19,8 @@ export interface SlowViewer {
   lastP99During: number
   /** Most that was in use after a collection, between segments, while the viewer did not read, above what was before. */
   usedAdded: number
+  /** Grown in the same way before, when everybody read: what this grows by is not the slow viewer's. */
+  usedGrownBefore: number
   rssAdded: number
   closes: string
   missedEvents: number
@@ -37,7 +39,7 @@ export async function measureSlowViewer(): Promise<SlowViewer> {
     await stage.show({ count: slow.fillEvents, together: 250, gapMs: 1 })
     await stage.connect(slow.viewers - 1, { queries: subscriptions(1) })
     await stage.probe()
-    await segment(stage, 2)
+    const { memory: filled } = await segment(stage, 2)
     const before = await segments(stage, slow.beforeSeconds)
     await stage.viewers.ask('pauseFirst')
     const lastSeen = await stage.server.ask<number>('lastSequence')
@@ -58,6 +60,7 @@ export async function measureSlowViewer(): Promise<SlowViewer> {
       lastP99Before: median(before.map(({ lastP99 }) => lastP99)),
       lastP99During: median(during.map(({ lastP99 }) => lastP99)),
       usedAdded: most(during, 'used') - most(before, 'used'),
+      usedGrownBefore: before.at(-1)!.memory.used - filled.used,
       rssAdded: most(during, 'rss') - most(before, 'rss'),
       closes: JSON.stringify(back.closes),
       missedEvents: until - 1 - lastSeen,
