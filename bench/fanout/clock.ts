@@ -1,0 +1,4 @@
+/** Milliseconds on the machine's monotonic clock, the same in all of its processes. */
+export function clock(): number {
+  return Number(process.hrtime.bigint()) / 1e6
+}

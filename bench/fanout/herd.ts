@@ -1,0 +1,69 @@
+import { clock } from './clock.ts'
+import { herdViewers } from './options.ts'
+import type { Emitted } from './servers/serve.ts'
+import { Stage } from './stage.ts'
+import type { Delivery } from './viewers/viewers.ts'
+
+const DEADLINE_MS = 60_000
+const EVENTS_WHILE_AWAY = 50
+const EVENTS_WHILE_RETURNING = 20
+const RETURNING_AT_ONCE = 256
+const BENCH_STATEMENT = 'bench_emit'
+
+export interface Herd {
+  viewers: number
+  events: number
+  caughtUpMs: number
+  /** Everything that the server sent to its database meanwhile, but for the bench's own appends. */
+  statements: number
+  whichStatements: Record<string, number>
+  fault: string | undefined
+}
+
+/**
+ * All viewers lose their connections at once. Events go on while they are away and while they come back, which they do
+ * without waiting, each with the cursor of the last event that it has seen.
+ */
+export async function measureHerd(): Promise<Herd> {
+  const stage = await Stage.open('shipcast')
+  try {
+    await stage.connect(herdViewers, { keepCursors: true, concurrency: RETURNING_AT_ONCE })
+    await stage.probe()
+    const { server, viewers } = stage
+    const next = (await server.ask<number>('lastSequence')) + 1
+    const events = EVENTS_WHILE_AWAY + EVENTS_WHILE_RETURNING
+    await server.ask('resetStatements')
+    const started = clock()
+    await viewers.ask('cutAll', { next, until: next + events })
+    const emitted: Promise<Emitted>[] = [emit(stage, EVENTS_WHILE_AWAY, 10, 1)]
+    await emitted[0]
+    emitted.push(emit(stage, EVENTS_WHILE_RETURNING, 1, 50))
+    const returned = viewers.ask('returnAll', {}, DEADLINE_MS)
+    await Promise.all([...emitted, returned])
+    const delivery = await viewers.ask<Delivery>(
+      'delivered',
+      { deadlineMs: DEADLINE_MS },
+      DEADLINE_MS + 5_000,
+    )
+    const caughtUpMs = clock() - started
+    const all = await server.ask<Record<string, number>>('statements')
+    const which = Object.entries(all).filter(([text]) => !text.includes(BENCH_STATEMENT))
+    return {
+      viewers: herdViewers,
+      events,
+      caughtUpMs,
+      statements: which.reduce((sum, [, count]) => sum + count, 0),
+      whichStatements: Object.fromEntries(which),
+      fault:
+        delivery.delivered === delivery.expected && delivery.faults === 0
+          ? undefined
+          : `${delivery.delivered} of ${delivery.expected}, ${delivery.faults} faults: ${delivery.whatFaults.join('; ')}`,
+    }
+  } finally {
+    await stage.close()
+  }
+}
+
+function emit(stage: Stage, count: number, together: number, gapMs: number): Promise<Emitted> {
+  return stage.server.ask<Emitted>('emit', { count, together, gapMs }, DEADLINE_MS)
+}

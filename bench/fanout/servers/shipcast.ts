@@ -1,0 +1,104 @@
+import 'reflect-metadata'
+import { NestFactory } from '@nestjs/core'
+import type { NestExpressApplication } from '@nestjs/platform-express'
+import { PubSubEngine } from 'graphql-subscriptions'
+import pg from 'pg'
+import type { EventRow, LookHint } from '../../../src/events/event-log.ts'
+import { freePort } from '../../../test/support/server.ts'
+import { clock } from '../clock.ts'
+import { SAMPLE } from '../events.ts'
+import { serve } from './serve.ts'
+
+/*
+ * Shipcast as built, started as main.ts starts it. Events are appended to its log for real, by the SQL function that its
+ * runner uses, and told by the hint that its EventLog gives. Those statements are part of what is measured.
+ */
+
+const statements = countStatements()
+const built = (path: string) => import(new URL(`../../../dist/${path}`, import.meta.url).href)
+const { AppModule } = (await built('app.module.js')) as typeof import('../../../src/app.module.ts')
+const { Config } = (await built('config.js')) as typeof import('../../../src/config.ts')
+const { Database } = (await built(
+  'database/database.js',
+)) as typeof import('../../../src/database/database.ts')
+const { DEPLOYMENTS_TOPIC, toEvent } = (await built(
+  'events/event-log.js',
+)) as typeof import('../../../src/events/event-log.ts')
+const { configureHttp } = (await built('http.js')) as typeof import('../../../src/http.ts')
+const { createLogger } = (await built('logging.js')) as typeof import('../../../src/logging.ts')
+
+const port = await freePort()
+const config = new Config({ ...process.env, PORT: String(port), LOG_LEVEL: 'warn' })
+const app = await NestFactory.create<NestExpressApplication>(AppModule.forRoot(config), {
+  logger: createLogger(config.logLevel),
+  bodyParser: false,
+  abortOnError: false,
+})
+configureHttp(app, config)
+await app.listen(config.port, config.host)
+
+const database = app.get(Database)
+const pubSub = app.get(PubSubEngine)
+let sequence = 0
+await prepareDeployment()
+
+serve({
+  url: `ws://127.0.0.1:${port}/graphql`,
+  lastSequence: () => sequence,
+  async emitTogether(count) {
+    const rows = await database.query<EventRow>('select * from bench_emit($1, $2)', [SAMPLE.id, count])
+    sequence += rows.length
+    const at = clock()
+    for (const row of rows) {
+      const hint: LookHint = { event: toEvent(row) }
+      void pubSub.publish(DEPLOYMENTS_TOPIC, hint)
+    }
+    return at
+  },
+  close: () => app.close(),
+  extra: {
+    statements: () => Object.fromEntries(statements),
+    resetStatements: () => statements.clear(),
+  },
+})
+
+/** One row that is never run: it has no lease that could run out. */
+async function prepareDeployment(): Promise<void> {
+  await database.query(
+    `insert into deployments (id, org, repo, visibility, description, branch, step, status, text, sequence, attempt,
+       progress, repository_url, clone_url, file_count, size_bytes, created_at, updated_at, input_digest,
+       planned_commit, planned_tree, object_count, pack_bytes, run_at)
+     select d.id, d.org, d.repo, d.visibility, d.description, d.branch, d.step, d.status, d.text, 0, d.attempt,
+       d.progress, d."repositoryUrl", d."cloneUrl", d."fileCount", d."sizeBytes", d."createdAt", now(), '', '', '', 0,
+       0, now()
+     from jsonb_to_record($1) as d (id uuid, org text, repo text, visibility text, description text, branch text,
+       step text, status text, text text, attempt int, progress jsonb, "repositoryUrl" text, "cloneUrl" text,
+       "fileCount" int, "sizeBytes" int, "createdAt" timestamptz)`,
+    [JSON.stringify(SAMPLE)],
+  )
+  await database.query(`
+    create function bench_emit(deployment uuid, how_many int) returns setof events language plpgsql as $$
+      declare
+        moved deployments;
+      begin
+        for i in 1..how_many loop
+          update deployments set sequence = sequence + 1, updated_at = clock_timestamp() where id = deployment
+            returning * into moved;
+          return query select * from append_event(moved, null);
+        end loop;
+      end
+    $$`)
+}
+
+/** How often each statement is sent to Postgres by whatever part of the server, by its text. */
+function countStatements(): Map<string, number> {
+  const counts = new Map<string, number>()
+  const { query } = pg.Client.prototype
+  pg.Client.prototype.query = function (this: pg.Client, ...args: unknown[]) {
+    const [what] = args
+    const text = typeof what === 'string' ? what : ((what as { text?: string }).text ?? 'unknown')
+    counts.set(text, (counts.get(text) ?? 0) + 1)
+    return Reflect.apply(query, this, args)
+  } as typeof query
+  return counts
+}
