@@ -62,7 +62,12 @@ export type LogLevel = (typeof LOG_LEVELS)[number]
 const GITHUB_CREDENTIALS = ['GITHUB_TOKEN', 'GITHUB_APP_ID'] as const
 
 class Settings {
-  constructor(private readonly env: NodeJS.ProcessEnv) {}
+  // No parameter property: tests and benches run this file as it is.
+  private readonly env: NodeJS.ProcessEnv
+
+  constructor(env: NodeJS.ProcessEnv) {
+    this.env = env
+  }
 
   /** An empty variable counts as unset, as in a `.env` file with nothing behind the `=`. */
   private value(name: string): string | undefined {
@@ -130,9 +135,9 @@ class Settings {
     const value = this.value(name)
     if (value === undefined) return undefined
     const example = `${name}=postgres://user:password@host:5432/shipcast`
-    if (!/^postgres(ql)?:\/\//.test(value)) {
+    if (!/^postgres(ql)?:\/\//.test(value) || !URL.canParse(value.replaceAll(' ', '%20'))) {
       throw new ConfigError(
-        `${name} must start with postgres://, for example ${example}. Leave it out for the embedded Postgres.`,
+        `${name} must be an address that starts with postgres://, its password percent-encoded, for example ${example}. Leave it out for the embedded Postgres.`,
       )
     }
     return value

@@ -1,3 +1,4 @@
+import type { Server } from 'node:http'
 import { fileURLToPath } from 'node:url'
 import { Logger } from '@nestjs/common'
 import type { NestExpressApplication } from '@nestjs/platform-express'
@@ -18,6 +19,7 @@ const PAGE_FOLDER = fileURLToPath(new URL('../dist/client', import.meta.url))
 export function configureHttp(app: NestExpressApplication, config: Config): void {
   const gitLogger = new Logger('GitHttp')
   app.disable('x-powered-by')
+  app.use(endIdleConnections(app.getHttpServer()))
   app.use(securityHeaders)
   app.use(refuseForeignRequests(config))
   app.use(
@@ -33,6 +35,19 @@ export function configureHttp(app: NestExpressApplication, config: Config): void
     compression({ filter: ({ method }) => method === 'GET' }),
     express.static(PAGE_FOLDER, { extensions: ['html'], setHeaders: cacheHeaders }),
   )
+}
+
+/**
+ * Node ends the idle connections when a server is closed, and leaves those that are busy then open for five seconds
+ * after their answer: so long a stop would take.
+ */
+function endIdleConnections(server: Server): RequestHandler {
+  return (_request, response, next) => {
+    response.once('close', () => {
+      if (!server.listening) setImmediate(() => server.closeIdleConnections())
+    })
+    next()
+  }
 }
 
 /** Nothing is loaded from elsewhere, and nobody frames us. The playground's editor makes its own style elements. */
@@ -76,6 +91,10 @@ function bodyError(error: unknown): ShipcastError | undefined {
   }
   if (type === 'entity.parse.failed') {
     return new BadUserInput([{ path: 'body', reason: 'is not JSON; send {"query": …, "variables": …}' }])
+  }
+  // Its character set, compression or length.
+  if (error instanceof Error && 'status' in error && Number(error.status) < 500) {
+    return new BadUserInput([{ path: 'body', reason: `cannot be read: ${error.message}` }])
   }
   return undefined
 }

@@ -15,7 +15,14 @@ class QuietStartLogger extends ConsoleLogger {
     if (rest.length === 1 && NEST_START_CONTEXTS.has(rest[0])) this.debug(message, ...rest)
     else super.log(message, ...rest)
   }
+
+  /** Why it cannot start is said once, by `main.ts`. */
+  override error(message: unknown, ...rest: unknown[]): void {
+    if (!NEST_START_FAILURES.has(rest.at(-1))) super.error(message, ...rest)
+  }
 }
+
+const NEST_START_FAILURES: ReadonlySet<unknown> = new Set(['ExceptionHandler', 'NestApplication'])
 
 const NEST_START_CONTEXTS: ReadonlySet<unknown> = new Set([
   'NestFactory',

@@ -29,11 +29,27 @@ async function start(config: Config): Promise<void> {
   })
   app.enableShutdownHooks(['SIGTERM', 'SIGINT', 'SIGHUP'])
   configureHttp(app, config)
-  await app.listen(config.port, config.host)
+  await app.listen(config.port, config.host).catch((error: unknown) => {
+    throw isListenError(error) ? cannotListen(config, error) : error
+  })
   console.log(`Shipcast is ready: ${config.publicUrl}`)
 }
 
 function isForPeople(error: unknown): error is Error {
-  const isPortTaken = error instanceof Error && 'syscall' in error && error.syscall === 'listen'
-  return isPortTaken || FOR_PEOPLE.some((kind) => error instanceof kind)
+  return FOR_PEOPLE.some((kind) => error instanceof kind)
+}
+
+function isListenError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && 'syscall' in error
+}
+
+function cannotListen({ host, port }: Config, error: NodeJS.ErrnoException): ConfigError {
+  const sentences: Record<string, string> = {
+    EADDRINUSE: `PORT ${port} is in use. Set another, for example PORT=${port + 1}, or end what uses it.`,
+    EACCES: `PORT ${port} may not be used by this account. Set one from 1024 on, for example PORT=3000.`,
+  }
+  const sentence =
+    sentences[error.code ?? ''] ??
+    `HOST ${host} is not an address of this machine (${error.message}). Set one that is, for example HOST=127.0.0.1.`
+  return new ConfigError(sentence, { cause: error })
 }

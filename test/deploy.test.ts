@@ -274,6 +274,15 @@ describe('bad input', () => {
     await viewer.close()
   })
 
+  test.each([
+    ['character set', { 'content-type': 'application/json; charset=latin1' }],
+    ['compression', { 'content-type': 'application/json', 'content-encoding': 'rot13' }],
+  ])('a body of unknown %s is BAD_USER_INPUT', async (_, headers) => {
+    const response = await fetch(`${server.url}/graphql`, { method: 'POST', headers, body: '{}' })
+    expect(response.status).toBe(400)
+    expect(await response.json()).toMatchObject({ errors: [{ extensions: { code: 'BAD_USER_INPUT' } }] })
+  })
+
   test('is no failure of ours in the log', async () => {
     await server.request(DEPLOY, { input: input({ org: '-' }) })
     const viewer = new Viewer(server.socketUrl)
@@ -302,6 +311,16 @@ function post(body: object): Promise<Response> {
     body: JSON.stringify(body),
   })
 }
+
+test('nothing is found by what cannot be a name', async () => {
+  for (const name of ['', 'nö', 'a\u0000']) {
+    const { data } = await server.request(
+      'query ($name: String) { org: deployments(org: $name) { edges { cursor } } repo: deployments(repo: $name) { edges { cursor } } }',
+      { name },
+    )
+    expect(data).toEqual({ org: { edges: [] }, repo: { edges: [] } })
+  }
+})
 
 test('lists deployments newest first, page by page', async () => {
   const org = `list-${crypto.randomUUID().slice(0, 8)}`

@@ -1,6 +1,7 @@
 import { chown, lstat, mkdir, open, readdir, realpath, rename, rm, stat, symlink } from 'node:fs/promises'
 import { userInfo } from 'node:os'
 import { dirname, join } from 'node:path'
+import { ConfigError } from '../config.ts'
 import { LeashedProcess } from './leash.ts'
 import { type Account, canReach } from './postgres-account.ts'
 import { SYSTEM_FOLDER } from './postgres-binaries.ts'
@@ -32,7 +33,7 @@ export async function findCluster(dataDir: string): Promise<string | undefined> 
     return cluster
   } catch (error) {
     if (await isAbsent(name)) return undefined
-    throw new Error(
+    throw new ConfigError(
       `${name} is not a Postgres data folder that this account can read. Start as its owner, choose another DATA_DIR, or move it away.`,
       { cause: error },
     )
@@ -170,8 +171,8 @@ function assertUidHasAccount(account: Account | undefined): void {
   }
 }
 
-function notWritable(folder: string, error: NodeJS.ErrnoException): Error {
-  return new Error(
+function notWritable(folder: string, error: NodeJS.ErrnoException): ConfigError {
+  return new ConfigError(
     `The embedded Postgres cannot write to ${folder} (${error.code}). Choose another folder with DATA_DIR, or set DATABASE_URL.`,
     { cause: error },
   )

@@ -1,5 +1,7 @@
 import { type DynamicModule, Inject, Logger, Module, type OnApplicationShutdown } from '@nestjs/common'
+import { ConfigError } from '../config.ts'
 import { Database } from './database.ts'
+import { DatabaseUnavailable } from './database-unavailable.ts'
 import { type Migration, migrate } from './migrations.ts'
 
 export interface DatabaseModuleOptions {
@@ -33,7 +35,11 @@ export class DatabaseModule implements OnApplicationShutdown {
 
 async function open({ url, listenUrl, dataDir, migrations }: DatabaseModuleOptions): Promise<Database> {
   const logger = new Logger(Database.name)
-  const database = await Database.open({ url, listenUrl, dataDir, log: (line) => logger.log(line) })
+  const database = await Database.open({ url, listenUrl, dataDir, log: (line) => logger.log(line) }).catch(
+    (error) => {
+      throw url !== undefined && error instanceof DatabaseUnavailable ? unreachable(error) : error
+    },
+  )
   try {
     await migrate(database, migrations)
     return database
@@ -41,4 +47,11 @@ async function open({ url, listenUrl, dataDir, migrations }: DatabaseModuleOptio
     await database.close()
     throw error
   }
+}
+
+function unreachable(error: DatabaseUnavailable): ConfigError {
+  return new ConfigError(
+    `DATABASE_URL cannot be used. ${error.message}. Start that server or mend the address, for example DATABASE_URL=postgres://user:password@host:5432/shipcast; leave it out for the embedded Postgres.`,
+    { cause: error },
+  )
 }

@@ -92,13 +92,15 @@ export class DeploymentsResolver {
   ): Promise<DeploymentConnection> {
     const limit = within('first', first ?? 20, MOST_DEPLOYMENTS)
     if (after && !isUuid(after)) throw new CursorUnknown(after)
-    const found = await this.service.list({
-      limit: limit + 1,
-      before: after ?? null,
-      org: org ?? null,
-      repo: repo ?? null,
-      statuses: status ?? null,
-    })
+    const found = [org, repo].every(mayBeName)
+      ? await this.service.list({
+          limit: limit + 1,
+          before: after ?? null,
+          org: org ?? null,
+          repo: repo ?? null,
+          statuses: status ?? null,
+        })
+      : []
     const edges = found
       .slice(0, limit)
       .map((snapshot) => ({ cursor: snapshot.id, node: toDeployment(snapshot) }))
@@ -172,6 +174,11 @@ export class DeploymentsResolver {
     if (isUuid(id) && (await this.feed.current(id)).events.length > 0) return id
     throw new NotFound(`Deployment ${deploymentId.slice(0, 50)}`)
   }
+}
+
+/** Nothing has a name such as "", and some that are none are errors to Postgres. */
+function mayBeName(name: string | null | undefined): boolean {
+  return name == null || /^[A-Za-z0-9._-]+$/.test(name)
 }
 
 function within(path: string, value: number, most: number): number {

@@ -1,5 +1,6 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { ConfigError } from '../../config.ts'
 import { type Fault, quote } from '../../errors.ts'
 import type { ContentFile } from '../../github/prepared-contents.ts'
 import type { VariableInput } from './deploy-input.ts'
@@ -41,7 +42,7 @@ export class TemplateCatalog {
       const template = await loadTemplate(join(folder, name), name)
       totalBytes += template.sizeBytes
       if (totalBytes > MAX_TOTAL_BYTES)
-        throw new Error('The templates in TEMPLATES_DIR are more than 256 MiB in all.')
+        throw new ConfigError('The templates in TEMPLATES_DIR are more than 256 MiB in all.')
       templates.push(template)
     }
     return new TemplateCatalog(templates)
@@ -83,7 +84,7 @@ export class TemplateCatalog {
 async function templateNames(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
     const reason = error.code === 'ENOENT' ? 'does not exist' : `cannot be read (${error.message})`
-    throw new Error(
+    throw new ConfigError(
       `TEMPLATES_DIR is "${folder}", which ${reason}. Give a folder of templates, such as ./templates.`,
     )
   })

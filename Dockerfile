@@ -1,0 +1,24 @@
+# Not run where it was written, for want of Docker. For several nodes with their Postgres: compose.yaml.
+FROM node:24-bookworm-slim AS build
+WORKDIR /shipcast
+COPY package.json package-lock.json ./
+RUN npm ci --no-audit --no-fund
+COPY . .
+RUN npm run build && npm prune --omit=dev --omit=optional
+
+FROM node:24-bookworm-slim
+# git serves clones of the local forge; without it a slower way is taken.
+RUN apt-get update && apt-get install -y --no-install-recommends git && rm -rf /var/lib/apt/lists/*
+WORKDIR /shipcast
+COPY --from=build /shipcast/package.json ./
+COPY --from=build /shipcast/node_modules node_modules
+COPY --from=build /shipcast/dist dist
+COPY --from=build /shipcast/templates templates
+RUN mkdir /data && chown node:node /data
+USER node
+ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000 DATA_DIR=/data
+EXPOSE 3000
+# The embedded Postgres is left out of the image: DATABASE_URL has to be set.
+HEALTHCHECK --interval=5s --timeout=3s --start-period=20s \
+  CMD ["node", "-e", "fetch('http://127.0.0.1:3000/health/ready').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+CMD ["node", "dist/main.js"]

@@ -1,0 +1,40 @@
+import { Database } from '../dist/database/database.js'
+import { LeaseStore } from '../dist/deployments/lease-store.js'
+import { EventLog } from '../dist/events/event-log.js'
+import { PostgresPubSub } from '../dist/pubsub/postgres-pubsub.js'
+
+/*
+ * What a runner's writes cost, without a forge: `node append-events.mjs <seconds> <deployments at once>`, on
+ * DATABASE_URL, which has deployments that are QUEUED. Each is claimed and taken through its steps, over and over; the
+ * hints go out as in a server. Prints {"events": …, "seconds": …}.
+ */
+const [seconds, atOnce] = process.argv.slice(2).map(Number)
+const database = await Database.open({ url: process.env.DATABASE_URL, dataDir: '' })
+const pubSub = new PostgresPubSub(database)
+await pubSub.start()
+const leases = new LeaseStore(database, new EventLog(database, pubSub))
+const owner = { name: 'bench', leaseMs: 600_000 }
+const repository = { id: '1', url: 'https://forge.test/a/b', cloneUrl: 'https://forge.test/a/b.git' }
+const results = [
+  { step: 'CREATE_ORG' },
+  { step: 'CREATE_REPO', repository },
+  { step: 'PUSH_CONTENTS', commitSha: '0'.repeat(40) },
+]
+
+let events = 0
+const startedAt = performance.now()
+const isOver = () => performance.now() - startedAt > seconds * 1_000
+await Promise.all(Array.from({ length: atOnce }, run))
+console.log(JSON.stringify({ events, seconds: (performance.now() - startedAt) / 1_000 }))
+await pubSub.close()
+await database.close()
+
+async function run() {
+  while (!isOver()) {
+    const work = await leases.claimNext(owner)
+    if (!work) throw new Error('Too few deployments are queued for this bench.')
+    events++
+    for (const result of results) if (await leases.advance(work, result)) events++
+    if (await leases.finish(work)) events++
+  }
+}

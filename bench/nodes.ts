@@ -1,0 +1,368 @@
+import { execFile } from 'node:child_process'
+import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import pg from 'pg'
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../src/database/embedded-postgres.ts'
+import { createDataFolder, type DataFolder, removeDataFolder } from '../test/support/data-folder.ts'
+import { type Accepted, DEPLOY, input } from '../test/support/inputs.ts'
+import { TestServer } from '../test/support/server.ts'
+import { Viewer } from '../test/support/viewer.ts'
+
+/*
+ * `npm run bench:nodes`: several nodes on one Postgres, each figure beside what it cannot do without, in one run.
+ * `node bench/nodes.ts latency growth` runs some parts: takeover, handover, latency, load, throughput, growth.
+ */
+
+const TAKEOVER_ROUNDS = 8
+const HANDOVER_ROUNDS = 8
+const LATENCY_DEPLOYMENTS = 100
+const LOAD_SECONDS = 15
+const LOAD_EVENTS_PER_SECOND = 200
+const EVENTS_PER_DEPLOYMENT = 5
+const THROUGHPUT_SECONDS = 8
+const AT_ONCE = 50
+const GROWTH = [1_000, 1_000_000]
+const GROWTH_REPEATS = 200
+
+const parts = { takeover, handover, latency, load, throughput, growth }
+const chosen = process.argv.slice(2)
+
+let folder: DataFolder
+let postgres: EmbeddedPostgres
+let nodes: TestServer[] = []
+
+for (const [name, part] of Object.entries(parts)) {
+  if (chosen.length > 0 && !chosen.includes(name)) continue
+  folder = await createDataFolder()
+  postgres = await startEmbeddedPostgres({ dataDir: folder.path })
+  try {
+    await part()
+  } finally {
+    await Promise.all(nodes.map((node) => node.stop()))
+    nodes = []
+    await postgres.stop()
+    await removeDataFolder(folder.path)
+  }
+}
+
+function databaseUrl(query = ''): string {
+  const { user, host, port, database } = postgres.connection
+  return `postgres://${user}@/${database}?host=${encodeURIComponent(host)}&port=${port}${query}`
+}
+
+async function startNodes(count: number, env: Record<string, string> = {}): Promise<void> {
+  for (let i = 0; i < count; i++) {
+    const options = { dataDir: folder.path, env: { DATABASE_URL: databaseUrl(), ...env } }
+    nodes.push(await TestServer.start(options))
+  }
+}
+
+function node(i: number): TestServer {
+  const found = nodes[i]
+  if (!found) throw new Error(`There is no node ${i}.`)
+  return found
+}
+
+async function viewerAt(i: number): Promise<Viewer> {
+  const viewer = new Viewer(node(i).socketUrl)
+  await viewer.connected()
+  viewer.follow()
+  return viewer
+}
+
+async function deploy(i: number, contents = { files: files(1) }): Promise<string> {
+  const { data, errors } = await node(i).request<Accepted>(DEPLOY, { input: input({ contents }) })
+  if (errors) throw new Error(JSON.stringify(errors))
+  return data.deploy.id
+}
+
+async function connect(): Promise<pg.Client> {
+  const client = new pg.Client({ ...postgres.connection, ssl: false })
+  await client.connect()
+  return client
+}
+
+/** From the end of a node to the next event of a deployment that it ran, seen at another node. */
+async function ends(rounds: number, end: (node: TestServer) => Promise<void>): Promise<number[]> {
+  await startNodes(3)
+  const client = await connect()
+  const viewer = await viewerAt(1)
+  const times: number[] = []
+  for (let round = 0; round < rounds; round++) {
+    const large = files(6_000, round)
+    const ids = await Promise.all([1, 2, 3].map(() => deploy(0, { files: large })))
+    const pushing = () => ids.filter((id) => viewer.of(id).at(-1)?.step === 'CREATE_REPO')
+    await viewer.until(() => pushing().length > 0 || ids.every((id) => viewer.of(id).at(-1)?.step === 'DONE'))
+    const pid = node(0).pid
+    const at = performance.now()
+    const ended = end(node(0))
+    // What it held at that moment; its last events may still be on their way.
+    const { rows } = await client.query<{ id: string; sequence: number }>(
+      `select id, sequence from deployments where status = 'RUNNING' and lease_owner like $1`,
+      [`%/${pid}/%`],
+    )
+    await Promise.all(
+      rows.map(async ({ id, sequence }) => {
+        await viewer.until(() => (viewer.of(id).at(-1)?.sequence ?? 0) > sequence)
+        times.push(performance.now() - at)
+      }),
+    )
+    await ended
+    for (const id of ids) await viewer.end(id)
+    await node(0).start()
+  }
+  await viewer.close()
+  await client.end()
+  return times
+}
+
+async function takeover(): Promise<void> {
+  const times = await ends(TAKEOVER_ROUNDS, (ending) => ending.kill())
+  console.log(
+    `\nFrom kill -9 to the next event, at another node (lease 6 s; bars: all < 15 s, median < 10 s)`,
+  )
+  console.table({ takeover: spread(times) })
+}
+
+async function handover(): Promise<void> {
+  const times = await ends(HANDOVER_ROUNDS, (ending) => ending.stop())
+  console.log('\nFrom SIGTERM to the next event, at another node (bar: 2,000 ms)')
+  console.table({ handover: spread(times) })
+}
+
+/** From the commit to viewers at another node, one deployment after the other. */
+async function latency(): Promise<void> {
+  await startNodes(3)
+  const viewer = new Arrivals(await viewerAt(1))
+  const bare: number[] = []
+  const listener = await connect()
+  const speaker = await connect()
+  await listener.query('listen bare')
+  for (let i = 0; i < LATENCY_DEPLOYMENTS; i++) {
+    for (let n = 0; n < 4; n++) {
+      const heard = once(listener, 'notification')
+      const at = performance.now()
+      void speaker.query('select pg_notify($1, $2)', ['bare', `${i}/${n}`])
+      await heard
+      bare.push(performance.now() - at)
+    }
+    await viewer.viewer.end(await deploy(0))
+  }
+  const times = await viewer.latencies(speaker, (event) => event.sequence > 1)
+  console.log('\nFrom "about to commit" (the event’s own time) to a viewer at another node, idle')
+  console.table({
+    'bare NOTIFY, to another session': spread(bare),
+    'event, to a viewer': { ...spread(times), ratio: (median(times) / median(bare)).toFixed(2), bar: '3.00' },
+  })
+  await Promise.all([viewer.viewer.close(), listener.end(), speaker.end()])
+}
+
+async function load(): Promise<void> {
+  await startNodes(3, { DEPLOY_CONCURRENCY: '20' })
+  const viewers = await Promise.all(nodes.map(async (_, i) => new Arrivals(await viewerAt(i))))
+  const client = await connect()
+  const deployments = (LOAD_SECONDS * LOAD_EVENTS_PER_SECOND) / EVENTS_PER_DEPLOYMENT
+  const startedAt = performance.now()
+  const ids = await Promise.all(
+    Array.from({ length: deployments }, async (_, i) => {
+      await sleep((i * 1_000 * EVENTS_PER_DEPLOYMENT) / LOAD_EVENTS_PER_SECOND)
+      return deploy(i % 3)
+    }),
+  )
+  for (const { viewer } of viewers) for (const id of ids) await viewer.end(id)
+  const seconds = (performance.now() - startedAt) / 1_000
+  const times = (await Promise.all(viewers.map((each) => each.latencies(client, () => true)))).flat()
+  const events = viewers[0]?.viewer.events.length ?? 0
+  console.log(
+    `\nThe same under load: ${(events / seconds).toFixed(0)} events/s, three nodes with a viewer each`,
+  )
+  console.table({ 'event, to every viewer': { ...spread(times), 'bar p99': 100 } })
+  await Promise.all(viewers.map(({ viewer }) => viewer.close()))
+  await client.end()
+}
+
+/** Appended events per second, beside transactions of the same shape. */
+async function throughput(): Promise<void> {
+  await startNodes(1)
+  await Promise.all(nodes.splice(0).map((each) => each.stop()))
+  const client = await connect()
+  await client.query(QUEUED_DEPLOYMENTS, [THROUGHPUT_SECONDS * 1_500])
+  await client.query(`
+    create table bench_rows (id int primary key, n int);
+    insert into bench_rows select n, 0 from generate_series(1, 1000) n;
+    create table bench_log (id bigint generated always as identity primary key, at timestamptz, body jsonb)`)
+  const rows: Record<string, object> = {}
+  const oneRow = await transactions('1')
+  const many = await transactions('(random() * 999 + 1)::int')
+  for (const poolMax of [10, AT_ONCE]) {
+    const program = new URL('append-events.mjs', import.meta.url).pathname
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      [program, String(THROUGHPUT_SECONDS), String(AT_ONCE)],
+      { env: { ...process.env, DATABASE_URL: databaseUrl(`&pool_max=${poolMax}`) } },
+    )
+    const { events, seconds } = JSON.parse(stdout) as { events: number; seconds: number }
+    rows[`events, ${AT_ONCE} deployments at once, pool_max=${poolMax}`] = {
+      'per second': Math.round(events / seconds),
+      'to one row': (events / seconds / oneRow).toFixed(2),
+      'to many rows': (events / seconds / many).toFixed(2),
+      bar: '0.50',
+    }
+  }
+  console.log('\nAppended events, beside update + insert transactions')
+  console.table({
+    'update of one and the same row + insert': { 'per second': Math.round(oneRow) },
+    'update of any of 1,000 rows + insert': { 'per second': Math.round(many) },
+    ...rows,
+  })
+  await client.end()
+}
+
+/** What pgbench would do with 50 clients: an update of one row and an insert of one row, in a transaction. */
+async function transactions(id: string): Promise<number> {
+  const clients = await Promise.all(Array.from({ length: AT_ONCE }, connect))
+  const body = JSON.stringify({ text: 'x'.repeat(800) })
+  let count = 0
+  const startedAt = performance.now()
+  await Promise.all(
+    clients.map(async (client) => {
+      while (performance.now() - startedAt < THROUGHPUT_SECONDS * 1_000) {
+        await client.query('begin')
+        await client.query({ name: 'u', text: `update bench_rows set n = n + 1 where id = ${id}` })
+        await client.query({
+          name: 'i',
+          text: 'insert into bench_log (at, body) values (clock_timestamp(), $1)',
+          values: [body],
+        })
+        await client.query('commit')
+        count++
+      }
+    }),
+  )
+  const seconds = (performance.now() - startedAt) / 1_000
+  await Promise.all(clients.map((client) => client.end()))
+  return count / seconds
+}
+
+/** The same questions with few and with many events stored. */
+async function growth(): Promise<void> {
+  await startNodes(1)
+  const client = await connect()
+  const figures: Record<string, number[]> = {}
+  let stored = 0
+  for (const size of GROWTH) {
+    await client.query(ENDED_DEPLOYMENTS, [stored / EVENTS_PER_DEPLOYMENT + 1, size / EVENTS_PER_DEPLOYMENT])
+    await client.query(THEIR_EVENTS, [stored])
+    await client.query('update log set head = (select max(position) from events)')
+    await client.query('vacuum analyze deployments, events')
+    stored = size
+    // The node's feed has to read what it was not told of.
+    await node(0).stop()
+    await node(0).start()
+    const { rows } = await client.query<{ id: string; logId: number }>(
+      `select d.id, log.id as "logId" from deployments d, log order by d.id offset 100 limit 1`,
+    )
+    const [{ id, logId } = { id: '', logId: 0 }] = rows
+    const resumeAt = `${logId}${String(stored - 50).padStart(12, '0')}`
+    const questions: Record<string, () => Promise<unknown>> = {
+      'newest 20 deployments': () =>
+        node(0).request('{ deployments(first: 20) { edges { node { id org repo status text } } } }'),
+      'events of one deployment': () =>
+        node(0).request('query ($id: ID!) { deployment(id: $id) { events { cursor text } } }', { id }),
+      'resume 50 events back': async () => {
+        const viewer = new Viewer(node(0).socketUrl)
+        viewer.follow({ after: resumeAt })
+        await viewer.until(() => viewer.events.length === 50)
+        await viewer.close()
+      },
+    }
+    for (const [name, ask] of Object.entries(questions)) {
+      const times: number[] = []
+      for (let i = 0; i < GROWTH_REPEATS; i++) {
+        const at = performance.now()
+        await ask()
+        times.push(performance.now() - at)
+      }
+      figures[name] = [...(figures[name] ?? []), median(times.slice(GROWTH_REPEATS / 4))]
+    }
+  }
+  console.log(`\nWith ${GROWTH.join(' and ')} events stored, medians over HTTP and the socket (bar: 1.5)`)
+  console.table(
+    Object.fromEntries(
+      Object.entries(figures).map(([name, [few = Number.NaN, many = Number.NaN]]) => [
+        name,
+        { 'few ms': few.toFixed(2), 'many ms': many.toFixed(2), ratio: (many / few).toFixed(2) },
+      ]),
+    ),
+  )
+  await client.end()
+}
+
+/** When each event came to a viewer. */
+class Arrivals {
+  readonly viewer: Viewer
+  private readonly at = new Map<string, number>()
+
+  constructor(viewer: Viewer) {
+    this.viewer = viewer
+    const { events } = viewer
+    const push = events.push.bind(events)
+    events.push = (...added) => {
+      for (const event of added) this.at.set(event.cursor, performance.timeOrigin + performance.now())
+      return push(...added)
+    }
+  }
+
+  /** Milliseconds from an event's own time, which is before its commit, to its arrival. */
+  async latencies(client: pg.Client, wanted: (event: { sequence: number }) => boolean): Promise<number[]> {
+    const { rows } = await client.query<{ position: string; ms: number; sequence: number }>(
+      'select position, sequence, (extract(epoch from at) * 1000)::float8 as ms from events',
+    )
+    const told = new Map(rows.map((row) => [Number(row.position), row]))
+    return [...this.at].flatMap(([cursor, arrivedAt]) => {
+      const row = told.get(Number(cursor.slice(4)))
+      return row && wanted(row) ? [arrivedAt - row.ms] : []
+    })
+  }
+}
+
+const COLUMNS = `id, org, repo, visibility, branch, step, status, text, sequence, attempt, file_count, size_bytes,
+  created_at, updated_at, input_digest, planned_commit, planned_tree, object_count, pack_bytes, run_at, turn`
+
+const QUEUED_DEPLOYMENTS = `
+  insert into deployments (${COLUMNS})
+  select gen_random_uuid(), 'org-' || n % 20, 'repo-' || n, 'PUBLIC', 'main', 'DEPLOY', 'QUEUED', '', 1, 1, 1, 100,
+    now(), now(), '', repeat('0', 40), repeat('0', 40), 3, 300, now(), n / 20
+  from generate_series(1, $1::int) n`
+
+/** Ids in order, as those of version 7 are. */
+const ENDED_DEPLOYMENTS = `
+  insert into deployments (${COLUMNS}, finished_at)
+  select lpad(to_hex(n), 32, '0')::uuid, 'org-' || n % 500, 'repo-' || n, 'PUBLIC', 'main', 'DONE', 'SUCCEEDED', 'Done!',
+    ${EVENTS_PER_DEPLOYMENT}, 1, 1, 100, now(), now(), '', repeat('0', 40), repeat('0', 40), 3, 300, now(), 0, now()
+  from generate_series($1::int, $2::int) n`
+
+const THEIR_EVENTS = `
+  insert into events
+  select row_number() over (order by d.id, s) + $1::bigint, d.id, s, now(), null, deployment_snapshot(d)
+  from deployments d, generate_series(1, ${EVENTS_PER_DEPLOYMENT}) s
+  where not exists (select from events e where e.deployment_id = d.id)`
+
+function files(count: number, seed = 0): { path: string; content: string }[] {
+  return Array.from({ length: count }, (_, i) => ({
+    path: `folder-${i % 50}/file-${i}.txt`,
+    content: `${seed}/${i}\n`.repeat(20),
+  }))
+}
+
+function spread(times: readonly number[]): Record<string, string | number> {
+  const sorted = times.toSorted((a, b) => a - b)
+  const at = (share: number) =>
+    (sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN).toFixed(2)
+  return { n: sorted.length, 'median ms': at(0.5), 'p99 ms': at(0.99), 'max ms': at(1) }
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
+}

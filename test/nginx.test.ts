@@ -1,0 +1,129 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from '@jest/globals'
+import { Cluster } from './support/cluster.ts'
+import { createDataFolder, type DataFolder } from './support/data-folder.ts'
+import { type Accepted, DEPLOY, git, input } from './support/inputs.ts'
+import { waitUntil } from './support/processes.ts'
+import { RestartablePostgres } from './support/restartable-postgres.ts'
+import { RoamingViewer } from './support/roaming-viewer.ts'
+import { freePort } from './support/server.ts'
+import { Viewer } from './support/viewer.ts'
+
+const isInstalled = spawnSync('nginx', ['-v']).status === 0
+const withNginx = isInstalled ? test : test.skip
+if (!isInstalled) console.info('nginx is not installed: docs/nginx.conf is not tested here.')
+
+let postgres: RestartablePostgres
+let cluster: Cluster
+let nginx: ChildProcess
+let folder: DataFolder
+let host: string
+
+beforeAll(async () => {
+  if (!isInstalled) return
+  host = `127.0.0.1:${await freePort()}`
+  folder = await createDataFolder()
+  postgres = await RestartablePostgres.start()
+  cluster = await Cluster.start(postgres, { env: { PUBLIC_URL: `http://${host}` } })
+  nginx = await startNginx()
+})
+
+afterAll(async () => {
+  if (!isInstalled) return
+  const exited = once(nginx, 'exit')
+  nginx.kill('SIGQUIT')
+  await exited
+  await cluster.stop()
+  await postgres.remove()
+  await folder.remove()
+})
+
+/** The example as it is, but for its addresses. */
+async function startNginx(): Promise<ChildProcess> {
+  let config = await readFile('docs/nginx.conf', 'utf8')
+  for (const [i, node] of cluster.nodes.entries()) {
+    config = config.replace(`127.0.0.1:${3001 + i}`, `127.0.0.1:${node.port}`)
+  }
+  const file = join(folder.path, 'nginx.conf')
+  await writeFile(file, config.replace('127.0.0.1:8080', host).replace('http {', `http {${TEMPORARY}`))
+  const child = spawn('nginx', ['-p', folder.path, '-c', file, '-g', 'daemon off;'], { stdio: 'ignore' })
+  await waitUntil(async () => (await ready()) === 200, 'nginx answers')
+  return child
+}
+
+const TEMPORARY = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
+  .map((name) => `\n  ${name}_temp_path tmp_${name};`)
+  .join('')
+
+async function ready(): Promise<number> {
+  const response = await fetch(`http://${host}/health/ready`).catch(() => undefined)
+  return response?.status ?? 0
+}
+
+async function deploy(request: Record<string, unknown>): Promise<Accepted['deploy']> {
+  const response = await fetch(`http://${host}/graphql`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ query: DEPLOY, variables: { input: request } }),
+  })
+  const { data, errors } = (await response.json()) as { data: Accepted; errors?: unknown }
+  if (errors) throw new Error(JSON.stringify(errors))
+  return data.deploy
+}
+
+withNginx('one address for all nodes: sockets, mutations and clones', async () => {
+  const viewers = [0, 1, 2, 3, 4, 5].map(() => new Viewer(`ws://${host}/graphql`))
+  await Promise.all(viewers.map((viewer) => viewer.connected()))
+  for (const viewer of viewers) viewer.follow()
+  const request = input()
+  const { id } = await deploy(request)
+  for (const viewer of viewers) {
+    expect((await viewer.end(id)).map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5])
+  }
+  const cloneUrl = viewers[0]?.of(id).at(-1)?.deployment.cloneUrl
+  expect(cloneUrl).toBe(`http://${host}/git/${request.org}/${request.repo}.git`)
+  expect(await git('ls-remote', String(cloneUrl), 'refs/heads/main')).toMatch(/^[0-9a-f]{40}\t/)
+  await Promise.all(viewers.map((viewer) => viewer.close()))
+})
+
+withNginx('a rolling restart: whoever asks again is answered, and viewers see everything', async () => {
+  const first = new Viewer(`ws://${host}/graphql`)
+  const { cursor } = await first.connected()
+  await first.close()
+  const viewers = Array.from({ length: 6 }, () => new RoamingViewer([`ws://${host}/graphql`], cursor))
+  const ids: string[] = []
+  let isOver = false
+  const posting = (async () => {
+    while (!isOver) {
+      const request = input({ idempotencyKey: crypto.randomUUID() })
+      for (let id: string | undefined; id === undefined; ) {
+        id = await deploy(request).then(
+          (deployment) => deployment.id,
+          () => undefined,
+        )
+        if (id) ids.push(id)
+      }
+    }
+  })()
+  for (const node of cluster.nodes) {
+    await node.stop()
+    await node.start()
+    await waitUntil(async () => (await fetch(`${node.url}/health/ready`)).status === 200, 'it is ready')
+  }
+  isOver = true
+  await posting
+  for (const viewer of viewers) {
+    await waitUntil(() => {
+      const ended = new Set(
+        viewer.seen().flatMap((event) => (event.step === 'DONE' ? [event.deploymentId] : [])),
+      )
+      return ids.every((id) => ended.has(id))
+    }, 'the viewer has seen the end of each')
+    await viewer.close()
+    const positions = viewer.events.map((event) => Number(event.cursor))
+    expect(positions).toEqual(positions.map((_, i) => Number(cursor) + 1 + i))
+  }
+})

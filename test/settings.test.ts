@@ -1,0 +1,46 @@
+import { afterAll, beforeAll, expect, test } from '@jest/globals'
+import { createDataFolder, removeDataFolder } from './support/data-folder.ts'
+import { TestServer } from './support/server.ts'
+
+let folder: Awaited<ReturnType<typeof createDataFolder>>
+
+beforeAll(async () => {
+  folder = await createDataFolder()
+})
+
+afterAll(() => removeDataFolder(folder.path))
+
+test.each([
+  ['HOST', 'no host'],
+  ['HOST', '203.0.113.7'],
+  ['PORT', '0'],
+  ['PUBLIC_URL', 'shipcast'],
+  ['DATA_DIR', '/dev/null'],
+  ['DATABASE_URL', 'mysql://localhost/shipcast'],
+  ['DATABASE_URL', 'postgres://u:secret@127.0.0.1:port/shipcast'],
+  ['DATABASE_URL', 'postgres://u:secret@127.0.0.1:1/shipcast'],
+  ['FORGE', 'gitlab'],
+  ['GITHUB_TOKEN', 'secret'],
+  ['TEMPLATES_DIR', '/nowhere'],
+  ['DEPLOY_CONCURRENCY', '0'],
+  ['LEASE_MS', '1'],
+  ['LOG_LEVEL', 'loud'],
+])('%s=%s stops the start with one sentence that names it', async (name, value) => {
+  const start = TestServer.start({ dataDir: folder.path, env: { [name]: value } })
+  const error = await start.then(
+    () => undefined,
+    (error: Error) => error,
+  )
+  expect(error?.message).toContain(name)
+  expect(error?.message).not.toContain('secret@')
+  expect(error?.message).not.toMatch(/^ +at |"level"/m)
+})
+
+test('a port that is in use is named, with another to try', async () => {
+  const first = await TestServer.start({ dataDir: folder.path })
+  const second = TestServer.start({ dataDir: folder.path, port: first.port })
+  await expect(second).rejects.toThrow(
+    `PORT ${first.port} is in use. Set another, for example PORT=${first.port + 1}`,
+  )
+  await first.stop()
+})
