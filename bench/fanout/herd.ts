@@ -17,6 +17,7 @@ export interface Herd {
   caughtUpMs: number
   /** Everything that the server sent to its database meanwhile, but for the bench's own appends. The runner's and the feed's looks are in it. */
   statements: number
+  eventReads: number
   whichStatements: Record<string, number>
   fault: string | undefined
 }
@@ -53,7 +54,8 @@ export async function measureHerd(): Promise<Herd> {
       viewers: herdViewers,
       events,
       caughtUpMs,
-      statements: which.reduce((sum, [, count]) => sum + count, 0),
+      statements: sum(which),
+      eventReads: sum(which.filter(([text]) => /\bfrom events\b/.test(text))),
       whichStatements: Object.fromEntries(which),
       fault:
         delivery.delivered === delivery.expected && delivery.faults === 0
@@ -63,6 +65,10 @@ export async function measureHerd(): Promise<Herd> {
   } finally {
     await stage.close()
   }
+}
+
+function sum(statements: readonly [string, number][]): number {
+  return statements.reduce((total, [, count]) => total + count, 0)
 }
 
 function emit(stage: Stage, count: number, together: number, gapMs: number): Promise<Emitted> {
