@@ -48,7 +48,9 @@ if (servers.includes('shipcast')) {
   if (scenarios.includes('herd')) {
     await attempt('all viewers cut off at once', async () => {
       results.herd = await measureHerd()
-      console.log('statements:', results.herd.whichStatements)
+      for (const [text, count] of Object.entries(results.herd.whichStatements)) {
+        console.log(`${count} × ${text.replace(/\s+/g, ' ').trim().slice(0, 100)}`)
+      }
     })
   }
 }

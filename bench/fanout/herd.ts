@@ -8,14 +8,16 @@ const DEADLINE_MS = 60_000
 const EVENTS_WHILE_AWAY = 50
 const EVENTS_WHILE_RETURNING = 20
 const RETURNING_AT_ONCE = 256
-const BENCH_STATEMENT = 'bench_emit'
+/** The bench's own appends, and telling other nodes of them. */
+const APPENDS = /bench_emit|pg_notify/
 
 export interface Herd {
   viewers: number
   events: number
   caughtUpMs: number
-  /** Everything that the server sent to its database meanwhile, but for the bench's own appends. */
+  /** Everything that the server sent to its database meanwhile, but for the bench's own appends. The runner's and the feed's looks are in it. */
   statements: number
+  eventReads: number
   whichStatements: Record<string, number>
   fault: string | undefined
 }
@@ -47,12 +49,13 @@ export async function measureHerd(): Promise<Herd> {
     )
     const caughtUpMs = clock() - started
     const all = await server.ask<Record<string, number>>('statements')
-    const which = Object.entries(all).filter(([text]) => !text.includes(BENCH_STATEMENT))
+    const which = Object.entries(all).filter(([text]) => !APPENDS.test(text))
     return {
       viewers: herdViewers,
       events,
       caughtUpMs,
-      statements: which.reduce((sum, [, count]) => sum + count, 0),
+      statements: sum(which),
+      eventReads: sum(which.filter(([text]) => /\bfrom events\b/.test(text))),
       whichStatements: Object.fromEntries(which),
       fault:
         delivery.delivered === delivery.expected && delivery.faults === 0
@@ -62,6 +65,10 @@ export async function measureHerd(): Promise<Herd> {
   } finally {
     await stage.close()
   }
+}
+
+function sum(statements: readonly [string, number][]): number {
+  return statements.reduce((total, [, count]) => total + count, 0)
 }
 
 function emit(stage: Stage, count: number, together: number, gapMs: number): Promise<Emitted> {

@@ -29,7 +29,8 @@ export const VERY_MANY_VIEWERS = 10_000
 
 /** The one who stops reading. */
 export const slow = {
-  viewers: number('SLOW_VIEWERS', 1000),
+  // A thousand viewers would be a million messages a second: more than one core sends to anybody.
+  viewers: number('SLOW_VIEWERS', 100),
   eventsPerSecond: number('SLOW_EVENTS_PER_SECOND', 1000),
   /** Emitted before anything is measured: the server keeps recent events in bounded memory, which is then full. */
   fillEvents: number('SLOW_FILL_EVENTS', 100_000),

@@ -120,6 +120,7 @@ function herdRows(herd: Herd): Row[] {
     row('events that they had missed or that came meanwhile', String(herd.events)),
     row('all caught up after', `${herd.caughtUpMs.toFixed(0)} ms`, '≤ 10,000 ms'),
     row('statements to the database', String(herd.statements), '≤ 20'),
+    row('of them reading events', String(herd.eventReads)),
     row('no gap, nothing twice', herd.fault ?? 'yes', 'yes'),
   ]
 }
