@@ -5,15 +5,26 @@ const MOST_UNSENT_BYTES = 256 * 1024
 /** RFC 6455, section 5.2: final fragment of a text message; a server does not mask. */
 const TEXT_FRAME = 0x81
 
+/** RFC 6455, section 5.2: 7, 7 + 16 or 7 + 64 bits of length. */
+const SHORT_LENGTH = 126
+const LONG_LENGTH = 65_536
+
+/** The beginning of a member's messages. A string: small buffers would each keep a slab of Node's pool alive. */
+export interface FrameStart {
+  text: string
+  bytes: number
+}
+
 /** Writers that have something to send, flushed together at the end of the turn. */
-const dirty = new Set<FrameWriter>()
+let dirty: FrameWriter[] = []
 
 /**
  * Writes text frames to one socket: all of a turn in one write. Whoever shares the socket calls `flush` first, so that
  * frames keep their order.
  */
 export class FrameWriter {
-  private parts: Uint8Array[] = []
+  private starts: FrameStart[] = []
+  private rests: Uint8Array[] = []
   private pendingBytes = 0
   private readonly waiting = new Set<() => void>()
   private isDraining = false
@@ -28,7 +39,7 @@ export class FrameWriter {
   }
 
   get hasRoom(): boolean {
-    return this.unsentBytes < MOST_UNSENT_BYTES && !this.isDraining
+    return !this.isDraining && this.unsentBytes < MOST_UNSENT_BYTES
   }
 
   get isStalled(): boolean {
@@ -36,31 +47,33 @@ export class FrameWriter {
   }
 
   /** One text frame, in two parts, which are copied when the turn ends. */
-  push(start: Uint8Array, rest: Uint8Array): void {
-    const length = start.byteLength + rest.byteLength
-    const header = frameHeader(length)
-    this.parts.push(header, start, rest)
-    this.pendingBytes += header.byteLength + length
-    if (dirty.size === 0) setImmediate(flushDirty)
-    dirty.add(this)
+  push(start: FrameStart, rest: Uint8Array): void {
+    if (this.starts.length === 0) {
+      if (dirty.length === 0) setImmediate(flushDirty)
+      dirty.push(this)
+    }
+    this.starts.push(start)
+    this.rests.push(rest)
+    const length = start.bytes + rest.byteLength
+    this.pendingBytes += headerBytes(length) + length
   }
 
   flush(): void {
-    if (this.parts.length === 0) return
-    const { parts, pendingBytes } = this
-    this.parts = []
+    if (this.starts.length === 0) return
+    const { starts, rests, pendingBytes } = this
+    this.starts = []
+    this.rests = []
     this.pendingBytes = 0
-    dirty.delete(this)
     if (!this.socket.writable) return
-    this.socket.write(concat(parts, pendingBytes))
-    this.makeRoom()
+    this.socket.write(frames(starts, rests, pendingBytes))
+    if (this.waiting.size > 0) this.makeRoom()
   }
 
   /** Calls back once there is room; at once in a later turn, if there is some by then. Returns what takes that back. */
   whenRoom(callback: () => void): () => void {
     if (this.waiting.size === 0) this.lastProgressAt = performance.now()
     this.waiting.add(callback)
-    if (this.parts.length === 0) setImmediate(() => this.makeRoom())
+    if (this.starts.length === 0) setImmediate(() => this.makeRoom())
     return () => this.waiting.delete(callback)
   }
 
@@ -82,26 +95,35 @@ export class FrameWriter {
 }
 
 function flushDirty(): void {
-  for (const writer of dirty) writer.flush()
+  const writers = dirty
+  dirty = []
+  for (const writer of writers) writer.flush()
 }
 
-/** RFC 6455, section 5.2: 7, 7 + 16 or 7 + 64 bits of length. */
-function frameHeader(length: number): Uint8Array {
-  if (length < 126) return Uint8Array.of(TEXT_FRAME, length)
-  if (length < 65_536) return Uint8Array.of(TEXT_FRAME, 126, length >> 8, length & 255)
-  const header = Buffer.alloc(10)
-  header[0] = TEXT_FRAME
-  header[1] = 127
-  header.writeBigUInt64BE(BigInt(length), 2)
-  return header
+function headerBytes(length: number): number {
+  return length < SHORT_LENGTH ? 2 : length < LONG_LENGTH ? 4 : 10
 }
 
-function concat(parts: readonly Uint8Array[], length: number): Buffer {
-  const whole = Buffer.allocUnsafe(length)
+function frames(starts: readonly FrameStart[], rests: readonly Uint8Array[], bytes: number): Buffer {
+  const whole = Buffer.allocUnsafe(bytes)
   let offset = 0
-  for (const part of parts) {
-    whole.set(part, offset)
-    offset += part.byteLength
+  for (const [i, start] of starts.entries()) {
+    const rest = rests[i] as Uint8Array
+    const length = start.bytes + rest.byteLength
+    whole[offset] = TEXT_FRAME
+    if (length < SHORT_LENGTH) {
+      whole[offset + 1] = length
+    } else if (length < LONG_LENGTH) {
+      whole[offset + 1] = 126
+      whole.writeUInt16BE(length, offset + 2)
+    } else {
+      whole[offset + 1] = 127
+      whole.writeBigUInt64BE(BigInt(length), offset + 2)
+    }
+    offset += headerBytes(length)
+    offset += whole.write(start.text, offset)
+    whole.set(rest, offset)
+    offset += rest.byteLength
   }
   return whole
 }

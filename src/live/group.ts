@@ -106,11 +106,14 @@ export class Group {
   }
 }
 
+const encoder = new TextEncoder()
+
 function encodeResult({ data, errors, extensions }: ExecutionResult): Uint8Array {
   const payload = {
     ...(errors && { errors: errors.map((error) => forClient(error)) }),
     data,
     ...(extensions && { extensions }),
   }
-  return Buffer.from(`,"type":"next","payload":${JSON.stringify(payload)}}`)
+  // Bytes of their own: a buffer from Node's pool would keep a slab of it alive for as long as this is kept.
+  return encoder.encode(`,"type":"next","payload":${JSON.stringify(payload)}}`)
 }

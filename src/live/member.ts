@@ -4,7 +4,7 @@ import { DatabaseUnavailable } from '../database/database-unavailable.ts'
 import type { EventFeed, Stretch } from '../events/event-feed.ts'
 import type { FollowRequest } from '../events/follow-request.ts'
 import type { LoggedEvent } from '../events/logged-event.ts'
-import type { FrameWriter } from './frame-writer.ts'
+import type { FrameStart, FrameWriter } from './frame-writer.ts'
 import type { Group } from './group.ts'
 import type { LiveMetrics } from './live-metrics.ts'
 
@@ -33,7 +33,7 @@ export interface Membership {
  * It keeps a position and nothing else; while it is live not even that: it is where its group is.
  */
 export class Member implements AsyncIterableIterator<ExecutionResult> {
-  private readonly start: Uint8Array
+  private readonly start: FrameStart
   private position: number | undefined
   private isReading = false
   private hasEnded = false
@@ -47,7 +47,8 @@ export class Member implements AsyncIterableIterator<ExecutionResult> {
     private readonly request: FollowRequest,
     private readonly membership: Membership,
   ) {
-    this.start = Buffer.from(`{"id":${JSON.stringify(operationId)}`)
+    const text = `{"id":${JSON.stringify(operationId)}`
+    this.start = { text, bytes: Buffer.byteLength(text) }
     this.position = request.position
   }
 
