@@ -1,14 +1,15 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Database } from '../dist/database/database.js'
 import { LeaseStore } from '../dist/deployments/lease-store.js'
 import { EventLog } from '../dist/events/event-log.js'
 import { PostgresPubSub } from '../dist/pubsub/postgres-pubsub.js'
 
 /*
- * What a runner's writes cost, without a forge: `node append-events.mjs <seconds> <deployments at once>`, on
- * DATABASE_URL, which has deployments that are QUEUED. Each is claimed and taken through its steps, over and over; the
- * hints go out as in a server. Prints {"events": …, "seconds": …}.
+ * What a runner's writes cost, without a forge: `node append-events.mjs <seconds> <deployments at once>
+ * [events per second]`, as fast as it can by default, on DATABASE_URL, which has deployments that are QUEUED, or that "bench" runs. Each is claimed, if need be, and taken through
+ * its steps; the hints go out as in a server. Prints {"events": …, "seconds": …}.
  */
-const [seconds, atOnce] = process.argv.slice(2).map(Number)
+const [seconds, atOnce, rate = Number.POSITIVE_INFINITY] = process.argv.slice(2).map(Number)
 const database = await Database.open({ url: process.env.DATABASE_URL, dataDir: '' })
 const pubSub = new PostgresPubSub(database)
 await pubSub.start()
@@ -21,7 +22,11 @@ const results = [
   { step: 'PUSH_CONTENTS', commitSha: '0'.repeat(40) },
 ]
 
+const held = await database.query(
+  `select id, epoch from deployments where status = 'RUNNING' and lease_owner = 'bench'`,
+)
 let events = 0
+let started = 0
 const startedAt = performance.now()
 const isOver = () => performance.now() - startedAt > seconds * 1_000
 await Promise.all(Array.from({ length: atOnce }, run))
@@ -31,10 +36,25 @@ await database.close()
 
 async function run() {
   while (!isOver()) {
-    const work = await leases.claimNext(owner)
-    if (!work) throw new Error('Too few deployments are queued for this bench.')
-    events++
-    for (const result of results) if (await leases.advance(work, result)) events++
+    const work = held.pop() ?? (await claim())
+    for (const result of results) {
+      await itsTime()
+      if (await leases.advance(work, result)) events++
+    }
+    await itsTime()
     if (await leases.finish(work)) events++
   }
+}
+
+async function claim() {
+  await itsTime()
+  const work = await leases.claimNext(owner)
+  if (!work) throw new Error('Too few deployments are queued for this bench.')
+  events++
+  return work
+}
+
+async function itsTime() {
+  const waitMs = (++started * 1_000) / rate - (performance.now() - startedAt)
+  if (waitMs > 0) await sleep(waitMs)
 }

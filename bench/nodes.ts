@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
@@ -32,17 +32,23 @@ let folder: DataFolder
 let postgres: EmbeddedPostgres
 let nodes: TestServer[] = []
 
-for (const [name, part] of Object.entries(parts)) {
-  if (chosen.length > 0 && !chosen.includes(name)) continue
-  folder = await createDataFolder()
-  postgres = await startEmbeddedPostgres({ dataDir: folder.path })
-  try {
-    await part()
-  } finally {
-    await Promise.all(nodes.map((node) => node.stop()))
-    nodes = []
-    await postgres.stop()
-    await removeDataFolder(folder.path)
+async function runChosen(): Promise<void> {
+  for (const [name, part] of Object.entries(parts)) {
+    if (chosen.length > 0 && !chosen.includes(name)) continue
+    folder = await createDataFolder()
+    postgres = await startEmbeddedPostgres({
+      dataDir: folder.path,
+      // When a commit was, by the server’s own record.
+      settings: { track_commit_timestamp: 'on' },
+    })
+    try {
+      await part()
+    } finally {
+      await Promise.all(nodes.map((node) => node.stop()))
+      nodes = []
+      await postgres.stop()
+      await removeDataFolder(folder.path)
+    }
   }
 }
 
@@ -135,51 +141,79 @@ async function handover(): Promise<void> {
 async function latency(): Promise<void> {
   await startNodes(3)
   const viewer = new Arrivals(await viewerAt(1))
-  const bare: number[] = []
+  const oneWay: number[] = []
+  const roundTrip: number[] = []
   const listener = await connect()
   const speaker = await connect()
-  await listener.query('listen bare')
+  await listener.query('listen bare; listen pong')
+  const echo = spawn(process.execPath, [
+    new URL('echo-notify.mjs', import.meta.url).pathname,
+    JSON.stringify({ ...postgres.connection, ssl: false }),
+  ])
+  await once(echo.stdout, 'data')
   for (let i = 0; i < LATENCY_DEPLOYMENTS; i++) {
-    for (let n = 0; n < 4; n++) {
+    for (const [channel, times] of [
+      ['bare', oneWay],
+      ['ping', roundTrip],
+      ['bare', oneWay],
+      ['ping', roundTrip],
+    ] as const) {
       const heard = once(listener, 'notification')
       const at = performance.now()
-      void speaker.query('select pg_notify($1, $2)', ['bare', `${i}/${n}`])
+      void speaker.query('select pg_notify($1, $2)', [channel, `${i}/${times.length}`])
       await heard
-      bare.push(performance.now() - at)
+      times.push(performance.now() - at)
     }
     await viewer.viewer.end(await deploy(0))
   }
   const times = await viewer.latencies(speaker, (event) => event.sequence > 1)
-  console.log('\nFrom "about to commit" (the event’s own time) to a viewer at another node, idle')
+  console.log('\nFrom the commit, its flush included, to a viewer at another node, idle')
   console.table({
-    'bare NOTIFY, to another session': spread(bare),
-    'event, to a viewer': { ...spread(times), ratio: (median(times) / median(bare)).toFixed(2), bar: '3.00' },
+    'bare NOTIFY, one way, to another session of this process': spread(oneWay),
+    'bare NOTIFY, to another process and back': spread(roundTrip),
+    'event, to a viewer': {
+      ...spread(times),
+      'to one way': (median(times) / median(oneWay)).toFixed(2),
+      'to round trip': (median(times) / median(roundTrip)).toFixed(2),
+      bar: '3.00',
+    },
   })
+  const echoEnded = once(echo, 'exit')
+  echo.stdin.end()
+  await echoEnded
   await Promise.all([viewer.viewer.close(), listener.end(), speaker.end()])
 }
 
+/** Three nodes with a viewer each, while another process appends events as a node does, at a given pace. */
 async function load(): Promise<void> {
-  await startNodes(3, { DEPLOY_CONCURRENCY: '20' })
-  const viewers = await Promise.all(nodes.map(async (_, i) => new Arrivals(await viewerAt(i))))
+  await startNodes(3)
   const client = await connect()
-  const deployments = (LOAD_SECONDS * LOAD_EVENTS_PER_SECOND) / EVENTS_PER_DEPLOYMENT
-  const startedAt = performance.now()
-  const ids = await Promise.all(
-    Array.from({ length: deployments }, async (_, i) => {
-      await sleep((i * 1_000 * EVENTS_PER_DEPLOYMENT) / LOAD_EVENTS_PER_SECOND)
-      return deploy(i % 3)
-    }),
-  )
-  for (const { viewer } of viewers) for (const id of ids) await viewer.end(id)
-  const seconds = (performance.now() - startedAt) / 1_000
-  const times = (await Promise.all(viewers.map((each) => each.latencies(client, () => true)))).flat()
-  const events = viewers[0]?.viewer.events.length ?? 0
-  console.log(
-    `\nThe same under load: ${(events / seconds).toFixed(0)} events/s, three nodes with a viewer each`,
-  )
+  // Four events each, and some to spare.
+  await client.query(QUEUED_DEPLOYMENTS, [LOAD_SECONDS * LOAD_EVENTS_PER_SECOND, 'RUNNING'])
+  const viewers: Arrivals[] = []
+  for (const i of nodes.keys()) viewers.push(new Arrivals(await viewerAt(i)))
+  const appended = await appendEvents(LOAD_SECONDS, databaseUrl(), LOAD_EVENTS_PER_SECOND)
+  for (const { viewer } of viewers) await viewer.until(() => viewer.events.length >= appended.events)
+  const times: number[] = []
+  for (const each of viewers) times.push(...(await each.latencies(client, () => true)))
+  const pace = (appended.events / appended.seconds).toFixed(0)
+  console.log(`\nThe same at ${pace} events/s, three nodes with a viewer each`)
   console.table({ 'event, to every viewer': { ...spread(times), 'bar p99': 100 } })
   await Promise.all(viewers.map(({ viewer }) => viewer.close()))
   await client.end()
+}
+
+async function appendEvents(
+  seconds: number,
+  url: string,
+  rate?: number,
+): Promise<{ events: number; seconds: number }> {
+  const program = new URL('append-events.mjs', import.meta.url).pathname
+  const args = [program, String(seconds), String(AT_ONCE), ...(rate === undefined ? [] : [String(rate)])]
+  const { stdout } = await promisify(execFile)(process.execPath, args, {
+    env: { ...process.env, DATABASE_URL: url },
+  })
+  return JSON.parse(stdout) as { events: number; seconds: number }
 }
 
 /** Appended events per second, beside transactions of the same shape. */
@@ -187,7 +221,7 @@ async function throughput(): Promise<void> {
   await startNodes(1)
   await Promise.all(nodes.splice(0).map((each) => each.stop()))
   const client = await connect()
-  await client.query(QUEUED_DEPLOYMENTS, [THROUGHPUT_SECONDS * 1_500])
+  await client.query(QUEUED_DEPLOYMENTS, [THROUGHPUT_SECONDS * 1_500, 'QUEUED'])
   await client.query(`
     create table bench_rows (id int primary key, n int);
     insert into bench_rows select n, 0 from generate_series(1, 1000) n;
@@ -196,13 +230,7 @@ async function throughput(): Promise<void> {
   const oneRow = await transactions('1')
   const many = await transactions('(random() * 999 + 1)::int')
   for (const poolMax of [10, AT_ONCE]) {
-    const program = new URL('append-events.mjs', import.meta.url).pathname
-    const { stdout } = await promisify(execFile)(
-      process.execPath,
-      [program, String(THROUGHPUT_SECONDS), String(AT_ONCE)],
-      { env: { ...process.env, DATABASE_URL: databaseUrl(`&pool_max=${poolMax}`) } },
-    )
-    const { events, seconds } = JSON.parse(stdout) as { events: number; seconds: number }
+    const { events, seconds } = await appendEvents(THROUGHPUT_SECONDS, databaseUrl(`&pool_max=${poolMax}`))
     rows[`events, ${AT_ONCE} deployments at once, pool_max=${poolMax}`] = {
       'per second': Math.round(events / seconds),
       'to one row': (events / seconds / oneRow).toFixed(2),
@@ -314,10 +342,10 @@ class Arrivals {
     }
   }
 
-  /** Milliseconds from an event's own time, which is before its commit, to its arrival. */
+  /** Milliseconds from the commit of an event, before it is flushed, to its arrival. */
   async latencies(client: pg.Client, wanted: (event: { sequence: number }) => boolean): Promise<number[]> {
     const { rows } = await client.query<{ position: string; ms: number; sequence: number }>(
-      'select position, sequence, (extract(epoch from at) * 1000)::float8 as ms from events',
+      'select position, sequence, (extract(epoch from pg_xact_commit_timestamp(xmin)) * 1000)::float8 as ms from events',
     )
     const told = new Map(rows.map((row) => [Number(row.position), row]))
     return [...this.at].flatMap(([cursor, arrivedAt]) => {
@@ -330,10 +358,12 @@ class Arrivals {
 const COLUMNS = `id, org, repo, visibility, branch, step, status, text, sequence, attempt, file_count, size_bytes,
   created_at, updated_at, input_digest, planned_commit, planned_tree, object_count, pack_bytes, run_at, turn`
 
+/** $2 is QUEUED, or RUNNING: then "bench" runs them. */
 const QUEUED_DEPLOYMENTS = `
-  insert into deployments (${COLUMNS})
-  select gen_random_uuid(), 'org-' || n % 20, 'repo-' || n, 'PUBLIC', 'main', 'DEPLOY', 'QUEUED', '', 1, 1, 1, 100,
-    now(), now(), '', repeat('0', 40), repeat('0', 40), 3, 300, now(), n / 20
+  insert into deployments (${COLUMNS}, lease_owner, lease_until, epoch)
+  select gen_random_uuid(), 'org-' || n % 20, 'repo-' || n, 'PUBLIC', 'main', 'DEPLOY', $2, '', 1, 1, 1, 100,
+    now(), now(), '', repeat('0', 40), repeat('0', 40), 3, 300, now(), n / 20,
+    case when $2 = 'RUNNING' then 'bench' end, case when $2 = 'RUNNING' then now() + interval '1 day' end, 1
   from generate_series(1, $1::int) n`
 
 /** Ids in order, as those of version 7 are. */
@@ -366,3 +396,5 @@ function spread(times: readonly number[]): Record<string, string | number> {
 function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
 }
+
+await runChosen()

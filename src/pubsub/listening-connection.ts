@@ -33,6 +33,8 @@ export class ListeningConnection {
   readonly #closing = new AbortController()
   #client: pg.Client | undefined
   #running: Promise<void> | undefined
+  /** Statements go one after the other: the heartbeat and what is said share the connection. */
+  #last: Promise<unknown> = Promise.resolve()
 
   constructor(options: ListeningConnectionOptions) {
     this.#options = options
@@ -54,12 +56,8 @@ export class ListeningConnection {
     const client = this.#client
     if (!client) return false
     try {
-      await client.query(
-        statement('select pg_notify($1, said) from unnest($2::text[]) said', 'notify', [
-          this.#options.channel,
-          [...payloads],
-        ]),
-      )
+      const values = [this.#options.channel, [...payloads]]
+      await this.#run(client, statement(NOTIFY, 'notify', values))
       return true
     } catch {
       // Whoever keeps the connection notices too.
@@ -124,11 +122,19 @@ export class ListeningConnection {
     const either = AbortSignal.any([signal, ended.signal])
     while (!either.aborted) {
       await sleep(HEARTBEAT_MS, undefined, { signal: either }).catch(() => undefined)
-      if (!either.aborted) await client.query(statement('select 1'))
+      if (!either.aborted) await this.#run(client, statement('select 1'))
     }
     throw either.reason
   }
+
+  #run(client: pg.Client, query: pg.QueryConfig): Promise<unknown> {
+    const result = this.#last.then(() => client.query(query))
+    this.#last = result.catch(() => undefined)
+    return result
+  }
 }
+
+const NOTIFY = 'select pg_notify($1, said) from unnest($2::text[]) said'
 
 function statement(text: string, name?: string, values?: unknown[]) {
   return { text, ...(name && { name }), ...(values && { values }), query_timeout: ANSWER_MS }

@@ -5,13 +5,16 @@ const MOST_PAYLOADS = 4
 const MOST_WAITING_BYTES = MOST_PAYLOADS * MOST_PAYLOAD_BYTES
 /** Under load, messages are gathered for this long. */
 const GATHER_MS = 10
+/** So many notifications may go out at once after a quiet time; each GATHER_MS allows one more. */
+const MOST_AT_ONCE = 20
 
 /**
- * What is on its way to other nodes. Sent at once when nothing is being sent and nothing was just now; otherwise
- * gathered. What does not fit is folded: its topic is named without a payload, which means "look".
+ * What is on its way to other nodes. Sent at once, or gathered: while a notification is under way, and, when there were
+ * many of late (more than 20, and 100 a second), for 10 ms at most. A deployment's own events come some milliseconds
+ * apart; waiting 10 ms after each would delay most of them. What does not fit is folded: its topic is named without a
+ * payload, which means "look".
  *
- *   idle ── add ──> sending ── sent ──> quiet for 10 ms ──> idle
- *                      │ add: waits        │ add: waits for the rest of the 10 ms
+ *   idle ── add ──> sending ── sent, something waits ──> sending, or waiting for its allowance ──> sending
  */
 export class Outbox {
   readonly #send: (messages: readonly string[]) => Promise<boolean>
@@ -20,7 +23,9 @@ export class Outbox {
   readonly #folded = new Set<string>()
   #sending: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
-  #sentAt = Number.NEGATIVE_INFINITY
+  /** Notifications that may go out now, as of `#countedAt`. */
+  #allowance = MOST_AT_ONCE
+  #countedAt = performance.now()
 
   /** @param send takes lists of messages, each list for one notification; false: nothing can be sent at the moment */
   constructor(send: (messages: readonly string[]) => Promise<boolean>) {
@@ -36,13 +41,13 @@ export class Outbox {
   /** To be called when sending has become possible again. */
   schedule(): void {
     if (this.#sending || this.#timer || !this.#hasAny()) return
-    const rest = this.#sentAt + GATHER_MS - performance.now()
-    if (rest <= 0) this.#sendAll()
+    const waitMs = this.#allowanceInMs()
+    if (waitMs <= 0) this.#sendAll()
     else {
       this.#timer = setTimeout(() => {
         this.#timer = undefined
         this.#sendAll()
-      }, rest)
+      }, waitMs)
     }
   }
 
@@ -60,6 +65,13 @@ export class Outbox {
     clearTimeout(this.#timer)
     this.#waiting = []
     this.#folded.clear()
+  }
+
+  #allowanceInMs(): number {
+    const now = performance.now()
+    this.#allowance = Math.min(MOST_AT_ONCE, this.#allowance + (now - this.#countedAt) / GATHER_MS)
+    this.#countedAt = now
+    return (1 - this.#allowance) * GATHER_MS
   }
 
   #hasAny(): boolean {
@@ -83,9 +95,9 @@ export class Outbox {
   #sendAll(): void {
     const texts = [...[...this.#folded].map((topic) => JSON.stringify([topic])), ...this.#takeWaiting()]
     this.#folded.clear()
+    this.#allowance--
     this.#sending = this.#send(inParts(texts)).then((sent) => {
       this.#sending = undefined
-      this.#sentAt = performance.now()
       if (sent) this.schedule()
       // Others will look when they notice; what was said is not repeated, for it may have arrived.
     })
