@@ -23,8 +23,13 @@ export interface FakeAnswer {
   headers?: Record<string, string>
 }
 
-/** What is done instead of the ordinary: `apply` does the ordinary and gives its answer, `null` cuts the connection. */
-export type Fault = (apply: () => Promise<FakeAnswer>) => Promise<FakeAnswer | null> | FakeAnswer | null
+/**
+ * What is done instead of the ordinary: `apply` does the ordinary and gives its answer; `null` cuts the connection;
+ * undefined: the ordinary after all.
+ */
+export type Fault = (
+  apply: () => Promise<FakeAnswer>,
+) => Promise<FakeAnswer | null | undefined> | FakeAnswer | null | undefined
 
 interface Wanted {
   method: string
@@ -146,7 +151,7 @@ export class FaultGitHub {
         await this.#git(request, new Swallowed(response).response, git)
         return { status: 200 }
       })
-      return send(response, answer)
+      return answer === undefined ? this.#git(request, response, git) : send(response, answer)
     }
     const parts: Buffer[] = []
     for await (const part of request) parts.push(part)
@@ -163,7 +168,8 @@ export class FaultGitHub {
       })
     }
     const apply = () => this.#answer(wanted)
-    const answer = fault ? await fault(apply) : await apply()
+    const faulty = fault && (await fault(apply))
+    const answer = faulty === undefined ? await apply() : faulty
     send(response, answer && { ...answer, headers: { ...this.headers, ...answer.headers } })
   }
 
