@@ -236,7 +236,7 @@ test('the credential is in no log, no table and no answer; every request was val
   }
   said.push(
     JSON.stringify(
-      await server.request('{ deployments(first: 100) { nodes { id text error { message } } } }'),
+      await server.request('{ deployments(first: 100) { edges { node { id text error { message } } } } }'),
     ),
   )
   const everything = said.join('\n')

@@ -55,6 +55,8 @@ export class FaultGitHub {
   readonly requests: string[] = []
   /** What GitHub's description has against our requests. */
   readonly violations: string[] = []
+  /** Answers whoever comes with a JSON web token, where there is an App. */
+  asApp: ((authorization: string, line: string) => FakeAnswer) | undefined
   readonly backend: GitHttpBackend
   readonly url: string
   /** Behind the origin, as of Enterprise Server. */
@@ -161,10 +163,14 @@ export class FaultGitHub {
     const wanted = { method, path, body }
     this.violations.push(...requestViolations(method, path, text === '' ? undefined : body))
     if (!request.headers['x-github-api-version']) this.violations.push(`${method} ${path}: no version`)
-    if (request.headers.authorization !== `Bearer ${this.token}`) {
+    const { authorization = '' } = request.headers
+    if (this.asApp && authorization.split('.').length === 3) {
+      return send(response, this.asApp(authorization, `${method} ${path}`))
+    }
+    if (authorization !== `Bearer ${this.token}`) {
       return send(response, {
         status: 401,
-        body: { message: request.headers.authorization ? 'Bad credentials' : 'Requires authentication' },
+        body: { message: authorization ? 'Bad credentials' : 'Requires authentication' },
       })
     }
     const apply = () => this.#answer(wanted)
