@@ -71,7 +71,12 @@ export type LogLevel = (typeof LOG_LEVELS)[number]
 const GITHUB_CREDENTIALS = ['GITHUB_TOKEN', 'GITHUB_APP_ID'] as const
 
 class Settings {
-  constructor(private readonly env: NodeJS.ProcessEnv) {}
+  private readonly env: NodeJS.ProcessEnv
+
+  // No parameter property: this file is also loaded by plain Node, which only strips types.
+  constructor(env: NodeJS.ProcessEnv) {
+    this.env = env
+  }
 
   /** An empty variable counts as unset, as in a `.env` file with nothing behind the `=`. */
   private value(name: string): string | undefined {
