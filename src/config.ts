@@ -85,9 +85,9 @@ export type LogLevel = (typeof LOG_LEVELS)[number]
 const GITHUB_CREDENTIALS = ['GITHUB_TOKEN', 'GITHUB_APP_ID'] as const
 
 class Settings {
-  // No parameter property: tests and benches run this file as it is.
   private readonly env: NodeJS.ProcessEnv
 
+  // No parameter property: this file is also loaded by plain Node, which only strips types.
   constructor(env: NodeJS.ProcessEnv) {
     this.env = env
   }

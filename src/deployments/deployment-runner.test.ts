@@ -119,6 +119,39 @@ describe('a step that fails', () => {
     expect(github.calls).toHaveLength(MOST_TRIES + 1)
   })
 
+  test('because the forge wants fewer requests waits until then, gives its place free, and that counts as no try', async () => {
+    const node = await start({ concurrency: 1 })
+    const retryAt = new Date(Date.now() + 3_600_000)
+    github.next('ensureRepository', new GitHubError('RATE_LIMITED', 'Not before then.', { retryAt }))
+    const id = await node.deploy()
+    const waiting = (await node.eventsOf(id, hasStatus('WAITING'))).at(-1)
+    expect(waiting?.deployment).toMatchObject({
+      text: "Creating repo: waiting for GitHub's rate limit",
+      error: { code: 'RATE_LIMITED', message: 'Not before then.', retryable: true, step: 'CREATE_REPO' },
+    })
+    expect(Math.abs(Date.parse(waiting?.deployment.waitingUntil ?? '') - retryAt.getTime())).toBeLessThan(
+      60_000,
+    )
+    expect((await node.eventsOf(await node.deploy())).at(-1)?.deployment.status).toBe('SUCCEEDED')
+    const tries = () => test_.database.query('select tries from deployments where id = $1', [id])
+    expect(await tries()).toEqual([{ tries: 0 }])
+    await makeDue()
+    node.runner.wake()
+    expect((await node.eventsOf(id)).at(-1)?.deployment).toMatchObject({
+      status: 'SUCCEEDED',
+      waitingUntil: null,
+    })
+  })
+
+  test('because the forge has said so too often has failed', async () => {
+    const node = await start()
+    github.next('ensureRepository', new GitHubError('RATE_LIMITED', 'Five times.'))
+    expect((await node.eventsOf(await node.deploy())).at(-1)?.deployment).toMatchObject({
+      status: 'FAILED',
+      error: { code: 'RATE_LIMITED', retryable: true },
+    })
+  })
+
   test('for a reason that a person can mend has failed at once, and a retry goes on from that step', async () => {
     const node = await start()
     github.next('ensureRepository', new GitHubError('REPO_TAKEN', 'The name is in use. Choose another.'))

@@ -29,6 +29,7 @@ gitHubClientContract('GitHubRestClient', async (): Promise<ForgeUnderTest> => {
     async close() {
       await Promise.all(clients.map((client) => client.close()))
       await github.close()
+      expect(github.violations).toEqual([])
     },
   }
 })

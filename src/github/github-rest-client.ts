@@ -11,45 +11,22 @@ import {
 } from './github-client.ts'
 import { GitHubError } from './github-error.ts'
 import type { RepositoryFacts } from './rest/accounts.ts'
-import { type Addresses, addressesOf, gitAddress } from './rest/addresses.ts'
-import {
-  AppCredential,
-  type Credential,
-  type CredentialSettings,
-  TokenCredential,
-} from './rest/credential.ts'
-import type { CredentialPauses } from './rest/credential-pauses.ts'
-import { CredentialQueue } from './rest/credential-queue.ts'
-import { GitRemotes, type Remote, RemoteMissing } from './rest/git-remote.ts'
-import { GitHubApi } from './rest/github-api.ts'
+import { gitAddress } from './rest/addresses.ts'
+import { type Connection, type ConnectionOptions, connect } from './rest/connection.ts'
+import { type GitRemotes, type Remote, RemoteMissing } from './rest/git-remote.ts'
 import { checkLogin, checkRepositoryName, isSameName } from './rest/names.ts'
 import { type EnterpriseSettings, Organizations } from './rest/organizations.ts'
 import { lookFor, PATIENCE, type Patience } from './rest/patience.ts'
 import type { Advertisement } from './rest/receive-pack.ts'
 import { RecentPushes } from './rest/recent-pushes.ts'
 import { isMarked, isNamed, markOf, Repositories } from './rest/repositories.ts'
-import { type ProxySettings, Transport } from './rest/transport.ts'
 
-export interface GitHubRestOptions {
-  /** `https://api.github.com`, `https://HOST/api/v3`. */
-  apiUrl: string
-  credential: CredentialSettings
-  /** Where pauses and turns are kept, for all nodes that use this credential. */
-  pauses: CredentialPauses
-  /** Milliseconds between two writes of the credential. */
-  writeSpacingMs: number
+export interface GitHubRestOptions extends ConnectionOptions {
   enterprise?: EnterpriseSettings | undefined
-  proxies?: ProxySettings | undefined
-  /** Milliseconds for one REST call, or for git without progress. */
-  callTimeoutMs?: number
   patience?: Patience
   /** Is told what goes wrong without stopping anything. */
   log?(message: string): void
 }
-
-const CALL_TIMEOUT_MS = 60_000
-/** GitHub's undocumented limit is about 500 an hour: some of it is left to others who use the credential. */
-const MOST_CREATIONS_AN_HOUR = 400
 
 /**
  * GitHub itself: github.com, Enterprise Cloud, Enterprise Server. REST for accounts and repositories, git for contents.
@@ -62,8 +39,7 @@ const MOST_CREATIONS_AN_HOUR = 400
  */
 export class GitHubRestClient extends GitHubClient {
   readonly kind = 'github'
-  readonly #addresses: Addresses
-  readonly #transport: Transport
+  readonly #connection: Connection
   readonly #organizations: Organizations
   readonly #repositories: Repositories
   readonly #remotes: GitRemotes
@@ -71,39 +47,20 @@ export class GitHubRestClient extends GitHubClient {
   readonly #recent = new RecentPushes()
   readonly #log: (message: string) => void
 
-  constructor(options: GitHubRestOptions) {
+  constructor({ enterprise, patience = PATIENCE, log = () => {}, ...options }: GitHubRestOptions) {
     super()
-    const { patience = PATIENCE, callTimeoutMs = CALL_TIMEOUT_MS } = options
-    const addresses = addressesOf(options.apiUrl)
-    const transport = new Transport(options.proxies)
-    const credential: Credential =
-      options.credential.kind === 'token'
-        ? new TokenCredential(options.credential.token, addresses.api)
-        : new AppCredential(options.credential, addresses.api, {
-            find: (owner, jwt, signal) => api.findInstallation(owner, jwt, signal),
-            createToken: (installation, jwt, signal) =>
-              api.createInstallationToken(installation, jwt, signal),
-          })
-    const queue = new CredentialQueue({
-      credentialId: credential.id,
-      pauses: options.pauses,
-      writeSpacingMs: options.writeSpacingMs,
-      mostCreationsAnHour: addresses.isEnterpriseServer ? null : MOST_CREATIONS_AN_HOUR,
-    })
-    const shared = { addresses, transport, queue, credential, callTimeoutMs }
-    const api = new GitHubApi(shared)
-    this.#addresses = addresses
-    this.#transport = transport
-    this.#organizations = new Organizations(api, options.enterprise, patience)
+    this.#connection = connect(options)
+    const { api, remotes } = this.#connection
+    this.#organizations = new Organizations(api, enterprise, patience)
     this.#repositories = new Repositories(api, patience)
-    this.#remotes = new GitRemotes(shared)
+    this.#remotes = remotes
     this.#patience = patience
-    this.#log = options.log ?? (() => {})
+    this.#log = log
   }
 
   /** Ends its connections. */
   close(): Promise<void> {
-    return this.#transport.close()
+    return this.#connection.close()
   }
 
   async ensureOrganization(input: EnsureOrganizationInput, context: CallContext): Promise<Organization> {
@@ -273,7 +230,7 @@ export class GitHubRestClient extends GitHubClient {
     return {
       owner: repository.owner,
       fullName: repository.fullName,
-      url: gitAddress(this.#addresses, repository),
+      url: gitAddress(this.#connection.addresses, repository),
     }
   }
 

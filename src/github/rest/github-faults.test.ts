@@ -88,7 +88,7 @@ const appliedBut =
 describe('creating a repository', () => {
   test.each([
     ['a 502 although it was applied', appliedBut({ status: 502, body: '<html>Bad Gateway</html>' })],
-    ['an answer that is lost', async (apply: () => Promise<FakeAnswer>) => (await apply(), null)],
+    ['an answer that is lost', appliedBut(null)],
     [
       'an answer that is cut off',
       appliedBut({ status: 201, body: 'half', headers: { 'content-length': '9000', connection: 'close' } }),
@@ -232,7 +232,7 @@ describe('pushing', () => {
   })
 
   test.each([
-    ['whose report is lost', async (apply: () => Promise<FakeAnswer>) => (await apply(), null)],
+    ['whose report is lost', appliedBut(null)],
     ['that is answered 502 although it was taken in', appliedBut({ status: 502 })],
     ['whose report is cut off', appliedBut({ status: 200, body: '0030\u0001000eunpa' })],
   ])('one %s is found on the branch', async (_what, fault) => {

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { createEmulator, type Emulator } from 'emulate'
 import { removeFolder, temporaryFolder } from '../../testing/git.ts'
 import { GitHttpBackend } from './git-http-backend.ts'
+import { requestViolations } from './openapi.ts'
 
 export const TOKEN = 'ghp_emulatedEmulatedEmulatedEmulated0000'
 const VIEWER = 'octo-admin'
@@ -17,6 +18,8 @@ export class EmulatedGitHub {
   readonly backend: GitHttpBackend
   /** Everything that was asked for, as `METHOD path`. */
   readonly requests: string[] = []
+  /** What GitHub's own description has against them. */
+  readonly violations: string[] = []
   readonly #server: Server
   readonly #emulator: Emulator
   readonly #emulatorUrl: string
@@ -107,6 +110,8 @@ export class EmulatedGitHub {
     const path = this.#spelled(request.url ?? '/')
     const parts: Buffer[] = []
     for await (const part of request) parts.push(part)
+    const text = Buffer.concat(parts).toString()
+    this.violations.push(...requestViolations(method, path, text === '' ? undefined : JSON.parse(text)))
     const owner = /^\/orgs\/([^/]+)\/repos$/.exec(path)?.[1] ?? VIEWER
     const isCreation = method === 'POST' && path.endsWith('/repos')
     const sent = isCreation ? JSON.parse(Buffer.concat(parts).toString()) : undefined

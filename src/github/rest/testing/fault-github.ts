@@ -23,8 +23,13 @@ export interface FakeAnswer {
   headers?: Record<string, string>
 }
 
-/** What is done instead of the ordinary: `apply` does the ordinary and gives its answer, `null` cuts the connection. */
-export type Fault = (apply: () => Promise<FakeAnswer>) => Promise<FakeAnswer | null> | FakeAnswer | null
+/**
+ * What is done instead of the ordinary: `apply` does the ordinary and gives its answer; `null` cuts the connection;
+ * undefined: the ordinary after all.
+ */
+export type Fault = (
+  apply: () => Promise<FakeAnswer>,
+) => Promise<FakeAnswer | null | undefined> | FakeAnswer | null | undefined
 
 interface Wanted {
   method: string
@@ -50,6 +55,8 @@ export class FaultGitHub {
   readonly requests: string[] = []
   /** What GitHub's description has against our requests. */
   readonly violations: string[] = []
+  /** Answers whoever comes with a JSON web token, where there is an App. */
+  asApp: ((authorization: string, line: string) => FakeAnswer) | undefined
   readonly backend: GitHttpBackend
   readonly url: string
   /** Behind the origin, as of Enterprise Server. */
@@ -146,7 +153,7 @@ export class FaultGitHub {
         await this.#git(request, new Swallowed(response).response, git)
         return { status: 200 }
       })
-      return send(response, answer)
+      return answer === undefined ? this.#git(request, response, git) : send(response, answer)
     }
     const parts: Buffer[] = []
     for await (const part of request) parts.push(part)
@@ -156,14 +163,19 @@ export class FaultGitHub {
     const wanted = { method, path, body }
     this.violations.push(...requestViolations(method, path, text === '' ? undefined : body))
     if (!request.headers['x-github-api-version']) this.violations.push(`${method} ${path}: no version`)
-    if (request.headers.authorization !== `Bearer ${this.token}`) {
+    const { authorization = '' } = request.headers
+    if (this.asApp && authorization.split('.').length === 3) {
+      return send(response, this.asApp(authorization, `${method} ${path}`))
+    }
+    if (authorization !== `Bearer ${this.token}`) {
       return send(response, {
         status: 401,
-        body: { message: request.headers.authorization ? 'Bad credentials' : 'Requires authentication' },
+        body: { message: authorization ? 'Bad credentials' : 'Requires authentication' },
       })
     }
     const apply = () => this.#answer(wanted)
-    const answer = fault ? await fault(apply) : await apply()
+    const faulty = fault && (await fault(apply))
+    const answer = faulty === undefined ? await apply() : faulty
     send(response, answer && { ...answer, headers: { ...this.headers, ...answer.headers } })
   }
 

@@ -1,0 +1,247 @@
+import { randomFillSync } from 'node:crypto'
+import fs, { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { setTimeout as sleep } from 'node:timers/promises'
+import isomorphicGit from 'isomorphic-git'
+import isomorphicHttp from 'isomorphic-git/http/node'
+import { closePackingThreads } from '../src/github/packing-threads.ts'
+import { prepareContents } from '../src/github/prepare-contents.ts'
+import { type ContentFile, preparedContents } from '../src/github/prepared-contents.ts'
+import { addressesOf } from '../src/github/rest/addresses.ts'
+import { TokenCredential } from '../src/github/rest/credential.ts'
+import { CredentialQueue } from '../src/github/rest/credential-queue.ts'
+import { GitRemotes } from '../src/github/rest/git-remote.ts'
+import { MemoryPauses } from '../src/github/rest/testing/memory-pauses.ts'
+import { Transport } from '../src/github/rest/transport.ts'
+import {
+  fastImportStream,
+  git,
+  gitWithInput,
+  removeFolder,
+  temporaryFolder,
+} from '../src/github/testing/git.ts'
+import { codeFiles, PLAN } from '../src/github/testing/sample-contents.ts'
+
+/* A process that pushes once, as it is told by its parent, and tells what it took. */
+
+export interface PushTask {
+  contender: 'shipcast' | 'git' | 'isomorphic-git'
+  files: number
+  bytesPerFile: number
+  isRandom: boolean
+  url: string
+  origin: string
+  repo: string
+}
+
+export interface PushReport {
+  prepareMs: number
+  pushMs: number
+  totalMs: number
+  /** User and system, of this process and, for git, of its children. */
+  cpuMs: number
+  /** Peak of memory above that with the contents. */
+  addedMegabytes: number
+  /** Of the push alone, above that with the pack. */
+  addedByPushMegabytes: number
+  stallMs: number
+  commit: string
+}
+
+const signal = new AbortController().signal
+
+process.once('message', async (task: PushTask) => {
+  process.send?.(await run(task))
+})
+
+async function run(task: PushTask): Promise<PushReport> {
+  const files = task.isRandom
+    ? [{ path: 'big.bin', content: randomFillSync(Buffer.alloc(task.bytesPerFile)), executable: false }]
+    : codeFiles(task.files, task.bytesPerFile)
+  // All push the very same bytes: the random ones are made the same by a seed.
+  if (task.isRandom && files[0]) seeded(files[0].content)
+  const stream = task.contender === 'git' ? fastImportStream(files, PLAN) : undefined
+  globalThis.gc?.()
+  await sleep(100)
+  const before = memory()
+  const cpuBefore = cpu()
+  const stalls = monitorEventLoopDelay({ resolution: 1 })
+  const watch = new MemoryWatch()
+  stalls.enable()
+  const start = performance.now()
+  const { prepared, commit, rssPrepared } = await CONTENDERS[task.contender](task, files, stream)
+  const end = performance.now()
+  stalls.disable()
+  const peak = watch.stop()
+  await closePackingThreads()
+  return {
+    prepareMs: prepared - start,
+    pushMs: end - prepared,
+    totalMs: end - start,
+    cpuMs: cpu() - cpuBefore,
+    addedMegabytes: (peak - before) / 1e6,
+    addedByPushMegabytes: (watch.peakSince(prepared) - rssPrepared) / 1e6,
+    stallMs: stalls.max / 1e6 - 1,
+    commit,
+  }
+}
+
+type Contender = (
+  task: PushTask,
+  files: ContentFile[],
+  stream: Buffer | undefined,
+) => Promise<{ prepared: number; commit: string; rssPrepared: number }>
+
+const CONTENDERS: Record<PushTask['contender'], Contender> = {
+  shipcast,
+  git: gitCli,
+  'isomorphic-git': isomorphic,
+}
+
+async function shipcast({ url, origin, repo }: PushTask, files: ContentFile[]) {
+  const packed = await prepareContents(files, PLAN, { signal })
+  const prepared = performance.now()
+  const rssPrepared = memory()
+  const addresses = addressesOf(origin)
+  const transport = new Transport()
+  const credential = new TokenCredential('benchbench', origin)
+  const queue = new CredentialQueue({
+    credentialId: 'bench',
+    pauses: new MemoryPauses(),
+    writeSpacingMs: 0,
+    mostCreationsAnHour: null,
+  })
+  const remotes = new GitRemotes({ addresses, transport, queue, credential, callTimeoutMs: 60_000 })
+  const remote = { owner: 'bench', fullName: `bench/${repo}`, url }
+  const contents = preparedContents(
+    packed,
+    () => packed.packParts,
+    async () => packed.index,
+  )
+  const offered = await remotes.advertisement(remote, 'git-receive-pack', signal)
+  const update = { ref: 'refs/heads/main', from: null, to: packed.commit }
+  const report = await remotes.push(remote, update, contents, offered, { signal })
+  if (report.ref !== 'ok') throw new Error(JSON.stringify(report))
+  await transport.close()
+  return { prepared, commit: packed.commit, rssPrepared }
+}
+
+/** `fast-import` into a new bare repository, and `push`: the fastest way that git has. */
+async function gitCli({ url }: PushTask, _files: ContentFile[], stream: Buffer | undefined) {
+  const folder = await temporaryFolder()
+  await git('/', 'init', '--quiet', '--bare', '--initial-branch=main', folder)
+  await gitWithInput(folder, ['fast-import', '--quiet', '--done'], stream ?? Buffer.alloc(0))
+  const prepared = performance.now()
+  const rssPrepared = memory()
+  await git(folder, 'push', '--quiet', url, 'main')
+  const commit = (await git(folder, 'rev-parse', 'main')).trim()
+  await removeFolder(folder)
+  return { prepared, commit, rssPrepared }
+}
+
+/** As its documentation shows, on the disk, with the fastest of its ways to make a commit: blobs, trees, commit. */
+async function isomorphic({ url }: PushTask, files: ContentFile[]) {
+  const dir = await temporaryFolder()
+  await isomorphicGit.init({ fs, dir, defaultBranch: 'main' })
+  type Folder = Map<string, { oid: string; mode: string } | Folder>
+  const root: Folder = new Map()
+  for (const { path, content, executable } of files) {
+    const segments = path.split('/')
+    const name = segments.pop() ?? ''
+    let folder = root
+    for (const segment of segments) {
+      const next = folder.get(segment)
+      const child: Folder = next instanceof Map ? next : new Map()
+      folder.set(segment, child)
+      folder = child
+    }
+    folder.set(name, {
+      oid: await isomorphicGit.writeBlob({ fs, dir, blob: content }),
+      mode: executable ? '100755' : '100644',
+    })
+  }
+  const writeFolder = async (folder: Folder): Promise<string> => {
+    const tree = []
+    for (const [path, item] of folder) {
+      tree.push(
+        item instanceof Map
+          ? { path, mode: '040000', oid: await writeFolder(item), type: 'tree' as const }
+          : { path, mode: item.mode, oid: item.oid, type: 'blob' as const },
+      )
+    }
+    return isomorphicGit.writeTree({ fs, dir, tree })
+  }
+  const person = { ...PLAN.author, timestamp: PLAN.unixSeconds, timezoneOffset: 0 }
+  const commit = await isomorphicGit.commit({
+    fs,
+    dir,
+    message: PLAN.message,
+    author: person,
+    committer: person,
+    tree: await writeFolder(root),
+    ref: 'refs/heads/main',
+  })
+  const prepared = performance.now()
+  const rssPrepared = memory()
+  const { ok, refs } = await isomorphicGit.push({
+    fs,
+    http: isomorphicHttp,
+    dir,
+    url,
+    ref: 'main',
+    remoteRef: 'refs/heads/main',
+  })
+  if (!ok) throw new Error(JSON.stringify(refs))
+  await removeFolder(dir)
+  return { prepared, commit, rssPrepared }
+}
+
+/** Highest resident memory, looked at every few milliseconds, with when it was. */
+class MemoryWatch {
+  readonly #seen: { at: number; rss: number }[] = []
+  readonly #timer = setInterval(() => this.#look(), 5)
+
+  stop(): number {
+    clearInterval(this.#timer)
+    this.#look()
+    return this.peakSince(0)
+  }
+
+  peakSince(time: number): number {
+    return this.#seen.reduce((most, { at, rss }) => (at >= time ? Math.max(most, rss) : most), 0)
+  }
+
+  #look(): void {
+    this.#seen.push({ at: performance.now(), rss: memory() })
+  }
+}
+
+function memory(): number {
+  return process.memoryUsage.rss()
+}
+
+/** proc(5): user and system time of this process and of the children that it has waited for, in milliseconds. */
+function cpu(): number {
+  try {
+    const fields =
+      readFileSync(join('/proc', String(process.pid), 'stat'), 'utf8')
+        .split(') ')[1]
+        ?.split(' ') ?? []
+    return fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks) * 10, 0)
+  } catch {
+    const { user, system } = process.cpuUsage()
+    return (user + system) / 1_000
+  }
+}
+
+function seeded(bytes: Uint8Array): void {
+  let state = 88_172_645
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2)
+  for (let i = 0; i < words.length; i++) {
+    state ^= state << 13
+    state ^= state >>> 17
+    state ^= state << 5
+    words[i] = state
+  }
+}

@@ -1,0 +1,93 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { fileURLToPath } from 'node:url'
+import { GitHttpBackend } from '../src/github/rest/testing/git-http-backend.ts'
+import { removeFolder, temporaryFolder } from '../src/github/testing/git.ts'
+import type { PushReport, PushTask } from './push-github-contender.ts'
+
+/*
+ * Pushes the same contents to the same `git http-backend`: by our client, by isomorphic-git, and by the git CLI
+ * (fast-import + push). Each push is a process of its own, so that its memory is its own; in turns, in one run, so that
+ * all meet the same machine. The best of each, but the longest stall of all.
+ *
+ *   node bench/push-github.ts [rounds]
+ */
+
+const ROUNDS = Number(process.argv[2] ?? 3)
+const CONTENTS: [name: string, task: Pick<PushTask, 'files' | 'bytesPerFile' | 'isRandom'>][] = [
+  ['1,000 files', { files: 1_000, bytesPerFile: 2_000, isRandom: false }],
+  ['10,000 files', { files: 10_000, bytesPerFile: 2_000, isRandom: false }],
+  ['one 50 MB file', { files: 1, bytesPerFile: 50_000_000, isRandom: true }],
+]
+const CONTENDERS = ['shipcast', 'git', 'isomorphic-git'] as const
+const CONTENDER = fileURLToPath(new URL('./push-github-contender.ts', import.meta.url))
+
+const backend = new GitHttpBackend(await temporaryFolder())
+const server = createServer((request, response) => {
+  backend.handle(request, response).catch(() => response.destroy())
+})
+server.listen(0, '127.0.0.1')
+await once(server, 'listening')
+const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+
+for (const [name, contents] of CONTENTS) {
+  const reports = new Map<string, PushReport[]>()
+  for (let round = 0; round < ROUNDS; round++) {
+    for (const contender of CONTENDERS) {
+      const repo = `${contender}-${contents.files}-${round}`
+      await backend.create('bench', repo)
+      const report = await push({
+        ...contents,
+        contender,
+        url: `${url}/bench/${repo}.git`,
+        origin: url,
+        repo,
+      })
+      reports.set(contender, [...(reports.get(contender) ?? []), report])
+      await backend.remove('bench', repo)
+    }
+  }
+  const best = (contender: string, field: keyof PushReport) =>
+    Math.min(...(reports.get(contender) ?? []).map((each) => Number(each[field])))
+  console.log(`\n${name}, best of ${ROUNDS}`)
+  console.table(
+    Object.fromEntries(
+      CONTENDERS.map((contender) => [
+        contender,
+        {
+          'pack ms': Math.round(best(contender, 'prepareMs')),
+          'push ms': Math.round(best(contender, 'pushMs')),
+          'both ms': Math.round(best(contender, 'totalMs')),
+          '× ours': Number((best(contender, 'totalMs') / best('shipcast', 'totalMs')).toFixed(2)),
+          'CPU ms': Math.round(best(contender, 'cpuMs')),
+          'MB added': Math.round(best(contender, 'addedMegabytes')),
+          'MB added by push': Math.round(best(contender, 'addedByPushMegabytes')),
+          'longest stall ms': Math.round(
+            Math.max(...(reports.get(contender) ?? []).map((each) => each.stallMs)),
+          ),
+          commits: new Set((reports.get(contender) ?? []).map((each) => each.commit)).size,
+        },
+      ]),
+    ),
+  )
+  const ids = new Set([...reports.values()].flat().map((each) => each.commit))
+  console.log(ids.size === 1 ? 'All made the same commit.' : `Different commits: ${[...ids].join(', ')}`)
+}
+server.closeAllConnections()
+server.close()
+await removeFolder(backend.folder)
+
+async function push(task: PushTask): Promise<PushReport> {
+  const child: ChildProcess = fork(CONTENDER, [], {
+    execArgv: ['--expose-gc', '--disable-warning=ExperimentalWarning'],
+  })
+  child.send(task)
+  const [report] = await Promise.race([
+    once(child, 'message'),
+    once(child, 'exit').then(([code]) => Promise.reject(new Error(`${task.contender} ended with ${code}.`))),
+  ])
+  child.disconnect()
+  return report
+}

@@ -1,0 +1,121 @@
+// The whole way on the real GitHub, in an organization that is named for it:
+//   SMOKE_GITHUB_ORG=my-throwaway-org GITHUB_TOKEN=… npm run smoke:github
+// Takes the settings that Shipcast takes. Creates one private repository with a name of its own, and deletes that one.
+import { createHash, randomBytes, randomUUID } from 'node:crypto'
+import { Config, ConfigError, type GitHubSettings } from '../src/config.ts'
+import { GitHubError } from '../src/github/github-error.ts'
+import { GitHubRestClient } from '../src/github/github-rest-client.ts'
+import { packContents } from '../src/github/pack-contents.ts'
+import { preparedContents } from '../src/github/prepared-contents.ts'
+import { connect } from '../src/github/rest/connection.ts'
+import { MemoryPauses } from '../src/github/rest/testing/memory-pauses.ts'
+
+const org = process.env.SMOKE_GITHUB_ORG
+if (!org) {
+  console.error(
+    'Nothing was done. This creates and deletes a repository on the GitHub that your settings name: say in which organization, for example SMOKE_GITHUB_ORG=my-throwaway-org GITHUB_TOKEN=… npm run smoke:github',
+  )
+  process.exit(2)
+}
+
+const signal = AbortSignal.timeout(10 * 60_000)
+const name = `shipcast-smoke-${randomUUID().slice(0, 8)}`
+let repositoryId: string | undefined
+try {
+  const { github } = new Config({ ...process.env, FORGE: 'github' })
+  if (!github) throw new Error('FORGE=github has no settings.')
+  const client = new GitHubRestClient({ ...github, pauses: new MemoryPauses(), log: console.warn })
+  try {
+    await deploy(client, org)
+  } finally {
+    await client.close()
+    if (repositoryId !== undefined) await cleanUp(github, org, repositoryId)
+  }
+} catch (error) {
+  console.error(error instanceof ConfigError || error instanceof GitHubError ? error.message : error)
+  process.exitCode = 1
+}
+
+async function deploy(github: GitHubRestClient, owner: string): Promise<void> {
+  const big = randomBytes(2 * 1024 * 1024)
+  const packed = packContents(
+    [
+      { path: 'README.md', content: Buffer.from('# A smoke test of Shipcast\n'), executable: false },
+      { path: 'run.sh', content: Buffer.from('#!/bin/sh\necho done\n'), executable: true },
+      { path: 'ünïcode/🚀 launch.txt', content: Buffer.from('past U+FFFF\n'), executable: false },
+      // Above 1 MiB, so that it goes in chunks.
+      { path: 'big.bin', content: big, executable: false },
+    ],
+    {
+      message: 'Initial commit\n',
+      author: { name: 'Shipcast', email: 'shipcast@example.com' },
+      unixSeconds: Math.floor(Date.now() / 1_000),
+    },
+  )
+  const contents = preparedContents(
+    packed,
+    () => packed.packParts,
+    async () => packed.index,
+  )
+  const wish = {
+    owner,
+    name,
+    visibility: 'PRIVATE',
+    description: 'A smoke test of Shipcast; may be deleted',
+    intentId: randomUUID(),
+    knownId: null,
+    branch: 'main',
+    plannedCommit: packed.commit,
+  } as const
+  const context = { signal }
+  told('organization', await github.ensureOrganization({ login: owner, repository: wish }, context))
+  const repository = told('create', await github.ensureRepository(wish, context), 'created')
+  repositoryId = repository.id
+  told('create again, as after a crash', await github.ensureRepository(wish, context), 'existed')
+  const push = { owner, name, repositoryId, branch: 'main', expectedHead: null, contents }
+  told('push', await github.pushContents(push, context), 'pushed')
+  told('push again, as after a crash', await github.pushContents(push, context), 'already-pushed')
+  told('create again, after the push', await github.ensureRepository(wish, context), 'existed')
+  const head = await github.branchHead({ owner, name, branch: 'main' }, context)
+  if (head !== packed.commit) throw new Error(`The branch is at ${head} instead of ${packed.commit}.`)
+  const digest = createHash('sha256').update(big).digest('hex').slice(0, 12)
+  console.log(`ok  the branch is at ${head}; big.bin is ${digest}…`)
+  const other = { ...wish, intentId: randomUUID(), plannedCommit: '0'.repeat(40) }
+  await github.ensureRepository(other, context).then(
+    () => Promise.reject(new Error('Another deployment was given the repository.')),
+    (error: { code?: string }) => {
+      if (error.code !== 'REPO_TAKEN') throw error
+      console.log('ok  another deployment is told REPO_TAKEN')
+    },
+  )
+}
+
+function told<Result extends { outcome: string }>(what: string, result: Result, expected?: string): Result {
+  if (expected !== undefined && result.outcome !== expected) {
+    throw new Error(`${what}: ${result.outcome} instead of ${expected}.`)
+  }
+  console.log(`ok  ${what}: ${result.outcome}`)
+  return result
+}
+
+/** Only what this run has made: under its own name, and still of that id. Not by the client, which never deletes. */
+async function cleanUp(github: GitHubSettings, owner: string, id: string): Promise<void> {
+  const connection = connect({ ...github, pauses: new MemoryPauses() })
+  const call = {
+    path: `/repos/${owner}/${name}`,
+    owner,
+    what: `delete ${owner}/${name}`,
+    signal: AbortSignal.timeout(60_000),
+  }
+  try {
+    const { json } = await connection.api.expect(200, { ...call, method: 'GET' })
+    if (String((json as { id?: unknown }).id) !== id) throw new Error('It is another one by now.')
+    await connection.api.expect(204, { ...call, method: 'DELETE' })
+    console.log(`ok  ${owner}/${name} is deleted`)
+  } catch (error) {
+    console.error(`${owner}/${name} could not be deleted; delete it yourself.`, error)
+    process.exitCode = 1
+  } finally {
+    await connection.close()
+  }
+}

@@ -1,0 +1,136 @@
+import { createPublicKey, generateKeyPairSync, verify } from 'node:crypto'
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
+import { GitHubRestClient } from '../github-rest-client.ts'
+import { FaultGitHub } from './testing/fault-github.ts'
+import { MemoryPauses } from './testing/memory-pauses.ts'
+
+const calm = { signal: new AbortController().signal }
+// The kind of key that GitHub lets its users download: PKCS#1.
+const { privateKey, publicKey } = generateKeyPairSync('rsa', {
+  modulusLength: 2048,
+  privateKeyEncoding: { type: 'pkcs1', format: 'pem' },
+  publicKeyEncoding: { type: 'spki', format: 'pem' },
+})
+const INSTALLATION = /^GET \/orgs\/acme\/installation$/
+const ACCESS_TOKEN = /^POST \/app\/installations\/55\/access_tokens$/
+
+describe('a GitHub App', () => {
+  let github: FaultGitHub
+  let client: GitHubRestClient
+  let installation: Record<string, unknown>
+  let lifeMs: number
+
+  beforeEach(async () => {
+    github = await FaultGitHub.start()
+    installation = {
+      id: 55,
+      html_url: 'https://github.com/organizations/acme/settings/installations/55',
+      repository_selection: 'all',
+      permissions: { administration: 'write', contents: 'write', metadata: 'read' },
+    }
+    lifeMs = 3_600_000
+    // Asked for by the App itself, which signs with its key.
+    github.asApp = (authorization, line) => {
+      const [head = '', claims = '', signature = ''] = authorization.replace('Bearer ', '').split('.')
+      const isSigned = verify(
+        'sha256',
+        Buffer.from(`${head}.${claims}`),
+        createPublicKey(publicKey),
+        Buffer.from(signature, 'base64url'),
+      )
+      const { iss } = isSigned ? JSON.parse(Buffer.from(claims, 'base64url').toString()) : { iss: '' }
+      if (String(iss) !== '4711')
+        return { status: 401, body: { message: 'A JSON web token could not be decoded' } }
+      if (INSTALLATION.test(line)) return { status: 200, body: installation }
+      if (ACCESS_TOKEN.test(line)) {
+        return {
+          status: 201,
+          body: { token: github.token, expires_at: new Date(Date.now() + lifeMs).toISOString() },
+        }
+      }
+      return { status: 404, body: { message: 'Not Found' } }
+    }
+    client = open('4711')
+  })
+  afterEach(async () => {
+    await client.close()
+    await github.close()
+    expect(github.violations).toEqual([])
+  })
+
+  const open = (appId: string) =>
+    new GitHubRestClient({
+      apiUrl: github.url,
+      credential: { kind: 'app', appId, privateKey },
+      pauses: new MemoryPauses(),
+      writeSpacingMs: 0,
+      patience: { lookupMs: [0], settleMs: [0] },
+    })
+
+  const wish = {
+    owner: 'acme',
+    name: 'site',
+    visibility: 'PRIVATE',
+    description: null,
+    intentId: 'one',
+    knownId: null,
+    branch: 'main',
+    plannedCommit: '0'.repeat(40),
+  } as const
+
+  test('acts with a token of its installation, which it keeps', async () => {
+    await client.ensureOrganization({ login: 'acme' }, calm)
+    expect((await client.ensureRepository(wish, calm)).outcome).toBe('created')
+    expect(github.count(ACCESS_TOKEN)).toBe(1)
+    expect(github.count(/^GET \/user$/)).toBe(0)
+  })
+
+  test('has a new token before the old one ends', async () => {
+    lifeMs = 60_000
+    await client.ensureOrganization({ login: 'acme' }, calm)
+    await client.ensureOrganization({ login: 'acme' }, calm)
+    expect(github.count(ACCESS_TOKEN)).toBe(2)
+  })
+
+  test('fetches a new token when the old one is refused, once', async () => {
+    github.next(/^GET \/orgs\/acme$/, () => ({ status: 401, body: { message: 'Bad credentials' } }))
+    expect(await client.ensureOrganization({ login: 'acme' }, calm)).toMatchObject({ outcome: 'existed' })
+    expect(github.count(ACCESS_TOKEN)).toBe(2)
+    github.always(/^GET \/orgs\/acme$/, () => ({ status: 401, body: { message: 'Bad credentials' } }))
+    const refused = client.ensureOrganization({ login: 'acme' }, calm)
+    await expect(refused).rejects.toMatchObject({ code: 'UNAUTHENTICATED' })
+    expect(github.count(ACCESS_TOKEN)).toBe(3)
+  })
+
+  test.each([
+    [
+      'lacks a permission',
+      { permissions: { contents: 'write' } },
+      /administration: write.*installations\/55/,
+    ],
+    [
+      'sees only selected repositories',
+      { repository_selection: 'selected' },
+      /“All repositories”.*installations\/55/,
+    ],
+  ])('that %s says where to grant it', async (_what, changes, message) => {
+    Object.assign(installation, changes)
+    const call = client.ensureOrganization({ login: 'acme' }, calm)
+    await expect(call).rejects.toMatchObject({ code: 'FORBIDDEN', message: expect.stringMatching(message) })
+  })
+
+  test('that is not installed, or not known, says so', async () => {
+    const elsewhere = client.ensureOrganization({ login: 'other' }, calm)
+    await expect(elsewhere).rejects.toMatchObject({
+      code: 'FORBIDDEN',
+      message: expect.stringMatching(/not installed/),
+    })
+    const stranger = open('1')
+    const unknown = stranger.ensureOrganization({ login: 'acme' }, calm)
+    await expect(unknown).rejects.toMatchObject({
+      code: 'UNAUTHENTICATED',
+      message: expect.stringMatching(/GITHUB_APP_PRIVATE_KEY_FILE/),
+    })
+    await stranger.close()
+  })
+})

@@ -1,0 +1,249 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
+import { FaultGitHub } from '../src/github/rest/testing/fault-github.ts'
+import { git } from '../src/github/testing/git.ts'
+import { type Accepted, DEPLOY, input } from './support/inputs.ts'
+import { TestServer } from './support/server.ts'
+import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
+import { type ViewedEvent, Viewer } from './support/viewer.ts'
+
+/** Deployments that are killed twice, at random requests. `KILLS=60 npm test -- test/github` for longer runs. */
+const KILLS = Number(process.env.KILLS ?? 6)
+const CREATE = /^POST \/orgs\/acme\/repos$/
+const DEPLOYMENT = `query ($id: ID!) { deployment(id: $id) {
+  id status step text waitingUntil repositoryUrl cloneUrl commitSha error { code message retryable step }
+  events { text status error { code message } }
+} }`
+
+let github: FaultGitHub
+let database: TestDatabase
+let server: TestServer
+/** Everything that the server ever said, to be looked through for what it must not say. */
+const said: string[] = []
+
+beforeAll(async () => {
+  github = await FaultGitHub.start()
+  database = await createTestDatabase()
+  server = await TestServer.start({
+    env: {
+      DATABASE_URL: database.url,
+      GITHUB_API_URL: github.url,
+      GITHUB_TOKEN: github.token,
+      GITHUB_WRITE_SPACING_MS: '0',
+      LEASE_MS: '600',
+      LOG_LEVEL: 'debug',
+    },
+  })
+})
+
+afterAll(async () => {
+  await server.stop()
+  await server.removeData()
+  await database.drop()
+  await github.close()
+})
+
+beforeEach(() => {
+  github.heal()
+  github.requests.length = 0
+})
+
+async function deploy(overrides: Record<string, unknown> = {}): Promise<{ id: string; repo: string }> {
+  const wanted = input(overrides)
+  const answer = await server.request<Accepted>(DEPLOY, { input: wanted })
+  if (answer.errors) throw new Error(JSON.stringify(answer.errors))
+  return { id: answer.data.deploy.id, repo: String(wanted.repo) }
+}
+
+/** Its events to the end, or to the first that `isLast` holds for. */
+async function follow(id: string, isLast?: (event: ViewedEvent) => boolean): Promise<ViewedEvent[]> {
+  const viewer = new Viewer(server.socketUrl)
+  await viewer.connected()
+  viewer.follow({ deploymentId: id })
+  if (isLast) await viewer.until(() => viewer.events.some(isLast))
+  const events = isLast ? viewer.events : await viewer.end(id)
+  said.push(JSON.stringify(events))
+  await viewer.close()
+  return events
+}
+
+async function kill(): Promise<void> {
+  await server.kill()
+  said.push(server.log)
+}
+
+async function restart(): Promise<void> {
+  await kill()
+  await server.start()
+}
+
+async function expectDone(id: string, repo: string): Promise<void> {
+  const last = (await follow(id)).at(-1)
+  expect(last).toMatchObject({ step: 'DONE', status: 'SUCCEEDED', error: null })
+  const path = github.backend.path('acme', repo)
+  expect(await git(path, 'fsck', '--full', '--strict')).toBe('')
+  expect((await git(path, 'rev-list', '--all')).trim()).toBe(last?.deployment.commitSha)
+  expect(github.repositories.get(`acme/${repo}`)).toMatchObject({ homepage: null, private: true })
+}
+
+test('a token is all it takes: the repository is on GitHub, and everyone was told each step', async () => {
+  const { id, repo } = await deploy({ description: 'A demo' })
+  await expectDone(id, repo)
+  const { data } = await server.request(DEPLOYMENT, { id })
+  expect(data).toMatchObject({
+    deployment: {
+      repositoryUrl: `${github.origin}/acme/${repo}`,
+      cloneUrl: `${github.origin}/acme/${repo}.git`,
+      events: ['Creating org', 'Creating repo', 'Pushing contents', 'Done!', 'Done!'].map((text) => ({
+        text,
+      })),
+    },
+  })
+  expect(github.repositories.get(`acme/${repo}`)?.description).toBe('A demo')
+})
+
+describe('killed with SIGKILL', () => {
+  test.each([
+    ['after GitHub has created the repository, before it answers', CREATE],
+    ['after GitHub has taken the contents in, before it answers', /^POST .*git-receive-pack$/],
+    ['after GitHub has done the last write, before it answers', /^PATCH/],
+  ])('%s: goes on, and ends with one repository and one commit', async (_when, point) => {
+    const killed = Promise.withResolvers<void>()
+    github.next(point, async (apply) => {
+      await apply()
+      await kill()
+      killed.resolve()
+      return null
+    })
+    const { id, repo } = await deploy()
+    await killed.promise
+    await server.start()
+    await expectDone(id, repo)
+    expect(github.count(CREATE)).toBe(1)
+  })
+
+  test(
+    `twice each, at random requests, ${KILLS} deployments end with one repository and one commit each`,
+    async () => {
+      for (let n = 0; n < KILLS; n++) {
+        github.requests.length = 0
+        const { id, repo } = await deploy()
+        for (let time = 0; time < 2; time++) {
+          const killed = Promise.withResolvers<boolean>()
+          let left = 1 + Math.floor(Math.random() * 9)
+          const isApplied = Math.random() < 0.5
+          github.always(/./, async (apply) => {
+            if (--left !== 0) return undefined
+            if (isApplied) await apply()
+            await kill()
+            killed.resolve(true)
+            return null
+          })
+          // It may have ended before the request at which it was to be killed.
+          const ended = follow(id).then(
+            () => false,
+            () => killed.promise,
+          )
+          const isKilled = await Promise.race([killed.promise, ended])
+          github.heal()
+          if (isKilled) await server.start()
+        }
+        await expectDone(id, repo)
+        // Never a second one, nor an attempt at it that was told "name already exists".
+        expect([...github.repositories.keys()].filter((name) => name === `acme/${repo}`)).toHaveLength(1)
+      }
+    },
+    60_000 + KILLS * 15_000,
+  )
+})
+
+describe('what stands in the way', () => {
+  test.each([
+    ['a namesake', 'REPO_TAKEN', 'CREATE_ORG', () => github.add('acme', 'taken-site').then(() => undefined)],
+    [
+      'a missing permission',
+      'FORBIDDEN',
+      'CREATE_REPO',
+      async () =>
+        github.next(CREATE, () => ({
+          status: 403,
+          body: { message: `Resource not accessible by ${github.token}` },
+          headers: { 'x-accepted-github-permissions': 'administration=write' },
+        })),
+    ],
+    [
+      'an organization that is not there',
+      'ORG_MISSING',
+      'CREATE_ORG',
+      async () => {
+        github.always(/^GET \/orgs\/acme$/, () => ({ status: 404, body: { message: 'Not Found' } }))
+        github.next(/admin/, () => ({ status: 404, body: { message: 'Not Found' } }))
+      },
+    ],
+  ])('%s is told as %s, and a retry goes on when it is gone', async (what, code, step, arrange) => {
+    await arrange()
+    const { id, repo } = await deploy({
+      repo: what === 'a namesake' ? 'taken-site' : `demo-${code.toLowerCase()}`,
+    })
+    const failed = (await follow(id)).at(-1)
+    expect(failed).toMatchObject({ status: 'FAILED', error: { code, step, retryable: true } })
+    said.push(JSON.stringify(await server.request(DEPLOYMENT, { id })))
+    github.heal()
+    github.repositories.delete('acme/taken-site')
+    await server.request('mutation ($id: ID!) { retryDeployment(id: $id) { id } }', { id })
+    const last = await follow(id, (event) => event.status === 'SUCCEEDED')
+    expect(last.at(-1)?.status).toBe('SUCCEEDED')
+    expect(github.repositories.has(`acme/${repo}`)).toBe(true)
+  })
+
+  test('a rate limit is WAITING until then, for all of the credential and across a restart; it goes on by itself', async () => {
+    github.next(CREATE, () => ({
+      status: 403,
+      body: { message: 'You have exceeded a secondary rate limit.' },
+      headers: { 'retry-after': '4' },
+    }))
+    const first = await deploy()
+    const isWaiting = (event: ViewedEvent) => event.status === 'WAITING'
+    expect((await follow(first.id, isWaiting)).at(-1)).toMatchObject({
+      text: "Creating repo: waiting for GitHub's rate limit",
+      error: { code: 'RATE_LIMITED', retryable: true, step: 'CREATE_REPO' },
+    })
+    const asked = github.requests.length
+    const second = await deploy()
+    expect((await follow(second.id, isWaiting)).at(-1)?.text).toBe(
+      "Creating org: waiting for GitHub's rate limit",
+    )
+    const { data } = await server.request<{ deployment: { waitingUntil: string } }>(DEPLOYMENT, {
+      id: second.id,
+    })
+    expect(Date.parse(data.deployment.waitingUntil)).toBeGreaterThan(0)
+    await restart()
+    expect(github.requests).toHaveLength(asked)
+    await expectDone(first.id, first.repo)
+    await expectDone(second.id, second.repo)
+  })
+})
+
+test('the credential is in no log, no table and no answer; every request was valid', async () => {
+  expect(github.violations).toEqual([])
+  said.push(server.log)
+  const tables = await database.database.query<{ name: string }>(
+    `select tablename as name from pg_tables where schemaname = 'public'`,
+  )
+  expect(tables.map(({ name }) => name)).toContain('github_credentials')
+  for (const { name } of tables) {
+    const rows = await database.database.query(`select row_to_json(t) as row from ${name} t`)
+    said.push(JSON.stringify(rows))
+  }
+  said.push(
+    JSON.stringify(
+      await server.request('{ deployments(first: 100) { edges { node { id text error { message } } } } }'),
+    ),
+  )
+  const everything = said.join('\n')
+  expect(everything).toContain('Step failed: FORBIDDEN')
+  expect(everything).toContain('not accessible by ***')
+  const basic = Buffer.from(`x-access-token:${github.token}`).toString('base64')
+  for (const secret of [github.token, basic, Buffer.from(github.token).toString('base64')]) {
+    expect(everything.includes(secret)).toBe(false)
+  }
+})
