@@ -158,7 +158,9 @@ class Settings {
     const value = this.value(name)
     if (value === undefined) return undefined
     const example = `${name}=postgres://user:password@host:5432/shipcast`
-    if (!/^postgres(ql)?:\/\//.test(value) || !URL.canParse(value.replaceAll(' ', '%20'))) {
+    // libpq's form for a unix socket has no host before the path: postgres://user@/database?host=/folder
+    const withHost = value.replaceAll(' ', '%20').replace('@/', '@localhost/')
+    if (!/^postgres(ql)?:\/\//.test(value) || !URL.canParse(withHost)) {
       throw new ConfigError(
         `${name} must be an address that starts with postgres://, its password percent-encoded, for example ${example}. Leave it out for the embedded Postgres.`,
       )

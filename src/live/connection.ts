@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto'
-import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { WebSocket } from 'ws'
 import { FrameWriter } from './frame-writer.ts'
@@ -21,7 +20,6 @@ export class Connection {
     private readonly socket: WebSocket,
     /** The stream below the WebSocket, for frames that are made once for many. */
     stream: Duplex,
-    readonly request: IncomingMessage,
     /** In which of the seconds of a round it is pinged. */
     readonly pingSecond: number,
   ) {

@@ -9,6 +9,8 @@ const KEPT_DOCUMENTS = 500
 export interface ReadDocument {
   /** Names the document among those of this process. */
   id: number
+  /** Its text, as it came first. */
+  query: string
   document: DocumentNode
   /** The variable that is nothing but the root field's `after`, so that viewers differ in it who want the same. */
   cursorVariable: string | undefined
@@ -26,7 +28,12 @@ export class Documents {
     if (before) return before
     const document = readDocument(schema, operation)
     if (Array.isArray(document)) return document
-    const read = { id: this.nextId++, document, cursorVariable: cursorVariable(document, operationName) }
+    const read = {
+      id: this.nextId++,
+      query,
+      document,
+      cursorVariable: cursorVariable(document, operationName),
+    }
     this.kept.set(key, read)
     return read
   }

@@ -115,6 +115,8 @@ export class GraphQLProtocol {
     if (Array.isArray(read)) return read
     const { document } = read
     this.readDocuments.set(document, read)
+    // graphql-ws keeps the message for as long as the operation lives; let all keep the same text.
+    operation.query = read.query
     const { operationName, variables } = operation
     const args = { schema, document, operationName, variableValues: variables }
     const refusal = isSubscription(args) ? this.weigh(read, args) : refuseDear(schema, document, operation)
@@ -182,9 +184,9 @@ function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
   return typeof value === 'object' && value !== null && Symbol.asyncIterator in value
 }
 
-function requestContext(connection: Connection): RequestContext & { req: Connection['request'] } {
+/** Kept as long as the subscription is: nothing large may hang on it, such as the request of the upgrade. */
+function requestContext(connection: Connection): RequestContext {
   return {
-    req: connection.request,
     connectionId: connection.id,
     get signal() {
       return connection.signal

@@ -93,7 +93,7 @@ export class SubscriptionSocket implements OnApplicationBootstrap, BeforeApplica
       return
     }
     this.sockets.handleUpgrade(request, stream, head, (socket) => {
-      const connection = new Connection(socket, stream, request, this.opened++ % PING_SECONDS)
+      const connection = new Connection(socket, stream, this.opened++ % PING_SECONDS)
       this.connections.add(connection)
       this.metrics.sockets.inc()
       // What breaks a connection is told to nobody but the one who looks: it closes.
