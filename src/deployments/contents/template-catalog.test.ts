@@ -125,7 +125,7 @@ describe('renders', () => {
     })
     await fc.assert(
       fc.asyncProperty(around, around, async (before, after) => {
-        const text = `${before.replace(/[{$]$/, '')}{{repo}}${after.replace(/^\}/, '')}`
+        const text = `${before.replace(/[{$]+$/, '')}{{repo}}${after.replace(/^\}/, '')}`
         await template({ a: text })
         expect(await texts()).toEqual({ a: text.replace('{{repo}}', 'demo') })
       }),
