@@ -16,7 +16,10 @@ import { Viewer } from '../test/support/viewer.ts'
 
 const TAKEOVER_ROUNDS = 8
 const HANDOVER_ROUNDS = 8
-const LATENCY_DEPLOYMENTS = 100
+const LATENCY_SECONDS = 20
+/** Events per second, and as many bare notifications: far below what can be had. */
+const LATENCY_PACE = 25
+const LATENCY_AT_ONCE = 2
 const LOAD_SECONDS = 15
 const LOAD_EVENTS_PER_SECOND = 200
 const EVENTS_PER_DEPLOYMENT = 5
@@ -137,36 +140,46 @@ async function handover(): Promise<void> {
   console.table({ handover: spread(times) })
 }
 
-/** From the commit to viewers at another node, one deployment after the other. */
+/** From the commit in one process to a viewer at a node, and bare notifications in between, on an idle cluster. */
 async function latency(): Promise<void> {
   await startNodes(3)
-  const viewer = new Arrivals(await viewerAt(1))
-  const oneWay: number[] = []
-  const roundTrip: number[] = []
   const listener = await connect()
   const speaker = await connect()
-  await listener.query('listen bare; listen pong')
+  await listener.query('listen bare')
+  await listener.query('listen pong')
+  await speaker.query(QUEUED_DEPLOYMENTS, [LATENCY_SECONDS * LATENCY_PACE, 'RUNNING'])
   const echo = spawn(process.execPath, [
     new URL('echo-notify.mjs', import.meta.url).pathname,
     JSON.stringify({ ...postgres.connection, ssl: false }),
   ])
   await once(echo.stdout, 'data')
-  for (let i = 0; i < LATENCY_DEPLOYMENTS; i++) {
-    for (const [channel, times] of [
-      ['bare', oneWay],
-      ['ping', roundTrip],
-      ['bare', oneWay],
-      ['ping', roundTrip],
-    ] as const) {
-      const heard = once(listener, 'notification')
-      const at = performance.now()
-      void speaker.query('select pg_notify($1, $2)', [channel, `${i}/${times.length}`])
-      await heard
-      times.push(performance.now() - at)
-    }
-    await viewer.viewer.end(await deploy(0))
+  const viewer = new Arrivals(await viewerAt(1))
+  const notify = async (channel: string) => {
+    const heard = once(listener, 'notification')
+    const at = performance.now()
+    const said = speaker.query('select pg_notify($1, $2)', [channel, String(at)])
+    await heard
+    const ms = performance.now() - at
+    await said
+    return ms
   }
-  const times = await viewer.latencies(speaker, (event) => event.sequence > 1)
+  const oneWay: number[] = []
+  const roundTrip: number[] = []
+  const appending = appendEvents(LATENCY_SECONDS, databaseUrl(), LATENCY_PACE, LATENCY_AT_ONCE)
+  let isOver = false
+  const measuring = (async () => {
+    while (!isOver) {
+      oneWay.push(await notify('bare'))
+      await sleep(1_000 / LATENCY_PACE)
+      roundTrip.push(await notify('ping'))
+      await sleep(1_000 / LATENCY_PACE)
+    }
+  })()
+  const { events } = await appending
+  isOver = true
+  await measuring
+  await viewer.viewer.until(() => viewer.viewer.events.length >= events)
+  const times = await viewer.latencies(speaker)
   console.log('\nFrom the commit, its flush included, to a viewer at another node, idle')
   console.table({
     'bare NOTIFY, one way, to another session of this process': spread(oneWay),
@@ -195,7 +208,7 @@ async function load(): Promise<void> {
   const appended = await appendEvents(LOAD_SECONDS, databaseUrl(), LOAD_EVENTS_PER_SECOND)
   for (const { viewer } of viewers) await viewer.until(() => viewer.events.length >= appended.events)
   const times: number[] = []
-  for (const each of viewers) times.push(...(await each.latencies(client, () => true)))
+  for (const each of viewers) times.push(...(await each.latencies(client)))
   const pace = (appended.events / appended.seconds).toFixed(0)
   console.log(`\nThe same at ${pace} events/s, three nodes with a viewer each`)
   console.table({ 'event, to every viewer': { ...spread(times), 'bar p99': 100 } })
@@ -206,10 +219,11 @@ async function load(): Promise<void> {
 async function appendEvents(
   seconds: number,
   url: string,
-  rate?: number,
+  rate = Number.POSITIVE_INFINITY,
+  atOnce = AT_ONCE,
 ): Promise<{ events: number; seconds: number }> {
   const program = new URL('append-events.mjs', import.meta.url).pathname
-  const args = [program, String(seconds), String(AT_ONCE), ...(rate === undefined ? [] : [String(rate)])]
+  const args = [program, seconds, atOnce, rate].map(String)
   const { stdout } = await promisify(execFile)(process.execPath, args, {
     env: { ...process.env, DATABASE_URL: url },
   })
@@ -343,14 +357,14 @@ class Arrivals {
   }
 
   /** Milliseconds from the commit of an event, before it is flushed, to its arrival. */
-  async latencies(client: pg.Client, wanted: (event: { sequence: number }) => boolean): Promise<number[]> {
-    const { rows } = await client.query<{ position: string; ms: number; sequence: number }>(
-      'select position, sequence, (extract(epoch from pg_xact_commit_timestamp(xmin)) * 1000)::float8 as ms from events',
+  async latencies(client: pg.Client): Promise<number[]> {
+    const { rows } = await client.query<{ position: string; ms: number }>(
+      'select position, (extract(epoch from pg_xact_commit_timestamp(xmin)) * 1000)::float8 as ms from events',
     )
     const told = new Map(rows.map((row) => [Number(row.position), row]))
     return [...this.at].flatMap(([cursor, arrivedAt]) => {
       const row = told.get(Number(cursor.slice(4)))
-      return row && wanted(row) ? [arrivedAt - row.ms] : []
+      return row ? [arrivedAt - row.ms] : []
     })
   }
 }

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { Cluster } from './support/cluster.ts'
 import { createDataFolder, type DataFolder } from './support/data-folder.ts'
@@ -105,6 +106,7 @@ withNginx('a rolling restart: whoever asks again is answered, and viewers see ev
           () => undefined,
         )
         if (id) ids.push(id)
+        await sleep(100)
       }
     }
   })()

@@ -1,9 +1,9 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
-import { PubSub } from 'graphql-subscriptions'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { MIGRATIONS } from '../database/schema.ts'
 import type { LoggedEvent } from '../events/logged-event.ts'
 import { GitHubError } from '../github/github-error.ts'
+import { PostgresPubSub } from '../pubsub/postgres-pubsub.ts'
 import { MOST_TAKEOVERS, MOST_TRIES } from './failure.ts'
 import { MockGitHub } from './testing/mock-github.ts'
 import { TestNode, type TestNodeOptions } from './testing/test-node.ts'
@@ -254,13 +254,15 @@ describe('cancelling', () => {
   })
 
   test('reaches the runner of another node at once', async () => {
-    const pubSub = new PubSub()
-    const node = await start({ leaseMs: 600_000, pubSub })
-    const other = await start({ leaseMs: 600_000, pubSub })
+    const [here, there] = [new PostgresPubSub(test_.database), new PostgresPubSub(test_.database)]
+    await Promise.all([here.start(), there.start()])
+    const node = await start({ leaseMs: 600_000, pubSub: here })
+    const other = await start({ leaseMs: 600_000, pubSub: there })
     const hanging = github.hang('ensureRepository')
     const id = await node.deploy()
     await hanging.reached
     expect(await other.service.cancel(id)).toMatchObject({ status: 'CANCELLED' })
+    await Promise.all([here.close(), there.close()])
   })
 
   test('reaches the runner of another node by its heartbeat, should the hint be lost', async () => {

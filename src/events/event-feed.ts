@@ -196,10 +196,22 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
 
   private async lookForLost(): Promise<void> {
     await this.lookToEnd()
+    await this.lookForRewind()
     if (!this.lostHints.found(this.headPosition)) return
     this.logger.warn('A look at the log has found events that no hint had told of', {
       times: this.lostHints.count,
     })
+  }
+
+  /** A log never gets shorter, unless the database has lost commits; then this node has told what did not happen. */
+  private async lookForRewind(): Promise<void> {
+    const told = this.headPosition
+    const head = await this.log.head().catch(() => undefined)
+    if (!head || (head.position >= told && head.logId === this.logId)) return
+    this.logger.error(
+      'The log ends before what this node has told, or is another one: the database has lost commits, or was replaced. Stop all nodes, see "Back-up and restore" in docs/operations.md, and start them again',
+      { told, position: head.position },
+    )
   }
 
   private async readOn(): Promise<void> {
