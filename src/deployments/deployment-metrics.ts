@@ -44,5 +44,14 @@ export class DeploymentMetrics {
         this.inc(feed.gapFills)
       },
     })
+    new Counter({
+      name: 'shipcast_lost_hints_total',
+      help: 'Times that a look at the log found events that no hint had told of.',
+      registers,
+      collect() {
+        this.reset()
+        this.inc(feed.lostHintCount)
+      },
+    })
   }
 }

@@ -411,6 +411,27 @@ describe('an organization', () => {
     expect(github.count(/admin/)).toBe(1)
   })
 
+  test('is created on Enterprise Cloud in the enterprise that is named, or the reason is told', async () => {
+    client = open({ enterprise: { slug: 'acme-inc', billingEmail: 'billing@acme.example' } })
+    const asked: unknown[] = []
+    let refusal: unknown
+    github.graphql = (query, variables) => {
+      asked.push(variables)
+      if (query.startsWith('query')) return { data: { enterprise: { id: 'E_1' } } }
+      if (refusal) return refusal
+      github.orgs.set('fresh', { login: 'fresh', id: 78 })
+      return { data: { createEnterpriseOrganization: { organization: { id: 'O_1', login: 'fresh' } } } }
+    }
+    refusal = { data: { createEnterpriseOrganization: null }, errors: [{ message: 'You must be an owner.' }] }
+    await expect(ensureOrg('fresh')).rejects.toEqual(
+      code('ORG_MISSING', /“You must be an owner”.*\/enterprises\/acme-inc\/organizations\/new/),
+    )
+    refusal = undefined
+    expect(await ensureOrg('fresh')).toEqual({ outcome: 'created', id: '78', login: 'fresh' })
+    const input = { adminLogins: ['octo-admin'], billingEmail: 'billing@acme.example', enterpriseId: 'E_1' }
+    expect(asked.at(-1)).toEqual({ input: { ...input, login: 'fresh', profileName: 'fresh' } })
+  })
+
   test('is found on a GitHub below a path', async () => {
     const server = await FaultGitHub.start({ base: '/api/v3' })
     const other = open({ apiUrl: `${server.url}/`, credential: { kind: 'token', token: server.token } })

@@ -57,6 +57,8 @@ export class FaultGitHub {
   readonly violations: string[] = []
   /** Answers whoever comes with a JSON web token, where there is an App. */
   asApp: ((authorization: string, line: string) => FakeAnswer) | undefined
+  /** Answers GraphQL: the `data` of a document with these variables. */
+  graphql: ((query: string, variables: Record<string, unknown>) => unknown) | undefined
   readonly backend: GitHttpBackend
   readonly url: string
   /** Behind the origin, as of Enterprise Server. */
@@ -160,6 +162,10 @@ export class FaultGitHub {
     const text = Buffer.concat(parts).toString()
     const path = url.startsWith(this.base) ? url.slice(this.base.length) : url
     const body: Record<string, unknown> = text === '' ? {} : JSON.parse(text)
+    if (path === '/api/graphql' && this.graphql) {
+      const { query, variables } = body as { query: string; variables: Record<string, unknown> }
+      return send(response, { status: 200, body: this.graphql(query, variables) })
+    }
     const wanted = { method, path, body }
     this.violations.push(...requestViolations(method, path, text === '' ? undefined : body))
     if (!request.headers['x-github-api-version']) this.violations.push(`${method} ${path}: no version`)
