@@ -37,9 +37,9 @@ export function testConnection(): EmbeddedConnection {
   return JSON.parse(json)
 }
 
-/** `postgres://user@/database?host=/folder&port=5432`, which pg and psql take for a Unix socket. */
+/** A Unix socket as pg and psql take it, and as a URL has to be: without a host there can be no user before it. */
 export function urlOf({ host, port, user, database }: EmbeddedConnection): string {
-  return `postgres://${user}@/${database}?host=${encodeURIComponent(host)}&port=${port}`
+  return `postgres:///${database}?host=${encodeURIComponent(host)}&port=${port}&user=${encodeURIComponent(user)}`
 }
 
 async function runOnServer(statement: string): Promise<void> {
