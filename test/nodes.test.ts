@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { Cluster } from './support/cluster.ts'
+import { createDataFolder, type DataFolder } from './support/data-folder.ts'
 import { git, input } from './support/inputs.ts'
 import { waitUntil } from './support/processes.ts'
 import { RestartablePostgres } from './support/restartable-postgres.ts'
@@ -287,7 +288,16 @@ describe('while the database is away', () => {
 })
 
 describe('a node that cannot use its database', () => {
-  const startOn = (url: string) => TestServer.start({ env: { DATABASE_URL: url, LOG_LEVEL: 'debug' } })
+  let folder: DataFolder
+
+  beforeAll(async () => {
+    folder = await createDataFolder()
+  })
+
+  afterAll(() => folder.remove())
+
+  const startOn = (url: string) =>
+    TestServer.start({ dataDir: folder.path, env: { DATABASE_URL: url, LOG_LEVEL: 'debug' } })
 
   test('does not start on one that a newer version has migrated, and says so', async () => {
     await postgres.query('create database newer')
