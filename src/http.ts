@@ -9,7 +9,7 @@ import { BadUserInput, type ShipcastError, TooLarge } from './errors.ts'
 import { gitHttpHandler } from './github/git-http.ts'
 import { forgeFolder } from './github/github.module.ts'
 import { letOthersGo } from './let-others-go.ts'
-import { refuseForeign } from './live/same-origin.ts'
+import { OriginGuard } from './live/origin-guard.ts'
 
 const MOST_BODY_BYTES = 32 * 1024 * 1024
 
@@ -63,8 +63,9 @@ const securityHeaders: RequestHandler = (request, response, next) => {
 }
 
 function refuseForeignRequests(config: Config): RequestHandler {
+  const guard = new OriginGuard(config)
   return (request, response, next) => {
-    const reason = refuseForeign(request, config)
+    const reason = guard.refuse(request)
     if (reason === undefined) next()
     else response.status(403).type('text/plain').send(`${reason}\n`)
   }

@@ -23,8 +23,11 @@ let dirty: FrameWriter[] = []
  * frames keep their order.
  */
 export class FrameWriter {
-  private starts: FrameStart[] = []
-  private rests: Uint8Array[] = []
+  /** The first frame of the turn has no lists made for it: mostly it is the only one. */
+  private firstStart: FrameStart | undefined
+  private firstRest: Uint8Array | undefined
+  private starts: FrameStart[] | undefined
+  private rests: Uint8Array[] | undefined
   private pendingBytes = 0
   private readonly waiting = new Set<() => void>()
   private isDraining = false
@@ -48,24 +51,33 @@ export class FrameWriter {
 
   /** One text frame, in two parts, which are copied when the turn ends. */
   push(start: FrameStart, rest: Uint8Array): void {
-    if (this.starts.length === 0) {
+    if (!this.firstStart) {
+      this.firstStart = start
+      this.firstRest = rest
       if (dirty.length === 0) setImmediate(flushDirty)
       dirty.push(this)
+    } else {
+      this.starts ??= []
+      this.rests ??= []
+      this.starts.push(start)
+      this.rests.push(rest)
     }
-    this.starts.push(start)
-    this.rests.push(rest)
     const length = start.bytes + rest.byteLength
     this.pendingBytes += headerBytes(length) + length
   }
 
   flush(): void {
-    if (this.starts.length === 0) return
-    const { starts, rests, pendingBytes } = this
-    this.starts = []
-    this.rests = []
+    const { firstStart, firstRest, starts = [], rests = [], pendingBytes } = this
+    if (!firstStart || !firstRest) return
+    this.firstStart = this.firstRest = this.starts = this.rests = undefined
     this.pendingBytes = 0
     if (!this.socket.writable) return
-    this.socket.write(frames(starts, rests, pendingBytes))
+    const whole = Buffer.allocUnsafe(pendingBytes)
+    let offset = writeFrame(whole, 0, firstStart, firstRest)
+    for (let i = 0; i < starts.length; i++) {
+      offset = writeFrame(whole, offset, starts[i] as FrameStart, rests[i] as Uint8Array)
+    }
+    this.socket.write(whole)
     if (this.waiting.size > 0) this.makeRoom()
   }
 
@@ -73,7 +85,7 @@ export class FrameWriter {
   whenRoom(callback: () => void): () => void {
     if (this.waiting.size === 0) this.lastProgressAt = performance.now()
     this.waiting.add(callback)
-    if (this.starts.length === 0) setImmediate(() => this.makeRoom())
+    if (!this.firstStart) setImmediate(() => this.makeRoom())
     return () => this.waiting.delete(callback)
   }
 
@@ -104,26 +116,22 @@ function headerBytes(length: number): number {
   return length < SHORT_LENGTH ? 2 : length < LONG_LENGTH ? 4 : 10
 }
 
-function frames(starts: readonly FrameStart[], rests: readonly Uint8Array[], bytes: number): Buffer {
-  const whole = Buffer.allocUnsafe(bytes)
-  let offset = 0
-  for (const [i, start] of starts.entries()) {
-    const rest = rests[i] as Uint8Array
-    const length = start.bytes + rest.byteLength
-    whole[offset] = TEXT_FRAME
-    if (length < SHORT_LENGTH) {
-      whole[offset + 1] = length
-    } else if (length < LONG_LENGTH) {
-      whole[offset + 1] = 126
-      whole.writeUInt16BE(length, offset + 2)
-    } else {
-      whole[offset + 1] = 127
-      whole.writeBigUInt64BE(BigInt(length), offset + 2)
-    }
-    offset += headerBytes(length)
-    offset += whole.write(start.text, offset)
-    whole.set(rest, offset)
-    offset += rest.byteLength
+/** Returns the offset behind it. */
+function writeFrame(whole: Buffer, at: number, start: FrameStart, rest: Uint8Array): number {
+  const length = start.bytes + rest.byteLength
+  whole[at] = TEXT_FRAME
+  if (length < SHORT_LENGTH) {
+    whole[at + 1] = length
+  } else if (length < LONG_LENGTH) {
+    whole[at + 1] = 126
+    whole[at + 2] = length >> 8
+    whole[at + 3] = length & 255
+  } else {
+    whole[at + 1] = 127
+    whole.writeBigUInt64BE(BigInt(length), at + 2)
   }
-  return whole
+  const offset = at + headerBytes(length)
+  whole.write(start.text, offset)
+  whole.set(rest, offset + start.bytes)
+  return offset + length
 }

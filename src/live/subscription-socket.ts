@@ -14,7 +14,7 @@ import { Config } from '../config.ts'
 import { Connection } from './connection.ts'
 import { GraphQLProtocol } from './graphql-protocol.ts'
 import { LiveMetrics } from './live-metrics.ts'
-import { refuseForeign } from './same-origin.ts'
+import { OriginGuard } from './origin-guard.ts'
 
 const PATH = '/graphql'
 /** One frame from a client. Large contents go over HTTP. */
@@ -46,6 +46,7 @@ export class SubscriptionSocket implements OnApplicationBootstrap, BeforeApplica
     maxPayload: MOST_FRAME_BYTES,
   })
   private readonly connections = new Set<Connection>()
+  private readonly originGuard: OriginGuard
   private server: Server | undefined
   private everySecond: NodeJS.Timeout | undefined
   private second = 0
@@ -57,7 +58,9 @@ export class SubscriptionSocket implements OnApplicationBootstrap, BeforeApplica
     private readonly schemaHost: GraphQLSchemaHost,
     private readonly protocol: GraphQLProtocol,
     private readonly metrics: LiveMetrics,
-  ) {}
+  ) {
+    this.originGuard = new OriginGuard(config)
+  }
 
   onApplicationBootstrap(): void {
     this.protocol.use(this.schemaHost.schema)
@@ -114,7 +117,7 @@ export class SubscriptionSocket implements OnApplicationBootstrap, BeforeApplica
       const sentence = `There is no socket at this path; it is at ${PATH}.`
       return { status: '404 Not Found', reason: 'path', sentence }
     }
-    const foreign = refuseForeign(request, this.config)
+    const foreign = this.originGuard.refuse(request)
     if (foreign) return { status: '403 Forbidden', reason: 'origin', sentence: foreign }
     if (this.connections.size >= MOST_SOCKETS) {
       return {

@@ -1,0 +1,50 @@
+import type { IncomingMessage } from 'node:http'
+import { isIP } from 'node:net'
+import { LRUCache } from 'lru-cache'
+import type { Config } from '../config.ts'
+
+/** Names that requests have called us by. Few are in use; judging one takes longer than remembering it. */
+const REMEMBERED_NAMES = 100
+
+/**
+ * Says why a request must be refused: another site's page sends it from somebody's browser, or has made its own name
+ * point at us (DNS rebinding). Programs that are not browsers send no `Origin` and are let through.
+ */
+export class OriginGuard {
+  private readonly names = new LRUCache<string, boolean>({ max: REMEMBERED_NAMES })
+
+  constructor(private readonly config: Pick<Config, 'host' | 'publicUrl'>) {}
+
+  refuse({ headers, method }: IncomingMessage): string | undefined {
+    const { host = '', origin } = headers
+    if (!this.isOurName(host)) {
+      return `This server does not answer to the name "${host.slice(0, 100)}". If it should, set PUBLIC_URL to the address that people use.`
+    }
+    if (origin === undefined) {
+      const isFromPage = headers['sec-fetch-site'] === 'cross-site' && method !== 'GET' && method !== 'HEAD'
+      return isFromPage ? 'Requests from pages of other sites are refused.' : undefined
+    }
+    if (URL.parse(origin)?.host === host || origin === this.config.publicUrl) return undefined
+    return `Requests from pages of ${origin.slice(0, 100)} are refused. If that is this server's own address, set PUBLIC_URL to it.`
+  }
+
+  private isOurName(host: string): boolean {
+    const before = this.names.get(host)
+    if (before !== undefined) return before
+    const isOurs = this.judge(host)
+    if (host.length <= 255) this.names.set(host, isOurs)
+    return isOurs
+  }
+
+  /** On loopback only loopback's names are ours: another name for it was made up by somebody else. */
+  private judge(host: string): boolean {
+    if (host === URL.parse(this.config.publicUrl)?.host) return true
+    const name = URL.parse(`http://${host}`)?.hostname ?? ''
+    if (isLoopback(name)) return true
+    return !isLoopback(this.config.host) || isIP(name.replace(/^\[|\]$/g, '')) !== 0
+  }
+}
+
+function isLoopback(name: string): boolean {
+  return name === 'localhost' || name === '[::1]' || name === '::1' || /^127(\.\d{1,3}){3}$/.test(name)
+}
