@@ -1,5 +1,8 @@
-import { readFile } from 'node:fs/promises'
+import { execFile } from 'node:child_process'
+import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import sparticuz from '@sparticuz/chromium'
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core'
 
@@ -16,7 +19,22 @@ export async function launchBrowser(): Promise<Browser> {
   if (process.platform !== 'linux') return chromium.launch({ channel: 'chrome', args: quiet })
   // In a single process, one page that crashes takes the others along.
   const args = sparticuz.args.filter((arg) => arg !== '--single-process' && !arg.startsWith('--headless'))
-  return chromium.launch({ executablePath: await sparticuz.executablePath(), args: [...args, ...quiet] })
+  return chromium.launch({ executablePath: await unpackChromium(), args: [...args, ...quiet] })
+}
+
+/**
+ * Resolves to the program, unpacked into this clone. By itself the library unpacks into the machine's folder for
+ * temporary files, where the first account to do so keeps out all others. A process of its own, because Jest's copy of
+ * the environment is not the one that decides which folder that is.
+ */
+async function unpackChromium(): Promise<string> {
+  const folder = fileURLToPath(new URL('../../node_modules/.cache/chromium', import.meta.url))
+  await mkdir(folder, { recursive: true })
+  const program = `import('@sparticuz/chromium').then(async (it) => console.log(await it.default.executablePath()))`
+  const { stdout } = await promisify(execFile)(process.execPath, ['-e', program], {
+    env: { ...process.env, TMPDIR: folder },
+  })
+  return stdout.trim()
 }
 
 /** A browser window of somebody else: nothing is shared with the other windows. */
