@@ -1,4 +1,5 @@
 import { type DynamicModule, Module } from '@nestjs/common'
+import { AuthModule } from './auth/auth.module.ts'
 import { ConfigModule } from './config.module.ts'
 import type { Config } from './config.ts'
 import { DatabaseModule } from './database/database.module.ts'
@@ -20,8 +21,9 @@ export class AppModule {
       module: AppModule,
       imports: [
         ConfigModule.forRoot(config),
-        // A mutation comes in …
+        // A mutation comes in, from somebody who may send it …
         GraphQLHttpModule,
+        AuthModule,
         // … becomes a deployment, which is run step by step …
         DeploymentsModule,
         // … on the forge …

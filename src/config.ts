@@ -1,6 +1,8 @@
 import { createPrivateKey } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
+import type { Grant } from './auth/rights.ts'
+import { readRoles } from './auth/role-mapping.ts'
 
 /** A setting that cannot be used. The message names the variable, says what is wrong with it, and shows a good value. */
 export class ConfigError extends Error {
@@ -23,6 +25,38 @@ export interface GitHubSettings {
     readonly httpsProxy: string | undefined
     readonly noProxy: string | undefined
   }
+}
+
+/** Who is let in, and as what. */
+export interface AccessSettings {
+  /** False: everybody on this machine is an admin. Others cannot reach it then. */
+  readonly isRequired: boolean
+  /** Any OpenID Connect provider. */
+  readonly oidc:
+    | {
+        readonly name: string
+        readonly issuer: string
+        readonly clientId: string
+        readonly clientSecret: string
+        readonly scopes: string
+        readonly rolesClaim: string
+      }
+    | undefined
+  /** GitHub's OAuth, of github.com or of an Enterprise Server. */
+  readonly github:
+    | {
+        readonly clientId: string
+        readonly clientSecret: string
+        readonly url: string
+        readonly apiUrl: string
+      }
+    | undefined
+  /** What a group of the provider, or an organization or team of GitHub, may do. */
+  readonly roles: ReadonlyMap<string, readonly Grant[]>
+  readonly sessionMs: number
+  readonly mutationsPerMinute: number
+  readonly subscriptionsPerMinute: number
+  readonly signInsPerMinute: number
 }
 
 /** The environment, read once at start. Every setting has a type, a unit and a default. See `.env.example`. */
@@ -53,6 +87,9 @@ export class Config {
   /** Days for which the contents of a deployment are kept after its end; until then it can be retried. */
   readonly retentionDays: number
   readonly logLevel: LogLevel
+  readonly access: AccessSettings
+  /** Addresses or networks of the proxies in front, whose word about where a request comes from is taken. */
+  readonly trustedProxies: readonly string[]
 
   /** @throws ConfigError */
   constructor(env: NodeJS.ProcessEnv) {
@@ -76,6 +113,8 @@ export class Config {
     this.drainMs = read.integer('DRAIN_MS', 5_000, { min: 0, max: 600_000 })
     this.retentionDays = read.integer('RETENTION_DAYS', 30, { min: 1, max: 36_500 })
     this.logLevel = read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info')
+    this.access = read.access(this)
+    this.trustedProxies = read.list('TRUSTED_PROXIES')
   }
 }
 
@@ -168,6 +207,105 @@ class Settings {
     return value
   }
 
+  list(name: string): string[] {
+    return (this.value(name) ?? '').split(',').flatMap((item) => item.trim() || [])
+  }
+
+  access({ host, publicUrl }: Pick<Config, 'host' | 'publicUrl'>): AccessSettings {
+    const oidc = this.oidc()
+    const github = this.githubSignIn()
+    const signIn = oidc ? 'OIDC_ISSUER' : github ? 'GITHUB_OAUTH_CLIENT_ID' : undefined
+    const mode = this.oneOf('ACCESS', ['local', 'required'], signIn ? 'required' : 'local')
+    if (mode === 'local' && signIn) {
+      throw new ConfigError(
+        `ACCESS=local lets everybody on this machine in, so that ${signIn} has no use. Leave one of them out.`,
+      )
+    }
+    const reached = !isLoopbackName(host)
+      ? `HOST=${host}`
+      : !isLoopbackName(new URL(publicUrl).hostname)
+        ? `PUBLIC_URL=${publicUrl}`
+        : undefined
+    if (mode === 'local' && reached) throw new ConfigError(openToOthers(reached))
+    if (signIn && !publicUrl.startsWith('https:') && !isLoopbackName(new URL(publicUrl).hostname)) {
+      throw new ConfigError(
+        `PUBLIC_URL must begin with https:// for people to sign in, for example PUBLIC_URL=https://shipcast.example.com. It is "${publicUrl}".`,
+      )
+    }
+    return {
+      isRequired: mode === 'required',
+      oidc,
+      github,
+      roles: this.roles(signIn),
+      sessionMs: this.integer('SESSION_HOURS', 12, { min: 1, max: 720 }) * 3_600_000,
+      mutationsPerMinute: this.integer('MUTATIONS_PER_MINUTE', 120, { min: 1, max: 1_000_000 }),
+      subscriptionsPerMinute: this.integer('SUBSCRIPTIONS_PER_MINUTE', 3_000, { min: 1, max: 1_000_000 }),
+      signInsPerMinute: this.integer('SIGN_INS_PER_MINUTE', 20, { min: 1, max: 1_000_000 }),
+    }
+  }
+
+  private oidc(): AccessSettings['oidc'] {
+    const issuer = this.value('OIDC_ISSUER')
+    const clientId = this.value('OIDC_CLIENT_ID')
+    const clientSecret = this.value('OIDC_CLIENT_SECRET')
+    if (!issuer && !clientId && !clientSecret) return undefined
+    if (!issuer || !clientId || !clientSecret) {
+      throw new ConfigError(
+        'OIDC_ISSUER, OIDC_CLIENT_ID and OIDC_CLIENT_SECRET go together, for example OIDC_ISSUER=https://id.example.com with what that provider gave Shipcast. Set all three, or none.',
+      )
+    }
+    const url = this.secureUrl('OIDC_ISSUER', issuer, 'https://id.example.com')
+    return {
+      name: this.text('OIDC_NAME', url.host),
+      issuer: url.href,
+      clientId,
+      clientSecret,
+      scopes: this.text('OIDC_SCOPES', 'openid profile email'),
+      rolesClaim: this.text('OIDC_ROLES_CLAIM', 'groups'),
+    }
+  }
+
+  private githubSignIn(): AccessSettings['github'] {
+    const clientId = this.value('GITHUB_OAUTH_CLIENT_ID')
+    const clientSecret = this.value('GITHUB_OAUTH_CLIENT_SECRET')
+    if (!clientId && !clientSecret) return undefined
+    if (!clientId || !clientSecret) {
+      throw new ConfigError(
+        'GITHUB_OAUTH_CLIENT_ID and GITHUB_OAUTH_CLIENT_SECRET go together: both are in the settings of the OAuth app, for example GITHUB_OAUTH_CLIENT_ID=Ov23liABCDEF. Set both, or none.',
+      )
+    }
+    const given = this.text('GITHUB_OAUTH_URL', 'https://github.com')
+    const url = this.secureUrl('GITHUB_OAUTH_URL', given, 'https://github.example.com').origin
+    return { clientId, clientSecret, url, apiUrl: this.githubApiUrl() }
+  }
+
+  /** A secret is sent there: not in the clear, except on this machine. */
+  private secureUrl(name: string, value: string, example: string): URL {
+    const url = URL.parse(value)
+    const isSecure = url?.protocol === 'https:' || (url?.protocol === 'http:' && isLoopbackName(url.hostname))
+    if (!url || !isSecure || url.search || url.hash || url.username) {
+      throw new ConfigError(
+        `${name} must be an https:// address, for example ${name}=${example}. It is "${value}".`,
+      )
+    }
+    return url
+  }
+
+  private roles(signIn: string | undefined): AccessSettings['roles'] {
+    const name = 'ACCESS_ROLES'
+    const example = `for example ${name}="platform-team=admin; developers=deployer:acme,acme-labs; staff=viewer"`
+    const value = this.value(name)
+    if (value === undefined) {
+      if (!signIn) return new Map()
+      throw new ConfigError(
+        `${signIn} lets nobody in without ${name}, which says what a group of the provider (or an organization or team of GitHub, as acme or acme/platform) may do; ${example}.`,
+      )
+    }
+    const read = readRoles(value)
+    if (typeof read === 'string') throw new ConfigError(`${name} ${read}; ${example}. It is "${value}".`)
+    return read
+  }
+
   forge(): 'local' | 'github' {
     const credential = GITHUB_CREDENTIALS.find((name) => this.value(name) !== undefined)
     return this.oneOf('FORGE', ['local', 'github'], credential ? 'github' : 'local')
@@ -248,8 +386,7 @@ class Settings {
         `${name} is the address of GitHub's pages, not of its API; ${example}. It is "${value}".`,
       )
     }
-    const isLoopback = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(url.hostname)
-    if (url.protocol === 'http:' && !isLoopback) {
+    if (url.protocol === 'http:' && !isLoopbackName(url.hostname)) {
       throw new ConfigError(
         `${name} must begin with https://, since the credential is sent there; ${example}. It is "${value}".`,
       )
@@ -312,6 +449,20 @@ function readPrivateKey(path: string): string {
     // said below, without what it was
   }
   throw new ConfigError(`GITHUB_APP_PRIVATE_KEY_FILE holds no RSA private key. ${example}`)
+}
+
+function openToOthers(reached: string): string {
+  return [
+    `${reached} lets others reach Shipcast, and nothing says who may do what. Set one of these, or HOST=127.0.0.1:`,
+    '- ACCESS=required: for services, with tokens; make the first with "npm run token -- create --name admin --role admin"',
+    '- OIDC_ISSUER, OIDC_CLIENT_ID, OIDC_CLIENT_SECRET and ACCESS_ROLES: people sign in with an OpenID Connect provider',
+    '- GITHUB_OAUTH_CLIENT_ID, GITHUB_OAUTH_CLIENT_SECRET and ACCESS_ROLES: people sign in with GitHub',
+  ].join('\n')
+}
+
+/** As a setting or a URL has it. */
+export function isLoopbackName(name: string): boolean {
+  return /^(localhost|127(\.\d{1,3}){3}|::1|\[::1\])$/.test(name)
 }
 
 function urlHost(host: string): string {

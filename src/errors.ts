@@ -3,6 +3,8 @@ import { GraphQLError } from 'graphql'
 /** The codes that a client may act on, in `extensions.code`, over HTTP and over the socket alike. */
 export type ErrorCode =
   | 'BAD_USER_INPUT'
+  | 'UNAUTHENTICATED'
+  | 'FORBIDDEN'
   | 'NOT_FOUND'
   | 'CONFLICT'
   | 'CURSOR_UNKNOWN'
@@ -40,6 +42,24 @@ export class BadUserInput extends ShipcastError {
   constructor(faults: readonly Fault[]) {
     const fields = faults.slice(0, LISTED_FAULTS)
     super('BAD_USER_INPUT', summary(faults), { fields, faultCount: faults.length })
+  }
+}
+
+/** Nobody knows who asks. `extensions.signIn` lists where a person can sign in: `{name, url}`. */
+export class Unauthenticated extends ShipcastError {
+  override readonly name = 'Unauthenticated'
+
+  constructor(message: string, details: { signIn?: readonly { name: string; url: string }[] } = {}) {
+    super('UNAUTHENTICATED', message, details)
+  }
+}
+
+/** It is known who asks, and what is asked for may be seen, but not done. */
+export class Forbidden extends ShipcastError {
+  override readonly name = 'Forbidden'
+
+  constructor(message: string) {
+    super('FORBIDDEN', message)
   }
 }
 
@@ -94,7 +114,10 @@ export class TooLarge extends ShipcastError {
 export class RateLimited extends ShipcastError {
   override readonly name = 'RateLimited'
 
-  constructor(message: string, retryAfterMs: number | null = null) {
+  constructor(
+    message: string,
+    readonly retryAfterMs: number | null = null,
+  ) {
     const next =
       retryAfterMs === null ? 'Try again later.' : `Try again in ${Math.ceil(retryAfterMs / 1000)} s.`
     super('RATE_LIMITED', `${message} ${next}`, { retryAfterMs })

@@ -4,6 +4,7 @@ import { Logger } from '@nestjs/common'
 import type { NestExpressApplication } from '@nestjs/platform-express'
 import compression from 'compression'
 import express, { type ErrorRequestHandler, type RequestHandler } from 'express'
+import { HttpAccess } from './auth/http-access.ts'
 import type { Config } from './config.ts'
 import { BadUserInput, type ShipcastError, TooLarge } from './errors.ts'
 import { gitHttpHandler } from './github/git-http.ts'
@@ -18,6 +19,7 @@ const PAGE_FOLDER = fileURLToPath(new URL('../dist/client', import.meta.url))
 /** Whatever is HTTP and not GraphQL: who may ask, how much at once, the clone URLs, and the page. */
 export function configureHttp(app: NestExpressApplication, config: Config): void {
   const gitLogger = new Logger('GitHttp')
+  const access = app.get(HttpAccess)
   app.disable('x-powered-by')
   app.use(endIdleConnections(app.getHttpServer()))
   app.use(securityHeaders)
@@ -27,9 +29,13 @@ export function configureHttp(app: NestExpressApplication, config: Config): void
     gitHttpHandler({
       folder: forgeFolder(config),
       cloneUrlBase: `${config.publicUrl}/git`,
+      mayRead: (request, response, owner) => access.forRepository(request, response, owner),
       log: (line) => gitLogger.log(line),
     }),
   )
+  app.use('/metrics', access.forMetrics)
+  app.use('/auth/sign-out', access.forGraphQL)
+  app.use('/graphql', access.forGraphQL)
   app.use('/graphql', express.json({ limit: MOST_BODY_BYTES }), explainBody, giveWay)
   app.use(
     compression({ filter: ({ method }) => method === 'GET' }),

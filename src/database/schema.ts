@@ -193,4 +193,81 @@ export const MIGRATIONS: readonly Migration[] = [
       );
     `,
   },
+  {
+    version: 4,
+    name: 'who may do what, and who did',
+    sql: `
+      -- Tokens of services and sessions of browsers, by the SHA-256 hash of their secret.
+      create table access_credentials (
+        id uuid primary key,
+        kind text not null check (kind in ('token', 'session')),
+        secret_hash bytea not null unique check (length(secret_hash) = 32),
+        -- The same over several credentials of one service or person.
+        subject_id text not null,
+        name text not null,
+        -- [{"role": "deployer", "orgs": ["acme"]}]; orgs may be "all".
+        grants jsonb not null,
+        created_at timestamptz not null,
+        expires_at timestamptz not null,
+        revoked_at timestamptz,
+        last_used_at timestamptz
+      );
+      create index access_credentials_by_subject on access_credentials (subject_id) where revoked_at is null;
+      create index access_credentials_ended_sessions on access_credentials (least(expires_at, revoked_at))
+        where kind = 'session';
+
+      -- Somebody is on their way to the provider and back. Taken out by who comes back: once.
+      create table sign_ins (
+        state_hash bytea primary key,
+        -- Of a secret that only the browser has in which it began.
+        browser_hash bytea not null,
+        provider text not null,
+        code_verifier text not null,
+        nonce text not null,
+        return_to text not null,
+        expires_at timestamptz not null
+      );
+      create index sign_ins_ended on sign_ins (expires_at);
+
+      create table audit_log (
+        id uuid primary key,
+        at timestamptz not null,
+        action text not null,
+        subject_id text,
+        subject text,
+        address text,
+        target text,
+        deployment_id uuid,
+        result text not null
+      );
+      create index audit_log_by_subject on audit_log (subject, id);
+      create function refuse_change() returns trigger language plpgsql as $$
+        begin
+          raise exception '% is append-only', tg_table_name using errcode = 'insufficient_privilege';
+        end
+      $$;
+      create trigger audit_log_is_append_only before update or delete or truncate on audit_log
+        execute function refuse_change();
+
+      -- Who asked for it: {"id": "service:ci", "name": "ci"}; null before there were accounts.
+      alter table deployments add column requested_by jsonb;
+      -- A key is its subject's own: others can neither find a deployment by it nor be in its way.
+      drop index deployments_idempotency_key;
+      create unique index deployments_idempotency_key
+        on deployments (coalesce(requested_by ->> 'id', 'local'), idempotency_key);
+      -- For those who see only some organizations.
+      create index deployments_by_organization on deployments (lower(org), id);
+
+      create or replace function deployment_snapshot(d deployments) returns jsonb language sql stable as $$
+        select jsonb_build_object(
+          'id', d.id, 'org', d.org, 'repo', d.repo, 'visibility', d.visibility, 'description', d.description,
+          'branch', d.branch, 'step', d.step, 'status', d.status, 'text', d.text, 'sequence', d.sequence,
+          'attempt', d.attempt, 'progress', d.progress, 'waitingUntil', d.waiting_until, 'error', d.error,
+          'repositoryUrl', d.repository_url, 'cloneUrl', d.clone_url, 'commitSha', d.commit_sha,
+          'fileCount', d.file_count, 'sizeBytes', d.size_bytes, 'createdAt', d.created_at,
+          'updatedAt', d.updated_at, 'finishedAt', d.finished_at, 'requestedBy', d.requested_by
+        )
+      $$;
+    `,
+  },
 ]

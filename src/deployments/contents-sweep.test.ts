@@ -5,7 +5,7 @@ import { MIGRATIONS } from '../database/schema.ts'
 import { GitHubError } from '../github/github-error.ts'
 import { ContentsSweep } from './contents-sweep.ts'
 import { MockGitHub } from './testing/mock-github.ts'
-import { TestNode } from './testing/test-node.ts'
+import { BY_LOCAL, TestNode } from './testing/test-node.ts'
 
 let test_: TestDatabase
 let github: MockGitHub
@@ -58,13 +58,13 @@ test('removes the contents of what ended long ago, keeps its events, and a retry
   expect(await withContents()).toEqual([recent])
   expect(await node.eventsOf(old)).toEqual(events)
 
-  await expect(node.service.retry(old)).rejects.toMatchObject({
+  await expect(node.service.retry(old, BY_LOCAL)).rejects.toMatchObject({
     message: expect.stringMatching(
       /contents of this deployment were removed on \d{4}-.*Deploy the repository anew/,
     ),
     extensions: { code: 'CONFLICT', deploymentId: old },
   })
-  await node.service.retry(recent)
+  await node.service.retry(recent, BY_LOCAL)
   expect((await node.eventsOf(recent, (event) => event.deployment.attempt === 2)).length).toBeGreaterThan(2)
   await node.eventsOf(recent, (event) => event.deployment.status === 'SUCCEEDED')
 })

@@ -1,4 +1,5 @@
 import { Field, ObjectType } from '@nestjs/graphql'
+import { PageInfo } from '../graphql/page-info.model.ts'
 import { Deployment } from './deployment.model.ts'
 
 @ObjectType({ description: 'One deployment of a page.' })
@@ -8,21 +9,6 @@ export class DeploymentEdge {
 
   @Field(() => Deployment, { description: 'The deployment.' })
   node!: Deployment
-}
-
-@ObjectType({ description: 'Where a page stands among the others.' })
-export class PageInfo {
-  @Field({ description: 'Whether there are older ones.' })
-  hasNextPage!: boolean
-
-  @Field({ description: 'Whether the page began after a cursor.' })
-  hasPreviousPage!: boolean
-
-  @Field(() => String, { nullable: true, description: 'Cursor of the first one.' })
-  startCursor!: string | null
-
-  @Field(() => String, { nullable: true, description: 'Cursor of the last one.' })
-  endCursor!: string | null
 }
 
 @ObjectType({ description: 'One page of deployments, newest first (a Relay connection).' })

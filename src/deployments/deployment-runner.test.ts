@@ -1,12 +1,13 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
+import type { AuditEntry } from '../auth/audit-log.ts'
 import { MIGRATIONS } from '../database/schema.ts'
 import type { LoggedEvent } from '../events/logged-event.ts'
 import { GitHubError } from '../github/github-error.ts'
 import { PostgresPubSub } from '../pubsub/postgres-pubsub.ts'
 import { MOST_TAKEOVERS, MOST_TRIES } from './failure.ts'
 import { MockGitHub } from './testing/mock-github.ts'
-import { TestNode, type TestNodeOptions } from './testing/test-node.ts'
+import { BY_LOCAL, TestNode, type TestNodeOptions } from './testing/test-node.ts'
 
 let test_: TestDatabase
 let github: MockGitHub
@@ -169,7 +170,7 @@ describe('a step that fails', () => {
         step: 'CREATE_REPO',
       },
     })
-    const retried = await node.service.retry(id)
+    const retried = await node.service.retry(id, BY_LOCAL)
     expect(retried).toMatchObject({
       status: 'RUNNING',
       step: 'CREATE_ORG',
@@ -180,7 +181,7 @@ describe('a step that fails', () => {
     const events = await node.eventsOf(id, hasStatus('SUCCEEDED'))
     expect(events.map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5, 6, 7])
     expect(steps(github.calls).filter((call) => call === 'ensureOrganization')).toHaveLength(1)
-    await expect(node.service.retry(id)).rejects.toMatchObject({ extensions: { code: 'CONFLICT' } })
+    await expect(node.service.retry(id, BY_LOCAL)).rejects.toMatchObject({ extensions: { code: 'CONFLICT' } })
   })
 
   test('for a reason that is our fault hides it, and gives an id to ask about', async () => {
@@ -218,14 +219,16 @@ describe('cancelling', () => {
     const hanging = github.hang('ensureRepository')
     const id = await node.deploy()
     await hanging.reached
-    const cancelled = await node.service.cancel(id)
+    const cancelled = await node.service.cancel(id, BY_LOCAL)
     expect(cancelled).toMatchObject({ status: 'CANCELLED', step: 'CREATE_ORG', text: 'Cancelled' })
     expect(steps(github.calls)).toEqual(['ensureOrganization', 'ensureRepository'])
-    expect(await node.service.cancel(id)).toEqual(cancelled)
+    expect(await node.service.cancel(id, BY_LOCAL)).toEqual(cancelled)
     // And somebody may change his mind.
-    await node.service.retry(id)
+    await node.service.retry(id, BY_LOCAL)
     expect((await node.eventsOf(id, hasStatus('SUCCEEDED'))).at(-1)?.deployment.attempt).toBe(2)
-    await expect(node.service.cancel(id)).rejects.toMatchObject({ extensions: { code: 'CONFLICT' } })
+    await expect(node.service.cancel(id, BY_LOCAL)).rejects.toMatchObject({
+      extensions: { code: 'CONFLICT' },
+    })
   })
 
   test('takes the id in capital letters as well, and is as quick', async () => {
@@ -233,7 +236,7 @@ describe('cancelling', () => {
     const hanging = github.hang('ensureRepository')
     const id = await node.deploy()
     await hanging.reached
-    expect(await node.service.cancel(id.toUpperCase())).toMatchObject({ id, status: 'CANCELLED' })
+    expect(await node.service.cancel(id.toUpperCase(), BY_LOCAL)).toMatchObject({ id, status: 'CANCELLED' })
   })
 
   test('one that has just begun to wait ends it all the same', async () => {
@@ -242,15 +245,15 @@ describe('cancelling', () => {
     const id = await node.deploy()
     await hanging.reached
     const { requestCancel } = node.store
-    Reflect.set(node.store, 'requestCancel', async (it: string) => {
+    Reflect.set(node.store, 'requestCancel', async (it: string, audit: AuditEntry) => {
       Reflect.set(node.store, 'requestCancel', requestCancel)
       await test_.database.query(
         `update deployments set status = 'WAITING', epoch = epoch + 1, run_at = now() + interval '1 hour' where id = $1`,
         [it],
       )
-      return requestCancel.call(node.store, it)
+      return requestCancel.call(node.store, it, audit)
     })
-    expect(await node.service.cancel(id)).toMatchObject({ status: 'CANCELLED' })
+    expect(await node.service.cancel(id, BY_LOCAL)).toMatchObject({ status: 'CANCELLED' })
   })
 
   test('reaches the runner of another node at once', async () => {
@@ -261,7 +264,7 @@ describe('cancelling', () => {
     const hanging = github.hang('ensureRepository')
     const id = await node.deploy()
     await hanging.reached
-    expect(await other.service.cancel(id)).toMatchObject({ status: 'CANCELLED' })
+    expect(await other.service.cancel(id, BY_LOCAL)).toMatchObject({ status: 'CANCELLED' })
     await Promise.all([here.close(), there.close()])
   })
 
@@ -271,7 +274,7 @@ describe('cancelling', () => {
     const hanging = github.hang('ensureRepository')
     const id = await node.deploy()
     await hanging.reached
-    expect(await other.service.cancel(id)).toMatchObject({ status: 'CANCELLED' })
+    expect(await other.service.cancel(id, BY_LOCAL)).toMatchObject({ status: 'CANCELLED' })
   })
 
   test('one that waits ends it, and it is not run when its time comes', async () => {
@@ -279,7 +282,7 @@ describe('cancelling', () => {
     github.next('ensureOrganization', new GitHubError('TRANSIENT', 'Busy.'))
     const id = await node.deploy()
     await node.eventsOf(id, hasStatus('WAITING'))
-    expect(await node.service.cancel(id)).toMatchObject({ status: 'CANCELLED', waitingUntil: null })
+    expect(await node.service.cancel(id, BY_LOCAL)).toMatchObject({ status: 'CANCELLED', waitingUntil: null })
     await makeDue()
     node.runner.wake()
     await node.eventsOf(await node.deploy())
@@ -296,7 +299,7 @@ describe('places', () => {
     const rest: string[] = []
     for (let i = 1; i <= 5; i++) rest.push(await node.deploy({ org: `org-${i}` }))
     for (const id of rest) {
-      expect(await node.service.get(id)).toMatchObject({
+      expect(await node.store.find(id)).toMatchObject({
         status: 'QUEUED',
         text: 'Waiting for a free runner',
         sequence: 1,
@@ -345,7 +348,7 @@ describe('places', () => {
     const running = await node.deploy({ org: 'many' })
     await hanging.reached
     const rest = [await node.deploy({ org: 'many' }), await node.deploy({ org: 'other' })]
-    await node.service.retry(failed)
+    await node.service.retry(failed, BY_LOCAL)
     hanging.goOn()
     for (const id of [running, ...rest]) await node.eventsOf(id)
     const last = (await node.eventsOf(failed, hasStatus('SUCCEEDED'))).at(-1)
@@ -465,7 +468,7 @@ describe('a runner that is silent', () => {
     await old.ended
     // The end of the old run is not that of the new one, which counts, beats and can be stopped.
     expect(Reflect.get(node.runner, 'runs').size).toBe(1)
-    expect(await node.service.cancel(id)).toMatchObject({ status: 'CANCELLED' })
+    expect(await node.service.cancel(id, BY_LOCAL)).toMatchObject({ status: 'CANCELLED' })
   })
 
   test('is shown as waiting when nobody has room to take over', async () => {

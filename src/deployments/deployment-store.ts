@@ -1,4 +1,6 @@
 import { Injectable } from '@nestjs/common'
+import { type AuditEntry, appendAudit } from '../auth/audit-log.ts'
+import type { Organizations, Subject } from '../auth/rights.ts'
 import { Database, type Queryable } from '../database/database.ts'
 import { EventLog } from '../events/event-log.ts'
 import type { DeploymentSnapshot, DeploymentStatus } from '../events/logged-event.ts'
@@ -17,6 +19,8 @@ export interface Acceptance {
   packed: PackedContents
   /** The connection that asked. */
   origin: string | null
+  requestedBy: Pick<Subject, 'id' | 'name'>
+  audit: AuditEntry
   /** A runner that can start it now, unless others are waiting. */
   runner: Owner | null
 }
@@ -53,6 +57,7 @@ export class DeploymentStore {
     const started = await this.start(() =>
       this.database.transaction(async (tx) => {
         await insertContents(tx, id, packed)
+        await appendAudit(tx, acceptance.audit)
         return firstRow(tx, ACCEPT, [
           id,
           request.org,
@@ -73,6 +78,7 @@ export class DeploymentStore {
           runner?.name ?? null,
           runner?.leaseMs ?? null,
           acceptance.origin,
+          JSON.stringify(acceptance.requestedBy),
         ])
       }),
     )
@@ -85,7 +91,7 @@ export class DeploymentStore {
    * such a state.
    * @throws InTheWay
    */
-  async retry(id: string, runner: Owner | null): Promise<Started | undefined> {
+  async retry(id: string, runner: Owner | null, audit: AuditEntry): Promise<Started | undefined> {
     const values = [
       id,
       JSON.stringify(STEP_TEXTS),
@@ -93,22 +99,27 @@ export class DeploymentStore {
       runner?.name ?? null,
       runner?.leaseMs ?? null,
     ]
-    return this.start(() => firstRow(this.database, RETRY, values))
+    return this.start(() => this.audited(audit, (tx) => firstRow(tx, RETRY, values)))
   }
 
   /** Cancels a deployment that nobody runs at the moment. Undefined: it is not in such a state. */
-  async cancelUnheld(id: string): Promise<DeploymentSnapshot | undefined> {
-    const row = await this.log.append(() => firstRow(this.database, CANCEL_UNHELD, [id, CANCELLED_TEXT]))
+  async cancelUnheld(id: string, audit: AuditEntry): Promise<DeploymentSnapshot | undefined> {
+    const row = await this.log.append(() =>
+      this.audited(audit, (tx) => firstRow(tx, CANCEL_UNHELD, [id, CANCELLED_TEXT])),
+    )
     return row?.deployment
   }
 
   /** Asks the runner of a deployment to stop. False: nobody runs it. */
-  async requestCancel(id: string): Promise<boolean> {
-    const rows = await this.database.query(
-      `update deployments set cancel_requested = true where id = $1 and status = 'RUNNING' returning id`,
-      [id],
-    )
-    return rows.length > 0
+  async requestCancel(id: string, audit: AuditEntry): Promise<boolean> {
+    const asked = await this.audited(audit, async (tx) => {
+      const [row] = await tx.query<{ id: string }>(
+        `update deployments set cancel_requested = true where id = $1 and status = 'RUNNING' returning id`,
+        [id],
+      )
+      return row
+    })
+    return asked !== undefined
   }
 
   /** When the contents of a deployment were removed, as RETENTION_DAYS says; undefined: they are stored. */
@@ -132,12 +143,13 @@ export class DeploymentStore {
   }
 
   async findByIdempotencyKey(
+    subject: Pick<Subject, 'id'>,
     key: string,
   ): Promise<{ deployment: DeploymentSnapshot; inputDigest: string } | undefined> {
     const [row] = await this.database.query<{ deployment: DeploymentSnapshot; inputDigest: string }>(
       `select deployment_snapshot(d) as deployment, d.input_digest as "inputDigest"
-       from deployments d where d.idempotency_key = $1`,
-      [key],
+       from deployments d where coalesce(d.requested_by ->> 'id', 'local') = $1 and d.idempotency_key = $2`,
+      [subject.id, key],
     )
     return row
   }
@@ -146,6 +158,7 @@ export class DeploymentStore {
   async list(page: {
     limit: number
     before: string | null
+    sees: Organizations
     org: string | null
     repo: string | null
     statuses: readonly DeploymentStatus[] | null
@@ -159,6 +172,7 @@ export class DeploymentStore {
       conditions.push(condition(`$${values.length}`))
     }
     if (page.before) where((p) => `d.id < ${p}`, page.before)
+    if (page.sees !== 'all') where((p) => `lower(d.org) = any(${p})`, page.sees)
     if (page.org) where((p) => `lower(d.org) = lower(${p})`, page.org)
     if (page.repo) where((p) => `lower(d.repo) = lower(${p})`, page.repo)
     if (page.statuses) where((p) => `d.status = any(${p})`, page.statuses)
@@ -179,6 +193,25 @@ export class DeploymentStore {
     }
   }
 
+  /** A move that leaves its entry in the audit log, in the same transaction; neither where it does not apply. */
+  private async audited<Row>(
+    audit: AuditEntry,
+    move: (tx: Queryable) => Promise<Row | undefined>,
+  ): Promise<Row | undefined> {
+    try {
+      return await this.database.transaction(async (tx) => {
+        // First: once a move has appended its event, all other appends wait.
+        await appendAudit(tx, audit)
+        const row = await move(tx)
+        if (!row) throw new NotApplied()
+        return row
+      })
+    } catch (error) {
+      if (error instanceof NotApplied) return undefined
+      throw error
+    }
+  }
+
   private async findWhere(
     condition: string,
     values: readonly unknown[],
@@ -190,6 +223,9 @@ export class DeploymentStore {
     return row?.deployment
   }
 }
+
+/** Rolls back a move that found nothing to move. */
+class NotApplied extends Error {}
 
 async function firstRow(
   through: Queryable,
@@ -220,7 +256,7 @@ const ACCEPT = `
       id, org, repo, visibility, description, branch, step, status, text, sequence, attempt,
       file_count, size_bytes, created_at, updated_at, idempotency_key, input_digest,
       planned_commit, planned_tree, object_count, pack_bytes,
-      run_at, turn, lease_owner, lease_until, epoch
+      run_at, turn, lease_owner, lease_until, epoch, requested_by
     )
     select
       $1, $2, $3, $4, $5, $6, 'DEPLOY', case when starts then 'RUNNING' else 'QUEUED' end,
@@ -228,7 +264,7 @@ const ACCEPT = `
       $9, $10, now, now, $11, $12,
       $13, $14, $15, $16,
       now, turn, case when starts then $17 end, case when starts then now + $18 * interval '1 ms' end,
-      case when starts then 1 else 0 end
+      case when starts then 1 else 0 end, $20::jsonb
     from here
     returning *
   )

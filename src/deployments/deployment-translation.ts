@@ -10,6 +10,7 @@ export function toDeployment(snapshot: DeploymentSnapshot): Deployment {
     createdAt: new Date(snapshot.createdAt),
     updatedAt: new Date(snapshot.updatedAt),
     finishedAt: toDate(snapshot.finishedAt),
+    requestedBy: snapshot.requestedBy?.name ?? null,
   }
 }
 

@@ -156,6 +156,12 @@ export class Deployment {
   @Field(() => Int, { description: 'Length of all its files together, in bytes.' })
   sizeBytes!: number
 
+  @Field(() => String, {
+    nullable: true,
+    description: 'Who asked for it: the name of a person or a service; `local` where there are no accounts.',
+  })
+  requestedBy!: string | null
+
   @Field(() => GraphQLISODateTime, { description: 'When it was accepted.' })
   createdAt!: Date
 

@@ -1,10 +1,15 @@
 import { createHash } from 'node:crypto'
 import { Injectable } from '@nestjs/common'
 import { validate as isUuid, v7 as uuidv7 } from 'uuid'
-import { Conflict, NotFound } from '../errors.ts'
+import { type AuditAction, type AuditEntry, appendAudit } from '../auth/audit-log.ts'
+import { Limits } from '../auth/limits.ts'
+import { includesOrg, mayChange, type Organizations, type Subject } from '../auth/rights.ts'
+import { Database } from '../database/database.ts'
+import { Conflict, Forbidden, NotFound, quote, ShipcastError } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import type { DeploymentSnapshot, DeploymentStatus } from '../events/logged-event.ts'
 import { type PackedContents, prepareContents } from '../github/prepare-contents.ts'
+import { originOf, type RequestContext } from '../request-context.ts'
 import type { DeployInput, DeployRequest } from './contents/deploy-input.ts'
 import { TemplateCatalog } from './contents/template-catalog.ts'
 import { readDeployInput } from './contents/validate-deploy-input.ts'
@@ -21,12 +26,6 @@ const MOST_CANCEL_TRIES = 5
 /** The runner, here or on another node, is told at once, and in the worst case by its heartbeat; the answer waits this long. */
 const CANCEL_ANSWER_MS = 5_000
 
-/** Who asks, and when to stop working on the answer. */
-export interface Request {
-  connectionId: string | undefined
-  signal: AbortSignal
-}
-
 /** What people can do to deployments. Decides; does not speak GraphQL, and leaves the steps to the runner. */
 @Injectable()
 export class DeploymentService {
@@ -36,13 +35,27 @@ export class DeploymentService {
     private readonly templates: TemplateCatalog,
     private readonly feed: EventFeed,
     private readonly signals: RunnerSignals,
+    private readonly database: Database,
+    private readonly limits: Limits,
   ) {}
 
   /**
    * Accepts a deployment: stored with its contents and its first event, and started where there is room.
-   * @throws BadUserInput, Conflict
+   * @throws BadUserInput, Conflict, Forbidden, RateLimited
    */
-  async deploy(input: DeployInput, { connectionId, signal }: Request): Promise<DeploymentSnapshot> {
+  async deploy(input: DeployInput, context: RequestContext): Promise<DeploymentSnapshot> {
+    return this.asked('DEPLOY', `${input.org}/${input.repo}`, context, (audit) =>
+      this.accept(input, context, audit),
+    )
+  }
+
+  private async accept(
+    input: DeployInput,
+    context: RequestContext,
+    audit: AuditEntry,
+  ): Promise<DeploymentSnapshot> {
+    const { subject, signal } = context
+    if (!includesOrg(subject.rights.deploysTo, input.org)) throw mayNotDeploy(subject, input.org)
     const request = await readDeployInput(input, { templates: this.templates, signal })
     const id = uuidv7()
     const packed = await prepareContents(request.contents.files, commitPlan(id, request), { signal })
@@ -50,12 +63,24 @@ export class DeploymentService {
     for (let tries = 1; ; tries++) {
       try {
         return await this.start((runner) =>
-          this.store.accept({ id, request, inputDigest, packed, origin: connectionId ?? null, runner }),
+          this.store.accept({
+            id,
+            request,
+            inputDigest,
+            packed,
+            origin: originOf(context) ?? null,
+            requestedBy: { id: subject.id, name: subject.name },
+            audit: { ...audit, deploymentId: id },
+            runner,
+          }),
         )
       } catch (error) {
         if (!(error instanceof InTheWay)) throw error
-        const earlier = await this.explain(request, inputDigest)
-        if (earlier) return earlier
+        const earlier = await this.explain(request, subject, inputDigest)
+        if (earlier) {
+          await appendAudit(this.database, { ...audit, deploymentId: earlier.id })
+          return earlier
+        }
         if (tries === MOST_ACCEPT_TRIES)
           throw new Conflict('Other requests for this repository keep coming in between. Try again.')
       }
@@ -64,19 +89,22 @@ export class DeploymentService {
 
   /**
    * Stops a deployment; one that was cancelled already is returned as it is.
-   * @throws NotFound, Conflict when it has ended otherwise
+   * @throws NotFound, Forbidden, RateLimited, Conflict when it has ended otherwise
    */
-  async cancel(anyId: string): Promise<DeploymentSnapshot> {
-    const { id } = await this.get(anyId)
+  async cancel(anyId: string, context: RequestContext): Promise<DeploymentSnapshot> {
+    return this.askedOf('CANCEL', anyId, context, (deployment, audit) => this.stop(deployment.id, audit))
+  }
+
+  private async stop(id: string, audit: AuditEntry): Promise<DeploymentSnapshot> {
     for (let tries = 1; tries <= MOST_CANCEL_TRIES; tries++) {
-      const cancelled = await this.store.cancelUnheld(id)
+      const cancelled = await this.store.cancelUnheld(id, audit)
       if (cancelled) return cancelled
-      if (await this.store.requestCancel(id)) {
+      if (await this.store.requestCancel(id, audit)) {
         const ended = this.ended(id)
         await this.signals.tellToCancel(id)
         await ended
       }
-      const deployment = await this.get(id)
+      const deployment = await this.known(id)
       if (deployment.status === 'SUCCEEDED' || deployment.status === 'FAILED') {
         throw new Conflict(
           `This deployment has ${deployment.status.toLowerCase()} already; there is nothing to cancel.`,
@@ -91,41 +119,83 @@ export class DeploymentService {
 
   /**
    * Goes on from the step that failed.
-   * @throws NotFound, Conflict when it is not in such a state, or another deployment of the repository is active
+   * @throws NotFound, Forbidden, RateLimited, Conflict when it is not in such a state, or another deployment of the
+   * repository is active
    */
-  async retry(id: string): Promise<DeploymentSnapshot> {
-    const before = await this.get(id)
+  async retry(anyId: string, context: RequestContext): Promise<DeploymentSnapshot> {
+    return this.askedOf('RETRY', anyId, context, (deployment, audit) => this.goOn(deployment, audit))
+  }
+
+  private async goOn(before: DeploymentSnapshot, audit: AuditEntry): Promise<DeploymentSnapshot> {
     try {
-      return await this.start((runner) => this.store.retry(before.id, runner))
+      return await this.start((runner) => this.store.retry(before.id, runner, audit))
     } catch (error) {
       if (error instanceof InTheWay) throw await this.conflict(before)
-      if (error instanceof NotStarted) throw await this.whyNoRetry(id)
+      if (error instanceof NotStarted) throw await this.whyNoRetry(before.id)
       throw error
     }
   }
 
-  async find(id: string): Promise<DeploymentSnapshot | undefined> {
-    return isUuid(id) ? this.store.find(id) : undefined
+  /** By its id in either case of letters. Undefined: there is none, or the subject may not see it. */
+  async find(id: string, { rights }: Subject): Promise<DeploymentSnapshot | undefined> {
+    const deployment = isUuid(id) ? await this.store.find(id) : undefined
+    return deployment && includesOrg(rights.sees, deployment.org) ? deployment : undefined
   }
 
-  /**
-   * By its id in either case of letters; from here on, the id is the one in the answer.
-   * @throws NotFound
-   */
-  async get(id: string): Promise<DeploymentSnapshot> {
-    const deployment = await this.find(id)
-    if (!deployment) throw new NotFound(`Deployment ${id.slice(0, 50)}`)
+  private async known(id: string): Promise<DeploymentSnapshot> {
+    const deployment = await this.store.find(id)
+    if (!deployment) throw new NotFound(`Deployment ${id}`)
     return deployment
   }
 
   list(page: {
     limit: number
     before: string | null
+    sees: Organizations
     org: string | null
     repo: string | null
     statuses: readonly DeploymentStatus[] | null
   }): Promise<DeploymentSnapshot[]> {
     return this.store.list(page)
+  }
+
+  /** What somebody asks for, counted, and noted with what came of it. `work` stores the entry with what it does. */
+  private async asked<T>(
+    action: AuditAction,
+    target: string,
+    { subject, address }: RequestContext,
+    work: (audit: AuditEntry) => Promise<T>,
+  ): Promise<T> {
+    this.limits.countMutation(subject)
+    const audit: AuditEntry = { action, subject, address, target, result: 'OK' }
+    try {
+      return await work(audit)
+    } catch (error) {
+      if (error instanceof ShipcastError) {
+        await appendAudit(this.database, { ...audit, result: error.code })
+      }
+      throw error
+    }
+  }
+
+  /** The same, of a deployment that the subject may change. */
+  private async askedOf<T>(
+    action: AuditAction,
+    id: string,
+    context: RequestContext,
+    work: (deployment: DeploymentSnapshot, audit: AuditEntry) => Promise<T>,
+  ): Promise<T> {
+    const { subject } = context
+    const found = isUuid(id) ? await this.store.find(id) : undefined
+    const target = found ? `${found.org}/${found.repo}` : id
+    return this.asked(action, target, context, (audit) => {
+      if (!found || !includesOrg(subject.rights.sees, found.org)) {
+        throw new NotFound(`Deployment ${id.slice(0, 50)}`)
+      }
+      if (!mayChange(subject, { ...found, requestedBy: found.requestedBy ?? null }))
+        throw mayNotChange(subject)
+      return work(found, { ...audit, deploymentId: found.id })
+    })
   }
 
   /** Runs a move that may start a deployment, with a place for it if this node has one. */
@@ -153,7 +223,7 @@ export class DeploymentService {
   }
 
   private async whyNoRetry(id: string): Promise<Conflict> {
-    const { status } = await this.get(id)
+    const { status } = await this.known(id)
     const removedAt = await this.store.contentsRemovedAt(id)
     if (removedAt && (status === 'FAILED' || status === 'CANCELLED')) {
       return new Conflict(
@@ -169,10 +239,11 @@ export class DeploymentService {
   /** Who was in the way: the same request, which is answered with what it made; or another, which is a conflict. */
   private async explain(
     request: DeployRequest,
+    subject: Subject,
     inputDigest: string,
   ): Promise<DeploymentSnapshot | undefined> {
     if (request.idempotencyKey !== null) {
-      const earlier = await this.store.findByIdempotencyKey(request.idempotencyKey)
+      const earlier = await this.store.findByIdempotencyKey(subject, request.idempotencyKey)
       if (earlier?.inputDigest === inputDigest) return earlier.deployment
       if (earlier) {
         throw new Conflict(
@@ -196,7 +267,7 @@ export class DeploymentService {
 
   /** Resolves when the deployment has ended, or after a while. */
   private async ended(id: string): Promise<void> {
-    const follower = (await this.feed.follow({ deploymentId: id }))[Symbol.asyncIterator]()
+    const follower = (await this.feed.follow({ deploymentId: id, sees: 'all' }))[Symbol.asyncIterator]()
     const giveUp = setTimeout(() => void follower.return(), CANCEL_ANSWER_MS)
     try {
       for await (const event of follower) {
@@ -206,6 +277,23 @@ export class DeploymentService {
       clearTimeout(giveUp)
     }
   }
+}
+
+function mayNotDeploy({ rights }: Subject, org: string): Forbidden {
+  if (rights.role === 'viewer')
+    return new Forbidden('You may see deployments, and not deploy. Ask an admin for the role "deployer".')
+  const own = rights.deploysTo === 'all' ? '' : rights.deploysTo.join(', ')
+  return new Forbidden(
+    `You may deploy to ${own}, and not to ${quote(org)}. Ask an admin, or deploy to one of yours.`,
+  )
+}
+
+function mayNotChange({ rights }: Subject): Forbidden {
+  return new Forbidden(
+    rights.role === 'viewer'
+      ? 'You may see this deployment, and not change it. Ask who requested it, or an admin.'
+      : 'You may cancel and retry the deployments that you requested yourself. Ask who requested this one, or an admin.',
+  )
 }
 
 /** The move did not apply: the deployment was not in such a state. */

@@ -12,13 +12,15 @@ import {
   Subscription,
 } from '@nestjs/graphql'
 import { validate as isUuid } from 'uuid'
+import { Limits } from '../auth/limits.ts'
+import { includesOrg, type Organizations } from '../auth/rights.ts'
 import { BadUserInput, CursorUnknown, NotFound } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import { EventLog } from '../events/event-log.ts'
 import type { FollowRequest } from '../events/follow-request.ts'
 import type { DeploymentStatus, LoggedEvent } from '../events/logged-event.ts'
 import { ErrorsToClients } from '../graphql/errors-to-clients.filter.ts'
-import type { RequestContext } from '../request-context.ts'
+import { originOf, type RequestContext } from '../request-context.ts'
 import { TemplateCatalog } from './contents/template-catalog.ts'
 import { DeployInput } from './deploy-input.model.ts'
 import { Deployment, DeploymentStatusEnum } from './deployment.model.ts'
@@ -40,6 +42,7 @@ export class DeploymentsResolver {
     private readonly templateCatalog: TemplateCatalog,
     private readonly log: EventLog,
     private readonly feed: EventFeed,
+    private readonly limits: Limits,
   ) {}
 
   @Mutation(() => Deployment, {
@@ -51,27 +54,36 @@ export class DeploymentsResolver {
   }
 
   @Mutation(() => Deployment, { description: 'Stops a deployment, a call to the forge in flight included.' })
-  async cancelDeployment(@Args('id', { type: () => ID }) id: string): Promise<Deployment> {
-    return toDeployment(await this.service.cancel(id))
+  async cancelDeployment(
+    @Args('id', { type: () => ID }) id: string,
+    @Context() context: RequestContext,
+  ): Promise<Deployment> {
+    return toDeployment(await this.service.cancel(id, context))
   }
 
   @Mutation(() => Deployment, {
     description: 'Goes on with a deployment that failed or was cancelled, from the step that it had reached.',
   })
-  async retryDeployment(@Args('id', { type: () => ID }) id: string): Promise<Deployment> {
-    return toDeployment(await this.service.retry(id))
+  async retryDeployment(
+    @Args('id', { type: () => ID }) id: string,
+    @Context() context: RequestContext,
+  ): Promise<Deployment> {
+    return toDeployment(await this.service.retry(id, context))
   }
 
   @Query(() => Deployment, {
     nullable: true,
-    description: 'One deployment as it is now; null: there is none.',
+    description: 'One deployment as it is now; null: there is none, or you may not see it.',
   })
-  async deployment(@Args('id', { type: () => ID }) id: string): Promise<Deployment | null> {
-    const found = await this.service.find(id)
+  async deployment(
+    @Args('id', { type: () => ID }) id: string,
+    @Context() { subject }: RequestContext,
+  ): Promise<Deployment | null> {
+    const found = await this.service.find(id, subject)
     return found ? toDeployment(found) : null
   }
 
-  @Query(() => DeploymentConnection, { description: 'Deployments, newest first.' })
+  @Query(() => DeploymentConnection, { description: 'Deployments that you may see, newest first.' })
   async deployments(
     @Args('first', { type: () => Int, nullable: true, defaultValue: 20, description: 'At most 100.' })
     first: number | null,
@@ -89,6 +101,7 @@ export class DeploymentsResolver {
       description: 'Only in one of these.',
     })
     status: DeploymentStatus[] | null,
+    @Context() { subject }: RequestContext,
   ): Promise<DeploymentConnection> {
     const limit = within('first', first ?? 20, MOST_DEPLOYMENTS)
     if (after && !isUuid(after)) throw new CursorUnknown(after)
@@ -96,6 +109,7 @@ export class DeploymentsResolver {
       ? await this.service.list({
           limit: limit + 1,
           before: after ?? null,
+          sees: subject.rights.sees,
           org: org ?? null,
           repo: repo ?? null,
           statuses: status ?? null,
@@ -160,18 +174,17 @@ export class DeploymentsResolver {
     @Context() context: RequestContext,
   ): Promise<FollowRequest> {
     // An empty id is the id of none, and not everybody's.
-    const one = deploymentId == null ? undefined : await this.known(deploymentId)
-    return this.feed.follow({
-      deploymentId: one,
-      after,
-      connectionId: context.connectionId,
-    })
+    this.limits.countSubscription(context.subject)
+    const { sees } = context.subject.rights
+    const one = deploymentId == null ? undefined : await this.known(deploymentId, sees)
+    return this.feed.follow({ deploymentId: one, after, sees, origin: originOf(context) })
   }
 
   /** The id as it is stored, which is in small letters. */
-  private async known(deploymentId: string): Promise<string> {
+  private async known(deploymentId: string, sees: Organizations): Promise<string> {
     const id = deploymentId.toLowerCase()
-    if (isUuid(id) && (await this.feed.current(id)).events.length > 0) return id
+    const [event] = isUuid(id) ? (await this.feed.current(id)).events : []
+    if (event && includesOrg(sees, event.deployment.org)) return id
     throw new NotFound(`Deployment ${deploymentId.slice(0, 50)}`)
   }
 }

@@ -87,7 +87,7 @@ const range = (first: number, count: number) => Array.from({ length: count }, (_
 test('passes on what is appended: contiguous positions in commit order, however many append at once', async () => {
   const { log, feed } = await start()
   const head = feed.head
-  const follower = await feed.follow({ after: feed.cursorOf(head) })
+  const follower = await feed.follow({ sees: 'all', after: feed.cursorOf(head) })
   const ids = range(0, 8).map(() => uuidv7())
   await Promise.all(ids.map((id) => begin(log, id)))
   await Promise.all(range(0, 24).map((i) => goOn(log, ids[i % 8]!)))
@@ -114,7 +114,7 @@ describe('hints', () => {
     const pubSub = new UnreliablePubSub()
     const { log, feed } = await start(pubSub)
     const head = feed.head
-    const follower = await feed.follow({ after: feed.cursorOf(head) })
+    const follower = await feed.follow({ sees: 'all', after: feed.cursorOf(head) })
     for (let i = 0; i < 6; i++) await begin(log)
     const [a, b, c, d, e, f] = pubSub.held
     await pubSub.pass(b, a, a, d, c, f, e, b)
@@ -125,7 +125,7 @@ describe('hints', () => {
     const pubSub = new UnreliablePubSub()
     const { log, feed } = await start(pubSub)
     const head = feed.head
-    const follower = await feed.follow({ after: feed.cursorOf(head) })
+    const follower = await feed.follow({ sees: 'all', after: feed.cursorOf(head) })
     for (let i = 0; i < 700; i++) await begin(log)
     await pubSub.pass(pubSub.held.at(-1))
     expect(positions(await take(follower, 700))).toEqual(range(head + 1, 700))
@@ -134,7 +134,7 @@ describe('hints', () => {
   test('all lost: a look at the log finds the events all the same', async () => {
     const { log, feed } = await start(new UnreliablePubSub())
     const head = feed.head
-    const follower = await feed.follow({ after: feed.cursorOf(head) })
+    const follower = await feed.follow({ sees: 'all', after: feed.cursorOf(head) })
     await begin(log)
     expect(positions(await take(follower, 1))).toEqual([head + 1])
     await waitUntil(() => feed.lostHintCount === 1, 'it is counted')
@@ -165,7 +165,7 @@ describe('hints', () => {
     const feed = new EventFeed(log, pubSub)
     feeds.push(feed)
     const [, first] = await Promise.all([feed.onModuleInit(), begin(log)])
-    const follower = await feed.follow({ after: feed.cursorOf(first!.position - 1) })
+    const follower = await feed.follow({ sees: 'all', after: feed.cursorOf(first!.position - 1) })
     expect(positions(await take(follower, 1))).toEqual([first!.position])
   })
 })
@@ -183,11 +183,11 @@ describe('a follower', () => {
     for (const each of [feed, cold]) {
       for (const seen of [0, 1, 99, 100, 101, 200, total - 1]) {
         const after = each.cursorOf(head + seen)
-        expect(positions(await take(await each.follow({ after }), total - seen))).toEqual(
+        expect(positions(await take(await each.follow({ sees: 'all', after }), total - seen))).toEqual(
           range(head + seen + 1, total - seen),
         )
         const own = await take(
-          await each.follow({ after, deploymentId: ids[0] }),
+          await each.follow({ sees: 'all', after, deploymentId: ids[0] }),
           Math.floor((total - seen) / 3),
         )
         expect(own.every((event) => event.deploymentId === ids[0])).toBe(true)
@@ -207,8 +207,10 @@ describe('a follower', () => {
     const joined: Promise<LoggedEvent[]>[] = []
     for (let i = 0; i < 30; i++) {
       const from = head + Math.floor(Math.random() * (feed.head - head))
-      joined.push(feed.follow({ after: feed.cursorOf(from) }).then((it) => take(it, head + 301 - from)))
-      const now = await feed.follow({})
+      joined.push(
+        feed.follow({ sees: 'all', after: feed.cursorOf(from) }).then((it) => take(it, head + 301 - from)),
+      )
+      const now = await feed.follow({ sees: 'all' })
       joined.push(takeUntil(now, head + 301))
       await new Promise(setImmediate)
     }
@@ -221,7 +223,9 @@ describe('a follower', () => {
 
   test('that is ended while it waits ends at once, and leaves nothing', async () => {
     const { feed } = await start()
-    const follower = (await feed.follow({ after: feed.cursorOf(feed.head) }))[Symbol.asyncIterator]()
+    const follower = (await feed.follow({ sees: 'all', after: feed.cursorOf(feed.head) }))[
+      Symbol.asyncIterator
+    ]()
     const pending = follower.next()
     await new Promise(setImmediate)
     expect(await follower.return()).toEqual({ done: true, value: undefined })

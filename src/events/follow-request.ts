@@ -1,12 +1,15 @@
+import { includesOrg, type Organizations } from '../auth/rights.ts'
 import type { EventFeed } from './event-feed.ts'
 import { Follower } from './follower.ts'
 import type { LoggedEvent } from './logged-event.ts'
 
 export interface FollowOptions {
+  /** The organizations whose deployments the follower may see. */
+  sees: Organizations
   /** Only this deployment's events; otherwise everybody's. */
   deploymentId?: string | undefined
-  /** This connection's own first events are left out: the answer to its request told it already. */
-  connectionId?: string | undefined
+  /** The first events that come from here are left out: the answer to the request told them already. */
+  origin?: string | undefined
 }
 
 /**
@@ -26,12 +29,17 @@ export class FollowRequest implements AsyncIterable<LoggedEvent> {
   }
 
   wants(event: LoggedEvent): boolean {
-    const { deploymentId } = this.options
-    return (deploymentId === undefined || event.deploymentId === deploymentId) && !this.isEcho(event)
+    return this.isAbout(event) && !this.isEcho(event)
+  }
+
+  /** Whether it is of what was asked for, and may be seen. */
+  isAbout({ deploymentId, deployment }: LoggedEvent): boolean {
+    const { sees, deploymentId: one } = this.options
+    return (one === undefined || deploymentId === one) && includesOrg(sees, deployment.org)
   }
 
   /** Whether the event is the news of the very request that this connection made. */
   isEcho(event: LoggedEvent): boolean {
-    return event.sequence === 1 && event.origin !== null && event.origin === this.options.connectionId
+    return event.sequence === 1 && event.origin !== null && event.origin === this.options.origin
   }
 }

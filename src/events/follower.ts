@@ -66,7 +66,7 @@ export class Follower implements AsyncIterableIterator<LoggedEvent> {
     if (this.position === undefined) {
       const now = await this.feed.current(deploymentId)
       this.position = now.until
-      this.batch = [...now.events]
+      this.batch = now.events.filter((event) => this.request.isAbout(event))
     } else if (this.position < this.feed.head) {
       const stretch = await this.feed.since(this.position, deploymentId)
       this.position = stretch.until

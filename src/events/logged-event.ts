@@ -36,6 +36,8 @@ export interface DeploymentSnapshot {
   createdAt: string
   updatedAt: string
   finishedAt: string | null
+  /** Who asked for it. Absent in events from before there were accounts. */
+  requestedBy?: { id: string; name: string } | null
 }
 
 /** One line of the log. It holds all there is to tell, so that a viewer's state is right after any one event. */

@@ -14,6 +14,12 @@ export interface GitHttpOptions {
   folder: string
   /** Where this handler answers, for the clone line on a repository's page: `http://127.0.0.1:3000/git`. */
   cloneUrlBase: string
+  /** Whether a request may read what an owner has. `hidden` is answered as if there were nothing. */
+  mayRead?(
+    request: IncomingMessage,
+    response: ServerResponse,
+    owner: string,
+  ): Promise<'allowed' | 'hidden' | 'answered'>
   /** Is told once when there is no git command, and of what git complains about. */
   log(message: string): void
   /** How many git processes may run at once; more wait, and very many are told to come back. */
@@ -42,7 +48,7 @@ const READ_ONLY =
 /**
  * Serves a local forge's repositories for `git clone` and `git fetch`, read only, below where it is mounted
  * (`app.use('/git', gitHttpHandler(…))`). With a git command: smart HTTP, all protocol versions. Without: the
- * files that "dumb" HTTP needs. Names compare without case; whoever reaches it may read: it knows no accounts.
+ * files that "dumb" HTTP needs. Names compare without case; who may read is the caller's to say: without `mayRead`, everybody.
  */
 export function gitHttpHandler(options: GitHttpOptions): Handler {
   const slots = new BoundedSlots(options.maxProcesses ?? 8, MAX_WAITING)
@@ -56,7 +62,9 @@ export function gitHttpHandler(options: GitHttpOptions): Handler {
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const [path = '', query] = (request.url ?? '/').split('?', 2)
     const [, owner = '', name = '', rest = '/'] = PATH.exec(path) ?? []
-    const repository = findRepository(folder, owner, name)
+    const right = (await options.mayRead?.(request, response, owner)) ?? 'allowed'
+    if (right === 'answered') return
+    const repository = right === 'allowed' ? findRepository(folder, owner, name) : null
     const record = (await repository?.record()) ?? null
     if (repository === null || record === null)
       return answer(response, 404, 'There is no such repository here.\n')

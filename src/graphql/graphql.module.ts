@@ -4,6 +4,7 @@ import { GraphQLModule } from '@nestjs/graphql'
 import type { Request, Response } from 'express'
 import { GraphQLError } from 'graphql'
 import { validate as isUuid } from 'uuid'
+import { senderOf } from '../auth/http-access.ts'
 import { letOthersGo } from '../let-others-go.ts'
 import type { RequestContext } from '../request-context.ts'
 import { forClient } from './client-errors.ts'
@@ -21,6 +22,7 @@ export const GraphQLHttpModule = GraphQLModule.forRoot<ApolloDriverConfig>({
   parseOptions: { maxTokens: MOST_DOCUMENT_TOKENS },
   context: ({ req, res }: { req: Request; res: Response }): RequestContext & { req: Request } => ({
     req,
+    ...senderOf(req),
     connectionId: connectionId(req),
     signal: closed(res),
   }),

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Duplex } from 'node:stream'
 import type { WebSocket } from 'ws'
+import type { Identity, Shown } from '../auth/authenticator.ts'
 import { FrameWriter } from './frame-writer.ts'
 
 /** How long a client has to answer our close before its socket is cut off. */
@@ -12,6 +13,8 @@ export class Connection {
   readonly writer: FrameWriter
   /** Pings since its last pong. */
   unansweredPings = 0
+  /** Who it is, once that is known. Whoever shows the same shares it. */
+  identity: Identity | undefined
   private controller: AbortController | undefined
   private isHolding = false
   private held: string[] = []
@@ -22,6 +25,8 @@ export class Connection {
     stream: Duplex,
     /** In which of the seconds of a round it is pinged. */
     readonly pingSecond: number,
+    /** What the upgrade came with. Not kept for longer than it takes to look who that is. */
+    private shown: Shown,
   ) {
     this.writer = new FrameWriter(stream)
     socket.on('pong', () => {
@@ -37,6 +42,20 @@ export class Connection {
 
   get protocol(): string {
     return this.socket.protocol
+  }
+
+  get isOpen(): boolean {
+    return this.socket.readyState === this.socket.OPEN
+  }
+
+  get address(): string {
+    return this.shown.address
+  }
+
+  takeShown(): Shown {
+    const { shown } = this
+    this.shown = { headers: {}, address: shown.address }
+    return shown
   }
 
   /** A message of graphql-ws's own, behind the frames of this turn. */
@@ -80,7 +99,7 @@ export class Connection {
   }
 
   close(code: number, reason: string): void {
-    this.writer.flush()
+    this.writer.end()
     this.socket.close(code, reason)
   }
 

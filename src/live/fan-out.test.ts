@@ -10,6 +10,8 @@ import { PubSub } from 'graphql-subscriptions'
 import { v7 as uuidv7 } from 'uuid'
 import { WebSocket } from 'ws'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
+import { Authenticator } from '../auth/authenticator.ts'
+import { Limits } from '../auth/limits.ts'
 import { Config } from '../config.ts'
 import { MIGRATIONS } from '../database/schema.ts'
 import { toDeploymentEvent } from '../deployments/deployment-translation.ts'
@@ -17,6 +19,8 @@ import { EventFeed } from '../events/event-feed.ts'
 import { EventLog } from '../events/event-log.ts'
 import type { LoggedEvent } from '../events/logged-event.ts'
 import { Metrics } from '../metrics/metrics.ts'
+import { originOf, type RequestContext } from '../request-context.ts'
+import { AccessWatch } from './access-watch.ts'
 import { type Connection } from './connection.ts'
 import { FanOut } from './fan-out.ts'
 import { GraphQLProtocol } from './graphql-protocol.ts'
@@ -55,14 +59,11 @@ class LiveNode {
   private constructor() {
     const adapterHost = { httpAdapter: { getHttpServer: () => this.server } } as unknown as HttpAdapterHost
     const schemaHost = Object.assign(new GraphQLSchemaHost(), { schema: this.schema() })
-    const protocol = new GraphQLProtocol(this.feed, this.fanOut, this.metrics)
-    this.socket = new SubscriptionSocket(
-      new Config({ DRAIN_MS: '0' }),
-      adapterHost,
-      schemaHost,
-      protocol,
-      this.metrics,
-    )
+    const config = new Config({ DRAIN_MS: '0' })
+    const authenticator = new Authenticator(config, test_.database, new Limits(config))
+    const watch = new AccessWatch(test_.database, new PubSub())
+    const protocol = new GraphQLProtocol(this.feed, this.fanOut, authenticator, watch, this.metrics)
+    this.socket = new SubscriptionSocket(config, adapterHost, schemaHost, protocol, watch, this.metrics)
   }
 
   static async start(): Promise<LiveNode> {
@@ -100,8 +101,13 @@ class LiveNode {
     const schema = buildSchema(readFileSync('schema.gql', 'utf8'))
     const field = schema.getSubscriptionType()?.getFields().deploymentStatus
     if (!field) throw new Error('schema.gql has no deploymentStatus.')
-    field.subscribe = (_root, { after, deploymentId }, { connectionId }) =>
-      this.feed.follow({ after, deploymentId: deploymentId ?? undefined, connectionId })
+    field.subscribe = (_root, { after, deploymentId }, context: RequestContext) =>
+      this.feed.follow({
+        sees: 'all',
+        after,
+        deploymentId: deploymentId ?? undefined,
+        origin: originOf(context),
+      })
     field.resolve = (event: LoggedEvent) => toDeploymentEvent(event, this.feed.cursorOf(event.position))
     return schema
   }

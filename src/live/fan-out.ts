@@ -27,7 +27,8 @@ export interface Shared {
  *
  *   feed ──> groups that want the event ──> one execution, one encoding ──> every live member's socket
  *
- * The resolver has run for each of them before: what a viewer may see was decided there.
+ * The resolver has run for each of them before: what a viewer may see was decided there, and is part of what makes a
+ * group. It comes from what was authorised, never from what a viewer sent.
  */
 @Injectable()
 export class FanOut implements OnModuleInit, OnModuleDestroy {
@@ -101,7 +102,7 @@ export class FanOut implements OnModuleInit, OnModuleDestroy {
   }
 
   private begin(key: string, { args }: Shared, { options }: FollowRequest): Group {
-    const group = new Group(key, options.deploymentId, args, this.encoded, this.metrics)
+    const group = new Group(key, options.deploymentId, options.sees, args, this.encoded, this.metrics)
     this.groups.set(key, group)
     const others = this.interested.get(options.deploymentId)
     if (others) others.add(group)
@@ -121,5 +122,5 @@ export class FanOut implements OnModuleInit, OnModuleDestroy {
 
 function groupKey({ documentId, variables }: Shared, { options }: FollowRequest): string {
   const sorted = Object.entries(variables).sort(([a], [b]) => (a < b ? -1 : 1))
-  return JSON.stringify([documentId, options.deploymentId ?? null, sorted])
+  return JSON.stringify([documentId, options.deploymentId ?? null, options.sees, sorted])
 }

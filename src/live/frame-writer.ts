@@ -31,6 +31,8 @@ export class FrameWriter {
   private pendingBytes = 0
   private readonly waiting = new Set<() => void>()
   private isDraining = false
+  private isHeld = false
+  private hasEnded = false
   /** When this socket last took something, by `performance.now()`; read while somebody waits for room. */
   lastProgressAt = 0
 
@@ -42,15 +44,16 @@ export class FrameWriter {
   }
 
   get hasRoom(): boolean {
-    return !this.isDraining && this.unsentBytes < MOST_UNSENT_BYTES
+    return !this.isDraining && !this.isHeld && this.unsentBytes < MOST_UNSENT_BYTES
   }
 
   get isStalled(): boolean {
-    return this.waiting.size > 0
+    return this.waiting.size > 0 && !this.isHeld
   }
 
   /** One text frame, in two parts, which are copied when the turn ends. */
   push(start: FrameStart, rest: Uint8Array): void {
+    if (this.hasEnded) return
     if (!this.firstStart) {
       this.firstStart = start
       this.firstRest = rest
@@ -89,8 +92,25 @@ export class FrameWriter {
     return () => this.waiting.delete(callback)
   }
 
+  /** Until it is released it has no room: nothing new is written. */
+  hold(): void {
+    this.isHeld = true
+  }
+
+  release(): void {
+    this.isHeld = false
+    this.lastProgressAt = performance.now()
+    if (!this.firstStart) setImmediate(() => this.makeRoom())
+  }
+
+  /** Sends what there is, and takes no more: the socket is being closed. */
+  end(): void {
+    this.flush()
+    this.hasEnded = true
+  }
+
   private makeRoom(): void {
-    if (this.waiting.size === 0 || this.isDraining) return
+    if (this.waiting.size === 0 || this.isDraining || this.isHeld) return
     if (this.unsentBytes >= MOST_UNSENT_BYTES) {
       this.isDraining = true
       this.socket.once('drain', () => {

@@ -13,12 +13,15 @@ import {
 } from 'graphql'
 import { type Context, handleProtocols, makeServer, type Server, type ServerOptions } from 'graphql-ws'
 import { LRUCache } from 'lru-cache'
-import { RateLimited, TooLarge } from '../errors.ts'
+import { Authenticator, type Identity, type Shown, tokenInPayload } from '../auth/authenticator.ts'
+import { DatabaseUnavailable } from '../database/database-unavailable.ts'
+import { RateLimited, TooLarge, Unauthenticated } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import { FollowRequest } from '../events/follow-request.ts'
 import { forClient } from '../graphql/client-errors.ts'
 import { type Operation, refuseDear } from '../graphql/document-limits.ts'
 import type { RequestContext } from '../request-context.ts'
+import { AccessWatch, FORBIDDEN, UNAUTHENTICATED } from './access-watch.ts'
 import type { Connection } from './connection.ts'
 import { Documents, type ReadDocument } from './documents.ts'
 import { FanOut, type Shared } from './fan-out.ts'
@@ -30,6 +33,9 @@ const MOST_VARIABLES_LENGTH = 4_096
 const INIT_TIMEOUT_MS = 3_000
 /** graphql-ws's own; an error of ours, not of the client. */
 const INTERNAL_ERROR_CODE = 4500
+const TRY_LATER = 1013
+
+const NOT_LET_IN = 'Sign in, or send a valid token in the payload of connection_init'
 
 type GraphQLConnection = Context<Record<string, unknown> | undefined, { connection: Connection }>
 
@@ -55,6 +61,8 @@ export class GraphQLProtocol {
   constructor(
     private readonly feed: EventFeed,
     private readonly fanOut: FanOut,
+    private readonly authenticator: Authenticator,
+    private readonly accessWatch: AccessWatch,
     private readonly metrics: LiveMetrics,
   ) {}
 
@@ -79,6 +87,7 @@ export class GraphQLProtocol {
               connection.close(INTERNAL_ERROR_CODE, 'Internal server error')
             })
           }),
+        onPing: (payload) => this.pinged(connection, payload),
       },
       { connection },
     )
@@ -87,10 +96,7 @@ export class GraphQLProtocol {
   private options(): ServerOptions<Record<string, unknown>, { connection: Connection }> {
     return {
       connectionInitWaitTimeout: INIT_TIMEOUT_MS,
-      onConnect: ({ extra: { connection } }) => ({
-        connectionId: connection.id,
-        cursor: this.feed.cursorOf(this.feed.head),
-      }),
+      onConnect: (context) => this.connect(context),
       onSubscribe: (context, _id, operation) => this.prepare(context, operation),
       context: ({ extra: { connection } }) => requestContext(connection),
       subscribe: (args) => subscribe(args),
@@ -99,6 +105,53 @@ export class GraphQLProtocol {
       onNext: (_context, _id, _operation, _args, result) =>
         result.errors ? { ...result, errors: result.errors.map(formatted) } : undefined,
       onError: (_context, _id, _operation, errors) => errors.map(formatted),
+    }
+  }
+
+  /** False: it is not let in, and has been told why. */
+  private async connect(context: GraphQLConnection): Promise<Record<string, unknown> | false> {
+    const { connection } = context.extra
+    const token = tokenInPayload(context.connectionParams)
+    // graphql-ws would keep it for as long as the socket is open.
+    Reflect.deleteProperty(context, 'connectionParams')
+    const identity = await this.identify(connection, connection.takeShown(), token)
+    if (!identity || !connection.isOpen) return false
+    this.accessWatch.join(connection, identity)
+    return {
+      connectionId: connection.id,
+      cursor: this.feed.cursorOf(this.feed.head),
+      ...expiry(identity),
+    }
+  }
+
+  /** A ping that carries a token renews what the socket may do, and for how long; others are answered as they are. */
+  private async pinged(connection: Connection, payload: Record<string, unknown> | undefined): Promise<void> {
+    const token = tokenInPayload(payload)
+    const before = connection.identity
+    if (token === undefined || !before) return connection.send(JSON.stringify({ type: 'pong', payload }))
+    const identity = await this.identify(connection, { headers: {}, address: connection.address }, token)
+    if (!identity || !connection.isOpen) return
+    if (identity.subject.id !== before.subject.id) {
+      connection.close(FORBIDDEN, 'The token is of somebody else; open another socket for it')
+      return
+    }
+    this.accessWatch.renew(connection, identity)
+    return connection.send(JSON.stringify({ type: 'pong', payload: expiry(identity) }))
+  }
+
+  private async identify(
+    connection: Connection,
+    shown: Shown,
+    token: string | undefined,
+  ): Promise<Identity | undefined> {
+    try {
+      return await this.authenticator.identify(shown, token)
+    } catch (error) {
+      if (error instanceof Unauthenticated) connection.close(UNAUTHENTICATED, NOT_LET_IN)
+      else if (error instanceof RateLimited || error instanceof DatabaseUnavailable) {
+        connection.close(TRY_LATER, 'Cannot tell at the moment who you are; come back with your cursor')
+      } else throw error
+      return undefined
     }
   }
 
@@ -184,10 +237,19 @@ function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
   return typeof value === 'object' && value !== null && Symbol.asyncIterator in value
 }
 
+function expiry({ credential }: Identity): { expiresAt?: string } {
+  return credential ? { expiresAt: credential.expiresAt.toISOString() } : {}
+}
+
 /** Kept as long as the subscription is: nothing large may hang on it, such as the request of the upgrade. */
 function requestContext(connection: Connection): RequestContext {
+  const { identity, address, id } = connection
+  if (!identity) throw new Error('Nobody has looked who is on this socket.')
   return {
-    connectionId: connection.id,
+    subject: identity.subject,
+    credential: identity.credential,
+    address,
+    connectionId: id,
     get signal() {
       return connection.signal
     },

@@ -1,6 +1,7 @@
 import { Logger } from '@nestjs/common'
 import { type ExecutionArgs, type ExecutionResult, execute } from 'graphql'
 import type { LRUCache } from 'lru-cache'
+import { includesOrg, type Organizations } from '../auth/rights.ts'
 import type { LoggedEvent } from '../events/logged-event.ts'
 import { forClient } from '../graphql/client-errors.ts'
 import type { RequestContext } from '../request-context.ts'
@@ -14,7 +15,13 @@ const MOST_QUEUED = 1_000
 export type Encoded = Uint8Array | Promise<Uint8Array>
 
 /** Executions are shared by all members: there is no one to ask about. */
-const SHARED_CONTEXT: RequestContext = { connectionId: undefined, signal: new AbortController().signal }
+const SHARED_CONTEXT: RequestContext = {
+  subject: { id: 'nobody', name: 'nobody', rights: { role: 'viewer', sees: [], deploysTo: [] } },
+  credential: undefined,
+  address: 'none',
+  connectionId: undefined,
+  signal: new AbortController().signal,
+}
 
 /**
  * All who want the same: each event is executed once and encoded once for all of them. The end of the message is
@@ -31,6 +38,8 @@ export class Group {
     private readonly key: string,
     /** The deployment that it is about; undefined: all of them. */
     readonly about: string | undefined,
+    /** The organizations that all of its members may see. */
+    private readonly sees: Organizations,
     private readonly args: Pick<ExecutionArgs, 'schema' | 'document' | 'operationName' | 'variableValues'>,
     private readonly kept: LRUCache<string, Encoded>,
     private readonly metrics: LiveMetrics,
@@ -42,8 +51,9 @@ export class Group {
     return next ? next.position - 1 : head
   }
 
-  /** A new event that this group wants. */
+  /** A new event of what it is about. */
   take(event: LoggedEvent): void {
+    if (!includesOrg(this.sees, event.deployment.org)) return
     if (this.queue.length > 0) {
       this.queue.push(event)
       if (this.queue.length > MOST_QUEUED) this.fallBehind()

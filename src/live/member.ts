@@ -167,9 +167,7 @@ export class Member implements AsyncIterableIterator<ExecutionResult> {
   }
 
   private isWanted(event: LoggedEvent): boolean {
-    const { deploymentId } = this.request.options
-    if (this.isNow) return true
-    return (deploymentId === undefined || event.deploymentId === deploymentId) && !this.request.isEcho(event)
+    return this.isNow ? this.request.isAbout(event) : this.request.wants(event)
   }
 
   private write(payload: Uint8Array): void {

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import { isIP } from 'node:net'
 import { LRUCache } from 'lru-cache'
-import type { Config } from '../config.ts'
+import { type Config, isLoopbackName } from '../config.ts'
 
 /** Names that requests have called us by. Few are in use; judging one takes longer than remembering it. */
 const REMEMBERED_NAMES = 100
@@ -40,11 +40,7 @@ export class OriginGuard {
   private judge(host: string): boolean {
     if (host === URL.parse(this.config.publicUrl)?.host) return true
     const name = URL.parse(`http://${host}`)?.hostname ?? ''
-    if (isLoopback(name)) return true
-    return !isLoopback(this.config.host) || isIP(name.replace(/^\[|\]$/g, '')) !== 0
+    if (isLoopbackName(name)) return true
+    return !isLoopbackName(this.config.host) || isIP(name.replace(/^\[|\]$/g, '')) !== 0
   }
-}
-
-function isLoopback(name: string): boolean {
-  return name === 'localhost' || name === '[::1]' || name === '::1' || /^127(\.\d{1,3}){3}$/.test(name)
 }

@@ -10,7 +10,9 @@ import {
 import { HttpAdapterHost } from '@nestjs/core'
 import { GraphQLSchemaHost } from '@nestjs/graphql'
 import { WebSocketServer } from 'ws'
+import { clientAddress } from '../auth/client-address.ts'
 import { Config } from '../config.ts'
+import { AccessWatch } from './access-watch.ts'
 import { Connection } from './connection.ts'
 import { GraphQLProtocol } from './graphql-protocol.ts'
 import { LiveMetrics } from './live-metrics.ts'
@@ -46,6 +48,7 @@ export class SubscriptionSocket implements OnApplicationBootstrap, BeforeApplica
     maxPayload: MOST_FRAME_BYTES,
   })
   private readonly connections = new Set<Connection>()
+  private readonly addressOf: (request: IncomingMessage) => string
   private readonly originGuard: OriginGuard
   private server: Server | undefined
   private everySecond: NodeJS.Timeout | undefined
@@ -57,8 +60,10 @@ export class SubscriptionSocket implements OnApplicationBootstrap, BeforeApplica
     private readonly adapterHost: HttpAdapterHost,
     private readonly schemaHost: GraphQLSchemaHost,
     private readonly protocol: GraphQLProtocol,
+    private readonly accessWatch: AccessWatch,
     private readonly metrics: LiveMetrics,
   ) {
+    this.addressOf = clientAddress(config.trustedProxies)
     this.originGuard = new OriginGuard(config)
   }
 
@@ -96,7 +101,8 @@ export class SubscriptionSocket implements OnApplicationBootstrap, BeforeApplica
       return
     }
     this.sockets.handleUpgrade(request, stream, head, (socket) => {
-      const connection = new Connection(socket, stream, this.opened++ % PING_SECONDS)
+      const shown = { headers: request.headers, address: this.addressOf(request) }
+      const connection = new Connection(socket, stream, this.opened++ % PING_SECONDS, shown)
       this.connections.add(connection)
       this.metrics.sockets.inc()
       // What breaks a connection is told to nobody but the one who looks: it closes.
@@ -107,6 +113,7 @@ export class SubscriptionSocket implements OnApplicationBootstrap, BeforeApplica
       connection.onClose((code, reason) => {
         this.connections.delete(connection)
         this.metrics.sockets.dec()
+        this.accessWatch.leave(connection)
         void closed(code, reason)
       })
     })

@@ -1,4 +1,6 @@
 import { PubSub, type PubSubEngine } from 'graphql-subscriptions'
+import { Limits } from '../../auth/limits.ts'
+import { LOCAL } from '../../auth/rights.ts'
 import { Config } from '../../config.ts'
 import type { Database } from '../../database/database.ts'
 import { EventFeed } from '../../events/event-feed.ts'
@@ -6,6 +8,7 @@ import { EventLog } from '../../events/event-log.ts'
 import type { LoggedEvent } from '../../events/logged-event.ts'
 import type { GitHubClient } from '../../github/github-client.ts'
 import { Metrics } from '../../metrics/metrics.ts'
+import type { RequestContext } from '../../request-context.ts'
 import { TemplateCatalog } from '../contents/template-catalog.ts'
 import { DeploymentService } from '../deployment.service.ts'
 import { DeploymentMetrics } from '../deployment-metrics.ts'
@@ -21,6 +24,15 @@ export interface TestNodeOptions {
   concurrency?: number
   leaseMs?: number
   pubSub?: PubSubEngine
+}
+
+/** A request of somebody on this machine, where everybody may do everything. */
+export const BY_LOCAL: RequestContext = {
+  subject: LOCAL,
+  credential: undefined,
+  address: '127.0.0.1',
+  connectionId: undefined,
+  signal: new AbortController().signal,
 }
 
 /** One node without its network side, put together as the modules do it. Several may share a database. */
@@ -47,7 +59,15 @@ export class TestNode {
     const metrics = new DeploymentMetrics(new Metrics(), this.feed)
     const signals = new RunnerSignals(pubSub)
     this.runner = new DeploymentRunner(config, database, this.leases, github, metrics, signals)
-    this.service = new DeploymentService(this.store, this.runner, templates, this.feed, signals)
+    this.service = new DeploymentService(
+      this.store,
+      this.runner,
+      templates,
+      this.feed,
+      signals,
+      database,
+      new Limits(config),
+    )
   }
 
   static async start(options: TestNodeOptions): Promise<TestNode> {
@@ -72,7 +92,7 @@ export class TestNode {
         contents: { files: [{ path: 'README.md', content: '# Demo\n' }] },
         ...overrides,
       },
-      { connectionId: undefined, signal: new AbortController().signal },
+      BY_LOCAL,
     )
     return id
   }
@@ -83,7 +103,11 @@ export class TestNode {
     isLast = (event: LoggedEvent) => isFinished(event.deployment.status),
   ): Promise<LoggedEvent[]> {
     const events: LoggedEvent[] = []
-    for await (const event of await this.feed.follow({ deploymentId, after: this.feed.cursorOf(0) })) {
+    for await (const event of await this.feed.follow({
+      sees: 'all',
+      deploymentId,
+      after: this.feed.cursorOf(0),
+    })) {
       events.push(event)
       if (isLast(event)) break
     }

@@ -1,0 +1,77 @@
+import { v7 as uuidv7 } from 'uuid'
+import type { Queryable } from '../database/database.ts'
+import type { Subject } from './rights.ts'
+
+export const AUDIT_ACTIONS = [
+  'DEPLOY',
+  'CANCEL',
+  'RETRY',
+  'TOKEN_CREATE',
+  'TOKEN_CHANGE',
+  'TOKEN_REVOKE',
+  'SIGN_IN',
+  'SIGN_OUT',
+  'AUTHENTICATE',
+] as const
+export type AuditAction = (typeof AUDIT_ACTIONS)[number]
+
+/** Who did what, to what, from where, and what came of it. Never a secret. */
+export interface AuditEntry {
+  action: AuditAction
+  /** Null: nobody knows. */
+  subject: Pick<Subject, 'id' | 'name'> | null
+  /** The network address that it came from; null: a command on the server's own machine. */
+  address: string | null
+  /** `acme/hello`, the name of a token, a sign-in provider; at most 200 characters are kept. */
+  target: string | null
+  deploymentId?: string | undefined
+  /** `OK`, or the code of the error that it ended with. */
+  result: string
+}
+
+export interface LoggedAuditEntry {
+  id: string
+  at: Date
+  action: AuditAction
+  subjectId: string | null
+  subject: string | null
+  address: string | null
+  target: string | null
+  deploymentId: string | null
+  result: string
+}
+
+const MOST_TARGET = 200
+
+/** Adds an entry, in the transaction of what it is about where there is one. The database lets nobody change or remove it. */
+export async function appendAudit(database: Queryable, entry: AuditEntry): Promise<void> {
+  const { action, subject, address, target, deploymentId, result } = entry
+  await database.query(
+    `insert into audit_log (id, at, action, subject_id, subject, address, target, deployment_id, result)
+     values ($1, clock_timestamp(), $2, $3, $4, $5, $6, $7, $8)`,
+    [
+      uuidv7(),
+      action,
+      subject?.id ?? null,
+      subject?.name ?? null,
+      address,
+      target?.slice(0, MOST_TARGET).toWellFormed().replaceAll('\0', '') ?? null,
+      deploymentId ?? null,
+      result,
+    ],
+  )
+}
+
+/** Newest first, at most `limit`, those older than `before`. */
+export function readAudit(
+  database: Queryable,
+  page: { limit: number; before: string | null; subject: string | null; action: AuditAction | null },
+): Promise<LoggedAuditEntry[]> {
+  return database.query<LoggedAuditEntry>(
+    `select id, at, action, subject_id as "subjectId", subject, address, target, deployment_id as "deploymentId", result
+     from audit_log
+     where ($2::uuid is null or id < $2) and ($3::text is null or subject = $3) and ($4::text is null or action = $4)
+     order by id desc limit $1`,
+    [page.limit, page.before, page.subject, page.action],
+  )
+}

@@ -1,0 +1,71 @@
+import { UseFilters } from '@nestjs/common'
+import { Args, Context, Int, Query, Resolver } from '@nestjs/graphql'
+import { validate as isUuid } from 'uuid'
+import { Database } from '../database/database.ts'
+import { BadUserInput, CursorUnknown, Forbidden } from '../errors.ts'
+import { ErrorsToClients } from '../graphql/errors-to-clients.filter.ts'
+import type { RequestContext } from '../request-context.ts'
+import { type AuditAction, readAudit } from './audit-log.ts'
+import { AuditActionEnum, AuditConnection, Me } from './auth.model.ts'
+import type { Organizations } from './rights.ts'
+
+const MOST_ENTRIES = 500
+
+/** Who asks, and for admins: who did what. */
+@UseFilters(ErrorsToClients)
+@Resolver()
+export class AuthResolver {
+  constructor(private readonly database: Database) {}
+
+  @Query(() => Me, { description: 'Who asks, and what they may do.' })
+  me(@Context() { subject, credential }: RequestContext): Me {
+    const { role, sees, deploysTo } = subject.rights
+    return {
+      name: subject.name,
+      role,
+      sees: orNull(sees),
+      deploysTo: orNull(deploysTo),
+      isSignedIn: credential?.kind === 'session',
+      expiresAt: credential?.expiresAt ?? null,
+    }
+  }
+
+  @Query(() => AuditConnection, { description: 'Who did what, newest first. For admins.' })
+  async auditLog(
+    @Args('first', { type: () => Int, nullable: true, defaultValue: 50, description: 'At most 500.' })
+    first: number | null,
+    @Args('after', { type: () => String, nullable: true, description: 'Those behind this one.' }) after:
+      | string
+      | null,
+    @Args('subject', { type: () => String, nullable: true, description: 'Only by whoever has this name.' })
+    subject: string | null,
+    @Args('action', { type: () => AuditActionEnum, nullable: true, description: 'Only these.' })
+    action: AuditAction | null,
+    @Context() context: RequestContext,
+  ): Promise<AuditConnection> {
+    if (context.subject.rights.role !== 'admin') {
+      throw new Forbidden('The audit log is for admins. Ask one, or use the token of one.')
+    }
+    const limit = first ?? 50
+    if (!(limit >= 0 && limit <= MOST_ENTRIES)) {
+      throw new BadUserInput([{ path: 'first', reason: `must be from 0 to ${MOST_ENTRIES}` }])
+    }
+    if (after && !isUuid(after)) throw new CursorUnknown(after)
+    const page = { limit: limit + 1, before: after ?? null, subject: subject ?? null, action: action ?? null }
+    const found = await readAudit(this.database, page)
+    const edges = found.slice(0, limit).map((node) => ({ cursor: node.id, node }))
+    return {
+      edges,
+      pageInfo: {
+        hasNextPage: found.length > limit,
+        hasPreviousPage: Boolean(after),
+        startCursor: edges.at(0)?.cursor ?? null,
+        endCursor: edges.at(-1)?.cursor ?? null,
+      },
+    }
+  }
+}
+
+function orNull(organizations: Organizations): string[] | null {
+  return organizations === 'all' ? null : [...organizations]
+}

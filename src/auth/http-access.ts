@@ -1,0 +1,102 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { Injectable } from '@nestjs/common'
+import type { RequestHandler } from 'express'
+import { Config } from '../config.ts'
+import { Forbidden, RateLimited, Unauthenticated } from '../errors.ts'
+import { forClient } from '../graphql/client-errors.ts'
+import { Authenticator, type Identity } from './authenticator.ts'
+import { clientAddress } from './client-address.ts'
+import { includesOrg, type Subject } from './rights.ts'
+
+const senders = new WeakMap<IncomingMessage, Sender>()
+
+export interface Sender {
+  subject: Subject
+  /** A session that the request came with, to be ended by signing out. */
+  credential: Identity['credential']
+  address: string
+}
+
+/** Who a request is from. It has to have passed one of HttpAccess's handlers. */
+export function senderOf(request: IncomingMessage): Sender {
+  const sender = senders.get(request)
+  if (!sender) throw new Error('Nobody has looked who this request is from.')
+  return sender
+}
+
+/** Who is let in over HTTP. */
+@Injectable()
+export class HttpAccess {
+  readonly addressOf: (request: IncomingMessage) => string
+
+  constructor(
+    config: Config,
+    private readonly authenticator: Authenticator,
+  ) {
+    this.addressOf = clientAddress(config.trustedProxies)
+  }
+
+  /** Before anything of the body is read. Refuses as GraphQL answers. */
+  readonly forGraphQL: RequestHandler = async (request, response, next) => {
+    const error = await this.identify(request)
+    if (error === undefined) return next()
+    challenge(response, error, 'Bearer')
+    // The rest of the body is not read.
+    response.set('Connection', 'close').json({ errors: [forClient(error)] })
+  }
+
+  /** For `/metrics`: what is there is not of one organization, so that it is for those who see all. */
+  readonly forMetrics: RequestHandler = async (request, response, next) => {
+    const error = await this.identify(request)
+    if (error !== undefined) return say(challenge(response, error, 'Bearer'), error)
+    if (senderOf(request).subject.rights.sees === 'all') return next()
+    say(response.status(403), new Forbidden('This is for those who may see every organization.'))
+  }
+
+  /** Whether a request may read the repositories of an organization; `answered`: it has been told that nobody knows it. */
+  async forRepository(
+    request: IncomingMessage,
+    response: ServerResponse,
+    org: string,
+  ): Promise<'allowed' | 'hidden' | 'answered'> {
+    const error = await this.identify(request)
+    if (error === undefined) {
+      return includesOrg(senderOf(request).subject.rights.sees, org) ? 'allowed' : 'hidden'
+    }
+    say(challenge(response, error, 'Basic realm="Shipcast", charset="UTF-8"'), error)
+    return 'answered'
+  }
+
+  private async identify(request: IncomingMessage): Promise<unknown> {
+    try {
+      const address = this.addressOf(request)
+      const { headers } = request
+      senders.set(request, { ...(await this.authenticator.identify({ headers, address })), address })
+      return undefined
+    } catch (error) {
+      return error
+    }
+  }
+}
+
+/** RFC 9110, 11.6.1: what has to be shown. */
+function challenge<R extends ServerResponse>(response: R, error: unknown, scheme: string): R {
+  response.setHeader('Cache-Control', 'no-store')
+  if (error instanceof Unauthenticated) {
+    response.statusCode = 401
+    response.setHeader('WWW-Authenticate', scheme)
+  } else if (error instanceof RateLimited) {
+    response.statusCode = 429
+    if (error.retryAfterMs !== null) {
+      response.setHeader('Retry-After', String(Math.ceil(error.retryAfterMs / 1000)))
+    }
+  } else {
+    response.statusCode = 503
+  }
+  return response
+}
+
+function say(response: ServerResponse, error: unknown): void {
+  response.setHeader('Content-Type', 'text/plain; charset=utf-8')
+  response.end(`${forClient(error).message}\n`)
+}

@@ -1,0 +1,86 @@
+import { Injectable } from '@nestjs/common'
+import { LRUCache } from 'lru-cache'
+import { Config } from '../config.ts'
+import { RateLimited } from '../errors.ts'
+import { LOCAL, type Subject } from './rights.ts'
+
+const MINUTE_MS = 60_000
+/** Subjects or addresses that are counted at the same time; beyond it the one that was quiet for longest is forgotten. */
+const MOST_COUNTED = 50_000
+/** Tokens and sessions that are not valid, from one address in a minute. */
+const MOST_GUESSES = 30
+/** Of these, so many are noted in the audit log. */
+const NOTED_GUESSES = 5
+
+/** How often something may be done in a minute. Each node counts for itself; everybody on this machine is not counted. */
+@Injectable()
+export class Limits {
+  private readonly mutations: PerMinute
+  private readonly subscriptions: PerMinute
+  private readonly signIns: PerMinute
+  private readonly guesses = new PerMinute(MOST_GUESSES)
+
+  constructor({ access }: Config) {
+    this.mutations = new PerMinute(access.mutationsPerMinute)
+    this.subscriptions = new PerMinute(access.subscriptionsPerMinute)
+    this.signIns = new PerMinute(access.signInsPerMinute)
+  }
+
+  /** Each field of a mutation counts, however many a request has. @throws RateLimited */
+  countMutation({ id }: Subject): void {
+    if (id !== LOCAL.id) refuse(this.mutations, id, (most) => `You may send ${most} mutations a minute.`)
+  }
+
+  /** @throws RateLimited */
+  countSubscription({ id }: Subject): void {
+    if (id !== LOCAL.id)
+      refuse(this.subscriptions, id, (most) => `You may begin ${most} subscriptions a minute.`)
+  }
+
+  /** @throws RateLimited */
+  countSignIn(address: string): void {
+    refuse(this.signIns, address, (most) => `From one address, ${most} sign-ins a minute may begin.`)
+  }
+
+  /** True: it is to be noted. */
+  countGuess(address: string): boolean {
+    return this.guesses.add(address).count <= NOTED_GUESSES
+  }
+
+  /** @throws RateLimited */
+  refuseGuesser(address: string): void {
+    const { count, endsInMs } = this.guesses.look(address)
+    if (count >= MOST_GUESSES) {
+      throw new RateLimited('Too many tokens or sessions from your address were not valid.', endsInMs)
+    }
+  }
+}
+
+function refuse(counter: PerMinute, key: string, say: (most: number) => string): void {
+  const { count, endsInMs } = counter.add(key)
+  if (count > counter.most) throw new RateLimited(say(counter.most), endsInMs)
+}
+
+/** Counts in windows that begin with the first, and last a minute. */
+class PerMinute {
+  private readonly windows = new LRUCache<string, { count: number; endsAt: number }>({ max: MOST_COUNTED })
+
+  constructor(readonly most: number) {}
+
+  add(key: string): { count: number; endsInMs: number } {
+    const now = performance.now()
+    const before = this.windows.get(key)
+    const window = before && before.endsAt > now ? before : { count: 0, endsAt: now + MINUTE_MS }
+    window.count++
+    this.windows.set(key, window)
+    return { count: window.count, endsInMs: Math.ceil(window.endsAt - now) }
+  }
+
+  look(key: string): { count: number; endsInMs: number } {
+    const now = performance.now()
+    const window = this.windows.get(key)
+    return window && window.endsAt > now
+      ? { count: window.count, endsInMs: Math.ceil(window.endsAt - now) }
+      : { count: 0, endsInMs: 0 }
+  }
+}

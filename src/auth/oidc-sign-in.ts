@@ -1,0 +1,105 @@
+import * as oidc from 'openid-client'
+import type { AccessSettings } from '../config.ts'
+import { type Person, type SignInChecks, SignInFailed, type SignInProvider } from './sign-in-provider.ts'
+
+const TIMEOUT_SECONDS = 10
+const MOST_GROUPS = 1_000
+const LONGEST_NAME = 100
+
+/** Any OpenID Connect provider: authorization code with PKCE, state and nonce (OpenID Connect Core 1.0, 3.1). */
+export class OidcSignIn implements SignInProvider {
+  private readonly settings: NonNullable<AccessSettings['oidc']>
+  private configuration: Promise<oidc.Configuration> | undefined
+
+  constructor(settings: NonNullable<AccessSettings['oidc']>) {
+    this.settings = settings
+  }
+
+  async begin({ state, nonce, codeVerifier }: SignInChecks, redirectUrl: string): Promise<URL> {
+    return oidc.buildAuthorizationUrl(await this.discovered(), {
+      redirect_uri: redirectUrl,
+      scope: this.settings.scopes,
+      state,
+      nonce,
+      code_challenge: await oidc.calculatePKCECodeChallenge(codeVerifier),
+      code_challenge_method: 'S256',
+    })
+  }
+
+  async finish({ state, nonce, codeVerifier }: SignInChecks, returned: URL): Promise<Person> {
+    const configuration = await this.discovered()
+    const tokens = await oidc
+      .authorizationCodeGrant(configuration, returned, {
+        expectedState: state,
+        expectedNonce: nonce,
+        pkceCodeVerifier: codeVerifier,
+        idTokenExpected: true,
+      })
+      .catch((error: unknown) => {
+        throw explain(error)
+      })
+    const idToken = tokens.claims()
+    if (!idToken) throw new SignInFailed('The provider sent no ID token. Ask whoever runs Shipcast.')
+    const claims = await this.withRoles(configuration, tokens.access_token, idToken)
+    return {
+      id: `${idToken.iss}#${idToken.sub}`,
+      name: nameIn(claims) ?? idToken.sub,
+      groups: textsIn(claims[this.settings.rolesClaim]).slice(0, MOST_GROUPS),
+    }
+  }
+
+  /** Some providers have the groups in the ID token, others tell them when asked. */
+  private async withRoles(
+    configuration: oidc.Configuration,
+    accessToken: string,
+    idToken: oidc.IDToken,
+  ): Promise<Record<string, unknown>> {
+    const hasEndpoint = configuration.serverMetadata().userinfo_endpoint !== undefined
+    if (idToken[this.settings.rolesClaim] !== undefined || !hasEndpoint) return idToken
+    return { ...idToken, ...(await oidc.fetchUserInfo(configuration, accessToken, idToken.sub)) }
+  }
+
+  /** Asked for when somebody first signs in: the provider need not be there when Shipcast starts. */
+  private discovered(): Promise<oidc.Configuration> {
+    this.configuration ??= this.discover().catch((error: unknown) => {
+      this.configuration = undefined
+      throw new SignInFailed(`${this.settings.name} does not answer at the moment. Try again soon.`, {
+        cause: error,
+      })
+    })
+    return this.configuration
+  }
+
+  private discover(): Promise<oidc.Configuration> {
+    const { issuer, clientId, clientSecret } = this.settings
+    return oidc.discovery(new URL(issuer), clientId, clientSecret, undefined, {
+      timeout: TIMEOUT_SECONDS,
+      // The setting allows it for a provider on this machine only.
+      execute: issuer.startsWith('http:') ? [oidc.allowInsecureRequests] : [],
+    })
+  }
+}
+
+/** As the provider has it: `error_description` is for people. */
+export function explain(error: unknown): unknown {
+  if (error instanceof oidc.AuthorizationResponseError) {
+    return new SignInFailed(`The provider did not let you in (${error.error}). Begin again.`, {
+      cause: error,
+    })
+  }
+  if (error instanceof oidc.ResponseBodyError || error instanceof oidc.ClientError) {
+    return new SignInFailed('What the provider sent could not be accepted. Begin again.', { cause: error })
+  }
+  return error
+}
+
+function nameIn(claims: Record<string, unknown>): string | undefined {
+  const name = [claims.preferred_username, claims.email, claims.name].find(
+    (value): value is string => typeof value === 'string' && value !== '',
+  )
+  return name?.slice(0, LONGEST_NAME)
+}
+
+function textsIn(claim: unknown): string[] {
+  return [claim].flat().filter((value): value is string => typeof value === 'string')
+}

@@ -1,0 +1,132 @@
+import { Injectable, Logger } from '@nestjs/common'
+import { PubSubEngine } from 'graphql-subscriptions'
+import * as oidc from 'openid-client'
+import { Config } from '../config.ts'
+import { Database } from '../database/database.ts'
+import { ACCESS_TOPIC } from './access-topic.ts'
+import { appendAudit } from './audit-log.ts'
+import { CredentialStore } from './credential-store.ts'
+import { GitHubSignIn } from './github-sign-in.ts'
+import type { Sender } from './http-access.ts'
+import { Limits } from './limits.ts'
+import { OidcSignIn } from './oidc-sign-in.ts'
+import type { Grant } from './rights.ts'
+import { type Person, SignInFailed, type SignInProvider } from './sign-in-provider.ts'
+import { SignInStore } from './sign-in-store.ts'
+
+const SWEPT_SESSIONS = 100
+
+/** How people come in and go: to a provider and back, with a session of ours at the end. */
+@Injectable()
+export class SignInService {
+  private readonly logger = new Logger(SignInService.name)
+  private readonly providers: ReadonlyMap<string, SignInProvider>
+  private readonly begun: SignInStore
+  private readonly credentials: CredentialStore
+
+  constructor(
+    private readonly config: Config,
+    private readonly database: Database,
+    private readonly limits: Limits,
+    private readonly pubSub: PubSubEngine,
+  ) {
+    const { oidc, github } = config.access
+    this.providers = new Map<string, SignInProvider>([
+      ...(oidc ? [['oidc', new OidcSignIn(oidc)] as const] : []),
+      ...(github ? [['github', new GitHubSignIn(github)] as const] : []),
+    ])
+    this.begun = new SignInStore(database)
+    this.credentials = new CredentialStore(database)
+  }
+
+  /** Undefined: there is no such provider. @throws SignInFailed, RateLimited */
+  async begin(
+    provider: string,
+    from: { address: string; returnTo: string },
+  ): Promise<{ url: URL; state: string; browserSecret: string } | undefined> {
+    const known = this.providers.get(provider)
+    if (!known) return undefined
+    this.limits.countSignIn(from.address)
+    const checks = {
+      state: oidc.randomState(),
+      nonce: oidc.randomNonce(),
+      codeVerifier: oidc.randomPKCECodeVerifier(),
+    }
+    const url = await known.begin(checks, `${this.config.publicUrl}/auth/${provider}/callback`)
+    const browserSecret = await this.begun.begin(provider, { checks, returnTo: from.returnTo })
+    return { url, state: checks.state, browserSecret }
+  }
+
+  /** `path`: of the address that the browser has come back to, with its query. @throws SignInFailed */
+  async finish(
+    provider: string,
+    from: { address: string; path: string; browserSecret: string },
+  ): Promise<{ secret: string; expiresAt: Date; returnTo: string }> {
+    const returned = new URL(from.path, this.config.publicUrl)
+    const state = returned.searchParams.get('state') ?? ''
+    const known = this.providers.get(provider)
+    const begun = known && (await this.begun.take(provider, state, from.browserSecret))
+    if (!known || !begun) {
+      await this.note(null, provider, from.address, 'UNAUTHENTICATED')
+      throw new SignInFailed(
+        'This sign-in has been used, has expired, or began in another browser. Begin again.',
+      )
+    }
+    const person = await known.finish(begun.checks, returned).catch(async (error: unknown) => {
+      await this.note(null, provider, from.address, 'UNAUTHENTICATED')
+      this.logger.warn('A sign-in failed', { provider, error })
+      throw error
+    })
+    const session = await this.letIn(person, provider, from.address)
+    return { ...session, returnTo: begun.returnTo }
+  }
+
+  async signOut({ credential, subject, address }: Sender): Promise<void> {
+    if (credential?.kind !== 'session') return
+    await this.credentials.revokeSession(credential.id)
+    await this.pubSub.publish(ACCESS_TOPIC, {})
+    await appendAudit(this.database, { action: 'SIGN_OUT', subject, address, target: null, result: 'OK' })
+  }
+
+  private async letIn(
+    person: Person,
+    provider: string,
+    address: string,
+  ): Promise<{ secret: string; expiresAt: Date }> {
+    const subject = { id: `user:${person.id}`, name: person.name }
+    const grants = this.grantsOf(person)
+    // What has changed since they last came changes in their other browsers, too.
+    if (grants.length > 0) await this.credentials.changeSessions(subject.id, grants)
+    else await this.credentials.revokeSessionsOf(subject.id)
+    await this.pubSub.publish(ACCESS_TOPIC, {})
+    await this.note(subject, provider, address, grants.length > 0 ? 'OK' : 'FORBIDDEN')
+    if (grants.length === 0) {
+      throw new SignInFailed(
+        `You are ${person.name}, and nothing says what you may do here. Ask whoever runs Shipcast to add one of your groups to ACCESS_ROLES.`,
+      )
+    }
+    await this.credentials.removeEndedSessions(SWEPT_SESSIONS)
+    return this.credentials.create({
+      kind: 'session',
+      subjectId: subject.id,
+      name: subject.name,
+      grants,
+      lifetimeMs: this.config.access.sessionMs,
+    })
+  }
+
+  private grantsOf({ groups }: Person): Grant[] {
+    const { roles } = this.config.access
+    const own = new Set(groups.map((group) => group.toLowerCase()))
+    return [...own].sort().flatMap((group) => roles.get(group) ?? [])
+  }
+
+  private async note(
+    subject: { id: string; name: string } | null,
+    provider: string,
+    address: string,
+    result: string,
+  ): Promise<void> {
+    await appendAudit(this.database, { action: 'SIGN_IN', subject, address, target: provider, result })
+  }
+}
