@@ -1,5 +1,6 @@
 import { Module } from '@nestjs/common'
 import { GraphQLHttpModule } from '../graphql/graphql.module.ts'
+import { AccessWatch } from './access-watch.ts'
 import { FanOut } from './fan-out.ts'
 import { GraphQLProtocol } from './graphql-protocol.ts'
 import { LiveMetrics } from './live-metrics.ts'
@@ -7,6 +8,6 @@ import { SubscriptionSocket } from './subscription-socket.ts'
 
 @Module({
   imports: [GraphQLHttpModule],
-  providers: [SubscriptionSocket, GraphQLProtocol, FanOut, LiveMetrics],
+  providers: [SubscriptionSocket, GraphQLProtocol, FanOut, AccessWatch, LiveMetrics],
 })
 export class LiveModule {}
