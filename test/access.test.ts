@@ -312,3 +312,97 @@ describe('who may do what, as SECURITY.md says', () => {
     return both ? both(overHttp(undefined), { role: 'viewer', place: 'here', secret: '' }) : 'UNAUTHENTICATED'
   }
 })
+
+describe('what one subject cannot do to another', () => {
+  test('find its deployment by an idempotency key, or be in the way of the key', async () => {
+    const idempotencyKey = crypto.randomUUID()
+    const [one, other] = [
+      await token('one', { role: 'deployer', orgs: ['acme'] }),
+      await token('other', { role: 'deployer', orgs: ['globex'] }),
+    ]
+    const request = { ...input(), idempotencyKey }
+    const first = await server.request<Accepted>(DEPLOY, { input: request }, bearer(one))
+    const again = await server.request<Accepted>(DEPLOY, { input: request }, bearer(one))
+    expect(again.data.deploy.id).toBe(first.data.deploy.id)
+    const others = await server.request<Accepted>(
+      DEPLOY,
+      { input: { ...request, org: 'globex' } },
+      bearer(other),
+    )
+    expect(others.errors).toBeUndefined()
+    expect(others.data.deploy.id).not.toBe(first.data.deploy.id)
+  })
+
+  test('pass off its news as that of the other, who would not be told', async () => {
+    const [one, other] = [await connect(tokens.viewer), await connect(tokens.deployer)]
+    for (const viewer of [one, other]) viewer.follow()
+    const sentinel = await deployed('acme', tokens.admin)
+    for (const viewer of [one, other]) await viewer.end(sentinel)
+    const { connectionId } = await one.connected()
+    const headers = { ...bearer(tokens.deployer), 'x-connection-id': connectionId }
+    const { data } = await server.request<Accepted>(DEPLOY, { input: input() }, headers)
+    expect((await one.end(data.deploy.id)).map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5])
+  })
+
+  test('go on as the other, whose name it has: a token of the same name is the same subject, another role is not more', async () => {
+    const id = await deployed('acme', await token('twin', { role: 'deployer', orgs: ['acme'] }))
+    await bring(id, 'CANCELLED', 'service:twin')
+    const viewerTwin = await token('twin', { role: 'viewer', orgs: ['acme'] })
+    const retry = 'mutation ($id: ID!) { retryDeployment(id: $id) { status requestedBy } }'
+    expect((await server.request(retry, { id }, bearer(viewerTwin))).errors?.[0]?.extensions.code).toBe(
+      'FORBIDDEN',
+    )
+    const deployerTwin = await token('twin', { role: 'deployer', orgs: ['acme'] })
+    expect((await server.request(retry, { id }, bearer(deployerTwin))).errors).toBeUndefined()
+  })
+})
+
+describe('the audit log', () => {
+  test('says who did what, to what, from where, and what came of it; nobody changes or removes it', async () => {
+    const by = await token('audited', { role: 'deployer', orgs: ['acme'] })
+    const request = input()
+    const { data } = await server.request<Accepted>(DEPLOY, { input: request }, bearer(by))
+    await server.request(DEPLOY, { input: input({ org: 'globex', repo: 'no' }) }, bearer(by))
+    await server.request(
+      'mutation ($id: ID!) { cancelDeployment(id: $id) { id } }',
+      { id: deployments.elsewhere },
+      bearer(by),
+    )
+    const log = await server.request<{ auditLog: { edges: { node: object }[]; pageInfo: object } }>(
+      `{ auditLog(subject: "audited", first: 2) {
+           edges { node { action subject subjectId address target deploymentId result } } pageInfo { hasNextPage endCursor }
+         } }`,
+      {},
+      bearer(tokens.admin),
+    )
+    const entry = { subject: 'audited', subjectId: 'service:audited', address: '127.0.0.1' }
+    expect(log.data.auditLog.edges.map(({ node }) => node)).toEqual([
+      {
+        ...entry,
+        action: 'CANCEL',
+        target: expect.stringMatching(/^globex\//),
+        deploymentId: null,
+        result: 'NOT_FOUND',
+      },
+      { ...entry, action: 'DEPLOY', target: 'globex/no', deploymentId: null, result: 'FORBIDDEN' },
+    ])
+    const { endCursor } = log.data.auditLog.pageInfo as { endCursor: string }
+    const older = await server.request<typeof log.data>(
+      `query ($after: String) { auditLog(subject: "audited", action: DEPLOY, after: $after) {
+           edges { node { deploymentId result target } } pageInfo { hasNextPage } } }`,
+      { after: endCursor },
+      bearer(tokens.admin),
+    )
+    expect(older.data.auditLog).toEqual({
+      edges: [{ node: { deploymentId: data.deploy.id, result: 'OK', target: `acme/${request.repo}` } }],
+      pageInfo: { hasNextPage: false },
+    })
+    for (const change of [
+      "update audit_log set result = 'x'",
+      'delete from audit_log',
+      'truncate audit_log',
+    ]) {
+      await expect(database.database.query(change, [])).rejects.toThrow('append-only')
+    }
+  })
+})

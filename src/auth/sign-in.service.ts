@@ -74,7 +74,11 @@ export class SignInService {
     }
     const person = await known.finish(begun.checks, returned).catch(async (error: unknown) => {
       await this.note(null, provider, from.address, 'UNAUTHENTICATED')
-      this.logger.warn('A sign-in failed', { provider, error })
+      // Its message only: what hangs on it may hold what the provider sent.
+      this.logger.warn('A sign-in failed', {
+        provider,
+        reason: error instanceof Error ? error.message : undefined,
+      })
       throw error
     })
     const session = await this.letIn(person, provider, from.address)
