@@ -245,6 +245,13 @@ describe('limits', () => {
     expect(statuses.slice(0, 30)).toEqual(Array(30).fill(401))
     expect(statuses.slice(30)).toEqual(Array(10).fill(429))
     expect(Number((await guess()).headers.get('retry-after'))).toBeGreaterThan(0)
+    // Somebody else at the same address is not kept out.
+    const env = { PATH: process.env.PATH, DATA_DIR: other.dataDir }
+    const args = ['dist/token.js', 'create', '--name', 'neighbour', '--role', 'viewer']
+    const token = spawnSync(process.execPath, args, { env, encoding: 'utf8' }).stdout.trim()
+    expect((await other.request('{ me { name } }', {}, bearer(token))).data).toEqual({
+      me: { name: 'neighbour' },
+    })
     await other.stop()
     await other.removeData()
   })
