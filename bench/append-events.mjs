@@ -23,7 +23,7 @@ const results = [
 ]
 
 const held = await database.query(
-  `select id, epoch from deployments where status = 'RUNNING' and lease_owner = 'bench'`,
+  `select id, epoch, lease_owner as owner, step from deployments where status = 'RUNNING' and lease_owner = 'bench'`,
 )
 let events = 0
 let started = 0
@@ -36,10 +36,11 @@ await database.close()
 
 async function run() {
   while (!isOver()) {
-    const work = held.pop() ?? (await claim())
+    let work = held.pop() ?? (await claim())
     for (const result of results) {
       await itsTime()
       if (await leases.advance(work, result)) events++
+      work = { ...work, step: result.step }
     }
     await itsTime()
     if (await leases.finish(work)) events++

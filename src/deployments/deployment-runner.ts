@@ -227,7 +227,7 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
         signal.throwIfAborted()
         const startedAt = performance.now()
         const result = await this.takeStep(reached, signal)
-        const moved = result.step === 'DONE' ? this.store.finish(work) : this.store.advance(work, result)
+        const moved = result.step === 'DONE' ? this.store.finish(work) : this.store.advance(reached, result)
         hold(await moved)
         reached = {
           ...reached,

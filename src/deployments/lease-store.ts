@@ -9,7 +9,7 @@ import type { StepResult } from './steps/step.ts'
 export type WorkRow = EventRow & Work
 
 /** What the heartbeat tells of a deployment that this owner still holds. */
-export interface Heartbeat extends Lease {
+export interface Heartbeat extends Pick<Lease, 'id' | 'epoch'> {
   cancelRequested: boolean
 }
 
@@ -21,7 +21,8 @@ export interface Owner {
 
 /**
  * What a runner does to a deployment, one function a move. Each move of a deployment that is held is fenced: it
- * applies only while the lease's epoch is the newest, and says so by returning true. All times are the database's.
+ * applies only while the lease's epoch is the newest and the owner's, and says so by returning true. All times are the
+ * database's.
  *
  *   QUEUED, WAITING ── claimNext ──> RUNNING ── advance … finish ──> SUCCEEDED
  *                                    RUNNING ── fail, cancel ──────> FAILED, CANCELLED
@@ -68,8 +69,10 @@ export class LeaseStore {
     )
   }
 
-  advance(lease: Lease, result: StepResult): Promise<boolean> {
+  /** From the step that the runner knows to be reached: a database that has lost it does not skip one. */
+  advance(lease: Lease & Pick<Work, 'step'>, result: StepResult): Promise<boolean> {
     return this.move(ADVANCE, lease, [
+      lease.step,
       result.step,
       STEP_TEXTS[result.step],
       result.repository?.id ?? null,
@@ -109,13 +112,13 @@ export class LeaseStore {
   async handBack(lease: Lease): Promise<void> {
     await this.database.query(
       `update deployments set lease_owner = null, lease_until = clock_timestamp()
-       where id = $1 and epoch = $2 and status = 'RUNNING'`,
-      [lease.id, lease.epoch],
+       where id = $1 and epoch = $2 and lease_owner = $3 and status = 'RUNNING'`,
+      [lease.id, lease.epoch, lease.owner],
     )
   }
 
   private move(sql: string, lease: Lease, values: readonly unknown[]): Promise<boolean> {
-    return this.append(sql, [lease.id, lease.epoch, ...values])
+    return this.append(sql, [lease.id, lease.epoch, lease.owner, ...values])
   }
 
   private async append(sql: string, values: readonly unknown[]): Promise<boolean> {
@@ -167,18 +170,24 @@ const REQUEUE_EXPIRED = `
   )
   select e.* from moved, lateral append_event(row(moved.*)::deployments, null) e`
 
-const ADVANCE = heldMove(`
-  step = $3, text = $4, progress = null, error = null, tries = 0, takeovers = 0,
-  repository_id = coalesce($5, repository_id), repository_url = coalesce($6, repository_url),
-  clone_url = coalesce($7, clone_url), commit_sha = coalesce($8, commit_sha)`)
+const ADVANCE = heldMove(
+  `
+  step = $5, text = $6, progress = null, error = null, tries = 0, takeovers = 0,
+  repository_id = coalesce($7, repository_id), repository_url = coalesce($8, repository_url),
+  clone_url = coalesce($9, clone_url), commit_sha = coalesce($10, commit_sha)`,
+  'and step = $4',
+)
 
-const REPORT_PROGRESS = heldMove(`progress = $3::jsonb`)
+const REPORT_PROGRESS = heldMove(`progress = $4::jsonb`)
 
-const FINISH = heldMove(`step = 'DONE', status = 'SUCCEEDED', text = $3, ${ended()}`)
+const FINISH = heldMove(
+  `step = 'DONE', status = 'SUCCEEDED', text = $4, ${ended()}`,
+  `and step = 'PUSH_CONTENTS'`,
+)
 
-const FAIL = heldMove(`status = 'FAILED', text = $3, error = $4::jsonb, ${ended()}`)
+const FAIL = heldMove(`status = 'FAILED', text = $4, error = $5::jsonb, ${ended()}`)
 
-const CANCEL = heldMove(`status = 'CANCELLED', text = $3, ${ended()}`)
+const CANCEL = heldMove(`status = 'CANCELLED', text = $4, ${ended()}`)
 
 const WAIT = heldMove(`tries = tries + 1, ${waiting()}`, 'and not cancel_requested')
 
@@ -186,8 +195,8 @@ const PAUSE = heldMove(waiting(), 'and not cancel_requested')
 
 function waiting(): string {
   return `
-    status = 'WAITING', text = $3, error = $4::jsonb, progress = null,
-    run_at = clock_timestamp() + $5 * interval '1 ms', waiting_until = clock_timestamp() + $5 * interval '1 ms',
+    status = 'WAITING', text = $4, error = $5::jsonb, progress = null,
+    run_at = clock_timestamp() + $6 * interval '1 ms', waiting_until = clock_timestamp() + $6 * interval '1 ms',
     lease_owner = null, lease_until = null`
 }
 
@@ -200,7 +209,7 @@ function heldMove(assignments: string, condition = ''): string {
   return `
     with moved as (
       update deployments set ${assignments}, sequence = sequence + 1, updated_at = clock_timestamp()
-      where id = $1 and epoch = $2 and status = 'RUNNING' ${condition}
+      where id = $1 and epoch = $2 and lease_owner = $3 and status = 'RUNNING' ${condition}
       returning *
     )
     select e.* from moved, lateral append_event(row(moved.*)::deployments, null) e`

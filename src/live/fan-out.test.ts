@@ -62,6 +62,7 @@ class LiveNode {
       schemaHost,
       protocol,
       this.metrics,
+      this.feed,
     )
   }
 
