@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
+import { waitUntil } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { MIGRATIONS } from '../database/schema.ts'
 import type { LoggedEvent } from '../events/logged-event.ts'
@@ -285,6 +286,29 @@ describe('cancelling', () => {
     await node.eventsOf(await node.deploy())
     expect(steps(github.calls).filter((call) => call === 'ensureOrganization')).toHaveLength(2)
   })
+})
+
+test('a run that could not be stored is taken up again, also while its node is busy with others', async () => {
+  const node = await start({ leaseMs: 900 })
+  const busy = github.hang('ensureOrganization')
+  await node.deploy()
+  await busy.reached
+  const broken = github.hang('ensureRepository')
+  const id = await node.deploy()
+  await broken.reached
+  // The write of its step waits for the log, and its connection is cut there.
+  await test_.database.transaction(async (tx) => {
+    await tx.query('select from log for update')
+    broken.goOn()
+    const cut = () =>
+      tx.query(
+        `select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = current_database() and wait_event_type = 'Lock' and pid <> pg_backend_pid()`,
+      )
+    await waitUntil(async () => (await cut()).length > 0, 'the write waits')
+  })
+  expect((await node.eventsOf(id)).at(-1)?.deployment.status).toBe('SUCCEEDED')
+  busy.goOn()
 })
 
 describe('places', () => {

@@ -315,9 +315,9 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
       const runs = [...this.runs.values()]
       const sentAt = performance.now()
       this.connection ??= await this.database.dedicated(this.owner.leaseMs)
-      const held = new Map(
-        (await this.store.heartbeat(this.owner, this.connection)).map((beat) => [beat.id, beat]),
-      )
+      const ids = runs.map(({ work }) => work.id)
+      const beats = await this.store.heartbeat(this.owner, ids, this.connection)
+      const held = new Map(beats.map((beat) => [beat.id, beat]))
       for (const run of runs) {
         const beat = held.get(run.work.id)
         if (!beat || beat.epoch !== run.work.epoch) run.controller.abort(new RunEnded('lease lost'))

@@ -59,13 +59,16 @@ export class LeaseStore {
     return this.append(REQUEUE_EXPIRED, [owner.leaseMs, QUEUED_TEXT])
   }
 
-  /** Renews all leases of the owner. A lease that is not among the answers is lost. */
-  heartbeat(owner: Owner, through: Pick<Database, 'query'>): Promise<Heartbeat[]> {
+  /**
+   * Renews the owner's leases of these, and no others: one whose run has ended without being able to store that has to
+   * run out. A lease that is not among the answers is lost.
+   */
+  heartbeat(owner: Owner, ids: readonly string[], through: Pick<Database, 'query'>): Promise<Heartbeat[]> {
     return through.query<Heartbeat>(
       `update deployments set lease_until = clock_timestamp() + $2 * interval '1 ms'
-       where lease_owner = $1 and status = 'RUNNING'
+       where lease_owner = $1 and status = 'RUNNING' and id = any($3)
        returning id, epoch, cancel_requested as "cancelRequested"`,
-      [owner.name, owner.leaseMs],
+      [owner.name, owner.leaseMs, ids],
     )
   }
 
