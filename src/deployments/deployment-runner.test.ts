@@ -495,7 +495,8 @@ describe('a runner that is silent', () => {
   test('is shown as waiting when nobody has room to take over', async () => {
     const zombie = await start({ leaseMs: 600 })
     silence(zombie)
-    const busy = await start({ leaseMs: 600, concurrency: 1 })
+    // Longer: on a busy machine its own must not run out.
+    const busy = await start({ leaseMs: 3_000, concurrency: 1 })
     const atZombie = github.hang('ensureRepository', { deaf: true })
     const id = await zombie.deploy()
     await atZombie.reached

@@ -314,7 +314,7 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
     try {
       const runs = [...this.runs.values()]
       const sentAt = performance.now()
-      this.connection ??= await this.database.dedicated(this.owner.leaseMs)
+      this.connection ??= this.database.dedicated(this.owner.leaseMs)
       const ids = runs.map(({ work }) => work.id)
       const beats = await this.store.heartbeat(this.owner, ids, this.connection)
       const held = new Map(beats.map((beat) => [beat.id, beat]))
