@@ -21,7 +21,13 @@ export class Cluster {
   /** All at once, as a deployment of Shipcast itself may do it. */
   static async start(
     postgres: Server,
-    { size = 3, database = 'postgres', env = {} as Record<string, string> } = {},
+    {
+      size = 3,
+      database = 'postgres',
+      env = {} as Record<string, string>,
+      /** More for the query of DATABASE_URL. */
+      parameters = {} as Record<string, string>,
+    } = {},
   ): Promise<Cluster> {
     const cluster = new Cluster(await createDataFolder())
     const starts = Array.from({ length: size }, (_, i) =>
@@ -29,7 +35,7 @@ export class Cluster {
         dataDir: cluster.folder.path,
         env: {
           // What a node writes can be told by this; see `watchWriters`.
-          DATABASE_URL: postgres.url(database, { options: `-c shipcast.node=node-${i}` }),
+          DATABASE_URL: postgres.url(database, { options: `-c shipcast.node=node-${i}`, ...parameters }),
           ...env,
         },
       }),

@@ -29,8 +29,11 @@ export class RestartablePostgres {
     relay.target = socketOf(postgres)
   }
 
-  static async start(settings: Record<string, string> = {}): Promise<RestartablePostgres> {
-    const folder = await createDataFolder()
+  static async start(
+    settings: Record<string, string> = {},
+    folder?: DataFolder,
+  ): Promise<RestartablePostgres> {
+    folder ??= await createDataFolder()
     const postgres = await startEmbeddedPostgres({ dataDir: folder.path, settings })
     return new RestartablePostgres(folder, settings, await Relay.start(), postgres)
   }
