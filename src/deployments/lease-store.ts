@@ -48,22 +48,15 @@ export class LeaseStore {
     this.moves = new MoveQueue(this.connection)
   }
 
-  /** Takes the one that is due and whose turn it is: organizations take turns, and within one it is who waits longest. */
-  async claimNext(owner: Owner): Promise<Work | undefined> {
-    return this.log.append(async () => {
-      const [row] = await this.connection.query<WorkRow>(CLAIM_NEXT, [
-        owner.name,
-        owner.leaseMs,
-        JSON.stringify(STEP_TEXTS),
-      ])
-      return row
-    })
+  /** Takes those that are due and whose turn it is: organizations take turns, and within one it is who waits longest. */
+  claimNext(owner: Owner, most: number): Promise<Work[]> {
+    const values = [owner.name, owner.leaseMs, JSON.stringify(STEP_TEXTS), most]
+    return this.log.appendAll(() => this.connection.query<WorkRow>(CLAIM_NEXT, values))
   }
 
   /** Takes one whose runner has been silent for too long. It stays `RUNNING`, which is true again: no event. */
-  async takeOver(owner: Owner): Promise<Work | undefined> {
-    const [work] = await this.connection.query<Work>(TAKE_OVER, [owner.name, owner.leaseMs])
-    return work
+  takeOver(owner: Owner): Promise<Work[]> {
+    return this.connection.query<Work>(TAKE_OVER, [owner.name, owner.leaseMs])
   }
 
   /** Shows as waiting one that nobody has taken over for another lease: every runner is busy. */
@@ -165,7 +158,7 @@ const CLAIM_NEXT = `
   with picked as (
     select id from deployments
     where status in ('QUEUED', 'WAITING') and run_at <= clock_timestamp()
-    order by turn, run_at limit 1 for update skip locked
+    order by turn, run_at limit $4 for update skip locked
   ), claimed as (
     update deployments d set
       status = 'RUNNING', text = $3::jsonb ->> d.step, waiting_until = null, error = null,

@@ -51,16 +51,27 @@ export class EventLog {
    * to the row of `append_event`, or to undefined where it did not apply.
    */
   async append<Row extends EventRow>(change: () => Promise<Row | undefined>): Promise<Row | undefined> {
-    let row: Row | undefined
+    const [row] = await this.appendAll(async () => {
+      const changed = await change()
+      return changed ? [changed] : []
+    })
+    return row
+  }
+
+  /** The same for a change that appends any number of events. */
+  async appendAll<Row extends EventRow>(change: () => Promise<Row[]>): Promise<Row[]> {
+    let rows: Row[]
     try {
-      row = await change()
+      rows = await change()
     } catch (error) {
       // The connection may have broken after the commit: somebody has to look.
       await this.say({})
       throw error
     }
-    if (row) await this.say({ event: toEvent(row) })
-    return row
+    for (const row of rows.toSorted((a, b) => a.position - b.position)) {
+      await this.say({ event: toEvent(row) })
+    }
+    return rows
   }
 
   async head(): Promise<LogPlace> {
