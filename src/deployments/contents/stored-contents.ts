@@ -1,36 +1,29 @@
 import type { Database, Queryable } from '../../database/database.ts'
-import type { PackedContents } from '../../github/prepare-contents.ts'
+import type { PackPart } from '../../github/pack.ts'
 import { type PreparedContents, preparedContents } from '../../github/prepared-contents.ts'
 import type { Work } from '../deployment-work.ts'
 
-/** Parts of one pack that are sent to the database in one statement. */
-const PARTS_AT_ONCE = 4
-
-/** Stores what will be pushed, byte for byte. */
+/** Stores what will be pushed, byte for byte, while it is packed. Resolves to the pack's length. */
 export async function insertContents(
   tx: Queryable,
   deploymentId: string,
-  packed: PackedContents,
-): Promise<void> {
-  const parts = [
-    ...packed.packParts.map((bytes, part) => ({ kind: 'pack', part, bytes })),
-    { kind: 'index', part: 0, bytes: packed.index },
-  ]
-  for (let start = 0; start < parts.length; start += PARTS_AT_ONCE) {
-    const some = parts.slice(start, start + PARTS_AT_ONCE)
+  packed: AsyncIterable<PackPart>,
+): Promise<number> {
+  let packBytes = 0
+  let packParts = 0
+  for await (const { kind, bytes } of packed) {
     await tx.query(
-      `insert into deployment_contents (deployment_id, kind, part, bytes)
-       values ${some.map((_, i) => `($1, $${3 * i + 2}, $${3 * i + 3}, $${3 * i + 4})`).join(', ')}`,
+      'insert into deployment_contents (deployment_id, kind, part, bytes) values ($1, $2, $3, $4)',
       [
         deploymentId,
-        ...some.flatMap(({ kind, part, bytes }) => [
-          kind,
-          part,
-          Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
-        ]),
+        kind,
+        kind === 'pack' ? packParts++ : 0,
+        Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
       ],
     )
+    if (kind === 'pack') packBytes += bytes.length
   }
+  return packBytes
 }
 
 /** Reads it back, a part at a time. */

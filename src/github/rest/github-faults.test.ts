@@ -2,14 +2,15 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import { inMemory } from '../github-client.contract.ts'
 import type { EnsureRepositoryInput } from '../github-client.ts'
 import { GitHubRestClient, type GitHubRestOptions } from '../github-rest-client.ts'
-import { packContents } from '../pack-contents.ts'
 import { git } from '../testing/git.ts'
+import { packContents } from '../testing/pack-contents.ts'
 import { codeFiles, PLAN, textFile } from '../testing/sample-contents.ts'
 import { type FakeAnswer, type Fault, FaultGitHub, NAME_TAKEN } from './testing/fault-github.ts'
 import { MemoryPauses } from './testing/memory-pauses.ts'
 
 const calm = { signal: new AbortController().signal }
-const SAMPLE = packContents([textFile('README.md', '# Site\n')], PLAN)
+const MANY = await packContents(codeFiles(2_000), PLAN)
+const SAMPLE = await packContents([textFile('README.md', '# Site\n')], PLAN)
 const CREATE = /^POST \/orgs\/acme\/repos$/
 const GET_REPO = /^GET \/repos\/acme\/site$/
 const PUSH = /^POST \/acme\/site\.git\/git-receive-pack$/
@@ -244,7 +245,7 @@ describe('pushing', () => {
 
   test.each([
     ['of a few', SAMPLE],
-    ['in chunks', packContents(codeFiles(2_000), PLAN)],
+    ['in chunks', MANY],
   ])('%s, cut off before it was taken in, is made again by the next try', async (_what, packed) => {
     const { id } = await ensure(wish({ plannedCommit: packed.commit }))
     github.next(PUSH, () => null)
@@ -292,7 +293,7 @@ describe('pushing', () => {
   })
 
   test('never overwrites a branch that somebody moved, neither before nor during the push', async () => {
-    const other = packContents([textFile('README.md', '# Other\n')], PLAN)
+    const other = await packContents([textFile('README.md', '# Other\n')], PLAN)
     const { id } = await ensure()
     github.next(PUSH, async () => {
       await push(id, open(), other)
