@@ -1,9 +1,11 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { removeFolder, temporaryFolder } from '../../testing/git.ts'
 import { GitHttpBackend } from './git-http-backend.ts'
 import { requestViolations } from './openapi.ts'
+import { readCertificate } from './tls/certificate.ts'
 
 export interface FakeRepository {
   id: number
@@ -74,13 +76,14 @@ export class FaultGitHub {
     this.#server = server
   }
 
-  static async start({ base = '' } = {}): Promise<FaultGitHub> {
-    const server = createServer((request, response) => {
+  static async start({ base = '', isSecure = false } = {}): Promise<FaultGitHub> {
+    const handle = (request: IncomingMessage, response: ServerResponse) => {
       github.#handle(request, response).catch(() => response.destroy())
-    })
+    }
+    const server = isSecure ? createTlsServer(await readCertificate(), handle) : createServer(handle)
     server.listen(0, '127.0.0.1')
     await once(server, 'listening')
-    const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+    const origin = `http${isSecure ? 's' : ''}://127.0.0.1:${(server.address() as AddressInfo).port}`
     const github = new FaultGitHub(origin, base, new GitHttpBackend(await temporaryFolder()), server)
     return github
   }
