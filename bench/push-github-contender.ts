@@ -5,6 +5,9 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import isomorphicGit from 'isomorphic-git'
 import isomorphicHttp from 'isomorphic-git/http/node'
+import { Database } from '../src/database/database.ts'
+import type { EmbeddedConnection } from '../src/database/embedded-postgres.ts'
+import { insertContents, storedContents } from '../src/deployments/contents/stored-contents.ts'
 import type { ContentFile } from '../src/github/prepared-contents.ts'
 import { addressesOf } from '../src/github/rest/addresses.ts'
 import { TokenCredential } from '../src/github/rest/credential.ts'
@@ -20,7 +23,6 @@ import {
   temporaryFolder,
 } from '../src/github/testing/git.ts'
 import { codeFiles, PLAN } from '../src/github/testing/sample-contents.ts'
-import { packToDisk } from './pack-file.ts'
 
 /* A process that pushes once, as it is told by its parent, and tells what it took. */
 
@@ -32,6 +34,7 @@ export interface PushTask {
   url: string
   origin: string
   repo: string
+  postgres: EmbeddedConnection
 }
 
 export interface PushReport {
@@ -68,6 +71,7 @@ async function run(task: PushTask): Promise<PushReport> {
   // All push the very same bytes: the random ones are made the same by a seed.
   if (task.isRandom && files[0]) seeded(files[0].content)
   const stream = task.contender === 'git' ? fastImportStream(files, PLAN) : undefined
+  const database = await openStore(task.postgres)
   globalThis.gc?.()
   await sleep(100)
   const before = memory()
@@ -76,11 +80,12 @@ async function run(task: PushTask): Promise<PushReport> {
   stalls.enable()
   resetPeak()
   const start = performance.now()
-  const { prepared, commit, packPeak } = await CONTENDERS[task.contender](task, files, stream)
+  const { prepared, commit, packPeak } = await CONTENDERS[task.contender](task, files, stream, database)
   const end = performance.now()
   stalls.disable()
   const pushPeak = peak()
   await closePackingThreads()
+  await database.close()
   return {
     prepareMs: prepared - start,
     pushMs: end - prepared,
@@ -97,6 +102,7 @@ type Contender = (
   task: PushTask,
   files: ContentFile[],
   stream: Buffer | undefined,
+  database: Database,
 ) => Promise<{ prepared: number; commit: string; packPeak: number }>
 
 const CONTENDERS: Record<PushTask['contender'], Contender> = {
@@ -105,9 +111,28 @@ const CONTENDERS: Record<PushTask['contender'], Contender> = {
   'isomorphic-git': isomorphic,
 }
 
-async function shipcast({ url, origin, repo }: PushTask, files: ContentFile[]) {
-  const folder = await temporaryFolder()
-  const contents = await prepareContents(files, PLAN, { signal }, (planned) => packToDisk(planned, folder))
+async function shipcast(
+  { url, origin, repo }: PushTask,
+  files: ContentFile[],
+  _stream: Buffer | undefined,
+  database: Database,
+) {
+  const id = crypto.randomUUID()
+  const contents = await prepareContents(
+    files,
+    PLAN,
+    { signal },
+    async ({ commit, tree, objectCount, pack }) => {
+      const packBytes = await database.transaction((tx) => insertContents(tx, id, pack()))
+      return storedContents(database, {
+        id,
+        plannedCommit: commit,
+        plannedTree: tree,
+        objectCount,
+        packBytes,
+      })
+    },
+  )
   const prepared = performance.now()
   const packPeak = peak()
   resetPeak()
@@ -127,8 +152,19 @@ async function shipcast({ url, origin, repo }: PushTask, files: ContentFile[]) {
   const report = await remotes.push(remote, update, contents, offered, { signal })
   if (report.ref !== 'ok') throw new Error(JSON.stringify(report))
   await transport.close()
-  await removeFolder(folder)
   return { prepared, commit: contents.commit, packPeak }
+}
+
+/** With the table that contents are stored in, and nothing that it refers to. */
+async function openStore({ host, port, user, database }: EmbeddedConnection): Promise<Database> {
+  const address = `host=${encodeURIComponent(host)}&port=${port}&user=${encodeURIComponent(user)}`
+  const store = await Database.open({ url: `postgres:///${database}?${address}`, dataDir: '' })
+  await store.query(`
+    create table if not exists deployment_contents (
+      deployment_id uuid, kind text, part int, bytes bytea, primary key (deployment_id, kind, part)
+    );
+    alter table deployment_contents alter column bytes set storage external`)
+  return store
 }
 
 /** `fast-import` into a new bare repository, and `push`: the fastest way that git has. */
