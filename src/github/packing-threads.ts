@@ -7,7 +7,6 @@ import { type GitObject, type PackPart, PIECE_BYTES, piecesOf } from './pack.ts'
 
 const MAX_THREADS = 2
 const MAX_WAITING = 16
-const IDLE_MS = 10_000
 // A deflated object is garbage as soon as it is in its part. Without limits V8 lets it lie: at 10,000 files a third more
 // memory. A thread holds a part, a block and 150 bytes an object, far below these.
 const LIMITS = { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 128 }
@@ -136,9 +135,8 @@ function openPool(): Pool {
   const extension = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
   const threads = new Piscina<PackingTask, void>({
     filename: new URL(`./pack-worker.${extension}`, import.meta.url).href,
-    minThreads: 0,
+    minThreads: 0, // and none longer than it packs: so its memory returns
     maxThreads: MAX_THREADS,
-    idleTimeout: IDLE_MS,
     recordTiming: false,
     resourceLimits: LIMITS,
   })

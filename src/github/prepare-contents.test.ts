@@ -45,7 +45,7 @@ describe('prepareContents', () => {
       let bytes = 0
       for (let next = await parts.next(); !next.done; next = await parts.next())
         bytes += next.value.bytes.length
-      expect(bytes).toBeLessThan(3_000_000)
+      expect(bytes).toBeLessThan(4_000_000)
     })
   })
 
