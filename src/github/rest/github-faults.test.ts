@@ -78,6 +78,14 @@ const answered =
   (status: number, body: unknown = {}, headers = {}) =>
   (): FakeAnswer => ({ status, body, headers })
 
+/** The repository as our create makes it. */
+async function made() {
+  await ensure()
+  const found = github.repositories.get('acme/site')
+  if (!found) throw new Error('It was not created.')
+  return found
+}
+
 /** GitHub does it, and answers something else; null: nothing. */
 const appliedBut =
   (answer: FakeAnswer | null): Fault =>
@@ -108,6 +116,21 @@ describe('creating a repository', () => {
     await push(repository.id)
     expect(await head()).toBe(SAMPLE.commit)
   })
+
+  test.each([
+    ['with errors', NAME_TAKEN],
+    ['without errors', { status: 422, body: { message: 'Repository already exists' } }],
+  ])(
+    'that was applied before a crash, and is not shown yet, is found behind its own name (422 %s)',
+    async (_what, answer) => {
+      const { homepage } = await made()
+      github.repositories.delete('acme/site')
+      await github.add('acme', 'site', { homepage, hiddenFor: 3 })
+      github.next(CREATE, () => answer)
+      expect((await ensure()).outcome).toBe('existed')
+      expect(github.count(CREATE)).toBe(2)
+    },
+  )
 
   test('is not repeated at once when the answer was lost; the next try finds nothing, and creates it', async () => {
     github.next(CREATE, answered(502), () => null)
@@ -290,6 +313,30 @@ describe('pushing', () => {
     await expect(push(id)).rejects.toEqual(code(expected, message))
     await expect(push(id)).rejects.toMatchObject({ reason })
     expect(await head()).toBeNull()
+  })
+
+  test('to what git does not find for a moment is tried again', async () => {
+    const { id } = await ensure()
+    github.next(PUSH, answered(404, 'Repository not found.'))
+    await expect(push(id)).rejects.toMatchObject({ code: 'TRANSIENT', remedy: 'backoff' })
+    expect(await push(id)).toMatchObject({ outcome: 'pushed' })
+  })
+
+  test('is seen by whoever takes over, even where GitHub shows it late', async () => {
+    await push((await ensure()).id)
+    const other = open()
+    github.next(/info\/refs\?service=git-upload-pack/, answered(404), answered(404))
+    const seen = await other.branchHead({ owner: 'acme', name: 'site', branch: 'main' }, calm)
+    expect(seen).toBe(SAMPLE.commit)
+  })
+
+  test('comes back to take the mark off when GitHub wants fewer requests meanwhile', async () => {
+    const { id } = await ensure()
+    github.next(/^PATCH/, answered(429))
+    await expect(push(id)).rejects.toMatchObject({ code: 'RATE_LIMITED', retryAt: expect.any(Date) })
+    pauses.until = 0
+    expect(await push(id)).toMatchObject({ outcome: 'already-pushed' })
+    expect(github.repositories.get('acme/site')?.homepage).toBeNull()
   })
 
   test('never overwrites a branch that somebody moved, neither before nor during the push', async () => {
@@ -495,6 +542,24 @@ describe('a rate limit', () => {
       expect([pauses.strikes, github.repositories.size, await head()]).toEqual([0, 1, SAMPLE.commit])
     },
   )
+
+  test.each([
+    ['primary', { type: 'RATE_LIMITED', message: 'API rate limit exceeded for user ID 7.' }, 3_600],
+    ['secondary', { message: 'You have exceeded a secondary rate limit.' }, 60],
+  ])('of GraphQL is a 200 (%s)', async (scope, error, seconds) => {
+    client = open({ enterprise: { slug: 'acme-inc', billingEmail: 'billing@acme.example' } })
+    github.graphql = () => {
+      if (scope === 'primary') {
+        Object.assign(github.headers, { 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': inAnHour() })
+      }
+      return { data: null, errors: [error] }
+    }
+    const limited = await ensureOrg('fresh').catch((each: unknown) => each)
+    expect(limited).toEqual(code('RATE_LIMITED'))
+    const waitsFor = ((limited as { retryAt: Date }).retryAt.getTime() - Date.now()) / 1_000
+    expect(waitsFor).toBeGreaterThan(seconds - 10)
+    expect(waitsFor).toBeLessThan(seconds + 3)
+  })
 
   test('five times in a row is left to a person', async () => {
     github.always(CREATE, answered(403, { message: 'You have exceeded a secondary rate limit.' }))

@@ -167,7 +167,7 @@ export class FaultGitHub {
     const body: Record<string, unknown> = text === '' ? {} : JSON.parse(text)
     if (path === '/api/graphql' && this.graphql) {
       const { query, variables } = body as { query: string; variables: Record<string, unknown> }
-      return send(response, { status: 200, body: this.graphql(query, variables) })
+      return send(response, { status: 200, headers: this.headers, body: this.graphql(query, variables) })
     }
     const wanted = { method, path, body }
     this.violations.push(...requestViolations(method, path, text === '' ? undefined : body))
