@@ -307,8 +307,8 @@ function send(response: ServerResponse, answer: FakeAnswer | null): void {
   response.end(body === undefined ? '' : isText ? body : JSON.stringify(body))
 }
 
-/** Takes an answer of git's and keeps it from the client. */
-class Swallowed {
+/** Takes an answer and keeps it from the client. */
+export class Swallowed {
   readonly response: ServerResponse
 
   constructor(real: ServerResponse) {
