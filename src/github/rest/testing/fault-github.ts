@@ -4,6 +4,7 @@ import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { removeFolder, temporaryFolder } from '../../testing/git.ts'
 import { GitHttpBackend } from './git-http-backend.ts'
+import { graphqlViolations } from './graphql.ts'
 import { requestViolations } from './openapi.ts'
 import { readCertificate } from './tls/certificate.ts'
 
@@ -167,6 +168,7 @@ export class FaultGitHub {
     const body: Record<string, unknown> = text === '' ? {} : JSON.parse(text)
     if (path === '/api/graphql' && this.graphql) {
       const { query, variables } = body as { query: string; variables: Record<string, unknown> }
+      this.violations.push(...graphqlViolations(query, variables))
       return send(response, { status: 200, headers: this.headers, body: this.graphql(query, variables) })
     }
     const wanted = { method, path, body }
