@@ -208,14 +208,21 @@ export class GitHubRestClient extends GitHubClient {
   }
 
   async #unmark(repository: RepositoryFacts, signal: AbortSignal): Promise<void> {
-    try {
-      await this.#repositories.unmark(repository, signal)
-    } catch (error) {
-      signal.throwIfAborted()
-      if (!(error instanceof GitHubError) || error.retryAt) throw error
-      // The contents are there, which is what was asked for.
-      this.#log(`The homepage of ${repository.fullName} could not be cleared: ${error.message}`)
-    }
+    let failure: GitHubError | undefined
+    // To do it twice does no harm.
+    const isOff = await lookFor(this.#patience.lookupMs, signal, async () => {
+      try {
+        await this.#repositories.unmark(repository, signal)
+        return true
+      } catch (error) {
+        signal.throwIfAborted()
+        if (!(error instanceof GitHubError) || error.retryAt) throw error
+        failure = error
+        return error.code === 'TRANSIENT' ? null : false
+      }
+    })
+    // The contents are there, which is what was asked for.
+    if (!isOff) this.#log(`The homepage of ${repository.fullName} could not be cleared: ${failure?.message}`)
   }
 
   #remote(repository: RepositoryFacts): Remote {

@@ -330,6 +330,13 @@ describe('pushing', () => {
     expect(seen).toBe(SAMPLE.commit)
   })
 
+  test('takes the mark off although GitHub stumbles', async () => {
+    const { id } = await ensure()
+    github.next(/^PATCH/, answered(502), () => null)
+    expect(await push(id)).toMatchObject({ outcome: 'pushed' })
+    expect(github.repositories.get('acme/site')?.homepage).toBeNull()
+  })
+
   test('comes back to take the mark off when GitHub wants fewer requests meanwhile', async () => {
     const { id } = await ensure()
     github.next(/^PATCH/, answered(429))
