@@ -4,12 +4,12 @@ import { validate as isUuid, v7 as uuidv7 } from 'uuid'
 import { Conflict, NotFound } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import type { DeploymentSnapshot, DeploymentStatus } from '../events/logged-event.ts'
-import { type PackedContents, prepareContents } from '../github/prepare-contents.ts'
+import { prepareContents, type UnpackedContents } from '../github/prepare-contents.ts'
 import type { DeployInput, DeployRequest } from './contents/deploy-input.ts'
 import { TemplateCatalog } from './contents/template-catalog.ts'
 import { readDeployInput } from './contents/validate-deploy-input.ts'
 import { DeploymentRunner } from './deployment-runner.ts'
-import { DeploymentStore, InTheWay, type Started } from './deployment-store.ts'
+import { type Acceptance, DeploymentStore, InTheWay, type Started } from './deployment-store.ts'
 import { isFinished } from './deployment-texts.ts'
 import { RunnerSignals } from './runner-signals.ts'
 
@@ -45,21 +45,10 @@ export class DeploymentService {
   async deploy(input: DeployInput, { connectionId, signal }: Request): Promise<DeploymentSnapshot> {
     const request = await readDeployInput(input, { templates: this.templates, signal })
     const id = uuidv7()
-    const packed = await prepareContents(request.contents.files, commitPlan(id, request), { signal })
-    const inputDigest = digest(request, packed)
-    for (let tries = 1; ; tries++) {
-      try {
-        return await this.start((runner) =>
-          this.store.accept({ id, request, inputDigest, packed, origin: connectionId ?? null, runner }),
-        )
-      } catch (error) {
-        if (!(error instanceof InTheWay)) throw error
-        const earlier = await this.explain(request, inputDigest)
-        if (earlier) return earlier
-        if (tries === MOST_ACCEPT_TRIES)
-          throw new Conflict('Other requests for this repository keep coming in between. Try again.')
-      }
-    }
+    const { files } = request.contents
+    return prepareContents(files, commitPlan(id, request), { signal }, (contents) =>
+      this.accept({ id, request, contents, origin: connectionId ?? null }),
+    )
   }
 
   /**
@@ -126,6 +115,24 @@ export class DeploymentService {
     statuses: readonly DeploymentStatus[] | null
   }): Promise<DeploymentSnapshot[]> {
     return this.store.list(page)
+  }
+
+  private async accept(
+    wanted: Pick<Acceptance, 'id' | 'request' | 'contents' | 'origin'>,
+  ): Promise<DeploymentSnapshot> {
+    const { request, contents } = wanted
+    const inputDigest = digest(request, contents)
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.start((runner) => this.store.accept({ ...wanted, inputDigest, runner }))
+      } catch (error) {
+        if (!(error instanceof InTheWay)) throw error
+        const earlier = await this.explain(request, inputDigest)
+        if (earlier) return earlier
+        if (tries === MOST_ACCEPT_TRIES)
+          throw new Conflict('Other requests for this repository keep coming in between. Try again.')
+      }
+    }
   }
 
   /** Runs a move that may start a deployment, with a place for it if this node has one. */
@@ -221,10 +228,13 @@ function commitPlan(id: string, request: DeployRequest) {
 }
 
 /** Equal for equal inputs. Files count by the tree that they make, in any order; a template by name and variables. */
-function digest({ contents, idempotencyKey: _, ...request }: DeployRequest, packed: PackedContents): string {
+function digest(
+  { contents, idempotencyKey: _, ...request }: DeployRequest,
+  planned: UnpackedContents,
+): string {
   const from = contents.template
     ? { template: contents.template.name, variables: Object.entries(contents.template.variables).sort() }
-    : { tree: packed.tree }
+    : { tree: planned.tree }
   return createHash('sha256')
     .update(JSON.stringify([Object.entries(request).sort(), from]))
     .digest('hex')
