@@ -6,7 +6,7 @@ import { EventFeed } from '../events/event-feed.ts'
 import type { FollowRequest } from '../events/follow-request.ts'
 import type { LoggedEvent } from '../events/logged-event.ts'
 import type { FrameWriter } from './frame-writer.ts'
-import { type Encoded, Group } from './group.ts'
+import { type Encoded, Group, type Groups } from './group.ts'
 import { LiveMetrics } from './live-metrics.ts'
 import { Member } from './member.ts'
 
@@ -34,16 +34,19 @@ export class FanOut implements OnModuleInit, OnModuleDestroy {
   private readonly groups = new Map<string, Group>()
   /** By the deployment that a group is about; undefined: about all. */
   private readonly interested = new Map<string | undefined, Set<Group>>()
-  private readonly encoded = new LRUCache<string, Encoded>({
-    maxSize: KEPT_BYTES,
-    sizeCalculation: (payload) => (payload instanceof Promise ? 1 : payload.byteLength || 1),
-  })
+  private readonly shared: Groups
   private stopListening: (() => void) | undefined
 
   constructor(
     private readonly feed: EventFeed,
     private readonly metrics: LiveMetrics,
-  ) {}
+  ) {
+    const encoded = new LRUCache<string, Encoded>({
+      maxSize: KEPT_BYTES,
+      sizeCalculation: (payload) => (payload instanceof Promise ? 1 : payload.byteLength || 1),
+    })
+    this.shared = { feed, metrics, encoded, end: (group) => this.end(group) }
+  }
 
   onModuleInit(): void {
     this.stopListening = this.feed.listen((event) => this.take(event))
@@ -71,20 +74,8 @@ export class FanOut implements OnModuleInit, OnModuleDestroy {
       }
       group = this.begin(key, shared, request)
     }
-    const joined = group
-    joined.memberCount++
-    this.metrics.members.inc()
-    return new Member(operationId, request, {
-      feed: this.feed,
-      group: joined,
-      writer,
-      metrics: this.metrics,
-      onLeave: () => {
-        this.metrics.members.dec()
-        joined.memberCount--
-        if (joined.memberCount === 0) this.end(key, joined)
-      },
-    })
+    group.join()
+    return new Member(operationId, request, group, writer)
   }
 
   private take(event: LoggedEvent): void {
@@ -101,7 +92,7 @@ export class FanOut implements OnModuleInit, OnModuleDestroy {
   }
 
   private begin(key: string, { args }: Shared, { options }: FollowRequest): Group {
-    const group = new Group(key, options.deploymentId, args, this.encoded, this.metrics)
+    const group = new Group(key, options.deploymentId, args, this.shared)
     this.groups.set(key, group)
     const others = this.interested.get(options.deploymentId)
     if (others) others.add(group)
@@ -110,8 +101,8 @@ export class FanOut implements OnModuleInit, OnModuleDestroy {
     return group
   }
 
-  private end(key: string, group: Group): void {
-    this.groups.delete(key)
+  private end(group: Group): void {
+    this.groups.delete(group.key)
     const others = this.interested.get(group.about)
     others?.delete(group)
     if (others?.size === 0) this.interested.delete(group.about)

@@ -29,7 +29,8 @@ export class FrameWriter {
   private starts: FrameStart[] | undefined
   private rests: Uint8Array[] | undefined
   private pendingBytes = 0
-  private readonly waiting = new Set<() => void>()
+  /** Made when somebody waits: mostly there is room. */
+  private waiting: Set<() => void> | undefined
   private isDraining = false
   /** When this socket last took something, by `performance.now()`; read while somebody waits for room. */
   lastProgressAt = 0
@@ -46,7 +47,7 @@ export class FrameWriter {
   }
 
   get isStalled(): boolean {
-    return this.waiting.size > 0
+    return this.waiting !== undefined
   }
 
   /** One text frame, in two parts, which are copied when the turn ends. */
@@ -78,19 +79,23 @@ export class FrameWriter {
       offset = writeFrame(whole, offset, starts[i] as FrameStart, rests[i] as Uint8Array)
     }
     this.socket.write(whole)
-    if (this.waiting.size > 0) this.makeRoom()
+    if (this.waiting) this.makeRoom()
   }
 
   /** Calls back once there is room; at once in a later turn, if there is some by then. Returns what takes that back. */
   whenRoom(callback: () => void): () => void {
-    if (this.waiting.size === 0) this.lastProgressAt = performance.now()
+    if (!this.waiting) this.lastProgressAt = performance.now()
+    this.waiting ??= new Set()
     this.waiting.add(callback)
     if (!this.firstStart) setImmediate(() => this.makeRoom())
-    return () => this.waiting.delete(callback)
+    return () => {
+      this.waiting?.delete(callback)
+      if (this.waiting?.size === 0) this.waiting = undefined
+    }
   }
 
   private makeRoom(): void {
-    if (this.waiting.size === 0 || this.isDraining) return
+    if (!this.waiting || this.isDraining) return
     if (this.unsentBytes >= MOST_UNSENT_BYTES) {
       this.isDraining = true
       this.socket.once('drain', () => {
@@ -100,8 +105,8 @@ export class FrameWriter {
       return
     }
     this.lastProgressAt = performance.now()
-    const callbacks = [...this.waiting]
-    this.waiting.clear()
+    const callbacks = this.waiting
+    this.waiting = undefined
     for (const callback of callbacks) callback()
   }
 }

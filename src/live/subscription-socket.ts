@@ -1,4 +1,5 @@
 import type { IncomingMessage, Server } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
@@ -11,7 +12,7 @@ import { HttpAdapterHost } from '@nestjs/core'
 import { GraphQLSchemaHost } from '@nestjs/graphql'
 import { WebSocketServer } from 'ws'
 import { Config } from '../config.ts'
-import { Connection } from './connection.ts'
+import { Connection, type ConnectionOwner, ViewerSocket } from './connection.ts'
 import { GraphQLProtocol } from './graphql-protocol.ts'
 import { LiveMetrics } from './live-metrics.ts'
 import { OriginGuard } from './origin-guard.ts'
@@ -20,6 +21,7 @@ const PATH = '/graphql'
 /** One frame from a client. Large contents go over HTTP. */
 const MOST_FRAME_BYTES = 1024 * 1024
 const MOST_SOCKETS = 20_000
+const INIT_SECONDS = 3
 const PING_SECONDS = 12
 /** A slow reader finds our ping only behind all that it has not read yet. */
 const MOST_UNANSWERED_PINGS = 2
@@ -30,17 +32,23 @@ const MOST_STALL_MS = 30_000
 const DRAIN_STEP_MS = 100
 const LEAST_DRAIN_STEP = 50
 
+const NOT_INITIALISED = { code: 4408, reason: 'Connection initialisation timeout' }
 const GOING_AWAY = { code: 1012, reason: 'Restarting; come back with your cursor' }
 const TOO_SLOW = { code: 1013, reason: 'Too slow; come back with your cursor' }
+/** An error of ours, not of the client. */
+const FAILED = { code: 4500, reason: 'Internal server error' }
 
 /**
  * The subscription socket: `WS /graphql`, subprotocol graphql-transport-ws. The WebSocket server is our own, so that
  * sizes, origins, slow readers and the end are ours to say. See PROTOCOL.md.
  */
 @Injectable()
-export class SubscriptionSocket implements OnApplicationBootstrap, BeforeApplicationShutdown {
+export class SubscriptionSocket
+  implements OnApplicationBootstrap, BeforeApplicationShutdown, ConnectionOwner
+{
   private readonly logger = new Logger(SubscriptionSocket.name)
   private readonly sockets = new WebSocketServer({
+    WebSocket: ViewerSocket,
     noServer: true,
     clientTracking: false,
     maxPayload: MOST_FRAME_BYTES,
@@ -96,20 +104,26 @@ export class SubscriptionSocket implements OnApplicationBootstrap, BeforeApplica
       return
     }
     this.sockets.handleUpgrade(request, stream, head, (socket) => {
-      const connection = new Connection(socket, stream, this.opened++ % PING_SECONDS)
+      // An HTTP server's stream, although its type does not say so.
+      const connection = new Connection(socket, stream as Socket, this.opened++ % PING_SECONDS, this)
       this.connections.add(connection)
       this.metrics.sockets.inc()
-      // What breaks a connection is told to nobody but the one who looks: it closes.
-      socket.on('error', (error) =>
-        this.logger.debug('A socket failed', { connectionId: connection.id, error }),
-      )
-      const closed = this.protocol.opened(connection)
-      connection.onClose((code, reason) => {
-        this.connections.delete(connection)
-        this.metrics.sockets.dec()
-        void closed(code, reason)
-      })
+      connection.onClose(this.protocol.opened(connection))
     })
+  }
+
+  closed(connection: Connection): void {
+    this.connections.delete(connection)
+    this.metrics.sockets.dec()
+  }
+
+  broke(connection: Connection, error: Error): void {
+    this.logger.debug('A socket failed', { connectionId: connection.id, error })
+  }
+
+  failed(connection: Connection, error: unknown): void {
+    this.logger.error('A message could not be handled', { connectionId: connection.id, error })
+    connection.close(FAILED.code, FAILED.reason)
   }
 
   private refusal(request: IncomingMessage): Refusal | undefined {
@@ -129,13 +143,16 @@ export class SubscriptionSocket implements OnApplicationBootstrap, BeforeApplica
     return undefined
   }
 
-  /** Every second: pings a twelfth of the sockets, and looks after those that take nothing. */
+  /** Every second: pings a twelfth of the sockets, and looks after those that say nothing or take nothing. */
   private look(): void {
     this.second = (this.second + 1) % PING_SECONDS
     let unsentBytes = 0
     for (const connection of this.connections) {
       const { writer } = connection
       unsentBytes += writer.unsentBytes
+      if (!connection.isInitialised && ++connection.secondsWaited > INIT_SECONDS) {
+        connection.close(NOT_INITIALISED.code, NOT_INITIALISED.reason)
+      }
       if (writer.isStalled) {
         if (performance.now() - writer.lastProgressAt > MOST_STALL_MS) this.closeSlow(connection)
         continue
