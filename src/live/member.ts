@@ -4,7 +4,8 @@ import { DatabaseUnavailable } from '../database/database-unavailable.ts'
 import type { Stretch } from '../events/event-feed.ts'
 import type { FollowRequest } from '../events/follow-request.ts'
 import type { LoggedEvent } from '../events/logged-event.ts'
-import type { FrameStart, FrameWriter } from './frame-writer.ts'
+import type { FrameStart } from './frame-batch.ts'
+import type { FrameWriter } from './frame-writer.ts'
 import type { Group } from './group.ts'
 
 const DATABASE_PAUSE_MS = 500
