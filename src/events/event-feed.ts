@@ -112,10 +112,7 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
     const { after, ...wanted } = options
     if (after == null) return new FollowRequest(this, wanted, undefined)
     const position = positionOf(after, this.logId)
-    // Another node may have seen more than this one.
-    if (position > this.headPosition && position > (await this.log.head()).position) {
-      throw new CursorUnknown(after)
-    }
+    if (position > this.headPosition) await this.catchUpWith(position, after)
     return new FollowRequest(this, wanted, position)
   }
 
@@ -187,6 +184,15 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
     }
     // "There may be anything": whatever is there now has been told of.
     else void this.lookToEnd().then(() => this.lostHints.told(this.headPosition))
+  }
+
+  /** Another node may have seen more than this one; all who come from it wait for the same look at the log. */
+  private async catchUpWith(position: number, cursor: string): Promise<void> {
+    await this.lookToEnd()
+    // That look may have failed; this one then says why.
+    if (position > this.headPosition && position > (await this.log.head()).position) {
+      throw new CursorUnknown(cursor)
+    }
   }
 
   private async lookToEnd(): Promise<void> {
