@@ -1,4 +1,4 @@
-import { Injectable, Logger, type OnModuleDestroy, type OnModuleInit } from '@nestjs/common'
+import { type BeforeApplicationShutdown, Injectable, Logger, type OnModuleInit } from '@nestjs/common'
 import { PubSubEngine } from 'graphql-subscriptions'
 import { CursorUnknown } from '../errors.ts'
 import { positionOf, toCursor } from './cursor.ts'
@@ -32,7 +32,7 @@ export interface Stretch {
  *   no hint for a while      ──> the log is read from head on, in case that one was lost
  */
 @Injectable()
-export class EventFeed implements OnModuleInit, OnModuleDestroy {
+export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
   private readonly logger = new Logger(EventFeed.name)
   private readonly reader: LogReader
   private readonly listeners = new Set<(event: LoggedEvent) => void>()
@@ -75,7 +75,8 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
     await this.looking
   }
 
-  async onModuleDestroy(): Promise<void> {
+  /** Global modules are the last to be told; until the last socket has been closed, its viewers hear of events. */
+  async beforeApplicationShutdown(): Promise<void> {
     clearInterval(this.safetyLook)
     if (this.subscription !== undefined) this.pubSub.unsubscribe(this.subscription)
     await this.looking

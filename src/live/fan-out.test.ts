@@ -92,8 +92,7 @@ class LiveNode {
   async stop(): Promise<void> {
     await this.socket.beforeApplicationShutdown()
     this.server.close()
-    this.fanOut.onModuleDestroy()
-    await this.feed.onModuleDestroy()
+    await this.feed.beforeApplicationShutdown()
   }
 
   private schema(): GraphQLSchema {
@@ -135,6 +134,7 @@ class Client {
   readonly sequences: number[] = []
   cursor: string | undefined
   closeCode: number | undefined
+  closeReason = ''
   private changed = Promise.withResolvers<void>()
 
   constructor() {
@@ -149,8 +149,9 @@ class Client {
       this.change()
     })
     this.socket.on('error', () => undefined)
-    this.socket.once('close', (code) => {
+    this.socket.once('close', (code, reason) => {
       this.closeCode = code
+      this.closeReason = String(reason)
       this.change()
     })
     clients.push(this)
@@ -219,6 +220,7 @@ describe('a viewer that stops reading', () => {
     slow.socket.resume()
     await slow.until(() => slow.closeCode !== undefined)
     expect(slow.closeCode).toBe(1013)
+    expect(slow.closeReason).toMatch(/^SLOW_CONSUMER: /)
     await members(0)
     const again = new Client()
     await again.join(null, slow.cursor)

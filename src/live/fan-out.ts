@@ -1,4 +1,4 @@
-import { Injectable, type OnModuleDestroy, type OnModuleInit } from '@nestjs/common'
+import { Injectable, type OnModuleInit } from '@nestjs/common'
 import type { ExecutionArgs } from 'graphql'
 import { LRUCache } from 'lru-cache'
 import { RateLimited } from '../errors.ts'
@@ -30,12 +30,11 @@ export interface Shared {
  * The resolver has run for each of them before: what a viewer may see was decided there.
  */
 @Injectable()
-export class FanOut implements OnModuleInit, OnModuleDestroy {
+export class FanOut implements OnModuleInit {
   private readonly groups = new Map<string, Group>()
   /** By the deployment that a group is about; undefined: about all. */
   private readonly interested = new Map<string | undefined, Set<Group>>()
   private readonly shared: Groups
-  private stopListening: (() => void) | undefined
 
   constructor(
     private readonly feed: EventFeed,
@@ -49,11 +48,7 @@ export class FanOut implements OnModuleInit, OnModuleDestroy {
   }
 
   onModuleInit(): void {
-    this.stopListening = this.feed.listen((event) => this.take(event))
-  }
-
-  onModuleDestroy(): void {
-    this.stopListening?.()
+    this.feed.listen((event) => this.take(event))
   }
 
   /** Adds a subscription to those who want the same. The member is to be iterated by graphql-ws. */

@@ -28,13 +28,17 @@ const MOST_UNANSWERED_PINGS = 2
 const SECOND_MS = 1_000
 /** How long a socket may take nothing although there is something for it. */
 const MOST_STALL_MS = 30_000
-/** Closed at once when the node goes away; more come in steps over `DRAIN_MS`. */
-const DRAIN_STEP_MS = 100
-const LEAST_DRAIN_STEP = 50
+/** Sockets that are closed at once when the node goes away; more than that in batches over `DRAIN_MS`. */
+const LEAST_DRAIN_BATCH = 50
+const LEAST_DRAIN_PAUSE_MS = 100
 
 const NOT_INITIALISED = { code: 4408, reason: 'Connection initialisation timeout' }
 const GOING_AWAY = { code: 1012, reason: 'Restarting; come back with your cursor' }
-const TOO_SLOW = { code: 1013, reason: 'Too slow; come back with your cursor' }
+/** Not an error of each operation: that would end them for good, and a client comes back by itself after a close. */
+const TOO_SLOW = {
+  code: 1013,
+  reason: 'SLOW_CONSUMER: events are read too slowly; come back with your cursor',
+}
 /** An error of ours, not of the client. */
 const FAILED = { code: 4500, reason: 'Internal server error' }
 
@@ -57,6 +61,7 @@ export class SubscriptionSocket
   private readonly originGuard: OriginGuard
   private server: Server | undefined
   private everySecond: NodeJS.Timeout | undefined
+  private isLeaving = false
   private second = 0
   private opened = 0
 
@@ -78,21 +83,23 @@ export class SubscriptionSocket
     this.everySecond = setInterval(() => this.look(), SECOND_MS)
   }
 
-  /** Sends everybody away, a step at a time, so that they do not all arrive elsewhere at once. */
+  /** Sends everybody away, a batch at a time, so that they do not all arrive elsewhere at once. */
   async beforeApplicationShutdown(): Promise<void> {
-    this.server?.off('upgrade', this.onUpgrade)
-    clearInterval(this.everySecond)
+    this.isLeaving = true
+    const { drainMs } = this.config
     const leaving = [...this.connections]
-    const steps = Math.max(1, Math.floor(this.config.drainMs / DRAIN_STEP_MS))
-    const perStep = Math.max(LEAST_DRAIN_STEP, Math.ceil(leaving.length / steps))
+    const mostBatches = Math.max(1, Math.floor(drainMs / LEAST_DRAIN_PAUSE_MS))
+    const batches = Math.min(mostBatches, Math.ceil(leaving.length / LEAST_DRAIN_BATCH))
+    const perBatch = Math.ceil(leaving.length / batches)
     const ended: Promise<void>[] = []
-    for (let start = 0; start < leaving.length; start += perStep) {
-      if (start > 0) await sleep(DRAIN_STEP_MS)
-      for (const connection of leaving.slice(start, start + perStep)) {
+    for (let start = 0; start < leaving.length; start += perBatch) {
+      if (start > 0) await sleep(drainMs / batches)
+      for (const connection of leaving.slice(start, start + perBatch)) {
         ended.push(connection.end(GOING_AWAY.code, GOING_AWAY.reason))
       }
     }
     await Promise.all(ended)
+    clearInterval(this.everySecond)
     this.sockets.close()
   }
 
@@ -130,6 +137,10 @@ export class SubscriptionSocket
     if (request.url?.split('?')[0] !== PATH) {
       const sentence = `There is no socket at this path; it is at ${PATH}.`
       return { status: '404 Not Found', reason: 'path', sentence }
+    }
+    if (this.isLeaving) {
+      const sentence = 'This node is going away; ask another one.'
+      return { status: '503 Service Unavailable', reason: 'leaving', sentence }
     }
     const foreign = this.originGuard.refuse(request)
     if (foreign) return { status: '403 Forbidden', reason: 'origin', sentence: foreign }
