@@ -7,8 +7,14 @@ import { FrameWriter } from './frame-writer.ts'
 /** How long a client has to answer our close before its socket is cut off. */
 const CLOSE_GRACE_MS = 1_000
 
-/** Takes a message: its text, or what `JSON.parse` has made of it. */
-type Receive = (message: unknown) => Promise<void>
+const NOT_UNDERSTOOD = { code: 4400, reason: 'Invalid message received' }
+const CLIENT_MESSAGES = new Set(['connection_init', 'ping', 'pong', 'subscribe', 'complete'])
+
+/** What graphql-ws takes to be a message, and looks at more closely. */
+interface ClientMessage {
+  type: string
+}
+type Receive = (message: ClientMessage) => Promise<void>
 
 /** All sockets have the same listeners: thousands of closures less. */
 export class ViewerSocket extends WebSocket {
@@ -99,7 +105,7 @@ export class Connection implements RequestContext {
 
   onMessage(receive: (text: string) => Promise<void>): void {
     // graphql-ws parses what is text, and takes what is parsed as it is; its types tell only of the former.
-    this.receive = receive as Receive
+    this.receive = receive as (message: unknown) => Promise<void>
   }
 
   onClose(leave: (code: number, reason: string) => Promise<void>): void {
@@ -111,14 +117,20 @@ export class Connection implements RequestContext {
    * operation in that time, and would take a new one that uses the same id for the old one.
    */
   take(data: RawData): void {
+    // What comes behind our close is not heard.
+    if (this.socket.readyState !== this.socket.OPEN) return
     if (this.isHolding) {
       this.held ??= []
       this.held.push(data)
       return
     }
     const message = parse(String(data))
+    if (!message) {
+      this.close(NOT_UNDERSTOOD.code, NOT_UNDERSTOOD.reason)
+      return
+    }
     this.receive?.(message).catch((error: unknown) => this.owner.failed(this, error))
-    if (isComplete(message)) this.holdUntilNextTurn()
+    if (message.type === 'complete') this.holdUntilNextTurn()
   }
 
   closed(code: number, reason: string): void {
@@ -183,16 +195,12 @@ function onError(this: ViewerSocket, error: Error): void {
   if (this.connection) this.connection.owner.broke(this.connection, error)
 }
 
-/** graphql-ws would keep the text for as long as an operation lives. What is no message it is left to refuse. */
-function parse(text: string): unknown {
+/** Parsed here, since graphql-ws would keep the text for as long as an operation lives. */
+function parse(text: string): ClientMessage | undefined {
   try {
-    const message: unknown = JSON.parse(text)
-    return typeof message === 'object' && message !== null ? message : text
+    const message = JSON.parse(text) as ClientMessage | null
+    return CLIENT_MESSAGES.has(message?.type ?? '') ? (message as ClientMessage) : undefined
   } catch {
-    return text
+    return undefined
   }
-}
-
-function isComplete(message: unknown): boolean {
-  return typeof message === 'object' && message !== null && 'type' in message && message.type === 'complete'
 }
