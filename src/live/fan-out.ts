@@ -13,6 +13,8 @@ import { Member } from './member.ts'
 const MOST_GROUPS = 10_000
 /** Encoded events kept for those who join or lag, of all groups together. */
 const KEPT_BYTES = 64 * 1024 * 1024
+/** What keeping one takes beside its bytes: its key, its place, the objects around the bytes. */
+const KEPT_OVERHEAD_BYTES = 400
 
 /** What all members of a group share: everything that decides what they are told, and nothing else. */
 export interface Shared {
@@ -42,7 +44,8 @@ export class FanOut implements OnModuleInit {
   ) {
     const encoded = new LRUCache<string, Encoded>({
       maxSize: KEPT_BYTES,
-      sizeCalculation: (payload) => (payload instanceof Promise ? 1 : payload.byteLength || 1),
+      sizeCalculation: (payload) =>
+        KEPT_OVERHEAD_BYTES + (payload instanceof Promise ? 0 : payload.byteLength),
     })
     this.shared = { feed, metrics, encoded, end: (group) => this.end(group) }
   }
