@@ -174,7 +174,7 @@ class FuzzClient {
   }
 
   terminate(): void {
-    this.mayClose = [1006]
+    this.mayClose = [...(this.mayClose ?? []), 1006]
     this.socket.terminate()
   }
 
