@@ -1,4 +1,4 @@
-import { Injectable, Logger } from '@nestjs/common'
+import { Injectable } from '@nestjs/common'
 import {
   createSourceEventStream,
   type DocumentNode,
@@ -18,7 +18,6 @@ import { EventFeed } from '../events/event-feed.ts'
 import { FollowRequest } from '../events/follow-request.ts'
 import { forClient } from '../graphql/client-errors.ts'
 import { type Operation, refuseDear } from '../graphql/document-limits.ts'
-import type { RequestContext } from '../request-context.ts'
 import type { Connection } from './connection.ts'
 import { Documents, type ReadDocument } from './documents.ts'
 import { FanOut, type Shared } from './fan-out.ts'
@@ -27,9 +26,6 @@ import { LiveMetrics } from './live-metrics.ts'
 const MOST_OPERATIONS = 100
 /** They are kept as long as the subscription is. */
 const MOST_VARIABLES_LENGTH = 4_096
-const INIT_TIMEOUT_MS = 3_000
-/** graphql-ws's own; an error of ours, not of the client. */
-const INTERNAL_ERROR_CODE = 4500
 
 type GraphQLConnection = Context<Record<string, unknown> | undefined, { connection: Connection }>
 
@@ -44,7 +40,6 @@ type GraphQLConnection = Context<Record<string, unknown> | undefined, { connecti
 @Injectable()
 export class GraphQLProtocol {
   readonly handleProtocols = handleProtocols
-  private readonly logger = new Logger(GraphQLProtocol.name)
   private readonly documents = new Documents()
   private readonly readDocuments = new WeakMap<DocumentNode, ReadDocument>()
   /** What has been found to be cheap enough: document and variables. */
@@ -67,32 +62,19 @@ export class GraphQLProtocol {
   /** Takes over a connection; the returned function is to be called when it has closed. */
   opened(connection: Connection): (code: number, reason: string) => Promise<void> {
     if (!this.server) throw new Error('The protocol is used before there is a schema.')
-    return this.server.opened(
-      {
-        protocol: connection.protocol,
-        send: (message) => connection.send(message),
-        close: (code, reason) => connection.close(code ?? 1000, reason ?? ''),
-        onMessage: (receive) =>
-          connection.onMessage((message) => {
-            receive(message).catch((error: unknown) => {
-              this.logger.error('A message could not be handled', { connectionId: connection.id, error })
-              connection.close(INTERNAL_ERROR_CODE, 'Internal server error')
-            })
-          }),
-      },
-      { connection },
-    )
+    return this.server.opened(connection, { connection })
   }
 
   private options(): ServerOptions<Record<string, unknown>, { connection: Connection }> {
     return {
-      connectionInitWaitTimeout: INIT_TIMEOUT_MS,
-      onConnect: ({ extra: { connection } }) => ({
-        connectionId: connection.id,
-        cursor: this.feed.cursorOf(this.feed.head),
-      }),
+      // Our own look every second does that, without a timer for each socket.
+      connectionInitWaitTimeout: 0,
+      onConnect: ({ extra: { connection } }) => {
+        connection.isInitialised = true
+        return { connectionId: connection.id, cursor: this.feed.cursorOf(this.feed.head) }
+      },
       onSubscribe: (context, _id, operation) => this.prepare(context, operation),
-      context: ({ extra: { connection } }) => requestContext(connection),
+      context: ({ extra: { connection } }) => connection,
       subscribe: (args) => subscribe(args),
       onOperation: ({ extra }, id, _operation, args, result) =>
         this.share(extra.connection, id, args, result),
@@ -182,16 +164,6 @@ async function* eachExecuted(
 
 function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
   return typeof value === 'object' && value !== null && Symbol.asyncIterator in value
-}
-
-/** Kept as long as the subscription is: nothing large may hang on it, such as the request of the upgrade. */
-function requestContext(connection: Connection): RequestContext {
-  return {
-    connectionId: connection.id,
-    get signal() {
-      return connection.signal
-    },
-  }
 }
 
 // graphql-ws's types want the class; what is sent is its JSON, which this is.
