@@ -43,9 +43,12 @@ export interface PushReport {
   totalMs: number
   /** User and system, of this process and, for git, of its children. */
   cpuMs: number
-  /** Peak of memory above that with the contents loaded: while they are packed and stored, and while they are pushed. */
+  /** Peak of memory above that with the contents loaded, while they are packed and stored. */
   packMegabytes: number
+  /** Peak while they are pushed, above that when it begins. */
   pushMegabytes: number
+  /** Peak of both above that with the contents loaded: what packing leaves to be collected is still there. */
+  bothMegabytes: number
   stallMs: number
   commit: string
 }
@@ -80,7 +83,12 @@ async function run(task: PushTask): Promise<PushReport> {
   stalls.enable()
   resetPeak()
   const start = performance.now()
-  const { prepared, commit, packPeak } = await CONTENDERS[task.contender](task, files, stream, database)
+  const { prepared, commit, packPeak, beforePush } = await CONTENDERS[task.contender](
+    task,
+    files,
+    stream,
+    database,
+  )
   const end = performance.now()
   stalls.disable()
   const pushPeak = peak()
@@ -92,7 +100,8 @@ async function run(task: PushTask): Promise<PushReport> {
     totalMs: end - start,
     cpuMs: cpu() - cpuBefore,
     packMegabytes: (packPeak - before) / 1e6,
-    pushMegabytes: (pushPeak - before) / 1e6,
+    pushMegabytes: (pushPeak - beforePush) / 1e6,
+    bothMegabytes: (Math.max(packPeak, pushPeak) - before) / 1e6,
     stallMs: stalls.max / 1e6 - 1,
     commit,
   }
@@ -103,7 +112,7 @@ type Contender = (
   files: ContentFile[],
   stream: Buffer | undefined,
   database: Database,
-) => Promise<{ prepared: number; commit: string; packPeak: number }>
+) => Promise<{ prepared: number; commit: string; packPeak: number; beforePush: number }>
 
 const CONTENDERS: Record<PushTask['contender'], Contender> = {
   shipcast,
@@ -135,6 +144,7 @@ async function shipcast(
   )
   const prepared = performance.now()
   const packPeak = peak()
+  const beforePush = memory()
   resetPeak()
   const addresses = addressesOf(origin)
   const transport = new Transport()
@@ -152,7 +162,7 @@ async function shipcast(
   const report = await remotes.push(remote, update, contents, offered, { signal })
   if (report.ref !== 'ok') throw new Error(JSON.stringify(report))
   await transport.close()
-  return { prepared, commit: contents.commit, packPeak }
+  return { prepared, commit: contents.commit, packPeak, beforePush }
 }
 
 /** With the table that contents are stored in, and nothing that it refers to. */
@@ -174,11 +184,12 @@ async function gitCli({ url }: PushTask, _files: ContentFile[], stream: Buffer |
   await gitWithInput(folder, ['fast-import', '--quiet', '--done'], stream ?? Buffer.alloc(0))
   const prepared = performance.now()
   const packPeak = peak()
+  const beforePush = memory()
   resetPeak()
   await git(folder, 'push', '--quiet', url, 'main')
   const commit = (await git(folder, 'rev-parse', 'main')).trim()
   await removeFolder(folder)
-  return { prepared, commit, packPeak }
+  return { prepared, commit, packPeak, beforePush }
 }
 
 /** As its documentation shows, on the disk, with the fastest of its ways to make a commit: blobs, trees, commit. */
@@ -225,6 +236,7 @@ async function isomorphic({ url }: PushTask, files: ContentFile[]) {
   })
   const prepared = performance.now()
   const packPeak = peak()
+  const beforePush = memory()
   resetPeak()
   const { ok, refs } = await isomorphicGit.push({
     fs,
@@ -236,7 +248,7 @@ async function isomorphic({ url }: PushTask, files: ContentFile[]) {
   })
   if (!ok) throw new Error(JSON.stringify(refs))
   await removeFolder(dir)
-  return { prepared, commit, packPeak }
+  return { prepared, commit, packPeak, beforePush }
 }
 
 /** From now on, `peak` is the highest since now: proc(5), clear_refs. Elsewhere than on Linux it is the highest ever. */

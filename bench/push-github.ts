@@ -14,8 +14,8 @@ import type { PushReport, PushTask } from './push-github-contender.ts'
  * all meet the same machine. The best of each, but the longest stall and the most memory of all.
  *
  * "pack" is what happens when a deployment is accepted: the contents become a pack, which is written to the database. It
- * is pushed from there. "MB added" is memory beyond the contents, which are loaded before; of git and Postgres, that of
- * their own processes is not in it.
+ * is pushed from there. "MB added" is memory beyond the contents, which are loaded before and stay loaded; by the push,
+ * beyond what there was when it began; of git and Postgres, that of their own processes is not in it.
  *
  *   node bench/push-github.ts [rounds]
  */
@@ -74,6 +74,7 @@ for (const [name, contents] of CONTENTS) {
           'CPU ms': Math.round(best(contender, 'cpuMs')),
           'MB added, pack': Math.round(most(contender, 'packMegabytes')),
           'MB added, push': Math.round(most(contender, 'pushMegabytes')),
+          'MB added, both': Math.round(most(contender, 'bothMegabytes')),
           'longest stall ms': Math.round(most(contender, 'stallMs')),
           commits: new Set((reports.get(contender) ?? []).map((each) => each.commit)).size,
         },

@@ -8,7 +8,6 @@ import {
   NotFound,
   quote,
   RateLimited,
-  SlowConsumer,
   TooLarge,
 } from './errors.ts'
 
@@ -17,7 +16,6 @@ const ERRORS = [
   new NotFound('Deployment 1'),
   new Conflict('Another deployment of octo/demo is active. Wait for it or cancel it.', { deploymentId: '1' }),
   new CursorUnknown('x'),
-  new SlowConsumer('7'),
   new TooLarge('The request is larger than 32 MiB. Send fewer files.'),
   new RateLimited('Too many deployments.', 1500),
   internalError('4f1c'),
@@ -35,7 +33,6 @@ test('what a client needs for its next step is in the extensions', () => {
     {},
     { deploymentId: '1' },
     {},
-    { cursor: '7' },
     { fields: [] },
     { retryAfterMs: 1500 },
     { id: '4f1c' },

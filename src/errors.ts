@@ -8,7 +8,6 @@ export type ErrorCode =
   | 'NOT_FOUND'
   | 'CONFLICT'
   | 'CURSOR_UNKNOWN'
-  | 'SLOW_CONSUMER'
   | 'TOO_LARGE'
   | 'RATE_LIMITED'
   | 'INTERNAL'
@@ -90,16 +89,6 @@ export class CursorUnknown extends ShipcastError {
       `The cursor ${quote(cursor)} is not one of ours or no longer kept. ` +
         'Ask again without "after" for the present state, then go on from the cursors that you get.',
     )
-  }
-}
-
-/** Closes one subscription; `extensions.cursor` is that of the last event sent, null if there was none. */
-export class SlowConsumer extends ShipcastError {
-  override readonly name = 'SlowConsumer'
-
-  constructor(cursor: string | null) {
-    const next = cursor === null ? 'again' : `again with "after" set to ${quote(cursor)}; nothing is lost`
-    super('SLOW_CONSUMER', `You read events more slowly than they happen. Subscribe ${next}.`, { cursor })
   }
 }
 

@@ -63,7 +63,7 @@ export async function measureFanOut(
     if (scenarios.includes('spaced')) await show('spaced', spacedEvents(viewers, DELIVERIES))
     if (scenarios.includes('burst')) await show('burst', burstOf(viewers))
     if (scenarios.includes('steady') && viewers === STEADY_VIEWERS) {
-      await show('steady', { count: 40, together: 1, gapMs: 100 })
+      await show('steady', { count: 100, together: 1, gapMs: 100 })
     }
     if (scenarios.includes('distinct') && viewers === DISTINCT_VIEWERS) {
       await stage.dismiss()

@@ -2,14 +2,24 @@ import { writeFileSync } from 'node:fs'
 import { measureFanOut } from './fan-out.ts'
 import { measureHerd } from './herd.ts'
 import { describeMachine } from './machine.ts'
-import { isWhole, rounds, scenarios, servers, VERY_MANY_VIEWERS, viewerCounts } from './options.ts'
-import { type Results, report } from './report.ts'
+import {
+  isWhole,
+  resultsFolder,
+  rounds,
+  scenarios,
+  servers,
+  VERY_MANY_VIEWERS,
+  viewerCounts,
+} from './options.ts'
+import { report } from './report.ts'
+import { keepResults, type Results, readResults, together } from './results.ts'
 import { measureSlowViewer } from './slow-viewer.ts'
 
 /*
  * `npm run bench:fanout`: what it costs to tell many viewers of an event, beside `ws` alone and beside what others use.
  * Parts of it: VIEWERS=1000 ROUNDS=1 SERVERS=ws,shipcast SCENARIOS=burst npm run bench:fanout (see options.ts).
- * A whole run writes bench/RESULTS.md.
+ * A whole run, which takes a quarter of an hour, writes bench/RESULTS.md. So do runs in parts, for all that has been
+ * kept in one folder: RESULTS_FOLDER=/tmp/fan-out VIEWERS=5000 ROUNDS=1 npm run bench:fanout, and so on.
  */
 
 const RESULTS = new URL('../RESULTS.md', import.meta.url)
@@ -17,7 +27,6 @@ const RESULTS = new URL('../RESULTS.md', import.meta.url)
 const started = Date.now()
 const results: Results = {
   machine: describeMachine(),
-  rounds,
   samples: [],
   arrivals: [],
   slow: undefined,
@@ -25,11 +34,13 @@ const results: Results = {
   failures: [],
 }
 
+const before = resultsFolder === undefined ? [] : readResults(resultsFolder)
+
 if (scenarios.some((scenario) => scenario !== 'slow' && scenario !== 'herd')) {
   for (let round = 0; round < rounds; round++) {
     for (const viewers of viewerCounts) {
       if (viewers >= VERY_MANY_VIEWERS && round > 0) continue
-      for (const server of rotated(servers, round)) {
+      for (const server of rotated(servers, before.length + round)) {
         await attempt(`round ${round + 1}, ${viewers} viewers, ${server}`, async () => {
           const { arrival, samples } = await measureFanOut(server, viewers, scenarios)
           results.arrivals.push(arrival)
@@ -55,9 +66,10 @@ if (servers.includes('shipcast')) {
   }
 }
 
-const text = report(results)
+if (resultsFolder !== undefined) keepResults(resultsFolder, results)
+const text = report(together([...before, results]))
 console.log(`\n${text}`)
-if (isWhole) writeFileSync(RESULTS, text)
+if (isWhole || resultsFolder !== undefined) writeFileSync(RESULTS, text)
 const isFaulty = results.samples.some(({ fault }) => fault) || results.slow?.faults || results.herd?.fault
 process.exitCode = isFaulty || results.failures.length > 0 ? 1 : 0
 

@@ -40,6 +40,9 @@ export const slow = {
 /** Those who are cut off at once. */
 export const herdViewers = Math.min(number('HERD_VIEWERS', 5000), mostViewers)
 
+/** Where results are kept, so that parts of a run make up one report. */
+export const resultsFolder = process.env.RESULTS_FOLDER
+
 /** Whether everything is measured, so that the result may be kept. */
 export const isWhole = !['SERVERS', 'SCENARIOS', 'VIEWERS', 'ROUNDS'].some((name) => process.env[name])
 

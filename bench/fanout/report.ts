@@ -1,17 +1,8 @@
 import { type Arrival, type Sample, SHOWINGS, type Showing } from './fan-out.ts'
 import type { Herd } from './herd.ts'
 import { SERVERS, type ServerName } from './options.ts'
+import type { Results } from './results.ts'
 import type { SlowViewer } from './slow-viewer.ts'
-
-export interface Results {
-  machine: Record<string, string>
-  rounds: number
-  samples: Sample[]
-  arrivals: Arrival[]
-  slow: SlowViewer | undefined
-  herd: Herd | undefined
-  failures: string[]
-}
 
 type Row = Record<string, string>
 
@@ -20,10 +11,10 @@ const MEBIBYTE = 1024 * 1024
 
 /** Everything as Markdown, which is also read well in a terminal. */
 export function report(results: Results): string {
-  const { machine, rounds, slow, herd, failures } = results
+  const { machine, slow, herd, failures } = results
   return [
     '# The fan-out, measured',
-    `Made by \`npm run bench:fanout\`: medians of ${rounds} rounds (one with 10,000 viewers), the servers one after the other in each, in another order each time. CPU is user and system time of the server's process, from the operating system. Latency runs from handing an event to the server (for Shipcast: after its commit) until the viewer's process has read it. Shipcast's figures contain appending each event to its log in Postgres, whose size is seen where there are no viewers; Postgres's own CPU time is not in them. Every delivery is counted and its order checked; a table says where one was missing.`,
+    `Made by \`npm run bench:fanout\`: medians of as many rounds as the first table of each number of viewers says, the servers one after the other in each, in another order each time. CPU is user and system time of the server's process, from the operating system. Latency runs from handing an event to the server (for Shipcast: after its commit) until the viewer's process has read it. Shipcast's figures contain appending each event to its log in Postgres, whose size is seen where there are no viewers; Postgres's own CPU time is not in them. Every delivery is counted and its order checked; a table says where one was missing.`,
     Object.entries(machine)
       .map(([name, value]) => `- ${name}: ${value}`)
       .join('\n'),
@@ -55,6 +46,7 @@ function forViewers({ samples, arrivals }: Results, viewers: number): string[] {
 
 function arrivalRows(arrivals: readonly Arrival[], viewers: number): Row[] {
   const rows = perServer(arrivals, (own) => ({
+    rounds: own.length,
     cpu: middle(own, ({ cpuPerConnect }) => cpuPerConnect),
     event: middle(own, ({ cpuPerEvent }) => cpuPerEvent),
     rss: middle(own, ({ rssPerViewer }) => rssPerViewer),
@@ -63,8 +55,9 @@ function arrivalRows(arrivals: readonly Arrival[], viewers: number): Row[] {
   const floor = rows.get('ws')
   // Below that, what the process had free already is larger than what is measured.
   const tellsMemory = viewers >= 1000
-  return [...rows].map(([name, { cpu, event, rss, used }]) => ({
+  return [...rows].map(([name, { rounds, cpu, event, rss, used }]) => ({
     server: SERVERS[name],
+    rounds: String(rounds),
     'CPU µs per connect and subscribe': cpu.toFixed(0),
     '× ws': ratio(cpu, floor?.cpu),
     'CPU µs per event without viewers': event.toFixed(0),

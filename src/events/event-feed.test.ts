@@ -16,7 +16,7 @@ beforeAll(async () => {
 })
 
 afterEach(async () => {
-  for (const feed of feeds.splice(0)) await feed.onModuleDestroy()
+  for (const feed of feeds.splice(0)) await feed.beforeApplicationShutdown()
 })
 
 afterAll(() => test_.drop())

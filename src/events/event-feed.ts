@@ -1,4 +1,4 @@
-import { Injectable, Logger, type OnModuleDestroy, type OnModuleInit } from '@nestjs/common'
+import { type BeforeApplicationShutdown, Injectable, Logger, type OnModuleInit } from '@nestjs/common'
 import { PubSubEngine } from 'graphql-subscriptions'
 import { CursorUnknown } from '../errors.ts'
 import { positionOf, toCursor } from './cursor.ts'
@@ -33,7 +33,7 @@ export interface Stretch {
  *   the log does not have our head   ──> starts over
  */
 @Injectable()
-export class EventFeed implements OnModuleInit, OnModuleDestroy {
+export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
   private readonly logger = new Logger(EventFeed.name)
   private reader: LogReader
   private readonly listeners = new Set<(event: LoggedEvent) => void>()
@@ -72,7 +72,8 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
     await this.looking
   }
 
-  async onModuleDestroy(): Promise<void> {
+  /** Global modules are the last to be told; until the last socket has been closed, its viewers hear of events. */
+  async beforeApplicationShutdown(): Promise<void> {
     clearInterval(this.safetyLook)
     if (this.subscription !== undefined) this.pubSub.unsubscribe(this.subscription)
     await this.looking
@@ -113,13 +114,8 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
   async follow(options: FollowOptions & { after?: string | null | undefined }): Promise<FollowRequest> {
     const { after, ...wanted } = options
     if (after == null) return new FollowRequest(this, wanted, undefined)
-    const position = positionOf(after, this.logId)
-    // Another node may have seen more than this one.
-    if (position > this.head) {
-      const newest = await this.log.head()
-      if (position > newest.position || newest.logId !== this.logId) throw new CursorUnknown(after)
-    }
-    return new FollowRequest(this, wanted, position)
+    if (positionOf(after, this.logId) > this.head) await this.catchUpWith(after)
+    return new FollowRequest(this, wanted, positionOf(after, this.logId))
   }
 
   /** Calls the listener with each event, in order, in the turn in which the feed takes it. Returns what ends that. */
@@ -200,6 +196,16 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
     }
     // "There may be anything": whatever is there now has been told of.
     else if (!event) void this.lookToEnd().then(() => this.lostHints.told(this.head))
+  }
+
+  /** Another node may have seen more than this one; all who come from it wait for the same look at the log. */
+  private async catchUpWith(cursor: string): Promise<void> {
+    await this.lookToEnd()
+    const position = positionOf(cursor, this.logId)
+    if (position <= this.head) return
+    // That look may have failed; this one then says why.
+    const newest = await this.log.head()
+    if (position > newest.position || newest.logId !== this.logId) throw new CursorUnknown(cursor)
   }
 
   private async lookToEnd(): Promise<void> {

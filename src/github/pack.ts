@@ -35,7 +35,7 @@ export interface ObjectInPieces {
   pieces: Iterable<Uint8Array> | AsyncIterable<Uint8Array>
 }
 
-/** What is stored of contents, in this order: the pack, in parts of 64 KiB, then its index. */
+/** What is stored of contents, in this order: the pack, in parts of 32 KiB, then its index. */
 export interface PackPart {
   kind: 'pack' | 'index'
   /** Good until the next part is asked for. Who moves them away puts others of that length in their place. */
@@ -51,7 +51,7 @@ interface PackEntry {
 export const PIECE_BYTES = 1024 * 1024
 // What pg makes of a large value on its way takes many times its length, and lies about until V8 collects it: of parts of
 // 1 MiB, a pack of 50 MB left three times as much.
-const PART_BYTES = 64 * 1024
+const PART_BYTES = 32 * 1024
 
 export function inPieces({ type, id, body }: GitObject): ObjectInPieces {
   return { type, id, size: body.length, pieces: piecesOf(body) }

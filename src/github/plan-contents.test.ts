@@ -70,10 +70,10 @@ describe('packContents', () => {
     expect(objectCount).toBe(4) // the blob, the folder (b and d are equal), the root, the commit
   })
 
-  test('cuts the pack into parts of 64 KiB', async () => {
+  test('cuts the pack into parts of 32 KiB', async () => {
     const noise = randomBytes(150_000)
     const packed = await packContents([{ path: 'noise', content: noise, executable: false }], PLAN)
-    expect(packed.packParts.slice(0, -1).map((part) => part.length)).toEqual([65_536, 65_536])
+    expect(packed.packParts.slice(0, -1).map((part) => part.length)).toEqual([32_768, 32_768, 32_768, 32_768])
     expect(packed.packParts.reduce((sum, part) => sum + part.length, 0)).toBe(packed.packBytes)
   })
 

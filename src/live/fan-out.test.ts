@@ -1,32 +1,11 @@
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
-import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
-import { HttpAdapterHost } from '@nestjs/core'
-import { GraphQLSchemaHost } from '@nestjs/graphql'
-import { buildSchema, type GraphQLSchema } from 'graphql'
-import { PubSub } from 'graphql-subscriptions'
 import { v7 as uuidv7 } from 'uuid'
 import { WebSocket } from 'ws'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
-import { Authenticator } from '../auth/authenticator.ts'
 import { CredentialStore } from '../auth/credential-store.ts'
-import { Limits } from '../auth/limits.ts'
-import { Config } from '../config.ts'
 import { MIGRATIONS } from '../database/schema.ts'
-import { toDeploymentEvent } from '../deployments/deployment-translation.ts'
-import { EventFeed } from '../events/event-feed.ts'
-import { EventLog } from '../events/event-log.ts'
-import type { LoggedEvent } from '../events/logged-event.ts'
-import { Metrics } from '../metrics/metrics.ts'
-import { originOf, type RequestContext } from '../request-context.ts'
-import { AccessWatch } from './access-watch.ts'
-import { type Connection } from './connection.ts'
-import { FanOut } from './fan-out.ts'
-import { GraphQLProtocol } from './graphql-protocol.ts'
-import { LiveMetrics } from './live-metrics.ts'
-import { SubscriptionSocket } from './subscription-socket.ts'
+import { LiveNode } from './testing/live-node.ts'
 
 let test_: TestDatabase
 let node: LiveNode
@@ -40,108 +19,13 @@ afterAll(() => test_.drop())
 
 beforeEach(async () => {
   clients = []
-  node = await LiveNode.start()
+  node = await LiveNode.start(test_.database)
 })
 
 afterEach(async () => {
   for (const client of clients) client.socket.terminate()
   await node.stop()
 })
-
-/** The live side of a node: log, feed, fan-out and socket, put together as the modules do it. */
-class LiveNode {
-  readonly log = new EventLog(test_.database, new PubSub())
-  readonly feed = new EventFeed(this.log, new PubSub())
-  readonly metrics = new LiveMetrics(new Metrics())
-  readonly fanOut = new FanOut(this.feed, this.metrics)
-  readonly watch = new AccessWatch(test_.database, new PubSub())
-  readonly server: Server = createServer()
-  readonly socket: SubscriptionSocket
-
-  private constructor() {
-    const adapterHost = { httpAdapter: { getHttpServer: () => this.server } } as unknown as HttpAdapterHost
-    const schemaHost = Object.assign(new GraphQLSchemaHost(), { schema: this.schema() })
-    const config = new Config({ DRAIN_MS: '0' })
-    const authenticator = new Authenticator(config, test_.database, new Limits(config))
-    const protocol = new GraphQLProtocol(this.feed, this.fanOut, authenticator, this.watch, this.metrics)
-    this.socket = new SubscriptionSocket(
-      config,
-      adapterHost,
-      schemaHost,
-      protocol,
-      this.watch,
-      this.metrics,
-      this.feed,
-    )
-  }
-
-  static async start(): Promise<LiveNode> {
-    const node = new LiveNode()
-    await node.feed.onModuleInit()
-    node.fanOut.onModuleInit()
-    await node.watch.onModuleInit()
-    node.socket.onApplicationBootstrap()
-    node.server.listen(0, '127.0.0.1')
-    await once(node.server, 'listening')
-    return node
-  }
-
-  get url(): string {
-    return `ws://127.0.0.1:${(this.server.address() as AddressInfo).port}/graphql`
-  }
-
-  get connections(): Connection[] {
-    return [...(Reflect.get(this.socket, 'connections') as Set<Connection>)]
-  }
-
-  /** Appends events of one deployment, in one transaction, and lets the feed look. */
-  async append(id: string, count: number): Promise<void> {
-    await test_.database.query(APPEND, [id, count])
-    this.feed.look()
-  }
-
-  async stop(): Promise<void> {
-    await this.socket.beforeApplicationShutdown()
-    this.server.close()
-    this.fanOut.onModuleDestroy()
-    await this.watch.onModuleDestroy()
-    await this.feed.onModuleDestroy()
-  }
-
-  private schema(): GraphQLSchema {
-    const schema = buildSchema(readFileSync('schema.gql', 'utf8'))
-    const field = schema.getSubscriptionType()?.getFields().deploymentStatus
-    if (!field) throw new Error('schema.gql has no deploymentStatus.')
-    field.subscribe = (_root, { after, deploymentId }, context: RequestContext) =>
-      this.feed.follow({
-        sees: context.subject.rights.sees,
-        after,
-        deploymentId: deploymentId ?? undefined,
-        origin: originOf(context),
-      })
-    field.resolve = (event: LoggedEvent) => toDeploymentEvent(event, this.feed.cursorOf(event.position))
-    return schema
-  }
-}
-
-// Three kilobytes each, so that a few thousand are more than the operating system takes for a socket.
-const APPEND = `
-  with base as (
-    select coalesce(max(sequence), 0) as last from events where deployment_id = $1::uuid
-  ), first as (
-    insert into deployments (id, org, repo, visibility, description, branch, step, status, text, sequence, attempt,
-      file_count, size_bytes, created_at, updated_at, input_digest, planned_commit, planned_tree, object_count,
-      pack_bytes, run_at)
-    values ($1::uuid, 'org', $1::uuid::text, 'PUBLIC', repeat('x', 3000), 'main', 'DEPLOY', 'RUNNING', 'Creating org',
-      1, 1, 0, 0, now(), now(), '', '', '', 0, 0, now())
-    on conflict (id) do update set updated_at = now()
-    returning *
-  ), head as (
-    update log set head = head + $2 returning head - $2 as before
-  )
-  insert into events
-  select head.before + n, first.id, base.last + n, now(), null, deployment_snapshot(row(first.*)::deployments)
-  from first, base, head, generate_series(1, $2::int) n`
 
 const QUERY = `subscription ($after: String, $deploymentId: ID) {
   deploymentStatus(after: $after, deploymentId: $deploymentId) { sequence cursor deployment { description } }
@@ -152,6 +36,7 @@ class Client {
   readonly sequences: number[] = []
   cursor: string | undefined
   closeCode: number | undefined
+  closeReason = ''
   private changed = Promise.withResolvers<void>()
 
   constructor(private readonly token?: string) {
@@ -166,8 +51,9 @@ class Client {
       this.change()
     })
     this.socket.on('error', () => undefined)
-    this.socket.once('close', (code) => {
+    this.socket.once('close', (code, reason) => {
       this.closeCode = code
+      this.closeReason = String(reason)
       this.change()
     })
     clients.push(this)
@@ -232,10 +118,11 @@ describe('a viewer that stops reading', () => {
     while (!connection?.writer.isStalled) await new Promise(setImmediate)
     // As if half a minute had passed.
     connection.writer.lastProgressAt -= 31_000
-    Reflect.apply(Reflect.get(node.socket, 'look') as () => void, node.socket, [])
+    node.lookAtSockets()
     slow.socket.resume()
     await slow.until(() => slow.closeCode !== undefined)
     expect(slow.closeCode).toBe(1013)
+    expect(slow.closeReason).toMatch(/^SLOW_CONSUMER: /)
     await members(0)
     const again = new Client()
     await again.join(null, slow.cursor)
@@ -244,15 +131,8 @@ describe('a viewer that stops reading', () => {
   })
 })
 
-test('a herd that comes back, each with a cursor of its own, is read for once', async () => {
-  const EVENTS = 1_500
-  const id = uuidv7()
-  const start = node.feed.cursorOf(node.feed.head)
-  await node.append(id, EVENTS)
-  await node.stop()
-  // A node that has just started has nothing in memory.
-  node = await LiveNode.start()
-  // Its look every two seconds would count as well, on a slow machine more often.
+/** Counts statements until it is stopped; the feed's own looks would count as well, on a slow machine more often. */
+function countStatements(): { stop: () => number } {
   clearInterval(Reflect.get(node.feed, 'safetyLook'))
   const query = test_.database.query.bind(test_.database)
   let statements = 0
@@ -260,13 +140,44 @@ test('a herd that comes back, each with a cursor of its own, is read for once', 
     statements++
     return query(...args)
   })
-  const position = Number(start)
-  const herd = upTo(100).map((i) => ({ client: new Client(), seen: (i * 37) % EVENTS }))
-  await Promise.all(herd.map(({ client, seen }) => client.join(null, String(position + seen))))
-  for (const { client, seen } of herd) await client.until(() => client.sequences.length >= EVENTS - seen)
-  Reflect.deleteProperty(test_.database, 'query')
-  for (const { client, seen } of herd) expect(client.sequences).toEqual(upTo(EVENTS).slice(seen))
-  expect(statements).toBeLessThanOrEqual(20)
+  return {
+    stop: () => {
+      Reflect.deleteProperty(test_.database, 'query')
+      return statements
+    },
+  }
+}
+
+describe('a herd that comes back', () => {
+  const EVENTS = 1_500
+
+  test('each with a cursor of its own, is read for once', async () => {
+    const id = uuidv7()
+    const position = node.feed.head
+    await node.append(id, EVENTS)
+    await node.stop()
+    // A node that has just started has nothing in memory.
+    node = await LiveNode.start(test_.database)
+    const statements = countStatements()
+    const herd = upTo(100).map((i) => ({ client: new Client(), seen: (i * 37) % EVENTS }))
+    await Promise.all(herd.map(({ client, seen }) => client.join(null, node.feed.cursorOf(position + seen))))
+    for (const { client, seen } of herd) await client.until(() => client.sequences.length >= EVENTS - seen)
+    expect(statements.stop()).toBeLessThanOrEqual(20)
+    for (const { client, seen } of herd) expect(client.sequences).toEqual(upTo(EVENTS).slice(seen))
+  })
+
+  test('from a node that had seen more than this one, is read for once', async () => {
+    const id = uuidv7()
+    const position = node.feed.head
+    const statements = countStatements()
+    // Nobody tells this node.
+    await node.appendUntold(id, EVENTS)
+    const herd = upTo(100).map((i) => ({ client: new Client(), seen: 1 + ((i * 37) % (EVENTS - 1)) }))
+    await Promise.all(herd.map(({ client, seen }) => client.join(null, node.feed.cursorOf(position + seen))))
+    for (const { client, seen } of herd) await client.until(() => client.sequences.length >= EVENTS - seen)
+    expect(statements.stop()).toBeLessThanOrEqual(20)
+    for (const { client, seen } of herd) expect(client.sequences).toEqual(upTo(EVENTS).slice(seen))
+  })
 })
 
 describe('while the database does not tell whether a token is still valid', () => {

@@ -1,4 +1,4 @@
-import { Injectable, type OnModuleDestroy, type OnModuleInit } from '@nestjs/common'
+import { Injectable, type OnModuleInit } from '@nestjs/common'
 import type { ExecutionArgs } from 'graphql'
 import { LRUCache } from 'lru-cache'
 import { RateLimited } from '../errors.ts'
@@ -6,13 +6,15 @@ import { EventFeed } from '../events/event-feed.ts'
 import type { FollowRequest } from '../events/follow-request.ts'
 import type { LoggedEvent } from '../events/logged-event.ts'
 import type { FrameWriter } from './frame-writer.ts'
-import { type Encoded, Group } from './group.ts'
+import { type Encoded, Group, type Groups } from './group.ts'
 import { LiveMetrics } from './live-metrics.ts'
 import { Member } from './member.ts'
 
 const MOST_GROUPS = 10_000
 /** Encoded events kept for those who join or lag, of all groups together. */
 const KEPT_BYTES = 64 * 1024 * 1024
+/** What keeping one takes beside its bytes: its key, its place, the objects around the bytes. */
+const KEPT_OVERHEAD_BYTES = 400
 
 /** What all members of a group share: everything that decides what they are told, and nothing else. */
 export interface Shared {
@@ -31,31 +33,28 @@ export interface Shared {
  * group. It comes from what was authorised, never from what a viewer sent.
  */
 @Injectable()
-export class FanOut implements OnModuleInit, OnModuleDestroy {
+export class FanOut implements OnModuleInit {
   private readonly groups = new Map<string, Group>()
   /** By the deployment that a group is about; undefined: about all. */
   private readonly interested = new Map<string | undefined, Set<Group>>()
-  private readonly encoded = new LRUCache<string, Encoded>({
-    maxSize: KEPT_BYTES,
-    sizeCalculation: (payload) => (payload instanceof Promise ? 1 : payload.byteLength || 1),
-  })
-  private stopListening: (() => void)[] = []
+  private readonly shared: Groups
 
   constructor(
     private readonly feed: EventFeed,
     private readonly metrics: LiveMetrics,
-  ) {}
-
-  onModuleInit(): void {
-    this.stopListening = [
-      this.feed.listen((event) => this.take(event)),
-      // Events of the same positions will follow.
-      this.feed.onRestart(() => this.encoded.clear()),
-    ]
+  ) {
+    const encoded = new LRUCache<string, Encoded>({
+      maxSize: KEPT_BYTES,
+      sizeCalculation: (payload) =>
+        KEPT_OVERHEAD_BYTES + (payload instanceof Promise ? 0 : payload.byteLength),
+    })
+    this.shared = { feed, metrics, encoded, end: (group) => this.end(group) }
   }
 
-  onModuleDestroy(): void {
-    for (const stop of this.stopListening) stop()
+  onModuleInit(): void {
+    this.feed.listen((event) => this.take(event))
+    // Events of the same positions will follow.
+    this.feed.onRestart(() => this.shared.encoded.clear())
   }
 
   /** Adds a subscription to those who want the same. The member is to be iterated by graphql-ws. */
@@ -76,20 +75,8 @@ export class FanOut implements OnModuleInit, OnModuleDestroy {
       }
       group = this.begin(key, shared, request)
     }
-    const joined = group
-    joined.memberCount++
-    this.metrics.members.inc()
-    return new Member(operationId, request, {
-      feed: this.feed,
-      group: joined,
-      writer,
-      metrics: this.metrics,
-      onLeave: () => {
-        this.metrics.members.dec()
-        joined.memberCount--
-        if (joined.memberCount === 0) this.end(key, joined)
-      },
-    })
+    group.join()
+    return new Member(operationId, request, group, writer)
   }
 
   private take(event: LoggedEvent): void {
@@ -106,7 +93,7 @@ export class FanOut implements OnModuleInit, OnModuleDestroy {
   }
 
   private begin(key: string, { args }: Shared, { options }: FollowRequest): Group {
-    const group = new Group(key, options.deploymentId, options.sees, args, this.encoded, this.metrics)
+    const group = new Group(key, options.deploymentId, options.sees, args, this.shared)
     this.groups.set(key, group)
     const others = this.interested.get(options.deploymentId)
     if (others) others.add(group)
@@ -115,8 +102,8 @@ export class FanOut implements OnModuleInit, OnModuleDestroy {
     return group
   }
 
-  private end(key: string, group: Group): void {
-    this.groups.delete(key)
+  private end(group: Group): void {
+    this.groups.delete(group.key)
     const others = this.interested.get(group.about)
     others?.delete(group)
     if (others?.size === 0) this.interested.delete(group.about)

@@ -1,35 +1,28 @@
 import type { Duplex } from 'node:stream'
+import { FrameBatch, type FrameStart, frameBytes } from './frame-batch.ts'
 
 /** What one socket may have unsent in this process before it is not written to any more. */
 const MOST_UNSENT_BYTES = 256 * 1024
-/** RFC 6455, section 5.2: final fragment of a text message; a server does not mask. */
-const TEXT_FRAME = 0x81
-
-/** RFC 6455, section 5.2: 7, 7 + 16 or 7 + 64 bits of length. */
-const SHORT_LENGTH = 126
-const LONG_LENGTH = 65_536
-
-/** The beginning of a member's messages. A string: small buffers would each keep a slab of Node's pool alive. */
-export interface FrameStart {
-  text: string
-  bytes: number
-}
 
 /** Writers that have something to send, flushed together at the end of the turn. */
 let dirty: FrameWriter[] = []
+/** Where the batches of this turn begin. */
+let nothing = new FrameBatch()
 
 /**
  * Writes text frames to one socket: all of a turn in one write. Whoever shares the socket calls `flush` first, so that
  * frames keep their order.
  */
 export class FrameWriter {
-  /** The first frame of the turn has no lists made for it: mostly it is the only one. */
-  private firstStart: FrameStart | undefined
-  private firstRest: Uint8Array | undefined
+  /** The frames of this turn. */
+  private batch: FrameBatch | undefined
+  /** The start of them all, or of the first one; */
+  private start: FrameStart | undefined
+  /** of each of them, where they differ. */
   private starts: FrameStart[] | undefined
-  private rests: Uint8Array[] | undefined
   private pendingBytes = 0
-  private readonly waiting = new Set<() => void>()
+  /** Made when somebody waits: mostly there is room. */
+  private waiting: Set<() => void> | undefined
   private isDraining = false
   private isHeld = false
   private hasEnded = false
@@ -48,48 +41,47 @@ export class FrameWriter {
   }
 
   get isStalled(): boolean {
-    return this.waiting.size > 0 && !this.isHeld
+    return this.waiting !== undefined && !this.isHeld
   }
 
-  /** One text frame, in two parts, which are copied when the turn ends. */
+  /** One text frame, in two parts, which are put together when the turn ends. */
   push(start: FrameStart, rest: Uint8Array): void {
     if (this.hasEnded) return
-    if (!this.firstStart) {
-      this.firstStart = start
-      this.firstRest = rest
+    if (!this.batch) {
       if (dirty.length === 0) setImmediate(flushDirty)
       dirty.push(this)
-    } else {
-      this.starts ??= []
-      this.rests ??= []
+      this.start = start
+    } else if (this.starts) {
       this.starts.push(start)
-      this.rests.push(rest)
+    } else if (this.start !== start) {
+      this.starts = [...new Array(this.batch.count).fill(this.start), start]
     }
-    const length = start.bytes + rest.byteLength
-    this.pendingBytes += headerBytes(length) + length
+    this.batch = (this.batch ?? nothing).with(rest)
+    this.pendingBytes += frameBytes(start, rest)
   }
 
   flush(): void {
-    const { firstStart, firstRest, starts = [], rests = [], pendingBytes } = this
-    if (!firstStart || !firstRest) return
-    this.firstStart = this.firstRest = this.starts = this.rests = undefined
+    const { batch, start, starts } = this
+    if (!batch || !start) return
+    this.batch = this.start = this.starts = undefined
     this.pendingBytes = 0
     if (!this.socket.writable) return
-    const whole = Buffer.allocUnsafe(pendingBytes)
-    let offset = writeFrame(whole, 0, firstStart, firstRest)
-    for (let i = 0; i < starts.length; i++) {
-      offset = writeFrame(whole, offset, starts[i] as FrameStart, rests[i] as Uint8Array)
-    }
-    this.socket.write(whole)
-    if (this.waiting.size > 0) this.makeRoom()
+    this.socket.write(starts ? batch.bytesForEach(starts) : batch.bytesFor(start))
+    // What the operating system has not taken at once is read again later.
+    if (this.socket.writableLength > 0) batch.giveAway()
+    if (this.waiting) this.makeRoom()
   }
 
   /** Calls back once there is room; at once in a later turn, if there is some by then. Returns what takes that back. */
   whenRoom(callback: () => void): () => void {
-    if (this.waiting.size === 0) this.lastProgressAt = performance.now()
+    if (!this.waiting) this.lastProgressAt = performance.now()
+    this.waiting ??= new Set()
     this.waiting.add(callback)
-    if (!this.firstStart) setImmediate(() => this.makeRoom())
-    return () => this.waiting.delete(callback)
+    if (!this.batch) setImmediate(() => this.makeRoom())
+    return () => {
+      this.waiting?.delete(callback)
+      if (this.waiting?.size === 0) this.waiting = undefined
+    }
   }
 
   /** Until it is released it has no room: nothing new is written. */
@@ -100,7 +92,7 @@ export class FrameWriter {
   release(): void {
     this.isHeld = false
     this.lastProgressAt = performance.now()
-    if (!this.firstStart) setImmediate(() => this.makeRoom())
+    if (!this.batch) setImmediate(() => this.makeRoom())
   }
 
   /** Sends what there is, and takes no more: the socket is being closed. */
@@ -110,7 +102,7 @@ export class FrameWriter {
   }
 
   private makeRoom(): void {
-    if (this.waiting.size === 0 || this.isDraining || this.isHeld) return
+    if (!this.waiting || this.isDraining || this.isHeld) return
     if (this.unsentBytes >= MOST_UNSENT_BYTES) {
       this.isDraining = true
       this.socket.once('drain', () => {
@@ -120,8 +112,8 @@ export class FrameWriter {
       return
     }
     this.lastProgressAt = performance.now()
-    const callbacks = [...this.waiting]
-    this.waiting.clear()
+    const callbacks = this.waiting
+    this.waiting = undefined
     for (const callback of callbacks) callback()
   }
 }
@@ -130,28 +122,5 @@ function flushDirty(): void {
   const writers = dirty
   dirty = []
   for (const writer of writers) writer.flush()
-}
-
-function headerBytes(length: number): number {
-  return length < SHORT_LENGTH ? 2 : length < LONG_LENGTH ? 4 : 10
-}
-
-/** Returns the offset behind it. */
-function writeFrame(whole: Buffer, at: number, start: FrameStart, rest: Uint8Array): number {
-  const length = start.bytes + rest.byteLength
-  whole[at] = TEXT_FRAME
-  if (length < SHORT_LENGTH) {
-    whole[at + 1] = length
-  } else if (length < LONG_LENGTH) {
-    whole[at + 1] = 126
-    whole[at + 2] = length >> 8
-    whole[at + 3] = length & 255
-  } else {
-    whole[at + 1] = 127
-    whole.writeBigUInt64BE(BigInt(length), at + 2)
-  }
-  const offset = at + headerBytes(length)
-  whole.write(start.text, offset)
-  whole.set(rest, offset + start.bytes)
-  return offset + length
+  nothing = new FrameBatch()
 }

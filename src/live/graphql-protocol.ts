@@ -1,4 +1,4 @@
-import { Injectable, Logger } from '@nestjs/common'
+import { Injectable } from '@nestjs/common'
 import {
   createSourceEventStream,
   type DocumentNode,
@@ -20,7 +20,6 @@ import { EventFeed } from '../events/event-feed.ts'
 import { FollowRequest } from '../events/follow-request.ts'
 import { forClient } from '../graphql/client-errors.ts'
 import { type Operation, refuseDear } from '../graphql/document-limits.ts'
-import type { RequestContext } from '../request-context.ts'
 import { AccessWatch, FORBIDDEN, UNAUTHENTICATED } from './access-watch.ts'
 import type { Connection } from './connection.ts'
 import { Documents, type ReadDocument } from './documents.ts'
@@ -30,9 +29,6 @@ import { LiveMetrics } from './live-metrics.ts'
 const MOST_OPERATIONS = 100
 /** They are kept as long as the subscription is. */
 const MOST_VARIABLES_LENGTH = 4_096
-const INIT_TIMEOUT_MS = 3_000
-/** graphql-ws's own; an error of ours, not of the client. */
-const INTERNAL_ERROR_CODE = 4500
 const TRY_LATER = 1013
 
 const NOT_LET_IN = 'Sign in, or send a valid token in the payload of connection_init'
@@ -50,7 +46,6 @@ type GraphQLConnection = Context<Record<string, unknown> | undefined, { connecti
 @Injectable()
 export class GraphQLProtocol {
   readonly handleProtocols = handleProtocols
-  private readonly logger = new Logger(GraphQLProtocol.name)
   private readonly documents = new Documents()
   private readonly readDocuments = new WeakMap<DocumentNode, ReadDocument>()
   /** What has been found to be cheap enough: document and variables. */
@@ -75,30 +70,16 @@ export class GraphQLProtocol {
   /** Takes over a connection; the returned function is to be called when it has closed. */
   opened(connection: Connection): (code: number, reason: string) => Promise<void> {
     if (!this.server) throw new Error('The protocol is used before there is a schema.')
-    return this.server.opened(
-      {
-        protocol: connection.protocol,
-        send: (message) => connection.send(message),
-        close: (code, reason) => connection.close(code ?? 1000, reason ?? ''),
-        onMessage: (receive) =>
-          connection.onMessage((message) => {
-            receive(message).catch((error: unknown) => {
-              this.logger.error('A message could not be handled', { connectionId: connection.id, error })
-              connection.close(INTERNAL_ERROR_CODE, 'Internal server error')
-            })
-          }),
-        onPing: (payload) => this.pinged(connection, payload),
-      },
-      { connection },
-    )
+    return this.server.opened(connection, { connection })
   }
 
   private options(): ServerOptions<Record<string, unknown>, { connection: Connection }> {
     return {
-      connectionInitWaitTimeout: INIT_TIMEOUT_MS,
+      // Our own look every second does that, without a timer for each socket.
+      connectionInitWaitTimeout: 0,
       onConnect: (context) => this.connect(context),
       onSubscribe: (context, _id, operation) => this.prepare(context, operation),
-      context: ({ extra: { connection } }) => requestContext(connection),
+      context: ({ extra: { connection } }) => connection,
       subscribe: (args) => subscribe(args),
       onOperation: ({ extra }, id, _operation, args, result) =>
         this.share(extra.connection, id, args, result),
@@ -111,6 +92,7 @@ export class GraphQLProtocol {
   /** False: it is not let in, and has been told why. */
   private async connect(context: GraphQLConnection): Promise<Record<string, unknown> | false> {
     const { connection } = context.extra
+    connection.isInitialised = true
     const token = tokenInPayload(context.connectionParams)
     // graphql-ws would keep it for as long as the socket is open.
     Reflect.deleteProperty(context, 'connectionParams')
@@ -125,7 +107,7 @@ export class GraphQLProtocol {
   }
 
   /** A ping that carries a token renews what the socket may do, and for how long; others are answered as they are. */
-  private async pinged(connection: Connection, payload: Record<string, unknown> | undefined): Promise<void> {
+  async pinged(connection: Connection, payload: Record<string, unknown> | undefined): Promise<void> {
     const token = tokenInPayload(payload)
     const before = connection.identity
     if (token === undefined || !before) return connection.send(JSON.stringify({ type: 'pong', payload }))
@@ -239,21 +221,6 @@ function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
 
 function expiry({ credential }: Identity): { expiresAt?: string } {
   return credential ? { expiresAt: credential.expiresAt.toISOString() } : {}
-}
-
-/** Kept as long as the subscription is: nothing large may hang on it, such as the request of the upgrade. */
-function requestContext(connection: Connection): RequestContext {
-  const { identity, address, id } = connection
-  if (!identity) throw new Error('Nobody has looked who is on this socket.')
-  return {
-    subject: identity.subject,
-    credential: identity.credential,
-    address,
-    connectionId: id,
-    get signal() {
-      return connection.signal
-    },
-  }
 }
 
 // graphql-ws's types want the class; what is sent is its JSON, which this is.

@@ -2,6 +2,7 @@ import { Logger } from '@nestjs/common'
 import { type ExecutionArgs, type ExecutionResult, execute } from 'graphql'
 import type { LRUCache } from 'lru-cache'
 import { includesOrg, type Organizations } from '../auth/rights.ts'
+import type { EventFeed } from '../events/event-feed.ts'
 import type { LoggedEvent } from '../events/logged-event.ts'
 import { forClient } from '../graphql/client-errors.ts'
 import type { RequestContext } from '../request-context.ts'
@@ -23,6 +24,16 @@ const SHARED_CONTEXT: RequestContext = {
   signal: new AbortController().signal,
 }
 
+/** What all groups have together. */
+export interface Groups {
+  feed: EventFeed
+  metrics: LiveMetrics
+  /** Encoded events, kept for a while. */
+  encoded: LRUCache<string, Encoded>
+  /** Called when the last member has left. */
+  end(group: Group): void
+}
+
 /**
  * All who want the same: each event is executed once and encoded once for all of them. The end of the message is
  * theirs together; the beginning, with the operation's id, is each member's own.
@@ -30,25 +41,44 @@ const SHARED_CONTEXT: RequestContext = {
 export class Group {
   /** Members that have been sent everything that this group has delivered. */
   readonly live = new Set<Member>()
-  memberCount = 0
+  private memberCount = 0
   private readonly logger = new Logger(Group.name)
   private queue: LoggedEvent[] = []
 
   constructor(
-    private readonly key: string,
+    readonly key: string,
     /** The deployment that it is about; undefined: all of them. */
     readonly about: string | undefined,
     /** The organizations that all of its members may see. */
     private readonly sees: Organizations,
     private readonly args: Pick<ExecutionArgs, 'schema' | 'document' | 'operationName' | 'variableValues'>,
-    private readonly kept: LRUCache<string, Encoded>,
-    private readonly metrics: LiveMetrics,
+    private readonly groups: Groups,
   ) {}
 
-  /** Where live members are, if the feed's head is at `head`. */
-  position(head: number): number {
+  get feed(): EventFeed {
+    return this.groups.feed
+  }
+
+  get metrics(): LiveMetrics {
+    return this.groups.metrics
+  }
+
+  /** Where live members are. */
+  get position(): number {
     const next = this.queue[0]
-    return next ? next.position - 1 : head
+    return next ? next.position - 1 : this.feed.head
+  }
+
+  join(): void {
+    this.memberCount++
+    this.metrics.members.inc()
+  }
+
+  leave(member: Member): void {
+    this.live.delete(member)
+    this.memberCount--
+    this.metrics.members.dec()
+    if (this.memberCount === 0) this.groups.end(this)
   }
 
   /** A new event of what it is about. */
@@ -71,16 +101,17 @@ export class Group {
   /** Made once, and kept for a while for those who join or lag. */
   encode(event: LoggedEvent): Encoded {
     const key = `${event.position} ${this.key}`
-    const before = this.kept.get(key)
+    const { encoded } = this.groups
+    const before = encoded.get(key)
     if (before) return before
     this.metrics.executions.inc()
     const result = execute({ ...this.args, rootValue: event, contextValue: SHARED_CONTEXT })
     const payload = result instanceof Promise ? result.then(encodeResult) : encodeResult(result)
-    this.kept.set(key, payload)
+    encoded.set(key, payload)
     if (payload instanceof Promise) {
       payload.then(
-        (bytes) => this.kept.set(key, bytes),
-        () => this.kept.delete(key),
+        (bytes) => encoded.set(key, bytes),
+        () => encoded.delete(key),
       )
     }
     return payload
@@ -108,7 +139,7 @@ export class Group {
   }
 
   private fallBehind(): void {
-    const position = this.position(0)
+    const { position } = this
     this.queue = []
     const members = [...this.live]
     this.live.clear()

@@ -1,25 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ExecutionResult } from 'graphql'
 import { DatabaseUnavailable } from '../database/database-unavailable.ts'
-import type { EventFeed, Stretch } from '../events/event-feed.ts'
+import type { Stretch } from '../events/event-feed.ts'
 import type { FollowRequest } from '../events/follow-request.ts'
 import type { LoggedEvent } from '../events/logged-event.ts'
-import type { FrameStart, FrameWriter } from './frame-writer.ts'
+import type { FrameStart } from './frame-batch.ts'
+import type { FrameWriter } from './frame-writer.ts'
 import type { Group } from './group.ts'
-import type { LiveMetrics } from './live-metrics.ts'
 
 const DATABASE_PAUSE_MS = 500
 const DONE: IteratorResult<ExecutionResult> = { done: true, value: undefined }
-
-/** What a member needs of the fan-out that it belongs to. */
-export interface Membership {
-  feed: EventFeed
-  group: Group
-  writer: FrameWriter
-  metrics: LiveMetrics
-  /** Called once, when the member has ended. */
-  onLeave(): void
-}
 
 /**
  * One subscription in a group. graphql-ws iterates it, and so keeps the operation's life: its first `next()` is the
@@ -30,7 +20,8 @@ export interface Membership {
  *                 ^             │ the socket takes no more
  *                 └─────────────┘
  *
- * It keeps a position and nothing else; while it is live not even that: it is where its group is.
+ * It keeps a position and nothing else; while it is live not even that: it is where its group is. There may be very
+ * many, so that what can be the group's is the group's.
  */
 export class Member implements AsyncIterableIterator<ExecutionResult> {
   private readonly start: FrameStart
@@ -38,14 +29,13 @@ export class Member implements AsyncIterableIterator<ExecutionResult> {
   private isReading = false
   private hasEnded = false
   private takeBack: (() => void) | undefined
-  private settle:
-    | { resolve: (result: IteratorResult<ExecutionResult>) => void; reject: (error: unknown) => void }
-    | undefined
+  private settle: ((result: Promise<never> | IteratorResult<ExecutionResult>) => void) | undefined
 
   constructor(
     operationId: string,
     private readonly request: FollowRequest,
-    private readonly membership: Membership,
+    private readonly group: Group,
+    private readonly writer: FrameWriter,
   ) {
     const text = `{"id":${JSON.stringify(operationId)}`
     this.start = { text, bytes: Buffer.byteLength(text) }
@@ -58,8 +48,8 @@ export class Member implements AsyncIterableIterator<ExecutionResult> {
 
   next(): Promise<IteratorResult<ExecutionResult>> {
     if (this.hasEnded) return Promise.resolve(DONE)
-    return new Promise((resolve, reject) => {
-      this.settle = { resolve, reject }
+    return new Promise((resolve) => {
+      this.settle = resolve
       this.catchUp()
     })
   }
@@ -73,9 +63,9 @@ export class Member implements AsyncIterableIterator<ExecutionResult> {
   send(event: LoggedEvent, payload: Uint8Array): void {
     // It may have read on further than its group, which waits for an execution.
     if (this.position !== undefined && event.position <= this.position) return
-    if (!this.membership.writer.hasRoom) {
-      this.membership.group.live.delete(this)
-      this.membership.metrics.lagging.inc()
+    if (!this.writer.hasRoom) {
+      this.group.live.delete(this)
+      this.group.metrics.lagging.inc()
       this.readOnFrom(event.position - 1)
     } else if (!this.request.isEcho(event)) {
       this.write(payload)
@@ -91,9 +81,9 @@ export class Member implements AsyncIterableIterator<ExecutionResult> {
   /** All in one turn when what is missing is in memory and encoded or quickly so: then there is no gap to fall into. */
   private catchUp(): void {
     if (this.isReading) return
-    const { feed, group, writer } = this.membership
+    const { group, writer } = this
     while (!this.hasEnded) {
-      if (this.position !== undefined && this.position >= group.position(feed.head)) {
+      if (this.position !== undefined && this.position >= group.position) {
         group.live.add(this)
         return
       }
@@ -111,7 +101,7 @@ export class Member implements AsyncIterableIterator<ExecutionResult> {
   }
 
   private read(position: number | undefined): Stretch | Promise<Stretch> {
-    const { feed } = this.membership
+    const { feed } = this.group
     const { deploymentId } = this.request.options
     return position === undefined ? feed.current(deploymentId) : feed.since(position, deploymentId)
   }
@@ -121,12 +111,12 @@ export class Member implements AsyncIterableIterator<ExecutionResult> {
     const payloads: Uint8Array[] = []
     for (const event of events) {
       if (!this.isWanted(event)) continue
-      const payload = this.membership.group.encode(event)
+      const payload = this.group.encode(event)
       if (payload instanceof Promise) return false
       payloads.push(payload)
     }
     for (const payload of payloads) this.write(payload)
-    this.membership.metrics.deliveries.inc(payloads.length)
+    this.group.metrics.deliveries.inc(payloads.length)
     this.position = until
     return true
   }
@@ -140,7 +130,7 @@ export class Member implements AsyncIterableIterator<ExecutionResult> {
       const { events, until } = await stretch
       for (const event of events) {
         if (!this.isWanted(event)) continue
-        const payload = await this.membership.group.encode(event)
+        const payload = await this.group.encode(event)
         if (this.hasEnded) return
         this.write(payload)
         // From here on a failure must not tell it again; the state now is told in ascending order as well.
@@ -171,19 +161,19 @@ export class Member implements AsyncIterableIterator<ExecutionResult> {
   }
 
   private write(payload: Uint8Array): void {
-    this.membership.writer.push(this.start, payload)
+    this.writer.push(this.start, payload)
   }
 
   private fail(error: unknown): void {
     const { settle } = this
     this.leave()
-    settle?.reject(error)
+    settle?.(Promise.reject(error))
   }
 
   private end(): void {
     const { settle } = this
     this.leave()
-    settle?.resolve(DONE)
+    settle?.(DONE)
   }
 
   private leave(): void {
@@ -191,7 +181,6 @@ export class Member implements AsyncIterableIterator<ExecutionResult> {
     this.hasEnded = true
     this.settle = undefined
     this.takeBack?.()
-    this.membership.group.live.delete(this)
-    this.membership.onLeave()
+    this.group.leave(this)
   }
 }

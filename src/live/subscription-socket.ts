@@ -1,4 +1,5 @@
 import type { IncomingMessage, Server } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import {
@@ -14,7 +15,7 @@ import { clientAddress } from '../auth/client-address.ts'
 import { Config } from '../config.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import { AccessWatch } from './access-watch.ts'
-import { Connection } from './connection.ts'
+import { Connection, type ConnectionOwner, TOO_SLOW, ViewerSocket } from './connection.ts'
 import { GraphQLProtocol } from './graphql-protocol.ts'
 import { LiveMetrics } from './live-metrics.ts'
 import { OriginGuard } from './origin-guard.ts'
@@ -23,28 +24,34 @@ const PATH = '/graphql'
 /** One frame from a client. Large contents go over HTTP. */
 const MOST_FRAME_BYTES = 1024 * 1024
 const MOST_SOCKETS = 20_000
+const INIT_SECONDS = 3
 const PING_SECONDS = 12
 /** A slow reader finds our ping only behind all that it has not read yet. */
 const MOST_UNANSWERED_PINGS = 2
 const SECOND_MS = 1_000
 /** How long a socket may take nothing although there is something for it. */
 const MOST_STALL_MS = 30_000
-/** Closed at once when the node goes away; more come in steps over `DRAIN_MS`. */
-const DRAIN_STEP_MS = 100
-const LEAST_DRAIN_STEP = 50
+/** Sockets that are closed at once when the node goes away; more than that in batches over `DRAIN_MS`. */
+const LEAST_DRAIN_BATCH = 50
+const LEAST_DRAIN_PAUSE_MS = 100
 
+const NOT_INITIALISED = { code: 4408, reason: 'Connection initialisation timeout' }
 const GOING_AWAY = { code: 1012, reason: 'Restarting; come back with your cursor' }
 const LOG_CHANGED = { code: 1012, reason: 'The database has lost events; come back with your cursor' }
-const TOO_SLOW = { code: 1013, reason: 'Too slow; come back with your cursor' }
+/** An error of ours, not of the client. */
+const FAILED = { code: 4500, reason: 'Internal server error' }
 
 /**
  * The subscription socket: `WS /graphql`, subprotocol graphql-transport-ws. The WebSocket server is our own, so that
  * sizes, origins, slow readers and the end are ours to say. See PROTOCOL.md.
  */
 @Injectable()
-export class SubscriptionSocket implements OnApplicationBootstrap, BeforeApplicationShutdown {
+export class SubscriptionSocket
+  implements OnApplicationBootstrap, BeforeApplicationShutdown, ConnectionOwner
+{
   private readonly logger = new Logger(SubscriptionSocket.name)
   private readonly sockets = new WebSocketServer({
+    WebSocket: ViewerSocket,
     noServer: true,
     clientTracking: false,
     maxPayload: MOST_FRAME_BYTES,
@@ -54,7 +61,7 @@ export class SubscriptionSocket implements OnApplicationBootstrap, BeforeApplica
   private readonly originGuard: OriginGuard
   private server: Server | undefined
   private everySecond: NodeJS.Timeout | undefined
-  private stopListening: (() => void) | undefined
+  private isLeaving = false
   private second = 0
   private opened = 0
 
@@ -77,25 +84,26 @@ export class SubscriptionSocket implements OnApplicationBootstrap, BeforeApplica
     this.server = this.adapterHost.httpAdapter.getHttpServer() as Server
     this.server.on('upgrade', this.onUpgrade)
     this.everySecond = setInterval(() => this.look(), SECOND_MS)
-    this.stopListening = this.feed.onRestart(() => this.closeAll())
+    this.feed.onRestart(() => this.closeAll())
   }
 
-  /** Sends everybody away, a step at a time, so that they do not all arrive elsewhere at once. */
+  /** Sends everybody away, a batch at a time, so that they do not all arrive elsewhere at once. */
   async beforeApplicationShutdown(): Promise<void> {
-    this.server?.off('upgrade', this.onUpgrade)
-    clearInterval(this.everySecond)
-    this.stopListening?.()
+    this.isLeaving = true
+    const { drainMs } = this.config
     const leaving = [...this.connections]
-    const steps = Math.max(1, Math.floor(this.config.drainMs / DRAIN_STEP_MS))
-    const perStep = Math.max(LEAST_DRAIN_STEP, Math.ceil(leaving.length / steps))
+    const mostBatches = Math.max(1, Math.floor(drainMs / LEAST_DRAIN_PAUSE_MS))
+    const batches = Math.min(mostBatches, Math.ceil(leaving.length / LEAST_DRAIN_BATCH))
+    const perBatch = Math.ceil(leaving.length / batches)
     const ended: Promise<void>[] = []
-    for (let start = 0; start < leaving.length; start += perStep) {
-      if (start > 0) await sleep(DRAIN_STEP_MS)
-      for (const connection of leaving.slice(start, start + perStep)) {
+    for (let start = 0; start < leaving.length; start += perBatch) {
+      if (start > 0) await sleep(drainMs / batches)
+      for (const connection of leaving.slice(start, start + perBatch)) {
         ended.push(connection.end(GOING_AWAY.code, GOING_AWAY.reason))
       }
     }
     await Promise.all(ended)
+    clearInterval(this.everySecond)
     this.sockets.close()
   }
 
@@ -107,28 +115,43 @@ export class SubscriptionSocket implements OnApplicationBootstrap, BeforeApplica
       return
     }
     this.sockets.handleUpgrade(request, stream, head, (socket) => {
+      // An HTTP server's stream, although its type does not say so.
       const shown = { headers: request.headers, address: this.addressOf(request) }
-      const connection = new Connection(socket, stream, this.opened++ % PING_SECONDS, shown)
+      const second = this.opened++ % PING_SECONDS
+      const connection = new Connection(socket, stream as Socket, second, shown, this)
       this.connections.add(connection)
       this.metrics.sockets.inc()
-      // What breaks a connection is told to nobody but the one who looks: it closes.
-      socket.on('error', (error) =>
-        this.logger.debug('A socket failed', { connectionId: connection.id, error }),
-      )
-      const closed = this.protocol.opened(connection)
-      connection.onClose((code, reason) => {
-        this.connections.delete(connection)
-        this.metrics.sockets.dec()
-        this.accessWatch.leave(connection)
-        void closed(code, reason)
-      })
+      connection.onClose(this.protocol.opened(connection))
     })
+  }
+
+  closed(connection: Connection): void {
+    this.connections.delete(connection)
+    this.metrics.sockets.dec()
+    this.accessWatch.leave(connection)
+  }
+
+  pinged(connection: Connection, payload: Record<string, unknown> | undefined): Promise<void> {
+    return this.protocol.pinged(connection, payload)
+  }
+
+  broke(connection: Connection, error: Error): void {
+    this.logger.debug('A socket failed', { connectionId: connection.id, error })
+  }
+
+  failed(connection: Connection, error: unknown): void {
+    this.logger.error('A message could not be handled', { connectionId: connection.id, error })
+    connection.close(FAILED.code, FAILED.reason)
   }
 
   private refusal(request: IncomingMessage): Refusal | undefined {
     if (request.url?.split('?')[0] !== PATH) {
       const sentence = `There is no socket at this path; it is at ${PATH}.`
       return { status: '404 Not Found', reason: 'path', sentence }
+    }
+    if (this.isLeaving) {
+      const sentence = 'This node is going away; ask another one.'
+      return { status: '503 Service Unavailable', reason: 'leaving', sentence }
     }
     const foreign = this.originGuard.refuse(request)
     if (foreign) return { status: '403 Forbidden', reason: 'origin', sentence: foreign }
@@ -142,13 +165,16 @@ export class SubscriptionSocket implements OnApplicationBootstrap, BeforeApplica
     return undefined
   }
 
-  /** Every second: pings a twelfth of the sockets, and looks after those that take nothing. */
+  /** Every second: pings a twelfth of the sockets, and looks after those that say nothing or take nothing. */
   private look(): void {
     this.second = (this.second + 1) % PING_SECONDS
     let unsentBytes = 0
     for (const connection of this.connections) {
       const { writer } = connection
       unsentBytes += writer.unsentBytes
+      if (!connection.isInitialised && ++connection.secondsWaited > INIT_SECONDS) {
+        connection.close(NOT_INITIALISED.code, NOT_INITIALISED.reason)
+      }
       if (writer.isStalled) {
         if (performance.now() - writer.lastProgressAt > MOST_STALL_MS) this.closeSlow(connection)
         continue

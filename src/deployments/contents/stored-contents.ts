@@ -3,7 +3,7 @@ import type { PackPart } from '../../github/pack.ts'
 import { type PreparedContents, preparedContents } from '../../github/prepared-contents.ts'
 import type { Work } from '../deployment-work.ts'
 
-/** Parts that are read in one statement: a mebibyte. */
+/** Parts that are read in one statement: half a mebibyte. */
 const PARTS_AT_ONCE = 16
 
 /** Stores what will be pushed, byte for byte, while it is packed. Resolves to the pack's length. */

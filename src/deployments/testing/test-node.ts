@@ -79,7 +79,7 @@ export class TestNode {
 
   /** As at SIGTERM; a second time does nothing. */
   stop(): Promise<void> {
-    this.stopped ??= this.runner.onModuleDestroy().then(() => this.feed.onModuleDestroy())
+    this.stopped ??= this.runner.onModuleDestroy().then(() => this.feed.beforeApplicationShutdown())
     return this.stopped
   }
 

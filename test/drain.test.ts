@@ -1,0 +1,85 @@
+import { once } from 'node:events'
+import { afterAll, beforeAll, expect, test } from '@jest/globals'
+import { WebSocket } from 'ws'
+import { createDataFolder, type DataFolder } from './support/data-folder.ts'
+import { type Accepted, DEPLOY, input } from './support/inputs.ts'
+import { TestServer } from './support/server.ts'
+import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
+import { type ViewedEvent, Viewer } from './support/viewer.ts'
+
+/** Sockets are closed at once up to fifty. So these go in two batches, with half of the window in between. */
+const VIEWERS = 80
+const DRAIN_MS = 20_000
+
+let database: TestDatabase
+let folder: DataFolder
+let leaving: TestServer
+let staying: TestServer
+
+beforeAll(async () => {
+  database = await createTestDatabase()
+  folder = await createDataFolder()
+  const env = { DATABASE_URL: database.url, DRAIN_MS: String(DRAIN_MS) }
+  leaving = await TestServer.start({ dataDir: folder.path, env })
+  staying = await TestServer.start({ dataDir: folder.path, env })
+})
+
+afterAll(async () => {
+  await Promise.all([leaving.stop(), staying.stop()])
+  await database.drop()
+  await folder.remove()
+})
+
+async function deploy(): Promise<string> {
+  const { data, errors } = await staying.request<Accepted>(DEPLOY, { input: input() })
+  if (errors) throw new Error(JSON.stringify(errors))
+  return data.deploy.id
+}
+
+async function come(url: string, after?: string): Promise<Viewer> {
+  const viewer = new Viewer(url)
+  const { cursor } = await viewer.connected()
+  viewer.follow({ after: after ?? cursor })
+  return viewer
+}
+
+const sequences = (events: readonly ViewedEvent[]) => events.map(({ sequence }) => sequence)
+
+test('a node that goes away takes nobody new, closes its sockets in batches, and tells those who are left of events', async () => {
+  const viewers: Viewer[] = []
+  for (let i = 0; i < VIEWERS; i++) viewers.push(await come(leaving.socketUrl))
+  const first = await deploy()
+  for (const viewer of viewers) await viewer.end(first)
+
+  const gone = leaving.stop()
+  await viewers[0]!.until(() => viewers[0]!.closeCode !== undefined)
+  expect((await fetch(`${leaving.url}/health/ready`)).status).toBe(503)
+  const newcomer = new WebSocket(leaving.socketUrl, 'graphql-transport-ws')
+  const [error] = (await once(newcomer, 'error')) as [Error]
+  expect(error.message).toContain('503')
+
+  const half = VIEWERS / 2
+  for (const viewer of viewers.slice(0, half)) await viewer.until(() => viewer.closeCode !== undefined)
+  const second = await deploy()
+  for (const viewer of viewers.slice(half)) {
+    expect(sequences(await viewer.end(second))).toEqual([1, 2, 3, 4, 5])
+    expect(viewer.closeCode).toBeUndefined()
+  }
+
+  for (const viewer of viewers) await viewer.until(() => viewer.closeCode !== undefined)
+  expect(new Set(viewers.map(({ closeCode }) => closeCode))).toEqual(new Set([1012]))
+  await gone
+
+  const third = await deploy()
+  const again = await Promise.all(
+    viewers.map(({ events }) => come(staying.socketUrl, events.at(-1)?.cursor ?? '')),
+  )
+  for (const [i, viewer] of again.entries()) {
+    await viewer.end(third)
+    const all = [...viewers[i]!.events, ...viewer.events]
+    for (const id of [first, second, third]) {
+      expect(sequences(all.filter(({ deploymentId }) => deploymentId === id))).toEqual([1, 2, 3, 4, 5])
+    }
+    await viewer.close()
+  }
+})
