@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { NestFactory } from '@nestjs/core'
 import { GraphQLSchemaBuilderModule, GraphQLSchemaFactory } from '@nestjs/graphql'
 import { printSchema } from 'graphql'
+import { AuthResolver } from './auth/auth.resolver.ts'
 import { DeploymentsResolver } from './deployments/deployments.resolver.ts'
 
 // Writes the schema that the code makes, or with --check says whether the file holds just that.
@@ -13,7 +14,7 @@ const file = args.find((arg) => !arg.startsWith('--')) ?? 'schema.gql'
 const app = await NestFactory.create(GraphQLSchemaBuilderModule, { logger: false })
 await app.init()
 const schema = `# Made by "npm run schema" from the code. Do not edit.\n\n${printSchema(
-  await app.get(GraphQLSchemaFactory).create([DeploymentsResolver]),
+  await app.get(GraphQLSchemaFactory).create([DeploymentsResolver, AuthResolver]),
 )}\n`
 await app.close()
 
