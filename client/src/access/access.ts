@@ -1,0 +1,110 @@
+import { type ApolloClient, makeVar, type ReactiveVar } from '@apollo/client'
+import type { WhoAmIQuery } from '../gql/graphql.ts'
+import { graphql } from '../gql/index.ts'
+import type { SignInWay } from '../live/failure.ts'
+import type { LiveSocket } from '../live/live-socket.ts'
+
+const WhoAmI = graphql(`
+  query WhoAmI {
+    me {
+      name
+      role
+      sees
+      deploysTo
+      isSignedIn
+      expiresAt
+    }
+  }
+`)
+
+export type Me = WhoAmIQuery['me']
+
+/**
+ * Who is looking at this page, as far as the server has said.
+ *
+ *   asking ──> known <──> unknown: the server does not answer; what it has to show says so itself
+ *                │
+ *                └──401, or signed out──> signedOut ──signed in, here or in another tab──> the page is loaded anew
+ */
+export type Who =
+  | { state: 'asking' | 'unknown' }
+  | { state: 'known'; me: Me }
+  | { state: 'signedOut'; ways: readonly SignInWay[]; why: 'unknown' | 'ended' | 'asked' }
+
+export interface Access {
+  who: ReactiveVar<Who>
+  /** Rejects when the server could not be reached. */
+  signOut(): Promise<void>
+  /** The server does not know any more who asks. */
+  refused(ways: readonly SignInWay[]): void
+}
+
+export function createAccess(client: ApolloClient, socket: LiveSocket): Access {
+  const who = makeVar<Who>({ state: 'asking' })
+  const otherTabs = new BroadcastChannel('shipcast.access')
+  let asking: Promise<void> | undefined
+  let hasAskedToLeave = false
+
+  otherTabs.onmessage = ({ data }) => {
+    const now = who()
+    if (now.state !== 'known' || now.me.name !== data) void ask()
+  }
+  socket.onAccessChange((change) => void (change === 'rights' ? rightsChanged() : ask()))
+  socket.onConnectionChange(() => {
+    if (socket.connection().isOpen && who().state === 'unknown') void ask()
+  })
+  void ask()
+
+  function ask(): Promise<void> {
+    asking ??= client
+      .query({ query: WhoAmI, fetchPolicy: 'no-cache' })
+      .then(({ data }) => {
+        if (data) known(data.me)
+      })
+      .catch(() => {
+        // Whoever is not let in has been sent to sign in by then.
+        if (who().state === 'asking') who({ state: 'unknown' })
+      })
+      .finally(() => {
+        asking = undefined
+      })
+    return asking
+  }
+
+  function known(me: Me) {
+    const before = who()
+    const isAnother = before.state === 'signedOut' || (before.state === 'known' && before.me.name !== me.name)
+    // Nothing of what the one before has seen or typed is left.
+    if (isAnother) return window.location.reload()
+    who({ state: 'known', me })
+    if (me.isSignedIn) otherTabs.postMessage(me.name)
+  }
+
+  /** What may not be seen any more is gone, what may be seen now is there. The events go on from their cursor. */
+  async function rightsChanged() {
+    await ask()
+    if (who().state === 'signedOut') return
+    // A query that fails again says so where it is shown.
+    await client.resetStore().catch(() => {})
+  }
+
+  function refused(ways: readonly SignInWay[]) {
+    const before = who()
+    if (before.state === 'signedOut') return
+    const why = hasAskedToLeave ? 'asked' : before.state === 'known' ? 'ended' : 'unknown'
+    who({ state: 'signedOut', ways, why })
+    socket.close()
+    void client.clearStore()
+  }
+
+  async function signOut() {
+    const response = await fetch('/auth/sign-out', { method: 'POST' })
+    // 401: it had ended before.
+    if (!response.ok && response.status !== 401) throw new Error(`Status ${response.status}`)
+    hasAskedToLeave = true
+    await ask()
+    otherTabs.postMessage(null)
+  }
+
+  return { who, signOut, refused }
+}
