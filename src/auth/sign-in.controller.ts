@@ -32,7 +32,11 @@ export class SignInController {
     @Res() response: Response,
   ): Promise<void> {
     await this.answer(response, async () => {
-      const from = { address: this.access.addressOf(request), returnTo: ownPath(returnTo) }
+      const from = {
+        address: this.access.addressOf(request),
+        returnTo: ownPath(returnTo),
+        session: cookiesOf(request)[SESSION_COOKIE],
+      }
       const begun = await this.service.begin(provider, from)
       if (!begun) throw new SignInFailed('There is no such way to sign in here.')
       response
@@ -50,12 +54,11 @@ export class SignInController {
   ): Promise<void> {
     await this.answer(response, async () => {
       const name = signInCookie(String(state))
-      const cookies = parseCookie(request.headers.cookie ?? '')
       response.clearCookie(name, SIGN_IN)
       const from = {
         address: this.access.addressOf(request),
         path: request.originalUrl,
-        browserSecret: cookies[name] ?? '',
+        browserSecret: cookiesOf(request)[name] ?? '',
       }
       const session = await this.service.finish(provider, from)
       response
@@ -87,6 +90,10 @@ export class SignInController {
       }
     }
   }
+}
+
+function cookiesOf({ headers }: Request) {
+  return parseCookie(headers.cookie ?? '')
 }
 
 /** One for each that is under way: two tabs do not disturb each other. */

@@ -42,7 +42,7 @@ export class SignInService {
   /** Undefined: there is no such provider. @throws SignInFailed, RateLimited */
   async begin(
     provider: string,
-    from: { address: string; returnTo: string },
+    from: { address: string; returnTo: string; session: string | undefined },
   ): Promise<{ url: URL; state: string; browserSecret: string } | undefined> {
     const known = this.providers.get(provider)
     if (!known) return undefined
@@ -53,7 +53,12 @@ export class SignInService {
       codeVerifier: oidc.randomPKCECodeVerifier(),
     }
     const url = await known.begin(checks, `${this.config.publicUrl}/auth/${provider}/callback`)
-    const browserSecret = await this.begun.begin(provider, { checks, returnTo: from.returnTo })
+    const before = from.session === undefined ? undefined : await this.credentials.find(from.session)
+    const browserSecret = await this.begun.begin(provider, {
+      checks,
+      returnTo: from.returnTo,
+      sessionId: before?.id ?? null,
+    })
     return { url, state: checks.state, browserSecret }
   }
 
@@ -77,7 +82,7 @@ export class SignInService {
       this.logger.warn('A sign-in failed', { provider, error })
       throw error
     })
-    const session = await this.letIn(person, provider, from.address)
+    const session = await this.letIn(person, provider, from.address, begun.sessionId)
     return { ...session, returnTo: begun.returnTo }
   }
 
@@ -92,12 +97,14 @@ export class SignInService {
     person: Person,
     provider: string,
     address: string,
+    sessionBefore: string | null,
   ): Promise<{ secret: string; expiresAt: Date }> {
     const subject = { id: `user:${person.id}`, name: person.name }
     const grants = this.grantsOf(person)
     // What has changed since they last came changes in their other browsers, too.
     if (grants.length > 0) await this.credentials.changeSessions(subject.id, grants)
     else await this.credentials.revokeSessionsOf(subject.id)
+    if (sessionBefore) await this.credentials.revokeSessionUnlessOf(sessionBefore, subject.id)
     await this.pubSub.publish(ACCESS_TOPIC, {})
     await this.note(subject, provider, address, grants.length > 0 ? 'OK' : 'FORBIDDEN')
     if (grants.length === 0) {
