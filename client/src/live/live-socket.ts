@@ -171,7 +171,8 @@ export function createLiveSocket(url: string): LiveSocket {
     },
     reconnectNow,
     backOff,
-    close: () => void client.dispose(),
+    // Rejects when there is no connection to be closed.
+    close: () => void Promise.resolve(client.dispose()).catch(() => {}),
   }
 }
 
