@@ -74,8 +74,12 @@ export class OidcSignIn implements SignInProvider {
     const { issuer, clientId, clientSecret } = this.settings
     return oidc.discovery(new URL(issuer), clientId, clientSecret, undefined, {
       timeout: TIMEOUT_SECONDS,
-      // The setting allows it for a provider on this machine only.
-      execute: issuer.startsWith('http:') ? [oidc.allowInsecureRequests] : [],
+      execute: [
+        // The library would take the connection's word for who has sent an ID token.
+        oidc.enableNonRepudiationChecks,
+        // The setting allows it for a provider on this machine only.
+        ...(issuer.startsWith('http:') ? [oidc.allowInsecureRequests] : []),
+      ],
     })
   }
 }
