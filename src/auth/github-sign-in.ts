@@ -22,7 +22,8 @@ export class GitHubSignIn implements SignInProvider {
     this.issuer = url
     this.configuration = new oauth.Configuration(
       {
-        issuer: url,
+        // docs.github.com, "GitHub authentication discovery endpoints".
+        issuer: `${url}/login/oauth`,
         authorization_endpoint: `${url}/login/oauth/authorize`,
         token_endpoint: `${url}/login/oauth/access_token`,
       },
