@@ -1,7 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
+import { CredentialStore } from '../src/auth/credential-store.ts'
 import { MIGRATIONS } from '../src/database/schema.ts'
-import { launchBrowser, Window } from './support/browser.ts'
+import { keepScreenshot, launchBrowser, Window } from './support/browser.ts'
 import { type Accepted, DEPLOY, input } from './support/inputs.ts'
 import { OidcServer, type People } from './support/oidc-server.ts'
 import { freePort, TestServer } from './support/server.ts'
@@ -22,6 +23,8 @@ let browser: Browser
 let database: TestDatabase
 let provider: OidcServer
 let server: TestServer
+/** Of the same database and provider; started by those tests that need other settings. */
+let otherPort: number
 let windows: Window[] = []
 /** Deployed by alice: of acme and of globex. */
 let ofAcme: string
@@ -31,7 +34,9 @@ beforeAll(async () => {
   browser = await launchBrowser()
   database = await createTestDatabase(MIGRATIONS)
   const port = await freePort()
-  provider = new OidcServer(await freePort(), [`http://127.0.0.1:${port}/auth/oidc/callback`], PEOPLE)
+  otherPort = await freePort()
+  const redirectUrls = [port, otherPort].map((of) => `http://127.0.0.1:${of}/auth/oidc/callback`)
+  provider = new OidcServer(await freePort(), redirectUrls, PEOPLE)
   await provider.start()
   server = await TestServer.start({
     port,
@@ -419,36 +424,194 @@ test('after another person has signed in, nothing of the one before is on any ta
 })
 
 test('a provider that is away is said in a sentence, and used again once it is back', async () => {
-  const port = await freePort()
-  const redirectUrl = `http://127.0.0.1:${port}/auth/oidc/callback`
-  const away = new OidcServer(await freePort(), [redirectUrl], PEOPLE)
-  const itsServer = await TestServer.start({
-    port,
-    env: { ...away.env, ACCESS_ROLES: ROLES, DATABASE_URL: database.url },
+  await provider.stop()
+  await withServer({}, async ({ url }) => {
+    try {
+      const window = await openAt(url)
+      const { page } = window
+      await page.getByRole('link', { name: 'Sign in with Test ID' }).click()
+      await page.getByText('Test ID does not answer at the moment. Try again soon.').waitFor()
+      expect(await page.locator('body').innerText()).not.toMatch(/\n\s+at |TypeError|ECONN/)
+
+      await provider.start()
+      await page.goto(url)
+      const callback = await stoppedOnTheWayBack(page, 'vera')
+      await provider.stop()
+      await page.goto(callback)
+      await page.getByText('Test ID does not answer at the moment. Try again soon.').waitFor()
+      expect(await sessionIn(page)).toBeUndefined()
+
+      await provider.start()
+      await page.goto(url)
+      await signIn(page, 'vera')
+      await window.live()
+    } finally {
+      await provider.stop()
+      await provider.start()
+    }
   })
-  try {
-    const window = await Window.open(browser, itsServer.url)
-    windows.push(window)
-    const { page } = window
-    await page.getByRole('link', { name: 'Sign in with Test ID' }).click()
-    await page.getByText('Test ID does not answer at the moment. Try again soon.').waitFor()
-    expect(await page.locator('body').innerText()).not.toMatch(/\n\s+at |TypeError|ECONN/)
+})
 
-    await away.start()
-    await page.goto(itsServer.url)
-    const callback = await stoppedOnTheWayBack(page, 'vera')
-    await away.stop()
-    await page.goto(callback)
-    await page.getByText('Test ID does not answer at the moment. Try again soon.').waitFor()
-    expect(await sessionIn(page)).toBeUndefined()
+describe('what the server refuses all the same is said', () => {
+  test('what may not be done', async () => {
+    const window = await signedIn('dave')
+    await window.page.route('**/graphql', async (route) => {
+      const sent = route.request().postData() ?? ''
+      await route.continue({ postData: sent.replace('"org":"acme"', '"org":"globex"') })
+    })
+    await window.fill('acme', 'not-there')
+    await window.deploy()
+    await window.page.getByRole('alert').getByText('globex').waitFor()
+    expect(await window.page.getByText('not-there').count()).toBe(0)
+  })
 
-    await away.start()
-    await page.goto(itsServer.url)
-    await signIn(page, 'vera')
-    await window.live()
-  } finally {
-    await itsServer.stop()
-    await itsServer.removeData()
-    await away.stop()
+  test('what was done too often, with when to come back', async () => {
+    await withServer({ MUTATIONS_PER_MINUTE: '1' }, async ({ url }) => {
+      const window = await openAt(url)
+      await signIn(window.page, 'dave')
+      await window.live()
+      await window.fill('acme', 'once')
+      await window.deploy()
+      await window.status('SUCCEEDED')
+      await window.fill('acme', 'twice')
+      await window.deploy()
+      await window.page
+        .getByRole('alert')
+        .getByText(/You may send 1 mutations a minute. Try again in \d+ s\./)
+        .waitFor()
+    })
+  })
+
+  test('that signing out did not reach it', async () => {
+    const { page } = await signedIn('vera')
+    await page.route('**/auth/sign-out', (route) => route.abort('connectionrefused'), { times: 1 })
+    await page.getByRole('button', { name: 'Sign out' }).click()
+    await page.getByText('You are still signed in').waitFor()
+    await page.getByRole('button', { name: 'Sign out' }).click()
+    await askedToSignIn(page)
+  })
+})
+
+describe('the playground', () => {
+  const run = (page: Page) => page.getByRole('button', { name: /^(execute|run)/i })
+  const result = (page: Page, text: string) => page.locator('.result-window').getByText(text).first()
+
+  test('works with the session', async () => {
+    const window = await signedIn('otto')
+    const page = await openTab(window, '/graphiql')
+    await page.getByText('fileCount').first().waitFor()
+    await run(page).click()
+    await result(page, '"hello-world"').waitFor()
+    await subscribeTo(page, ofAcme)
+    await result(page, 'NOT_FOUND').waitFor()
+    await subscribeTo(page, ofGlobex)
+    await result(page, '"SUCCEEDED"').waitFor()
+  })
+
+  test('works with a token in its headers, over HTTP and over the socket, and says what is missing', async () => {
+    const { secret } = await new CredentialStore(database.database).create({
+      kind: 'token',
+      subjectId: 'service:ci',
+      name: 'ci',
+      grants: [{ role: 'viewer', orgs: ['acme'] }],
+      lifetimeMs: 600_000,
+    })
+    const { page } = await open('/graphiql')
+    await page.getByText('fileCount').first().waitFor()
+    await run(page).click()
+    await result(page, '"UNAUTHENTICATED"').waitFor()
+    await subscribeTo(page, ofAcme)
+    await result(page, '4401').waitFor()
+
+    await page.getByRole('tab', { name: 'Templates' }).click()
+    await typeHeaders(page, { authorization: `Bearer ${secret}` })
+    await run(page).click()
+    await result(page, '"hello-world"').waitFor()
+    await subscribeTo(page, ofAcme, { authorization: `Bearer ${secret}` })
+    await result(page, '"SUCCEEDED"').waitFor()
+    // What a token is stays in the tab: the next one who sits down here must not find it.
+    expect(await page.evaluate('JSON.stringify(localStorage)')).not.toContain(secret)
+  })
+
+  async function subscribeTo(page: Page, id: string, headers?: Record<string, string>): Promise<void> {
+    await page.getByRole('tab', { name: 'OneDeployment', exact: true }).click()
+    await type(page, 'Variables', { deploymentId: id })
+    if (headers) await typeHeaders(page, headers)
+    await run(page).click()
+  }
+
+  const typeHeaders = (page: Page, headers: Record<string, string>) => type(page, 'Headers', headers)
+
+  async function type(page: Page, editor: 'Variables' | 'Headers', value: object): Promise<void> {
+    await page.getByRole('button', { name: editor, exact: true }).click()
+    await page.locator('.graphiql-editor-tool .monaco-editor').locator('visible=true').first().click()
+    await page.keyboard.press('Control+A')
+    await page.keyboard.insertText(JSON.stringify(value))
   }
 })
+
+test('a server for programs says that it lets in those with a token', async () => {
+  const withoutPeople = { OIDC_ISSUER: '', OIDC_CLIENT_ID: '', OIDC_CLIENT_SECRET: '', ACCESS_ROLES: '' }
+  await withServer({ ...withoutPeople, ACCESS: 'required' }, async ({ url }) => {
+    const { page } = await openAt(url)
+    await page.getByText('This server lets in programs with a token').waitFor()
+    await page.getByRole('link', { name: 'playground' }).waitFor()
+    expect(await page.getByText('Sign in with').count()).toBe(0)
+  })
+})
+
+test('signing in needs no mouse', async () => {
+  const { page } = await open()
+  await askedToSignIn(page)
+  expect(await page.evaluate('document.activeElement.textContent')).toBe('Sign in to Shipcast')
+  await page.keyboard.press('Tab')
+  await page.keyboard.press('Enter')
+  await page.getByRole('button', { name: 'vera', exact: true }).press('Enter')
+  await row(page, ofAcme).waitFor()
+})
+
+test.each(['light', 'dark'] as const)(
+  'looks as in docs/sign-in-%s.png and viewer-%s.png',
+  async (colorScheme) => {
+    const look: BrowserContextOptions = { colorScheme, reducedMotion: 'reduce' }
+    const window = await open(`/#${ofAcme}`, look)
+    await askedToSignIn(window.page)
+    await keepScreenshot(window.page, `sign-in-${colorScheme}`)
+    await signIn(window.page, 'vera')
+    await window.live()
+    await window.status('SUCCEEDED')
+    await keepScreenshot(window.page, `viewer-${colorScheme}`)
+  },
+)
+
+test('fits a narrow screen', async () => {
+  const look = { viewport: { width: 360, height: 740 } }
+  const { page } = await open('/', look)
+  await askedToSignIn(page)
+  expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(360)
+  await signIn(page, 'alice')
+  await row(page, ofAcme).waitFor()
+  expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(360)
+})
+
+async function withServer(
+  env: Record<string, string>,
+  work: (other: TestServer) => Promise<void>,
+): Promise<void> {
+  const other = await TestServer.start({
+    port: otherPort,
+    env: { ...provider.env, ACCESS_ROLES: ROLES, DATABASE_URL: database.url, ...env },
+  })
+  try {
+    await work(other)
+  } finally {
+    await other.stop()
+    await other.removeData()
+  }
+}
+
+async function openAt(url: string): Promise<Window> {
+  const window = await Window.open(browser, url)
+  windows.push(window)
+  return window
+}
