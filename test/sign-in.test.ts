@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { CredentialStore } from '../src/auth/credential-store.ts'
+import { ForgingProvider } from '../src/auth/testing/forging-provider.ts'
 import { MIGRATIONS } from '../src/database/schema.ts'
 import { keepScreenshot, launchBrowser, Window } from './support/browser.ts'
 import { type Accepted, DEPLOY, input } from './support/inputs.ts'
@@ -330,9 +331,7 @@ describe('a session that ends', () => {
     await row(tab, ofAcme).waitFor()
     const session = await sessionIn(mine.page)
     // A browser with the same secret hears of it by its socket alone.
-    const kept = await open()
-    await kept.page.context().addCookies(session ? [session] : [])
-    await kept.page.reload()
+    const kept = await open('/', { storageState: { cookies: session ? [session] : [], origins: [] } })
     await kept.live()
 
     await mine.page.getByRole('button', { name: 'Sign out' }).click()
@@ -562,6 +561,31 @@ test('a server for programs says that it lets in those with a token', async () =
     await page.getByRole('link', { name: 'playground' }).waitFor()
     expect(await page.getByText('Sign in with').count()).toBe(0)
   })
+})
+
+test('of a sign-in that is refused, no secret is in the log', async () => {
+  const forger = await ForgingProvider.start()
+  forger.forgery = { alg: 'none', claims: { email: 'mallory@example.com' } }
+  const env = { OIDC_ISSUER: forger.issuer, OIDC_CLIENT_SECRET: forger.clientSecret, LOG_LEVEL: 'debug' }
+  await withServer(env, async (other) => {
+    const begun = await fetch(`${other.url}/auth/oidc`, { redirect: 'manual' })
+    const [cookie = ''] = begun.headers.getSetCookie()
+    const callback = forger.authorize(new URL(begun.headers.get('location') ?? ''))
+    const refused = await fetch(callback, { headers: { cookie }, redirect: 'manual' })
+    expect(refused.status).toBe(403)
+    expect(await refused.text()).toContain('What Test ID sent could not be accepted. Begin again.')
+    expect(refused.headers.getSetCookie().join()).not.toContain(`${SESSION}=`)
+
+    expect(other.log).toContain('A sign-in failed')
+    const secrets = [
+      forger.clientSecret,
+      ...forger.sent,
+      ...callback.searchParams.values(),
+      cookie.split(/[=;]/)[1] ?? '',
+    ]
+    expect(secrets.filter((secret) => other.log.includes(secret))).toEqual([])
+  })
+  await forger.close()
 })
 
 test('signing in needs no mouse', async () => {

@@ -1,4 +1,4 @@
-import { createHash, createHmac, generateKeyPairSync, type KeyObject, sign } from 'node:crypto'
+import { createHash, createHmac, generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -18,6 +18,8 @@ export interface Forgery {
 export class ForgingProvider {
   forgery: Forgery = {}
   readonly clientSecret = 'a secret of the tests'
+  /** Access and ID tokens. */
+  readonly sent: string[] = []
   private readonly keys = generateKeyPairSync('rsa', { modulusLength: 2048 })
   private readonly otherKeys = generateKeyPairSync('rsa', { modulusLength: 2048 })
   private readonly codes = new Map<string, { nonce: string; challenge: string; redirectUrl: string }>()
@@ -50,7 +52,7 @@ export class ForgingProvider {
   /** What a browser would come back with that has been sent here. */
   authorize(url: URL): URL {
     const of = (name: string) => url.searchParams.get(name) ?? ''
-    const code = `code-${this.codes.size}`
+    const code = randomBytes(16).toString('hex')
     const redirectUrl = of('redirect_uri')
     this.codes.set(code, { nonce: of('nonce'), challenge: of('code_challenge'), redirectUrl })
     const back = new URL(redirectUrl)
@@ -75,7 +77,9 @@ export class ForgingProvider {
       .digest('base64url')
     const isRight = begun?.challenge === challenge && begun.redirectUrl === body.get('redirect_uri')
     if (!begun || !isRight || body.get('client_secret') !== this.clientSecret) return undefined
-    return { access_token: 'access', token_type: 'Bearer', id_token: this.idToken(begun.nonce) }
+    const [accessToken, idToken] = [randomBytes(16).toString('hex'), this.idToken(begun.nonce)]
+    this.sent.push(accessToken, idToken)
+    return { access_token: accessToken, token_type: 'Bearer', id_token: idToken }
   }
 
   private metadata() {
