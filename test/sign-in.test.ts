@@ -588,6 +588,25 @@ test('of a sign-in that is refused, no secret is in the log', async () => {
   await forger.close()
 })
 
+test('whoever comes back again and again with what is made up is sent away, and fills no log', async () => {
+  await withServer({}, async ({ url }) => {
+    const count = async () => {
+      const [row] = await database.database.query<{ count: number }>(
+        "select count(*)::int from audit_log where action = 'SIGN_IN' and result = 'UNAUTHENTICATED'",
+        [],
+      )
+      return row?.count ?? 0
+    }
+    const before = await count()
+    const statuses: number[] = []
+    for (let i = 0; i < 35; i++) {
+      statuses.push((await fetch(`${url}/auth/oidc/callback?code=${i}&state=${i}`)).status)
+    }
+    expect(statuses).toEqual([...Array(30).fill(403), ...Array(5).fill(429)])
+    expect((await count()) - before).toBe(5)
+  })
+})
+
 test('signing in needs no mouse', async () => {
   const { page } = await open()
   await askedToSignIn(page)

@@ -62,17 +62,20 @@ export class SignInService {
     return { url, state: checks.state, browserSecret }
   }
 
-  /** `path`: of the address that the browser has come back to, with its query. @throws SignInFailed */
+  /** `path`: of the address that the browser has come back to, with its query. @throws SignInFailed, RateLimited */
   async finish(
     provider: string,
     from: { address: string; path: string; browserSecret: string },
   ): Promise<{ secret: string; expiresAt: Date; returnTo: string }> {
+    this.limits.refuseGuesser(from.address)
     const returned = new URL(from.path, this.config.publicUrl)
     const state = returned.searchParams.get('state') ?? ''
     const known = this.providers.get(provider)
     const begun = known && (await this.begun.take(provider, state, from.browserSecret))
     if (!known || !begun) {
-      await this.note(null, provider, from.address, 'UNAUTHENTICATED')
+      if (this.limits.countGuess(from.address)) {
+        await this.note(null, provider, from.address, 'UNAUTHENTICATED')
+      }
       throw new SignInFailed(
         'This sign-in has been used, has expired, or began in another browser. Begin again.',
       )
