@@ -75,6 +75,10 @@ test.each(Object.entries(FORGERIES))('refuses an ID token with %s', async (_name
   expect(refusal.message).toBe('What Test ID sent could not be accepted. Begin again.')
 })
 
+test('says so when the provider does not tell about a person whom it has let in', async () => {
+  await expect(come({})).rejects.toThrow('What Test ID sent could not be accepted. Begin again.')
+})
+
 test('refuses an answer to another question', async () => {
   provider.forgery = { claims: CLAIMS }
   const checks = newChecks()

@@ -95,11 +95,13 @@ export function explain(error: unknown, provider: string): unknown {
     return new SignInFailed(`${provider} did not let you in (${error.error}). Begin again.`, { cause: error })
   }
   if (isUnreachable(error)) return away(provider, error)
-  if (error instanceof oidc.ResponseBodyError || error instanceof oidc.ClientError) {
+  if (NOT_ACCEPTED.some((kind) => error instanceof kind)) {
     return new SignInFailed(`What ${provider} sent could not be accepted. Begin again.`, { cause: error })
   }
   return error
 }
+
+const NOT_ACCEPTED = [oidc.ClientError, oidc.ResponseBodyError, oidc.WWWAuthenticateChallengeError]
 
 function away(provider: string, cause: unknown): SignInFailed {
   return new SignInFailed(`${provider} does not answer at the moment. Try again soon.`, { cause })

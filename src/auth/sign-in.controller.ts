@@ -83,6 +83,7 @@ export class SignInController {
         const seconds = Math.ceil((error.retryAfterMs ?? 0) / 1000)
         response.set('Retry-After', String(seconds)).status(429).type('html').send(page(error.message))
       } else if (error instanceof SignInFailed) {
+        this.logger.warn('A sign-in failed', { reason: reasonOf(error) })
         response.status(403).type('html').send(page(error.message))
       } else {
         this.logger.error('A sign-in failed', { error })
@@ -106,6 +107,11 @@ function ownPath(path: unknown): string {
   return typeof path === 'string' && /^\/(?![/\\])[!-~]{0,500}$/.test(path) && !path.includes('\\')
     ? path
     : '/'
+}
+
+/** What is said of an error and of what has led to it; the rest of them may hold tokens. */
+function reasonOf(error: Error): string {
+  return error.cause instanceof Error ? `${error.message} ${reasonOf(error.cause)}` : error.message
 }
 
 function page(sentence: string): string {

@@ -1,4 +1,4 @@
-import { Injectable, Logger } from '@nestjs/common'
+import { Injectable } from '@nestjs/common'
 import { PubSubEngine } from 'graphql-subscriptions'
 import * as oidc from 'openid-client'
 import { Config } from '../config.ts'
@@ -19,7 +19,6 @@ const SWEPT_SESSIONS = 100
 /** How people come in and go: to a provider and back, with a session of ours at the end. */
 @Injectable()
 export class SignInService {
-  private readonly logger = new Logger(SignInService.name)
   private readonly providers: ReadonlyMap<string, SignInProvider>
   private readonly begun: SignInStore
   private readonly credentials: CredentialStore
@@ -82,7 +81,6 @@ export class SignInService {
     }
     const person = await known.finish(begun.checks, returned).catch(async (error: unknown) => {
       await this.note(null, provider, from.address, 'UNAUTHENTICATED')
-      this.logger.warn('A sign-in failed', { provider, error })
       throw error
     })
     const session = await this.letIn(person, provider, from.address, begun.sessionId)

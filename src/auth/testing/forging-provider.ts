@@ -14,6 +14,9 @@ export interface Forgery {
   userInfo?: Record<string, unknown>
 }
 
+const NOT_GRANTED = { status: 400, headers: { 'content-type': 'application/json' } }
+const REFUSED = { status: 401, headers: { 'www-authenticate': 'Bearer error="invalid_token"' } }
+
 /** An OpenID provider that sends what it is told to. It is strict with us: the code counts once, and needs its verifier. */
 export class ForgingProvider {
   forgery: Forgery = {}
@@ -31,7 +34,9 @@ export class ForgingProvider {
     const provider = new ForgingProvider(server)
     server.on('request', async (request: IncomingMessage, response) => {
       const answer = await provider.answer(request)
-      response.writeHead(answer ? 200 : 400, { 'content-type': 'application/json' })
+      const refusal = request.url === '/userinfo' ? REFUSED : NOT_GRANTED
+      if (answer) response.writeHead(200, { 'content-type': 'application/json' })
+      else response.writeHead(refusal.status, refusal.headers)
       response.end(JSON.stringify(answer ?? { error: 'invalid_grant' }))
     })
     server.listen(0, '127.0.0.1')
