@@ -1,6 +1,7 @@
 import { createPrivateKey } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
+import proxyAddress from 'proxy-addr'
 import type { Grant } from './auth/rights.ts'
 import { readRoles } from './auth/role-mapping.ts'
 
@@ -114,7 +115,7 @@ export class Config {
     this.retentionDays = read.integer('RETENTION_DAYS', 30, { min: 1, max: 36_500 })
     this.logLevel = read.oneOf('LOG_LEVEL', LOG_LEVELS, 'info')
     this.access = read.access(this)
-    this.trustedProxies = read.list('TRUSTED_PROXIES')
+    this.trustedProxies = read.proxies('TRUSTED_PROXIES')
   }
 }
 
@@ -207,8 +208,17 @@ class Settings {
     return value
   }
 
-  list(name: string): string[] {
-    return (this.value(name) ?? '').split(',').flatMap((item) => item.trim() || [])
+  /** Addresses, networks, or one of proxy-addr's names for networks. */
+  proxies(name: string): string[] {
+    const proxies = (this.value(name) ?? '').split(',').flatMap((item) => item.trim() || [])
+    try {
+      proxyAddress.compile(proxies)
+    } catch (error) {
+      throw new ConfigError(
+        `${name} must be addresses or networks with commas between them, for example ${name}=10.0.0.0/8,127.0.0.1. It is not: ${(error as Error).message}.`,
+      )
+    }
+    return proxies
   }
 
   access({ host, publicUrl }: Pick<Config, 'host' | 'publicUrl'>): AccessSettings {

@@ -22,7 +22,7 @@ export function configureHttp(app: NestExpressApplication, config: Config): void
   const access = app.get(HttpAccess)
   app.disable('x-powered-by')
   app.use(endIdleConnections(app.getHttpServer()))
-  app.use(securityHeaders)
+  app.use(securityHeaders(config))
   app.use(refuseForeignRequests(config))
   app.use(
     '/git',
@@ -57,16 +57,22 @@ function endIdleConnections(server: Server): RequestHandler {
 }
 
 /** Nothing is loaded from elsewhere, and nobody frames us. The playground's editor makes its own style elements. */
-const securityHeaders: RequestHandler = (request, response, next) => {
-  const styles = request.path.startsWith('/graphiql') ? "'self' 'unsafe-inline'" : "'self'"
-  response.setHeader(
-    'Content-Security-Policy',
-    `default-src 'self'; img-src 'self' data:; style-src ${styles}; font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'`,
-  )
-  response.setHeader('X-Content-Type-Options', 'nosniff')
-  response.setHeader('Referrer-Policy', 'no-referrer')
-  next()
-}
+const securityHeaders =
+  ({ publicUrl }: Config): RequestHandler =>
+  (request, response, next) => {
+    const styles = request.path.startsWith('/graphiql') ? "'self' 'unsafe-inline'" : "'self'"
+    response.setHeader(
+      'Content-Security-Policy',
+      `default-src 'self'; img-src 'self' data:; style-src ${styles}; font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'`,
+    )
+    response.setHeader('X-Content-Type-Options', 'nosniff')
+    response.setHeader('Referrer-Policy', 'no-referrer')
+    response.setHeader('Cross-Origin-Opener-Policy', 'same-origin')
+    response.setHeader('Cross-Origin-Resource-Policy', 'same-origin')
+    // RFC 6797: a year of https only, where it is https that people use.
+    if (publicUrl.startsWith('https:')) response.setHeader('Strict-Transport-Security', 'max-age=31536000')
+    next()
+  }
 
 function refuseForeignRequests(config: Config): RequestHandler {
   const guard = new OriginGuard(config)

@@ -32,7 +32,14 @@ async function start(config: Config): Promise<void> {
   await app.listen(config.port, config.host).catch((error: unknown) => {
     throw isListenError(error) ? cannotListen(config, error) : error
   })
+  console.log(accessIn(config))
   console.log(`Shipcast is ready: ${config.publicUrl}`)
+}
+
+function accessIn({ access: { isRequired, oidc, github } }: Config): string {
+  if (!isRequired) return 'Everybody on this machine is let in, as an admin. Others cannot reach it.'
+  const ways = [oidc?.name, github && 'GitHub'].filter((name) => name !== undefined)
+  return `Let in is who has a token (npm run token)${ways.map((name) => ` or signs in with ${name}`).join('')}.`
 }
 
 function isForPeople(error: unknown): error is Error {

@@ -54,10 +54,9 @@ export class Authenticator {
   }
 
   private async identifyBy(secret: string, address: string): Promise<Identity> {
-    // Before it is looked at: else a guess would be told from a hit by what comes back.
-    this.limits.refuseGuesser(address)
     const credential = await this.find(secret)
     if (credential) return { subject: credential.subject, credential }
+    // Whoever shows a valid one is let in, also from the address of somebody who guesses.
     if (this.limits.countGuess(address)) await this.noteRefusal(address)
     throw this.unauthenticated(NOT_VALID)
   }

@@ -42,17 +42,13 @@ export class Limits {
     refuse(this.signIns, address, (most) => `From one address, ${most} sign-ins a minute may begin.`)
   }
 
-  /** True: it is to be noted. */
+  /** Somebody has shown what is not valid. True: it is to be noted. @throws RateLimited */
   countGuess(address: string): boolean {
-    return this.guesses.add(address).count <= NOTED_GUESSES
-  }
-
-  /** @throws RateLimited */
-  refuseGuesser(address: string): void {
-    const { count, endsInMs } = this.guesses.look(address)
-    if (count >= MOST_GUESSES) {
+    const { count, endsInMs } = this.guesses.add(address)
+    if (count > MOST_GUESSES) {
       throw new RateLimited('Too many tokens or sessions from your address were not valid.', endsInMs)
     }
+    return count <= NOTED_GUESSES
   }
 }
 
@@ -74,13 +70,5 @@ class PerMinute {
     window.count++
     this.windows.set(key, window)
     return { count: window.count, endsInMs: Math.ceil(window.endsAt - now) }
-  }
-
-  look(key: string): { count: number; endsInMs: number } {
-    const now = performance.now()
-    const window = this.windows.get(key)
-    return window && window.endsAt > now
-      ? { count: window.count, endsInMs: Math.ceil(window.endsAt - now) }
-      : { count: 0, endsInMs: 0 }
   }
 }

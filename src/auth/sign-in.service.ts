@@ -66,7 +66,6 @@ export class SignInService {
     provider: string,
     from: { address: string; path: string; browserSecret: string },
   ): Promise<{ secret: string; expiresAt: Date; returnTo: string }> {
-    this.limits.refuseGuesser(from.address)
     const returned = new URL(from.path, this.config.publicUrl)
     const state = returned.searchParams.get('state') ?? ''
     const known = this.providers.get(provider)

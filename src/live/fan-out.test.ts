@@ -11,6 +11,7 @@ import { v7 as uuidv7 } from 'uuid'
 import { WebSocket } from 'ws'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { Authenticator } from '../auth/authenticator.ts'
+import { CredentialStore } from '../auth/credential-store.ts'
 import { Limits } from '../auth/limits.ts'
 import { Config } from '../config.ts'
 import { MIGRATIONS } from '../database/schema.ts'
@@ -53,6 +54,7 @@ class LiveNode {
   readonly feed = new EventFeed(this.log, new PubSub())
   readonly metrics = new LiveMetrics(new Metrics())
   readonly fanOut = new FanOut(this.feed, this.metrics)
+  readonly watch = new AccessWatch(test_.database, new PubSub())
   readonly server: Server = createServer()
   readonly socket: SubscriptionSocket
 
@@ -61,15 +63,15 @@ class LiveNode {
     const schemaHost = Object.assign(new GraphQLSchemaHost(), { schema: this.schema() })
     const config = new Config({ DRAIN_MS: '0' })
     const authenticator = new Authenticator(config, test_.database, new Limits(config))
-    const watch = new AccessWatch(test_.database, new PubSub())
-    const protocol = new GraphQLProtocol(this.feed, this.fanOut, authenticator, watch, this.metrics)
-    this.socket = new SubscriptionSocket(config, adapterHost, schemaHost, protocol, watch, this.metrics)
+    const protocol = new GraphQLProtocol(this.feed, this.fanOut, authenticator, this.watch, this.metrics)
+    this.socket = new SubscriptionSocket(config, adapterHost, schemaHost, protocol, this.watch, this.metrics)
   }
 
   static async start(): Promise<LiveNode> {
     const node = new LiveNode()
     await node.feed.onModuleInit()
     node.fanOut.onModuleInit()
+    await node.watch.onModuleInit()
     node.socket.onApplicationBootstrap()
     node.server.listen(0, '127.0.0.1')
     await once(node.server, 'listening')
@@ -94,6 +96,7 @@ class LiveNode {
     await this.socket.beforeApplicationShutdown()
     this.server.close()
     this.fanOut.onModuleDestroy()
+    await this.watch.onModuleDestroy()
     await this.feed.onModuleDestroy()
   }
 
@@ -103,7 +106,7 @@ class LiveNode {
     if (!field) throw new Error('schema.gql has no deploymentStatus.')
     field.subscribe = (_root, { after, deploymentId }, context: RequestContext) =>
       this.feed.follow({
-        sees: 'all',
+        sees: context.subject.rights.sees,
         after,
         deploymentId: deploymentId ?? undefined,
         origin: originOf(context),
@@ -143,7 +146,7 @@ class Client {
   closeCode: number | undefined
   private changed = Promise.withResolvers<void>()
 
-  constructor() {
+  constructor(private readonly token?: string) {
     this.socket = new WebSocket(node.url, 'graphql-transport-ws')
     this.socket.on('message', (data) => {
       const { type, payload } = JSON.parse(String(data))
@@ -168,7 +171,7 @@ class Client {
 
   async join(deploymentId: string | null, after: string | undefined = undefined): Promise<void> {
     if (this.socket.readyState !== WebSocket.OPEN) await once(this.socket, 'open')
-    this.socket.send('{"type":"connection_init"}')
+    this.socket.send(JSON.stringify({ type: 'connection_init', payload: { token: this.token } }))
     await this.until(() => this.cursor !== undefined)
     const variables = { after: after ?? this.cursor, deploymentId }
     this.socket.send(
@@ -256,4 +259,37 @@ test('a herd that comes back, each with a cursor of its own, is read for once', 
   Reflect.deleteProperty(test_.database, 'query')
   for (const { client, seen } of herd) expect(client.sequences).toEqual(upTo(EVENTS).slice(seen))
   expect(statements).toBeLessThanOrEqual(20)
+})
+
+describe('while the database does not tell whether a token is still valid', () => {
+  test('nothing new is told to whoever came with it; afterwards everything, once', async () => {
+    const credentials = new CredentialStore(test_.database)
+    const { secret } = await credentials.create({
+      kind: 'token',
+      subjectId: 'service:wall',
+      name: 'wall',
+      grants: [{ role: 'viewer', orgs: ['org'] }],
+      lifetimeMs: 3_600_000,
+    })
+    const id = uuidv7()
+    const [withToken, local] = [new Client(secret), new Client()]
+    for (const client of [withToken, local]) await client.join(null)
+    await members(2)
+    await node.append(id, 1)
+    for (const client of [withToken, local]) await client.until(() => client.sequences.length === 1)
+
+    await test_.database.query('alter table access_credentials rename to gone')
+    // As if the last answer had come a while ago.
+    Reflect.set(node.watch, 'confirmedAt', performance.now() - 21_000)
+    Reflect.apply(Reflect.get(node.watch, 'tick') as () => void, node.watch, [])
+    await node.append(id, 5)
+    await local.until(() => local.sequences.length === 6)
+    await node.append(id, 5)
+    await local.until(() => local.sequences.length === 11)
+    expect(withToken.sequences).toEqual([1])
+
+    await test_.database.query('alter table gone rename to access_credentials')
+    await withToken.until(() => withToken.sequences.length === 11)
+    expect(withToken.sequences).toEqual(upTo(11))
+  })
 })

@@ -37,9 +37,11 @@ export class Viewer {
   ack: { connectionId: string; cursor: string } | undefined
   closeCode: number | undefined
 
-  constructor(url: string) {
+  /** `token`: sent in the payload of `connection_init`. */
+  constructor(url: string, token?: string) {
     this.client = createClient({
       url,
+      ...(token !== undefined && { connectionParams: { authorization: `Bearer ${token}` } }),
       webSocketImpl: WebSocket,
       lazy: false,
       retryAttempts: 0,

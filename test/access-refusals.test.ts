@@ -1,0 +1,357 @@
+import { spawnSync } from 'node:child_process'
+import { request as httpRequest } from 'node:http'
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { WebSocket } from 'ws'
+import { createDataFolder, type DataFolder } from './support/data-folder.ts'
+import { type Accepted, DEPLOY, git, input } from './support/inputs.ts'
+import { TestServer } from './support/server.ts'
+import { Viewer } from './support/viewer.ts'
+
+let server: TestServer
+let admin: string
+let deployer: string
+
+beforeAll(async () => {
+  server = await TestServer.start({
+    env: {
+      HOST: '0.0.0.0',
+      ACCESS: 'required',
+      MUTATIONS_PER_MINUTE: '20',
+      SUBSCRIPTIONS_PER_MINUTE: '10',
+      LOG_LEVEL: 'debug',
+    },
+  })
+  admin = command('create', '--name', 'ada', '--role', 'admin').stdout.trim()
+  deployer = command('create', '--name', 'ci', '--role', 'deployer', '--org', 'acme').stdout.trim()
+})
+
+afterAll(async () => {
+  await server.stop()
+  await server.removeData()
+})
+
+/** The command as it is, beside the running server. */
+function command(...args: string[]): { stdout: string; stderr: string; status: number | null } {
+  const env = { PATH: process.env.PATH, DATA_DIR: server.dataDir }
+  return spawnSync(process.execPath, ['dist/token.js', ...args], { env, encoding: 'utf8' })
+}
+
+const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
+const codes = (answer: { errors?: { extensions: Record<string, unknown> }[] }) =>
+  answer.errors?.map(({ extensions }) => extensions.code)
+
+async function post(body: string, headers: Record<string, string>): Promise<Response> {
+  return fetch(`${server.url}/graphql`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body,
+  })
+}
+
+describe('a start that would let others in unasked', () => {
+  let folder: DataFolder
+
+  beforeAll(async () => {
+    folder = await createDataFolder()
+  })
+
+  afterAll(() => folder.remove())
+
+  test.each([
+    [{ HOST: '0.0.0.0' }, 'HOST=0.0.0.0'],
+    [{ HOST: '::' }, 'HOST=::'],
+    [{ HOST: '0.0.0.0', ACCESS: 'local' }, 'HOST=0.0.0.0'],
+    [{ PUBLIC_URL: 'https://shipcast.example.com' }, 'PUBLIC_URL=https://shipcast.example.com'],
+  ])('%p is refused, with the settings to give', async (env, named) => {
+    const error = await TestServer.start({ dataDir: folder.path, env }).then(
+      () => undefined,
+      (error: Error) => error.message,
+    )
+    for (const setting of [named, 'ACCESS=required', 'OIDC_ISSUER', 'GITHUB_OAUTH_CLIENT_ID']) {
+      expect(error).toContain(setting)
+    }
+  })
+
+  test.each([
+    [{ ACCESS: 'open' }, 'ACCESS'],
+    [{ OIDC_ISSUER: 'https://id.example.com' }, 'OIDC_CLIENT_ID'],
+    [
+      { OIDC_ISSUER: 'http://id.example.com', OIDC_CLIENT_ID: 'a', OIDC_CLIENT_SECRET: 'hunter2' },
+      'OIDC_ISSUER',
+    ],
+    [{ GITHUB_OAUTH_CLIENT_ID: 'a' }, 'GITHUB_OAUTH_CLIENT_SECRET'],
+    [{ GITHUB_OAUTH_CLIENT_ID: 'a', GITHUB_OAUTH_CLIENT_SECRET: 'hunter2' }, 'ACCESS_ROLES'],
+    [
+      {
+        GITHUB_OAUTH_CLIENT_ID: 'a',
+        GITHUB_OAUTH_CLIENT_SECRET: 'hunter2',
+        ACCESS_ROLES: 'acme=deployer',
+      },
+      'ACCESS_ROLES',
+    ],
+    [
+      {
+        GITHUB_OAUTH_CLIENT_ID: 'a',
+        GITHUB_OAUTH_CLIENT_SECRET: 'hunter2',
+        ACCESS_ROLES: 'acme=admin',
+        PUBLIC_URL: 'http://shipcast.example.com',
+      },
+      'PUBLIC_URL',
+    ],
+    [{ TRUSTED_PROXIES: 'everybody' }, 'TRUSTED_PROXIES'],
+  ])('%p is refused with a sentence that names the setting', async (env, named) => {
+    const error = await TestServer.start({ dataDir: folder.path, env: env as Record<string, string> }).then(
+      () => undefined,
+      (error: Error) => error.message,
+    )
+    expect(error).toContain(named)
+    expect(error).not.toContain('hunter2')
+    expect(error).not.toMatch(/^ +at |"level"/m)
+  })
+})
+
+describe('a token', () => {
+  test('is shown once, found in no table and in no log, and its last use is listed', async () => {
+    expect(deployer).toMatch(/^shipcast_[A-Za-z0-9_-]{43}$/)
+    await server.request('{ me { name } }', {}, bearer(deployer))
+    await server.request('{ me { name } }', {}, bearer(`${deployer}x`))
+    const list = command('list').stdout
+    expect(list).toMatch(/\tci\tdeployer of acme\tmade .*\tvalid until .*\tlast used 20/)
+    expect(list).not.toContain(deployer)
+    const { data } = await server.request(
+      '{ auditLog(first: 500) { edges { node { action subject target result address } } } }',
+      {},
+      bearer(admin),
+    )
+    expect(JSON.stringify(data)).toContain('TOKEN_CREATE')
+    expect(JSON.stringify(data) + server.log).not.toContain(deployer.slice(10))
+    const dump = await wholeDatabase()
+    expect(dump).toContain('service:ci')
+    expect(dump).not.toContain(deployer.slice(10))
+  })
+
+  test.each([
+    ['nothing', undefined],
+    ['an empty one', 'Bearer '],
+    ['a wrong one', `Bearer shipcast_${'A'.repeat(43)}`],
+    ['one without its prefix', 'BARE'],
+    [
+      'a JSON web token that nobody has signed',
+      `Bearer ${jwt({ alg: 'none' }, { sub: 'ada', role: 'admin' })}.`,
+    ],
+    ['another scheme', 'Digest username="ada"'],
+    ['the hash of one', 'HASH'],
+    ['SQL', `Bearer ' or '1'='1`],
+  ])('%s is refused over HTTP, on the socket and for clones alike', async (_what, given) => {
+    const authorization =
+      given === 'BARE' ? `Bearer ${admin.slice(9)}` : given === 'HASH' ? await hashOf(admin) : given
+    const headers: Record<string, string> = authorization === undefined ? {} : { authorization }
+    const answer = await post('{"query":"{ me { name } }"}', headers)
+    expect(answer.status).toBe(401)
+    expect(codes(await answer.json())).toEqual(['UNAUTHENTICATED'])
+    expect((await fetch(`${server.url}/git/acme/demo.git/info/refs`, { headers })).status).toBe(401)
+    expect((await fetch(`${server.url}/metrics`, { headers })).status).toBe(401)
+    const viewer = new Viewer(server.socketUrl, authorization?.replace(/^Bearer /, ''))
+    await viewer.until(() => viewer.closeCode !== undefined)
+    expect(viewer.closeCode).toBe(4401)
+  })
+
+  test('may also come with the upgrade of the socket, and is not asked for again', async () => {
+    const socket = new WebSocket(server.socketUrl, 'graphql-transport-ws', { headers: bearer(deployer) })
+    const said = new Promise<string>((resolve) => socket.once('message', (data) => resolve(String(data))))
+    socket.once('open', () => socket.send('{"type":"connection_init"}'))
+    expect(JSON.parse(await said)).toMatchObject({
+      type: 'connection_ack',
+      payload: { expiresAt: expect.stringMatching(/^20/) },
+    })
+    socket.terminate()
+  })
+
+  test('commands that cannot be are refused with what to do', () => {
+    for (const [args, words] of [
+      [['create', '--name', 'x', '--role', 'deployer'], 'a deployer is of no organization'],
+      [['create', '--name', 'x', '--role', 'admin', '--org', 'acme'], 'admins are of all'],
+      [['create', '--name', 'x', '--role', 'root'], 'viewer, deployer, admin'],
+      [['create', '--role', 'viewer'], '--name'],
+      [['create', '--name', 'x', '--role', 'viewer', '--expires', 'never'], '--expires'],
+      [['create', '--name', 'x', '--role', 'viewer', '--org', '../x'], 'organization'],
+      [['revoke', '--name', 'nobody'], 'There is no token'],
+      [['rewoke'], 'npm run token -- list'],
+      [['list', '--all'], 'npm run token -- list'],
+    ] as const) {
+      const { stderr, status } = command(...args)
+      expect(stderr).toContain(words)
+      expect(stderr).not.toMatch(/^ +at /m)
+      expect(status).toBe(1)
+    }
+  })
+})
+
+describe('limits', () => {
+  test('count each field of a mutation, and say when to come back', async () => {
+    const token = command('create', '--name', 'busy', '--role', 'deployer', '--org', 'busy').stdout.trim()
+    const numbers = Array.from({ length: 25 }, (_, i) => i)
+    const variables = Object.fromEntries(numbers.map((i) => [`i${i}`, input({ org: 'busy' })]))
+    const answer = await server.request(
+      `mutation (${numbers.map((i) => `$i${i}: DeployInput!`).join(' ')}) {
+         ${numbers.map((i) => `a${i}: deploy(input: $i${i}) { id }`).join(' ')}
+       }`,
+      variables,
+      bearer(token),
+    )
+    expect(codes(answer)).toEqual(['RATE_LIMITED'])
+    const list = await server.request<{ deployments: { edges: unknown[] } }>(
+      '{ deployments(org: "busy", first: 100) { edges { cursor } } }',
+      {},
+      bearer(token),
+    )
+    expect(list.data.deployments.edges).toHaveLength(20)
+    const again = await server.request('mutation { cancelDeployment(id: "x") { id } }', {}, bearer(token))
+    expect(codes(again)).toEqual(['RATE_LIMITED'])
+    expect(again.errors?.[0]?.extensions.retryAfterMs).toBeGreaterThan(0)
+    // Others are not held up.
+    expect(
+      codes(await server.request('mutation { cancelDeployment(id: "x") { id } }', {}, bearer(deployer))),
+    ).toEqual(['NOT_FOUND'])
+  })
+
+  test('count subscriptions of one subject over all of its sockets', async () => {
+    const token = command('create', '--name', 'many', '--role', 'viewer').stdout.trim()
+    const viewers = [new Viewer(server.socketUrl, token), new Viewer(server.socketUrl, token)]
+    for (const viewer of viewers) {
+      await viewer.connected()
+      for (let i = 0; i < 6; i++) viewer.follow()
+    }
+    const errors = () => viewers.flatMap((viewer) => viewer.errors)
+    await Promise.race(viewers.map((viewer) => viewer.until(() => errors().length >= 2)))
+    expect(errors()).toMatchObject([
+      { extensions: { code: 'RATE_LIMITED', retryAfterMs: expect.any(Number) } },
+      { extensions: { code: 'RATE_LIMITED' } },
+    ])
+    for (const viewer of viewers) await viewer.close()
+  })
+
+  test('batches are refused', async () => {
+    const answer = await post('[{"query":"{ me { name } }"},{"query":"{ me { name } }"}]', bearer(admin))
+    expect(answer.status).toBe(400)
+  })
+
+  test('guesses from one address come to an end', async () => {
+    const other = await TestServer.start({ env: { ACCESS: 'required' } })
+    const guess = () =>
+      fetch(`${other.url}/graphql`, { method: 'POST', headers: bearer(`shipcast_${'B'.repeat(43)}`) })
+    const statuses: number[] = []
+    for (let i = 0; i < 40; i++) statuses.push((await guess()).status)
+    expect(statuses.slice(0, 30)).toEqual(Array(30).fill(401))
+    expect(statuses.slice(30)).toEqual(Array(10).fill(429))
+    expect(Number((await guess()).headers.get('retry-after'))).toBeGreaterThan(0)
+    // Somebody else at the same address is not kept out.
+    const env = { PATH: process.env.PATH, DATA_DIR: other.dataDir }
+    const args = ['dist/token.js', 'create', '--name', 'neighbour', '--role', 'viewer']
+    const token = spawnSync(process.execPath, args, { env, encoding: 'utf8' }).stdout.trim()
+    expect((await other.request('{ me { name } }', {}, bearer(token))).data).toEqual({
+      me: { name: 'neighbour' },
+    })
+    await other.stop()
+    await other.removeData()
+  })
+})
+
+describe('others', () => {
+  test('a page of another site can neither ask nor open a socket, whatever it shows', async () => {
+    const headers = { ...bearer(admin), origin: 'https://evil.example' }
+    expect((await post('{"query":"{ me { name } }"}', headers)).status).toBe(403)
+    const socket = new WebSocket(server.socketUrl, 'graphql-transport-ws', { headers })
+    expect(await new Promise((resolve) => socket.once('error', ({ message }) => resolve(message)))).toContain(
+      '403',
+    )
+    const form = await fetch(`${server.url}/graphql`, {
+      method: 'POST',
+      headers: { ...bearer(admin), 'content-type': 'text/plain' },
+      body: '{"query":"mutation { cancelDeployment(id: \\"x\\") { id } }"}',
+    })
+    expect(form.status).toBe(400)
+  })
+
+  test('headers that are too large are refused before anything is read', async () => {
+    const answer = await post('{"query":"{ me { name } }"}', bearer('x'.repeat(20_000)))
+    expect(answer.status).toBe(431)
+  })
+
+  test('no trick with its path makes a clone URL show what it must not', async () => {
+    const { data } = await server.request<Accepted>(
+      DEPLOY,
+      { input: input({ org: 'globex', repo: 'secret' }) },
+      bearer(admin),
+    )
+    const viewer = new Viewer(server.socketUrl, admin)
+    viewer.follow({ deploymentId: data.deploy.id })
+    await viewer.end(data.deploy.id)
+    await viewer.close()
+    const allowed = new URL(`${server.url}/git/globex/secret.git`)
+    allowed.username = 'git'
+    allowed.password = admin
+    expect(await git('ls-remote', allowed.href)).toContain('refs/heads/main')
+    for (const path of [
+      '/git/globex/secret.git/info/refs?service=git-upload-pack',
+      '/git/GLOBEX/secret.git/info/refs?service=git-upload-pack',
+      '/git/acme/../globex/secret.git/info/refs?service=git-upload-pack',
+      '/git/acme/%2e%2e/globex/secret.git/HEAD',
+      '/git/acme%2f..%2fglobex/secret.git/HEAD',
+      '/git/acme/..%2f..%2fglobex%2fsecret.git/HEAD',
+      '/git//globex/secret.git/HEAD',
+      '/git/./globex/secret.git/HEAD',
+      '/GIT/globex/secret.git/HEAD',
+      '/%67it/globex/secret.git/HEAD',
+      '/git/globex%00/secret.git/HEAD',
+      '/git/acme;globex/secret.git/HEAD',
+      '/git/globex/secret.git/objects/info/packs',
+      '/git/acme\\..\\globex/secret.git/HEAD',
+    ]) {
+      expect([path, String(await statusOf(path, deployer))]).toEqual([
+        path,
+        expect.stringMatching(/^(400|404)$/),
+      ])
+    }
+  })
+})
+
+/** As it is: `fetch` would mend the path. */
+function statusOf(path: string, token: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const sent = httpRequest(
+      { host: '127.0.0.1', port: server.port, path, headers: bearer(token) },
+      (response) => {
+        response.resume()
+        resolve(response.statusCode ?? 0)
+      },
+    )
+    sent.on('error', reject)
+    sent.end()
+  })
+}
+
+async function hashOf(token: string): Promise<string> {
+  const { createHash } = await import('node:crypto')
+  return `Bearer shipcast_${createHash('sha256').update(token).digest('base64url')}`
+}
+
+function jwt(...parts: object[]): string {
+  return parts.map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.')
+}
+
+/** Every row of every table, as text. */
+async function wholeDatabase(): Promise<string> {
+  const { Database } = await import('../src/database/database.ts')
+  const database = await Database.open({ dataDir: server.dataDir })
+  try {
+    const tables = await database.query<{ name: string }>(
+      `select tablename as name from pg_tables where schemaname = 'public'`,
+      [],
+    )
+    const rows = tables.map(({ name }) => database.query(`select t::text as row from "${name}" t`, []))
+    return JSON.stringify(await Promise.all(rows))
+  } finally {
+    await database.close()
+  }
+}

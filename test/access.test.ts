@@ -1,0 +1,408 @@
+import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { CredentialStore } from '../src/auth/credential-store.ts'
+import type { Grant } from '../src/auth/rights.ts'
+import { MIGRATIONS } from '../src/database/schema.ts'
+import { type Accepted, DEPLOY, git, input } from './support/inputs.ts'
+import { TestServer } from './support/server.ts'
+import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
+import { Viewer } from './support/viewer.ts'
+
+let database: TestDatabase
+let server: TestServer
+let credentials: CredentialStore
+const viewers: Viewer[] = []
+
+/** Where `here` and `elsewhere` are. */
+const ORGS = { here: 'acme', elsewhere: 'globex' }
+type Place = keyof typeof ORGS
+
+const tokens = { viewer: '', deployer: '', admin: '' }
+type Role = keyof typeof tokens
+const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
+
+/** A deployment of each organization, requested by somebody who takes no part. */
+const deployments = { here: '', elsewhere: '' }
+
+beforeAll(async () => {
+  database = await createTestDatabase(MIGRATIONS)
+  server = await TestServer.start({
+    env: { DATABASE_URL: database.url, ACCESS: 'required', MUTATIONS_PER_MINUTE: '1000' },
+  })
+  credentials = new CredentialStore(database.database)
+  tokens.viewer = await token('vera', { role: 'viewer', orgs: ['acme'] })
+  tokens.deployer = await token('dave', { role: 'deployer', orgs: ['acme'] })
+  tokens.admin = await token('ada', { role: 'admin', orgs: 'all' })
+  const other = await token('olga', { role: 'deployer', orgs: 'all' })
+  for (const place of ['here', 'elsewhere'] as const) deployments[place] = await deployed(ORGS[place], other)
+})
+
+afterAll(async () => {
+  await Promise.all(viewers.map((viewer) => viewer.close()))
+  await server.stop()
+  await server.removeData()
+  await database.drop()
+})
+
+async function token(name: string, grant: Grant, lifetimeMs = 3_600_000): Promise<string> {
+  const { secret } = await credentials.create({
+    kind: 'token',
+    subjectId: `service:${name}`,
+    name,
+    grants: [grant],
+    lifetimeMs,
+  })
+  return secret
+}
+
+async function deployed(org: string, by: string): Promise<string> {
+  const { data, errors } = await server.request<Accepted>(DEPLOY, { input: input({ org }) }, bearer(by))
+  if (errors) throw new Error(JSON.stringify(errors))
+  await hasStatus(data.deploy.id, 'SUCCEEDED')
+  return data.deploy.id
+}
+
+async function hasStatus(id: string, status: string): Promise<void> {
+  const sql = 'select from deployments where id = $1 and status = $2'
+  while ((await database.database.query(sql, [id, status])).length === 0) await sleep(20)
+}
+
+/** Brings a deployment into a state, with an event that tells of it. */
+async function bring(
+  id: string,
+  status: 'WAITING' | 'CANCELLED',
+  requestedBy = 'service:olga',
+): Promise<void> {
+  await database.database.query(
+    `with moved as (
+       update deployments set status = $2, step = 'CREATE_REPO', waiting_until = now() + interval '1 hour',
+         run_at = now() + interval '1 hour', finished_at = null, error = null, lease_owner = null,
+         requested_by = jsonb_build_object('id', $3::text, 'name', 'somebody'),
+         sequence = sequence + 1, updated_at = clock_timestamp()
+       where id = $1 returning *
+     ) select append_event(row(moved.*)::deployments, null) from moved`,
+    [id, status, requestedBy],
+  )
+}
+
+async function connect(secret: string): Promise<Viewer> {
+  const viewer = new Viewer(server.socketUrl, secret)
+  viewers.push(viewer)
+  await viewer.until(() => viewer.ack !== undefined || viewer.closeCode !== undefined)
+  return viewer
+}
+
+type Answer = { data?: Record<string, unknown> | null; code?: string }
+type Ask = (query: string, variables?: Record<string, unknown>) => Promise<Answer>
+
+function overHttp(secret: string | undefined): Ask {
+  return async (query, variables = {}) => {
+    const { data, errors } = await server.request(
+      query,
+      variables,
+      secret === undefined ? {} : bearer(secret),
+    )
+    return errors ? { code: String(errors[0]?.extensions.code) } : { data }
+  }
+}
+
+async function overSocket(secret: string): Promise<Ask> {
+  const viewer = await connect(secret)
+  return async (query, variables = {}) => {
+    try {
+      return { data: await viewer.execute(query, variables) }
+    } catch (error) {
+      const [first] = JSON.parse((error as Error).message) as { extensions: { code: string } }[]
+      return { code: String(first?.extensions.code) }
+    }
+  }
+}
+
+/** What the table says of one try: `yes`, `–`, or the code of an error. */
+type Outcome = string
+const GONE = '–'
+
+interface Try {
+  role: Role
+  place: Place
+  secret: string
+}
+
+const said = ({ code }: Answer): Outcome => (code === undefined ? 'yes' : code === 'NOT_FOUND' ? GONE : code)
+const seen = (isSeen: boolean): Outcome => (isSeen ? 'yes' : GONE)
+
+/** Operations that go over HTTP and over the socket alike, by their name in the table. */
+const OPERATIONS: Record<string, (ask: Ask, attempt: Try) => Promise<Outcome>> = {
+  '`deploy`': async (ask, { place }) => said(await ask(DEPLOY, { input: input({ org: ORGS[place] }) })),
+  '`cancelDeployment`, own': (ask, attempt) => change(ask, attempt, 'cancelDeployment', 'WAITING', true),
+  '`cancelDeployment`, not own': (ask, attempt) => change(ask, attempt, 'cancelDeployment', 'WAITING', false),
+  '`retryDeployment`, own': (ask, attempt) => change(ask, attempt, 'retryDeployment', 'CANCELLED', true),
+  '`retryDeployment`, not own': (ask, attempt) => change(ask, attempt, 'retryDeployment', 'CANCELLED', false),
+  '`deployment`': async (ask, { place }) => {
+    const answer = await ask('query ($id: ID!) { deployment(id: $id) { id org events { text } } }', {
+      id: deployments[place],
+    })
+    return answer.code ?? seen(answer.data?.deployment !== null)
+  },
+  '`deployments`': async (ask, { role, place }) => {
+    const query = 'query ($org: String) { deployments(first: 100, org: $org) { edges { node { id org } } } }'
+    const all = await ask(query)
+    const some = await ask(query, { org: ORGS[place] })
+    if (all.code !== undefined) return all.code
+    const [listed, ofOrg] = [all, some].map(
+      ({ data }) => (data?.deployments as { edges: { node: { id: string; org: string } }[] }).edges,
+    )
+    if (role !== 'admin') expect(listed?.every(({ node }) => node.org === 'acme')).toBe(true)
+    const isIn = (edges: typeof listed) => edges?.some(({ node }) => node.id === deployments[place]) ?? false
+    expect(isIn(ofOrg)).toBe(isIn(listed))
+    return seen(isIn(listed))
+  },
+  '`templates`': async (ask) => said(await ask('{ templates { name } }')),
+  '`me`': async (ask, { role }) => {
+    const answer = await ask('{ me { role } }')
+    if (answer.data) expect(answer.data.me).toMatchObject({ role: role.toUpperCase() })
+    return said(answer)
+  },
+  '`auditLog`': async (ask) => said(await ask('{ auditLog { edges { node { id } } } }')),
+}
+
+async function change(
+  ask: Ask,
+  { role, place }: Try,
+  mutation: string,
+  state: 'WAITING' | 'CANCELLED',
+  isOwn: boolean,
+): Promise<Outcome> {
+  const id = deployments[place]
+  const names = { viewer: 'vera', deployer: 'dave', admin: 'ada' }
+  await bring(id, state, isOwn ? `service:${names[role]}` : 'service:olga')
+  const answer = await ask(`mutation ($id: ID!) { ${mutation}(id: $id) { status } }`, { id })
+  if (answer.data) await hasStatus(id, state === 'WAITING' ? 'CANCELLED' : 'SUCCEEDED')
+  else await hasStatus(id, state)
+  return said(answer)
+}
+
+/** Operations that there are on the socket only. What is not told is known by what is told after it. */
+const SUBSCRIPTIONS: Record<string, (viewer: Viewer, attempt: Try) => Promise<Outcome>> = {
+  '`deploymentStatus`, state now': async (viewer, { place }) => {
+    await bring(deployments[place], 'WAITING')
+    await nodeHasSeen(deployments[place])
+    viewer.follow()
+    return told(viewer, place)
+  },
+  '`deploymentStatus`, replay': async (viewer, { place }) => {
+    const { cursor } = await viewer.connected()
+    await bring(deployments[place], 'CANCELLED')
+    await nodeHasSeen(deployments[place])
+    viewer.follow({ after: cursor })
+    return told(viewer, place)
+  },
+  '`deploymentStatus`, as it happens': async (viewer, { place }) => {
+    viewer.follow()
+    await bring(deployments[place], 'CANCELLED')
+    return told(viewer, place)
+  },
+  '`deploymentStatus` of one': async (viewer, { place }) => {
+    viewer.follow({ deploymentId: deployments[place] })
+    await viewer.until(() => viewer.events.length + viewer.errors.length > 0)
+    const [error] = viewer.errors as { extensions: { code: string } }[]
+    return said({ ...(error && { code: error.extensions.code }) })
+  },
+}
+
+async function told(viewer: Viewer, place: Place): Promise<Outcome> {
+  const last = await deployed(ORGS.here, tokens.admin)
+  await viewer.end(last)
+  return seen(viewer.of(deployments[place]).length > 0)
+}
+
+/** Until the feed of the node has taken the newest event of the deployment. */
+async function nodeHasSeen(id: string): Promise<void> {
+  const watcher = await connect(tokens.admin)
+  const [row] = await database.database.query<{ sequence: number }>(
+    'select sequence from deployments where id = $1',
+    [id],
+  )
+  watcher.follow({ deploymentId: id })
+  await watcher.until(() => watcher.of(id).at(-1)?.sequence === row?.sequence)
+  await watcher.close()
+}
+
+/** What has a path of its own. */
+const PATHS: Record<string, (attempt: Partial<Try> & { place: Place }) => Promise<Outcome>> = {
+  'clone URL': async ({ secret, place }) => {
+    const [row] = await database.database.query<{ url: string }>(
+      'select clone_url as url from deployments where id = $1',
+      [deployments[place]],
+    )
+    const url = new URL(row?.url ?? '')
+    for (const path of ['', '/', '/info/refs', '/info/refs?service=git-upload-pack', '/HEAD']) {
+      const headers: Record<string, string> = secret === undefined ? {} : bearer(secret)
+      const { status } = await fetch(`${url.href}${path}`, { headers })
+      if (secret === undefined) expect(status).toBe(401)
+    }
+    if (secret !== undefined) url.password = secret
+    url.username = 'git'
+    const asked = await git('ls-remote', url.href).then(
+      () => 'yes',
+      (error: Error) => error.message,
+    )
+    if (asked === 'yes') return 'yes'
+    return asked.includes('not found') ? GONE : 'UNAUTHENTICATED'
+  },
+  '`/metrics`': async ({ secret }) => {
+    const { status } = await fetch(`${server.url}/metrics`, { headers: secret ? bearer(secret) : {} })
+    return { 200: 'yes', 401: 'UNAUTHENTICATED', 403: 'FORBIDDEN' }[status] ?? String(status)
+  },
+}
+
+/** The table of SECURITY.md: a row for each operation, its cells by their heading. */
+const TABLE = (() => {
+  const lines = readFileSync('SECURITY.md', 'utf8').split('\n')
+  const start = lines.findIndex((line) => line.startsWith('| operation |'))
+  const cellsOf = (line: string) =>
+    line
+      .split('|')
+      .slice(1, -1)
+      .map((cell) => cell.trim())
+  const headings = cellsOf(lines[start] ?? '').slice(1)
+  const rows = lines.slice(start + 2, lines.indexOf('', start)).map(cellsOf)
+  return rows.flatMap(([operation = '', ...cells]) =>
+    cells.map((cell, i) => ({ operation, who: headings[i] ?? '', outcome: cell })),
+  )
+})()
+
+describe('who may do what, as SECURITY.md says', () => {
+  test('every operation of the schema has its row', async () => {
+    const schema = readFileSync('schema.gql', 'utf8')
+    const names = [...schema.matchAll(/^type (?:Query|Mutation|Subscription) \{\n(.*?)^\}/gms)].flatMap(
+      ([, body = '']) => [...body.matchAll(/^ {2}(\w+)[(:]/gm)].map(([, name]) => `\`${name}\``),
+    )
+    expect(names.length).toBeGreaterThan(8)
+    expect(names.filter((name) => !TABLE.some(({ operation }) => operation.startsWith(name)))).toEqual([])
+  })
+
+  test.each(TABLE)('$operation, $who: $outcome', async ({ operation, who, outcome }) => {
+    const [name = '', where = 'here'] = who.split(' ')
+    if (name === 'nobody') return expect(await byNobody(operation)).toEqual(outcome)
+    const role = name as Role
+    const places: Place[] = role === 'admin' ? ['here', 'elsewhere'] : [where as Place]
+    for (const place of places) {
+      const attempt = { role, place, secret: tokens[role] }
+      const path = PATHS[operation]
+      const subscription = SUBSCRIPTIONS[operation]
+      const both = OPERATIONS[operation]
+      if (path) expect(await path(attempt)).toBe(outcome)
+      else if (subscription) expect(await subscription(await connect(attempt.secret), attempt)).toBe(outcome)
+      else if (both) {
+        expect(await both(overHttp(attempt.secret), attempt)).toBe(outcome)
+        expect(await both(await overSocket(attempt.secret), attempt)).toBe(outcome)
+      } else throw new Error(`The test does not know ${operation}.`)
+    }
+  })
+
+  async function byNobody(operation: string): Promise<Outcome> {
+    const path = PATHS[operation]
+    if (path) return path({ place: 'here' })
+    const viewer = new Viewer(server.socketUrl)
+    await viewer.until(() => viewer.closeCode !== undefined)
+    expect(viewer.closeCode).toBe(4401)
+    const both = OPERATIONS[operation]
+    return both ? both(overHttp(undefined), { role: 'viewer', place: 'here', secret: '' }) : 'UNAUTHENTICATED'
+  }
+})
+
+describe('what one subject cannot do to another', () => {
+  test('find its deployment by an idempotency key, or be in the way of the key', async () => {
+    const idempotencyKey = crypto.randomUUID()
+    const [one, other] = [
+      await token('one', { role: 'deployer', orgs: ['acme'] }),
+      await token('other', { role: 'deployer', orgs: ['globex'] }),
+    ]
+    const request = { ...input(), idempotencyKey }
+    const first = await server.request<Accepted>(DEPLOY, { input: request }, bearer(one))
+    const again = await server.request<Accepted>(DEPLOY, { input: request }, bearer(one))
+    expect(again.data.deploy.id).toBe(first.data.deploy.id)
+    const others = await server.request<Accepted>(
+      DEPLOY,
+      { input: { ...request, org: 'globex' } },
+      bearer(other),
+    )
+    expect(others.errors).toBeUndefined()
+    expect(others.data.deploy.id).not.toBe(first.data.deploy.id)
+  })
+
+  test('pass off its news as that of the other, who would not be told', async () => {
+    const [one, other] = [await connect(tokens.viewer), await connect(tokens.deployer)]
+    for (const viewer of [one, other]) viewer.follow()
+    const sentinel = await deployed('acme', tokens.admin)
+    for (const viewer of [one, other]) await viewer.end(sentinel)
+    const { connectionId } = await one.connected()
+    const headers = { ...bearer(tokens.deployer), 'x-connection-id': connectionId }
+    const { data } = await server.request<Accepted>(DEPLOY, { input: input() }, headers)
+    expect((await one.end(data.deploy.id)).map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5])
+  })
+
+  test('go on as the other, whose name it has: a token of the same name is the same subject, another role is not more', async () => {
+    const id = await deployed('acme', await token('twin', { role: 'deployer', orgs: ['acme'] }))
+    await bring(id, 'CANCELLED', 'service:twin')
+    const viewerTwin = await token('twin', { role: 'viewer', orgs: ['acme'] })
+    const retry = 'mutation ($id: ID!) { retryDeployment(id: $id) { status requestedBy } }'
+    expect((await server.request(retry, { id }, bearer(viewerTwin))).errors?.[0]?.extensions.code).toBe(
+      'FORBIDDEN',
+    )
+    const deployerTwin = await token('twin', { role: 'deployer', orgs: ['acme'] })
+    expect((await server.request(retry, { id }, bearer(deployerTwin))).errors).toBeUndefined()
+  })
+})
+
+describe('the audit log', () => {
+  test('says who did what, to what, from where, and what came of it; nobody changes or removes it', async () => {
+    const by = await token('audited', { role: 'deployer', orgs: ['acme'] })
+    const request = input()
+    const { data } = await server.request<Accepted>(DEPLOY, { input: request }, bearer(by))
+    await server.request(DEPLOY, { input: input({ org: 'globex', repo: 'no' }) }, bearer(by))
+    await server.request(
+      'mutation ($id: ID!) { cancelDeployment(id: $id) { id } }',
+      { id: deployments.elsewhere },
+      bearer(by),
+    )
+    const log = await server.request<{ auditLog: { edges: { node: object }[]; pageInfo: object } }>(
+      `{ auditLog(subject: "audited", first: 2) {
+           edges { node { action subject subjectId address target deploymentId result } } pageInfo { hasNextPage endCursor }
+         } }`,
+      {},
+      bearer(tokens.admin),
+    )
+    const entry = { subject: 'audited', subjectId: 'service:audited', address: '127.0.0.1' }
+    expect(log.data.auditLog.edges.map(({ node }) => node)).toEqual([
+      {
+        ...entry,
+        action: 'CANCEL',
+        target: expect.stringMatching(/^globex\//),
+        deploymentId: null,
+        result: 'NOT_FOUND',
+      },
+      { ...entry, action: 'DEPLOY', target: 'globex/no', deploymentId: null, result: 'FORBIDDEN' },
+    ])
+    const { endCursor } = log.data.auditLog.pageInfo as { endCursor: string }
+    const older = await server.request<typeof log.data>(
+      `query ($after: String) { auditLog(subject: "audited", action: DEPLOY, after: $after) {
+           edges { node { deploymentId result target } } pageInfo { hasNextPage } } }`,
+      { after: endCursor },
+      bearer(tokens.admin),
+    )
+    expect(older.data.auditLog).toEqual({
+      edges: [{ node: { deploymentId: data.deploy.id, result: 'OK', target: `acme/${request.repo}` } }],
+      pageInfo: { hasNextPage: false },
+    })
+    for (const change of [
+      "update audit_log set result = 'x'",
+      'delete from audit_log',
+      'truncate audit_log',
+    ]) {
+      await expect(database.database.query(change, [])).rejects.toThrow('append-only')
+    }
+  })
+})
