@@ -619,7 +619,7 @@ test('signing in needs no mouse', async () => {
 })
 
 test.each(['light', 'dark'] as const)(
-  'looks as in docs/sign-in-%s.png and viewer-%s.png',
+  'looks as in docs/sign-in-*.png and viewer-*.png, %s',
   async (colorScheme) => {
     const look: BrowserContextOptions = { colorScheme, reducedMotion: 'reduce' }
     const window = await open(`/#${ofAcme}`, look)
