@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { CredentialStore } from '../src/auth/credential-store.ts'
+import { FakeGitHubOAuth } from '../src/auth/testing/fake-github-oauth.ts'
 import { ForgingProvider } from '../src/auth/testing/forging-provider.ts'
 import { MIGRATIONS } from '../src/database/schema.ts'
 import { keepScreenshot, launchBrowser, Window } from './support/browser.ts'
@@ -393,6 +394,13 @@ test('another role at the provider holds in the other tab, too, after signing in
   await row(window.page, ofAcme).waitFor({ state: 'detached' })
   await row(window.page, ofGlobex).waitFor()
   await window.live()
+
+  // What happens from now on comes as the role has it.
+  const alice = await signedIn('alice')
+  const unseen = await deployAs(alice.page, 'acme', 'unseen')
+  const seen = await deployAs(alice.page, 'globex', 'seen')
+  await window.listed(seen, 'SUCCEEDED')
+  expect(await row(window.page, unseen).count()).toBe(0)
 })
 
 test('somebody whom the provider has put into no group any more is out everywhere', async () => {
@@ -551,6 +559,34 @@ describe('the playground', () => {
     await page.keyboard.press('Control+Shift+End')
     await page.keyboard.press('Delete')
   }
+})
+
+test('GitHub is another way in, with its organizations and teams', async () => {
+  const github = await FakeGitHubOAuth.start(`http://127.0.0.1:${otherPort}/auth/github/callback`)
+  github.person = { id: 1, login: 'octo', organizations: ['Acme'], teams: ['Acme/Platform'] }
+  const env = {
+    GITHUB_OAUTH_CLIENT_ID: github.clientId,
+    GITHUB_OAUTH_CLIENT_SECRET: github.clientSecret,
+    GITHUB_OAUTH_URL: github.url,
+    GITHUB_API_URL: `${github.url}/api/v3`,
+    ACCESS_ROLES: 'acme=viewer:acme; acme/platform=deployer:acme',
+  }
+  await withServer(env, async ({ url }) => {
+    const { page } = await openAt(`${url}/#${ofAcme}`)
+    await page.getByRole('link', { name: 'Sign in with Test ID' }).waitFor()
+    await page.getByRole('link', { name: 'Sign in with GitHub' }).click()
+    await row(page, ofAcme).waitFor()
+    expect(await whoIs(page)).toBe('octo deployer')
+    expect(await page.getByLabel('Organization').inputValue()).toBe('acme')
+    await page.getByRole('heading', { name: 'acme/billing-api' }).waitFor()
+    expect(await row(page, ofGlobex).count()).toBe(0)
+
+    github.person = null
+    await page.getByRole('button', { name: 'Sign out' }).click()
+    await page.getByRole('link', { name: 'Sign in with GitHub' }).click()
+    await page.getByText('GitHub did not let you in (access_denied). Begin again.').waitFor()
+  })
+  await github.close()
 })
 
 test('a server for programs says that it lets in those with a token', async () => {

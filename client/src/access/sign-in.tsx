@@ -19,9 +19,9 @@ export function SignIn({ ways, why }: Extract<Who, { state: 'signedOut' }>) {
     <main className="sign-in">
       <section className="card sign-in-card" aria-labelledby="sign-in-title">
         <img src="/favicon.svg" alt="" width="44" height="44" />
-        <h2 id="sign-in-title" ref={title} tabIndex={-1}>
+        <h1 id="sign-in-title" ref={title} tabIndex={-1}>
           Sign in to Shipcast
-        </h2>
+        </h1>
         {ways.length > 0 ? (
           <>
             <p>{reasons[why]}</p>
