@@ -184,8 +184,10 @@ describe('whoever signs in is offered what their role allows', () => {
       await page.reload()
       await page.getByRole('button', { name: 'Retry' }).waitFor()
       await page.goto(`${server.url}/#${ofAcme}`)
-      await page.locator('[data-testid=status][data-status=CANCELLED]').waitFor()
       await page.getByRole('heading', { name: 'acme/billing-api' }).waitFor()
+      await row(page, ofAcme).and(page.locator('[data-status=CANCELLED]')).waitFor()
+      // Its events, of which none was changed, have been told to their end: a button would be there.
+      await page.locator('[data-testid=status][data-status=SUCCEEDED]').waitFor()
       await page.getByText('Requested by').waitFor()
       expect(await page.getByRole('button', { name: 'Retry' }).count()).toBe(0)
     } finally {

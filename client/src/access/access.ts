@@ -98,10 +98,16 @@ export function createAccess(client: ApolloClient, socket: LiveSocket): Access {
   }
 
   async function signOut() {
-    const response = await fetch('/auth/sign-out', { method: 'POST' })
-    // 401: it had ended before.
-    if (!response.ok && response.status !== 401) throw new Error(`Status ${response.status}`)
+    // The socket may tell of it before the answer comes.
     hasAskedToLeave = true
+    try {
+      const response = await fetch('/auth/sign-out', { method: 'POST' })
+      // 401: it had ended before.
+      if (!response.ok && response.status !== 401) throw new Error(`Status ${response.status}`)
+    } catch (error) {
+      hasAskedToLeave = false
+      throw error
+    }
     await ask()
     otherTabs.postMessage(null)
   }
