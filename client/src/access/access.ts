@@ -43,49 +43,58 @@ export function createAccess(client: ApolloClient, socket: LiveSocket): Access {
   const who = makeVar<Who>({ state: 'asking' })
   const otherTabs = new BroadcastChannel('shipcast.access')
   let asking: Promise<void> | undefined
+  let askAgain = false
   let hasAskedToLeave = false
 
   otherTabs.onmessage = ({ data }) => {
     const now = who()
     if (now.state !== 'known' || now.me.name !== data) void ask()
   }
-  socket.onAccessChange((change) => void (change === 'rights' ? rightsChanged() : ask()))
+  socket.onAccessChange(() => void ask())
+  let wasOpen = false
   socket.onConnectionChange(() => {
-    if (socket.connection().isOpen && who().state === 'unknown') void ask()
+    const { isOpen } = socket.connection()
+    const now = who()
+    // What has changed while there was no connection, nobody has told.
+    const mayHaveChanged = now.state === 'unknown' || (now.state === 'known' && now.me.expiresAt !== null)
+    if (isOpen && !wasOpen && mayHaveChanged) void ask()
+    wasOpen = isOpen
   })
   void ask()
 
+  /** Once more where it is being asked already: that answer may be from before what is asked about. */
   function ask(): Promise<void> {
-    asking ??= client
-      .query({ query: WhoAmI, fetchPolicy: 'no-cache' })
-      .then(({ data }) => {
-        if (data) known(data.me)
-      })
-      .catch(() => {
-        // Whoever is not let in has been sent to sign in by then.
-        if (who().state === 'asking') who({ state: 'unknown' })
-      })
-      .finally(() => {
-        asking = undefined
-      })
+    askAgain = true
+    asking ??= askUntilSettled().finally(() => {
+      asking = undefined
+    })
     return asking
   }
 
-  function known(me: Me) {
+  async function askUntilSettled() {
+    while (askAgain) {
+      askAgain = false
+      try {
+        const { data } = await client.query({ query: WhoAmI, fetchPolicy: 'no-cache' })
+        if (data) await known(data.me)
+      } catch {
+        // Whoever is not let in has been sent to sign in by then.
+        if (who().state === 'asking') who({ state: 'unknown' })
+      }
+    }
+  }
+
+  async function known(me: Me) {
     const before = who()
     const isAnother = before.state === 'signedOut' || (before.state === 'known' && before.me.name !== me.name)
     // Nothing of what the one before has seen or typed is left.
     if (isAnother) return window.location.reload()
     who({ state: 'known', me })
     if (me.isSignedIn) otherTabs.postMessage(me.name)
-  }
-
-  /** What may not be seen any more is gone, what may be seen now is there. The events go on from their cursor. */
-  async function rightsChanged() {
-    await ask()
-    if (who().state === 'signedOut') return
+    // What may not be seen any more is gone, what may be seen now is there; the events go on from their cursor.
     // A query that fails again says so where it is shown.
-    await client.resetStore().catch(() => {})
+    if (before.state === 'known' && rightsOf(before.me) !== rightsOf(me))
+      await client.resetStore().catch(() => {})
   }
 
   function refused(ways: readonly SignInWay[]) {
@@ -113,4 +122,8 @@ export function createAccess(client: ApolloClient, socket: LiveSocket): Access {
   }
 
   return { who, signOut, refused }
+}
+
+function rightsOf({ role, sees, deploysTo }: Me): string {
+  return JSON.stringify([role, sees, deploysTo])
 }
