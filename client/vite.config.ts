@@ -31,6 +31,7 @@ export default defineConfig({
       // The Host header stays ours: the server compares it with the Origin.
       '/graphql': { target: server, ws: true },
       '/git': { target: server },
+      '/auth': { target: server },
       '/health': { target: server },
     },
   },

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { copyFile, mkdir, mkdtemp, open as openFile, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, open as openFile, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -7,7 +7,7 @@ import { promisify } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import type { Browser, BrowserContextOptions, Route } from 'playwright-core'
-import { launchBrowser, scriptsOf, Window } from './support/browser.ts'
+import { keepScreenshot, launchBrowser, scriptsOf, Window } from './support/browser.ts'
 import { type Accepted, DEPLOY, git, input } from './support/inputs.ts'
 import { TestServer } from './support/server.ts'
 
@@ -361,14 +361,6 @@ test.each(['light', 'dark'] as const)('looks as in docs/screenshot-%s.png', asyn
   await window.deploy()
   await window.status('SUCCEEDED')
   await window.page.evaluate('window.scrollTo(0, 0)')
-  const taken = join(folder, `screenshot-${colorScheme}.png`)
-  await window.page.screenshot({ path: taken })
-  // Kept when there is none, or when asked for: a test run must not change what is committed.
-  const kept = join(ROOT, 'docs', `screenshot-${colorScheme}.png`)
-  const exists = await stat(kept).catch(() => undefined)
-  if (!exists || process.env.UPDATE_SCREENSHOTS) {
-    await mkdir(join(ROOT, 'docs'), { recursive: true })
-    await copyFile(taken, kept)
-  }
+  await keepScreenshot(window.page, `screenshot-${colorScheme}`)
   expect(window.complaints).toEqual([])
 })

@@ -15,6 +15,8 @@ export interface ShownDeployment {
   /** While true, nothing else comes on stage: the page waits for its own deployment. */
   hold(isHeld: boolean): void
   onTold(id: string, hasEnded: boolean): void
+  /** It cannot be shown; another one may come on stage unless it was asked for by name. */
+  onMissing(id: string): void
   onFirstLoad(newestActiveId: string | null): void
 }
 
@@ -60,11 +62,15 @@ export function useShownDeployment(isStageInUse: () => boolean): ShownDeployment
     setEnded((before) => (hasEnded ? told : before === told ? null : before))
   }, [])
 
+  const onMissing = useCallback((missing: string) => {
+    setFollowed((before) => (before === missing ? null : before))
+  }, [])
+
   const onFirstLoad = useCallback((newestActiveId: string | null) => {
     setFollowed((before) => before ?? newestActiveId)
   }, [])
 
-  return { idInAddress, id, isPicked, showOwn, follow, hold, onTold, onFirstLoad }
+  return { idInAddress, id, isPicked, showOwn, follow, hold, onTold, onMissing, onFirstLoad }
 }
 
 const ownKey = 'shipcast.own-deployment'

@@ -141,6 +141,15 @@ export class CredentialStore {
     )
   }
 
+  /** A session that somebody else has taken the place of, in the same browser. */
+  async revokeSessionUnlessOf(id: string, subjectId: string): Promise<void> {
+    await this.database.query(
+      `update access_credentials set revoked_at = clock_timestamp()
+       where kind = 'session' and id = $1 and subject_id <> $2 and revoked_at is null`,
+      [id, subjectId],
+    )
+  }
+
   async revokeSession(id: string): Promise<void> {
     await this.database.query(
       `update access_credentials set revoked_at = clock_timestamp()

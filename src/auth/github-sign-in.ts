@@ -1,10 +1,12 @@
 import * as oauth from 'openid-client'
 import type { AccessSettings } from '../config.ts'
 import { explain } from './oidc-sign-in.ts'
-import type { Person, SignInChecks, SignInProvider } from './sign-in-provider.ts'
+import { type Person, type SignInChecks, SignInFailed, type SignInProvider } from './sign-in-provider.ts'
 
 /** Organizations and teams, the private ones too. */
 const SCOPE = 'read:user read:org'
+/** For people. */
+const NAME = 'GitHub'
 const PER_PAGE = 100
 const MOST_PAGES = 10
 
@@ -22,7 +24,8 @@ export class GitHubSignIn implements SignInProvider {
     this.issuer = url
     this.configuration = new oauth.Configuration(
       {
-        issuer: url,
+        // docs.github.com, "GitHub authentication discovery endpoints".
+        issuer: `${url}/login/oauth`,
         authorization_endpoint: `${url}/login/oauth/authorize`,
         token_endpoint: `${url}/login/oauth/access_token`,
       },
@@ -43,15 +46,17 @@ export class GitHubSignIn implements SignInProvider {
     })
   }
 
-  async finish({ state, codeVerifier }: SignInChecks, returned: URL): Promise<Person> {
-    const { access_token } = await oauth
-      .authorizationCodeGrant(this.configuration, returned, {
-        expectedState: state,
-        pkceCodeVerifier: codeVerifier,
-      })
-      .catch((error: unknown) => {
-        throw explain(error)
-      })
+  finish(checks: SignInChecks, returned: URL): Promise<Person> {
+    return this.personIn(checks, returned).catch((error: unknown) => {
+      throw explain(error, NAME)
+    })
+  }
+
+  private async personIn({ state, codeVerifier }: SignInChecks, returned: URL): Promise<Person> {
+    const { access_token } = await oauth.authorizationCodeGrant(this.configuration, returned, {
+      expectedState: state,
+      pkceCodeVerifier: codeVerifier,
+    })
     const user = (await this.get(access_token, '/user')) as { id: number; login: string }
     const organizations = await this.list<{ login: string }>(access_token, '/user/orgs')
     const teams = await this.list<{ slug: string; organization: { login: string } }>(
@@ -89,7 +94,11 @@ export class GitHubSignIn implements SignInProvider {
       undefined,
       headers,
     )
-    if (!response.ok) throw new Error(`GitHub answered ${response.status} to GET ${path}.`)
+    if (!response.ok) {
+      throw new SignInFailed(
+        `GitHub did not tell who you are (status ${response.status} for ${url.pathname}). Begin again.`,
+      )
+    }
     return response.json()
   }
 }

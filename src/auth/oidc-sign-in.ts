@@ -26,21 +26,27 @@ export class OidcSignIn implements SignInProvider {
     })
   }
 
-  async finish({ state, nonce, codeVerifier }: SignInChecks, returned: URL): Promise<Person> {
+  async finish(checks: SignInChecks, returned: URL): Promise<Person> {
     const configuration = await this.discovered()
-    const tokens = await oidc
-      .authorizationCodeGrant(configuration, returned, {
-        expectedState: state,
-        expectedNonce: nonce,
-        pkceCodeVerifier: codeVerifier,
-        idTokenExpected: true,
-      })
-      .catch((error: unknown) => {
-        throw explain(error)
-      })
+    return this.personIn(configuration, checks, returned).catch((error: unknown) => {
+      throw explain(error, this.settings.name)
+    })
+  }
+
+  private async personIn(
+    configuration: oidc.Configuration,
+    { state, nonce, codeVerifier }: SignInChecks,
+    returned: URL,
+  ): Promise<Person> {
+    const tokens = await oidc.authorizationCodeGrant(configuration, returned, {
+      expectedState: state,
+      expectedNonce: nonce,
+      pkceCodeVerifier: codeVerifier,
+      idTokenExpected: true,
+    })
     const idToken = tokens.claims()
     if (!idToken) throw new SignInFailed('The provider sent no ID token. Ask whoever runs Shipcast.')
-    const claims = await this.withRoles(configuration, tokens.access_token, idToken)
+    const claims = await this.withAllClaims(configuration, tokens.access_token, idToken)
     return {
       id: `${idToken.iss}#${idToken.sub}`,
       name: nameIn(claims) ?? idToken.sub,
@@ -48,14 +54,15 @@ export class OidcSignIn implements SignInProvider {
     }
   }
 
-  /** Some providers have the groups in the ID token, others tell them when asked. */
-  private async withRoles(
+  /** Some providers have the name and the groups in the ID token, others tell them when asked. */
+  private async withAllClaims(
     configuration: oidc.Configuration,
     accessToken: string,
     idToken: oidc.IDToken,
   ): Promise<Record<string, unknown>> {
     const hasEndpoint = configuration.serverMetadata().userinfo_endpoint !== undefined
-    if (idToken[this.settings.rolesClaim] !== undefined || !hasEndpoint) return idToken
+    const isComplete = idToken[this.settings.rolesClaim] !== undefined && nameIn(idToken) !== undefined
+    if (isComplete || !hasEndpoint) return idToken
     return { ...idToken, ...(await oidc.fetchUserInfo(configuration, accessToken, idToken.sub)) }
   }
 
@@ -63,9 +70,7 @@ export class OidcSignIn implements SignInProvider {
   private discovered(): Promise<oidc.Configuration> {
     this.configuration ??= this.discover().catch((error: unknown) => {
       this.configuration = undefined
-      throw new SignInFailed(`${this.settings.name} does not answer at the moment. Try again soon.`, {
-        cause: error,
-      })
+      throw away(this.settings.name, error)
     })
     return this.configuration
   }
@@ -74,23 +79,38 @@ export class OidcSignIn implements SignInProvider {
     const { issuer, clientId, clientSecret } = this.settings
     return oidc.discovery(new URL(issuer), clientId, clientSecret, undefined, {
       timeout: TIMEOUT_SECONDS,
-      // The setting allows it for a provider on this machine only.
-      execute: issuer.startsWith('http:') ? [oidc.allowInsecureRequests] : [],
+      execute: [
+        // The library would take the connection's word for who has sent an ID token.
+        oidc.enableNonRepudiationChecks,
+        // The setting allows it for a provider on this machine only.
+        ...(issuer.startsWith('http:') ? [oidc.allowInsecureRequests] : []),
+      ],
     })
   }
 }
 
-/** As the provider has it: `error_description` is for people. */
-export function explain(error: unknown): unknown {
+/** Why somebody could not be signed in, for them. What is our own fault stays as it is. */
+export function explain(error: unknown, provider: string): unknown {
   if (error instanceof oidc.AuthorizationResponseError) {
-    return new SignInFailed(`The provider did not let you in (${error.error}). Begin again.`, {
-      cause: error,
-    })
+    return new SignInFailed(`${provider} did not let you in (${error.error}). Begin again.`, { cause: error })
   }
-  if (error instanceof oidc.ResponseBodyError || error instanceof oidc.ClientError) {
-    return new SignInFailed('What the provider sent could not be accepted. Begin again.', { cause: error })
+  if (isUnreachable(error)) return away(provider, error)
+  if (NOT_ACCEPTED.some((kind) => error instanceof kind)) {
+    return new SignInFailed(`What ${provider} sent could not be accepted. Begin again.`, { cause: error })
   }
   return error
+}
+
+const NOT_ACCEPTED = [oidc.ClientError, oidc.ResponseBodyError, oidc.WWWAuthenticateChallengeError]
+
+function away(provider: string, cause: unknown): SignInFailed {
+  return new SignInFailed(`${provider} does not answer at the moment. Try again soon.`, { cause })
+}
+
+/** The first is how fetch says that there was no answer at all. */
+function isUnreachable(error: unknown): boolean {
+  if (error instanceof TypeError) return error.message === 'fetch failed'
+  return error instanceof oidc.ClientError && error.code === 'OAUTH_TIMEOUT'
 }
 
 function nameIn(claims: Record<string, unknown>): string | undefined {

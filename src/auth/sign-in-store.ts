@@ -10,6 +10,8 @@ export interface BegunSignIn {
   checks: SignInChecks
   /** Where the person wanted to be. */
   returnTo: string
+  /** The session that the browser had before; null: none. */
+  sessionId: string | null
 }
 
 /** Those who are on their way to a provider and back; on any node. */
@@ -21,12 +23,12 @@ export class SignInStore {
   }
 
   /** Returns a secret for the browser in which it began: the answer is taken from no other one. */
-  async begin(provider: string, { checks, returnTo }: BegunSignIn): Promise<string> {
+  async begin(provider: string, { checks, returnTo, sessionId }: BegunSignIn): Promise<string> {
     const browserSecret = randomBytes(SECRET_BYTES).toString('base64url')
     await this.database.query('delete from sign_ins where expires_at < clock_timestamp()', [])
     await this.database.query(
-      `insert into sign_ins (state_hash, browser_hash, provider, code_verifier, nonce, return_to, expires_at)
-       values ($1, $2, $3, $4, $5, $6, clock_timestamp() + $7 * interval '1 minute')`,
+      `insert into sign_ins (state_hash, browser_hash, provider, code_verifier, nonce, return_to, session_id, expires_at)
+       values ($1, $2, $3, $4, $5, $6, $7, clock_timestamp() + $8 * interval '1 minute')`,
       [
         hashOf(checks.state),
         hashOf(browserSecret),
@@ -34,6 +36,7 @@ export class SignInStore {
         checks.codeVerifier,
         checks.nonce,
         returnTo,
+        sessionId,
         LIFETIME_MINUTES,
       ],
     )
@@ -42,14 +45,14 @@ export class SignInStore {
 
   /** Once: whoever comes with the same answer again finds nothing. */
   async take(provider: string, state: string, browserSecret: string): Promise<BegunSignIn | undefined> {
-    const [row] = await this.database.query<{ codeVerifier: string; nonce: string; returnTo: string }>(
+    const [row] = await this.database.query<Omit<BegunSignIn, 'checks'> & Omit<SignInChecks, 'state'>>(
       `delete from sign_ins
        where state_hash = $1 and browser_hash = $2 and provider = $3 and expires_at > clock_timestamp()
-       returning code_verifier as "codeVerifier", nonce, return_to as "returnTo"`,
+       returning code_verifier as "codeVerifier", nonce, return_to as "returnTo", session_id as "sessionId"`,
       [hashOf(state), hashOf(browserSecret), provider],
     )
-    return (
-      row && { checks: { state, nonce: row.nonce, codeVerifier: row.codeVerifier }, returnTo: row.returnTo }
-    )
+    if (!row) return undefined
+    const { nonce, codeVerifier, ...begun } = row
+    return { ...begun, checks: { state, nonce, codeVerifier } }
   }
 }

@@ -32,7 +32,11 @@ export class SignInController {
     @Res() response: Response,
   ): Promise<void> {
     await this.answer(response, async () => {
-      const from = { address: this.access.addressOf(request), returnTo: ownPath(returnTo) }
+      const from = {
+        address: this.access.addressOf(request),
+        returnTo: ownPath(returnTo),
+        session: cookiesOf(request)[SESSION_COOKIE],
+      }
       const begun = await this.service.begin(provider, from)
       if (!begun) throw new SignInFailed('There is no such way to sign in here.')
       response
@@ -50,12 +54,11 @@ export class SignInController {
   ): Promise<void> {
     await this.answer(response, async () => {
       const name = signInCookie(String(state))
-      const cookies = parseCookie(request.headers.cookie ?? '')
       response.clearCookie(name, SIGN_IN)
       const from = {
         address: this.access.addressOf(request),
         path: request.originalUrl,
-        browserSecret: cookies[name] ?? '',
+        browserSecret: cookiesOf(request)[name] ?? '',
       }
       const session = await this.service.finish(provider, from)
       response
@@ -80,6 +83,7 @@ export class SignInController {
         const seconds = Math.ceil((error.retryAfterMs ?? 0) / 1000)
         response.set('Retry-After', String(seconds)).status(429).type('html').send(page(error.message))
       } else if (error instanceof SignInFailed) {
+        this.logger.warn('A sign-in failed', { reason: reasonOf(error) })
         response.status(403).type('html').send(page(error.message))
       } else {
         this.logger.error('A sign-in failed', { error })
@@ -87,6 +91,10 @@ export class SignInController {
       }
     }
   }
+}
+
+function cookiesOf({ headers }: Request) {
+  return parseCookie(headers.cookie ?? '')
 }
 
 /** One for each that is under way: two tabs do not disturb each other. */
@@ -99,6 +107,11 @@ function ownPath(path: unknown): string {
   return typeof path === 'string' && /^\/(?![/\\])[!-~]{0,500}$/.test(path) && !path.includes('\\')
     ? path
     : '/'
+}
+
+/** What is said of an error and of what has led to it; the rest of them may hold tokens. */
+function reasonOf(error: Error): string {
+  return error.cause instanceof Error ? `${error.message} ${reasonOf(error.cause)}` : error.message
 }
 
 function page(sentence: string): string {

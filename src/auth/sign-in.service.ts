@@ -1,4 +1,4 @@
-import { Injectable, Logger } from '@nestjs/common'
+import { Injectable } from '@nestjs/common'
 import { PubSubEngine } from 'graphql-subscriptions'
 import * as oidc from 'openid-client'
 import { Config } from '../config.ts'
@@ -19,7 +19,6 @@ const SWEPT_SESSIONS = 100
 /** How people come in and go: to a provider and back, with a session of ours at the end. */
 @Injectable()
 export class SignInService {
-  private readonly logger = new Logger(SignInService.name)
   private readonly providers: ReadonlyMap<string, SignInProvider>
   private readonly begun: SignInStore
   private readonly credentials: CredentialStore
@@ -42,7 +41,7 @@ export class SignInService {
   /** Undefined: there is no such provider. @throws SignInFailed, RateLimited */
   async begin(
     provider: string,
-    from: { address: string; returnTo: string },
+    from: { address: string; returnTo: string; session: string | undefined },
   ): Promise<{ url: URL; state: string; browserSecret: string } | undefined> {
     const known = this.providers.get(provider)
     if (!known) return undefined
@@ -53,11 +52,16 @@ export class SignInService {
       codeVerifier: oidc.randomPKCECodeVerifier(),
     }
     const url = await known.begin(checks, `${this.config.publicUrl}/auth/${provider}/callback`)
-    const browserSecret = await this.begun.begin(provider, { checks, returnTo: from.returnTo })
+    const before = from.session === undefined ? undefined : await this.credentials.find(from.session)
+    const browserSecret = await this.begun.begin(provider, {
+      checks,
+      returnTo: from.returnTo,
+      sessionId: before?.id ?? null,
+    })
     return { url, state: checks.state, browserSecret }
   }
 
-  /** `path`: of the address that the browser has come back to, with its query. @throws SignInFailed */
+  /** `path`: of the address that the browser has come back to, with its query. @throws SignInFailed, RateLimited */
   async finish(
     provider: string,
     from: { address: string; path: string; browserSecret: string },
@@ -67,21 +71,18 @@ export class SignInService {
     const known = this.providers.get(provider)
     const begun = known && (await this.begun.take(provider, state, from.browserSecret))
     if (!known || !begun) {
-      await this.note(null, provider, from.address, 'UNAUTHENTICATED')
+      if (this.limits.countGuess(from.address)) {
+        await this.note(null, provider, from.address, 'UNAUTHENTICATED')
+      }
       throw new SignInFailed(
         'This sign-in has been used, has expired, or began in another browser. Begin again.',
       )
     }
     const person = await known.finish(begun.checks, returned).catch(async (error: unknown) => {
       await this.note(null, provider, from.address, 'UNAUTHENTICATED')
-      // Its message only: what hangs on it may hold what the provider sent.
-      this.logger.warn('A sign-in failed', {
-        provider,
-        reason: error instanceof Error ? error.message : undefined,
-      })
       throw error
     })
-    const session = await this.letIn(person, provider, from.address)
+    const session = await this.letIn(person, provider, from.address, begun.sessionId)
     return { ...session, returnTo: begun.returnTo }
   }
 
@@ -96,12 +97,14 @@ export class SignInService {
     person: Person,
     provider: string,
     address: string,
+    sessionBefore: string | null,
   ): Promise<{ secret: string; expiresAt: Date }> {
     const subject = { id: `user:${person.id}`, name: person.name }
     const grants = this.grantsOf(person)
     // What has changed since they last came changes in their other browsers, too.
     if (grants.length > 0) await this.credentials.changeSessions(subject.id, grants)
     else await this.credentials.revokeSessionsOf(subject.id)
+    if (sessionBefore) await this.credentials.revokeSessionUnlessOf(sessionBefore, subject.id)
     await this.pubSub.publish(ACCESS_TOPIC, {})
     await this.note(subject, provider, address, grants.length > 0 ? 'OK' : 'FORBIDDEN')
     if (grants.length === 0) {

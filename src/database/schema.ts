@@ -253,6 +253,8 @@ export const MIGRATIONS: readonly Migration[] = [
         code_verifier text not null,
         nonce text not null,
         return_to text not null,
+        -- The session that the browser had until then.
+        session_id uuid,
         expires_at timestamptz not null
       );
       create index sign_ins_ended on sign_ins (expires_at);

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdir, readFile } from 'node:fs/promises'
+import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -137,6 +137,17 @@ function recordTexts(): void {
     if (text && text !== page.texts.at(-1)) page.texts.push(text)
   })
   observer.observe(page.document, { childList: true, subtree: true, characterData: true })
+}
+
+/** As docs/<name>.png when there is none, or when asked for: a test run must not change what is committed. */
+export async function keepScreenshot(page: Page, name: string): Promise<void> {
+  const taken = await page.screenshot()
+  const folder = fileURLToPath(new URL('../../docs', import.meta.url))
+  const kept = join(folder, `${name}.png`)
+  const exists = await stat(kept).catch(() => undefined)
+  if (exists && !process.env.UPDATE_SCREENSHOTS) return
+  await mkdir(folder, { recursive: true })
+  await writeFile(kept, taken)
 }
 
 /** The JavaScript files that a built page loads before anything is pressed. */

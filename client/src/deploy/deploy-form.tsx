@@ -1,4 +1,7 @@
 import { type FormEvent, useCallback, useEffect, useId, useRef, useState } from 'react'
+import type { Me } from '../access/access.ts'
+import { useMe } from '../access/access-context.ts'
+import { mayDeploy, mayDeployTo } from '../access/rights.ts'
 import type { DeployInput } from '../gql/graphql.ts'
 import type { FieldFault } from '../live/failure.ts'
 import { Faults, sentence } from './faults.ts'
@@ -16,8 +19,31 @@ interface Props {
 
 const empty = { org: '', repo: '', description: '', branch: 'main', commitMessage: 'Initial commit' }
 
-export function DeployForm({ onDeploying, onDeployed }: Props) {
-  const [texts, setTexts] = useState(empty)
+/** The form, for those who may deploy. */
+export function NewDeployment(props: Props) {
+  const me = useMe()
+  return mayDeploy(me) ? <DeployForm {...props} me={me} /> : <ForViewers sees={me?.sees ?? null} />
+}
+
+function ForViewers({ sees }: { sees: readonly string[] | null }) {
+  return (
+    <section className="card deploy" aria-labelledby="deploy-title">
+      <h2 id="deploy-title">You are a viewer here</h2>
+      <p className="for-viewers">
+        You watch what is deployed{sees && ` to ${inWords(sees)}`}. To deploy, ask whoever runs Shipcast to
+        make one of your groups a deployer.
+      </p>
+    </section>
+  )
+}
+
+function DeployForm({ onDeploying, onDeployed, me }: Props & { me: Me | null }) {
+  const ownOrgs = me?.deploysTo ?? null
+  // Who deploys to one organization need not name it.
+  const [texts, setTexts] = useState(() => ({
+    ...empty,
+    org: ownOrgs?.length === 1 ? String(ownOrgs[0]) : '',
+  }))
   const [visibility, setVisibility] = useState<'PRIVATE' | 'PUBLIC'>('PRIVATE')
   const [source, setSource] = useState<'template' | 'files'>('template')
   const [template, setTemplate] = useState<TemplateChoice | null>(null)
@@ -74,7 +100,7 @@ export function DeployForm({ onDeploying, onDeployed }: Props) {
   async function submit(event: FormEvent) {
     event.preventDefault()
     if (isDeploying) return
-    const missing = missingIn(texts, source, template, reading.state)
+    const missing = missingIn(texts, source, template, reading.state, me)
     setChanged([])
     setOwnFaults(missing)
     if (missing.length > 0) return
@@ -103,7 +129,13 @@ export function DeployForm({ onDeploying, onDeployed }: Props) {
   const fields = (
     <>
       <div className="field-pair">
-        <Field label="Organization" {...fieldProps('org')} autoCapitalize="none" placeholder="acme" />
+        <Field
+          label="Organization"
+          {...fieldProps('org')}
+          autoCapitalize="none"
+          placeholder={ownOrgs?.[0] ?? 'acme'}
+          suggestions={ownOrgs}
+        />
         <Field label="Repository" {...fieldProps('repo')} autoCapitalize="none" placeholder="hello-world" />
       </div>
       <Choice
@@ -196,15 +228,20 @@ function isChanged(path: string, changed: readonly string[]): boolean {
   return changed.some((field) => path.startsWith(field))
 }
 
-/** What only a person can tell; everything else is the server's to judge. */
+/** What only a person can tell, and where they may not go; everything else is the server's to judge. */
 function missingIn(
   texts: typeof empty,
   source: 'template' | 'files',
   template: TemplateChoice | null,
   reading: string,
+  me: Me | null,
 ): FieldFault[] {
   const missing: FieldFault[] = []
-  if (texts.org.trim() === '') missing.push({ path: 'org', reason: 'must not be empty' })
+  const org = texts.org.trim()
+  if (org === '') missing.push({ path: 'org', reason: 'must not be empty' })
+  else if (!mayDeployTo(me, org)) {
+    missing.push({ path: 'org', reason: `must be one that you deploy to: ${inWords(me?.deploysTo ?? [])}` })
+  }
   if (texts.repo.trim() === '') missing.push({ path: 'repo', reason: 'must not be empty' })
   if (source === 'template' && !template)
     missing.push({ path: 'contents', reason: 'need a template to be chosen' })
@@ -214,6 +251,10 @@ function missingIn(
     missing.push({ path: 'contents.files', reason })
   }
   return missing
+}
+
+function inWords(orgs: readonly string[]): string {
+  return new Intl.ListFormat('en', { type: 'conjunction' }).format(orgs)
 }
 
 interface ChoiceProps<T> {

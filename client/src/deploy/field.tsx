@@ -7,10 +7,12 @@ interface Props extends Omit<ComponentProps<'input'>, 'onChange' | 'value'> {
   hint?: string | undefined
   fault?: string | undefined
   isOptional?: boolean
+  /** Offered while it is typed; other values are taken, too. */
+  suggestions?: readonly string[] | null | undefined
 }
 
 /** A line of text with its label, a hint, and what is wrong with it. */
-export function Field({ label, value, onChange, hint, fault, isOptional, ...input }: Props) {
+export function Field({ label, value, onChange, hint, fault, isOptional, suggestions, ...input }: Props) {
   const id = useId()
   const described = [hint && `${id}-hint`, fault && `${id}-fault`].filter(Boolean).join(' ')
   return (
@@ -29,7 +31,15 @@ export function Field({ label, value, onChange, hint, fault, isOptional, ...inpu
         aria-describedby={described || undefined}
         autoComplete="off"
         spellCheck={false}
+        list={suggestions ? `${id}-suggestions` : undefined}
       />
+      {suggestions && (
+        <datalist id={`${id}-suggestions`}>
+          {suggestions.map((suggestion) => (
+            <option key={suggestion} value={suggestion} />
+          ))}
+        </datalist>
+      )}
       {fault && (
         <p className="fault" id={`${id}-fault`}>
           {fault}

@@ -1,5 +1,7 @@
 import type { FragmentType } from '@apollo/client'
 import { useFragment } from '@apollo/client/react'
+import { useMe } from '../access/access-context.ts'
+import { mayChange } from '../access/rights.ts'
 import type { StageActionsFragment } from '../gql/graphql.ts'
 import { graphql } from '../gql/index.ts'
 import { useActions } from './actions.ts'
@@ -8,6 +10,8 @@ import { isActive } from './steps.ts'
 const StageActions = graphql(`
   fragment StageActions on Deployment {
     id
+    org
+    requestedBy
     status
     error {
       retryable
@@ -24,10 +28,13 @@ interface Props {
 export function ActionButtons({ deployment, isTold }: Props) {
   const { data, complete } = useFragment({ fragment: StageActions, from: deployment })
   const { cancel, retry, pending, failure } = useActions(complete ? data.id : '')
+  const me = useMe()
   if (!complete) return null
-  const canCancel = isActive(data.status)
-  const canRetry =
+  const isAllowed = mayChange(me, data)
+  const canCancel = isAllowed && isActive(data.status)
+  const hasEndedBadly =
     data.status === 'CANCELLED' || (data.status === 'FAILED' && data.error?.retryable !== false)
+  const canRetry = isAllowed && hasEndedBadly
   return (
     <>
       {failure && (

@@ -1,6 +1,7 @@
 import type { FragmentType } from '@apollo/client'
 import { useFragment } from '@apollo/client/react'
 import { useRef, useState } from 'react'
+import { useMe } from '../access/access-context.ts'
 import type { StageCloneFragment } from '../gql/graphql.ts'
 import { graphql } from '../gql/index.ts'
 
@@ -17,6 +18,7 @@ export function CloneCommand({ deployment }: { deployment: FragmentType<StageClo
   const { data, complete } = useFragment({ fragment: StageClone, from: deployment })
   const [copied, setCopied] = useState<'yes' | 'no' | null>(null)
   const command = useRef<HTMLElement>(null)
+  const me = useMe()
   if (!complete || data.status !== 'SUCCEEDED') return null
   const { cloneUrl, repositoryUrl } = data
 
@@ -36,6 +38,10 @@ export function CloneCommand({ deployment }: { deployment: FragmentType<StageClo
             {copied === 'yes' ? 'Copied' : 'Copy'}
           </button>
         </div>
+      )}
+      {/* Git knows nothing of the session of a browser. */}
+      {cloneUrl?.startsWith(window.location.origin) && me?.expiresAt && (
+        <p className="hint">Git asks for a name and a password: any name, and a token as the password.</p>
       )}
       <p className="visually-hidden" role="status">
         {copied === 'yes' && 'Copied to the clipboard'}

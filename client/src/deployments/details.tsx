@@ -13,6 +13,7 @@ const StageDetails = graphql(`
     commitSha
     fileCount
     sizeBytes
+    requestedBy
     createdAt
     finishedAt
   }
@@ -21,8 +22,8 @@ const StageDetails = graphql(`
 export function Details({ deployment }: { deployment: FragmentType<StageDetailsFragment> }) {
   const { data, complete } = useFragment({ fragment: StageDetails, from: deployment })
   if (!complete) return null
-  const { visibility, description, branch, attempt, commitSha, fileCount, sizeBytes, createdAt, finishedAt } =
-    data
+  const { visibility, description, branch, attempt, commitSha, fileCount, sizeBytes } = data
+  const { requestedBy, createdAt, finishedAt } = data
   return (
     <>
       {description && <p className="stage-description">{description}</p>}
@@ -32,6 +33,7 @@ export function Details({ deployment }: { deployment: FragmentType<StageDetailsF
         <Detail name="Branch" value={branch} />
         {commitSha && <Detail name="Commit" value={commitSha.slice(0, 10)} title={commitSha} />}
         {attempt > 1 && <Detail name="Attempt" value={String(attempt)} />}
+        {requestedBy && <Detail name="Requested by" value={requestedBy} />}
         <Detail name="Started" value={dateAndTime(createdAt)} />
         {finishedAt && (
           <Detail name="Took" value={duration(Date.parse(finishedAt) - Date.parse(createdAt))} />

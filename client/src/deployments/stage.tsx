@@ -52,13 +52,15 @@ interface Props {
   id: string | null
   /** Called with true once the end of the deployment has been told. */
   onTold(id: string, hasEnded: boolean): void
+  /** Called when there is no such deployment, or not any more for whoever looks. */
+  onMissing(id: string): void
   /** Shown when this deployment was picked; leads back to whatever begins next. */
   onLeave: (() => void) | null
   ref?: Ref<HTMLElement>
 }
 
 /** One deployment in full, live. */
-export function Stage({ id, onTold, onLeave, ref }: Props) {
+export function Stage({ id, onTold, onMissing, onLeave, ref }: Props) {
   const from = id === null ? null : { __typename: 'Deployment' as const, id }
   const state = useFragment({ fragment: StageDeployment, fragmentName: 'StageDeployment', from })
   const events = useFragment({ fragment: StageEvents, from })
@@ -83,6 +85,9 @@ export function Stage({ id, onTold, onLeave, ref }: Props) {
   const status: DeploymentStatus | 'ready' = id === null ? 'ready' : (shown?.status ?? 'QUEUED')
   const isMissing = id !== null && !deployment && loading.state === 'missing'
   const isUnknown = id !== null && !deployment
+  useEffect(() => {
+    if (isMissing) onMissing(id)
+  }, [isMissing, id, onMissing])
 
   return (
     <section
@@ -117,7 +122,9 @@ export function Stage({ id, onTold, onLeave, ref }: Props) {
         </p>
       )}
       {isMissing && (
-        <p className="stage-hint">There is no deployment with this id. The link may be of another server.</p>
+        <p className="stage-hint">
+          There is no deployment with this id, or you may not see it. The link may be of another server.
+        </p>
       )}
       {loading.state === 'failed' && (
         <div className="notice notice-bad" role="alert">

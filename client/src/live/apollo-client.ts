@@ -1,14 +1,28 @@
 import { ApolloClient, ApolloLink, HttpLink } from '@apollo/client'
-import { map } from 'rxjs'
+import { catchError, map, throwError } from 'rxjs'
 import { DeploymentCache } from './deployment-cache.ts'
+import { type SignInWay, signInWays } from './failure.ts'
 import type { LiveSocket } from './live-socket.ts'
 
 /** Queries and mutations go over HTTP; events come over the socket (see LiveDeployments). Both end in one cache. */
-export function createApolloClient(socket: LiveSocket): ApolloClient {
+export function createApolloClient(
+  socket: LiveSocket,
+  onRefused: (ways: readonly SignInWay[]) => void,
+): ApolloClient {
   const cache = new DeploymentCache()
 
   const neverGoBack = new ApolloLink((operation, forward) =>
     forward(operation).pipe(map((result) => ({ ...result, data: cache.keepNewest(result.data) }))),
+  )
+
+  const noticeRefusals = new ApolloLink((operation, forward) =>
+    forward(operation).pipe(
+      catchError((error: unknown) => {
+        const ways = signInWays(error)
+        if (ways) onRefused(ways)
+        return throwError(() => error)
+      }),
+    ),
   )
 
   const nameTheConnection = new ApolloLink((operation, forward) => {
@@ -20,7 +34,12 @@ export function createApolloClient(socket: LiveSocket): ApolloClient {
   return new ApolloClient({
     cache,
     dataMasking: true,
-    link: ApolloLink.from([neverGoBack, nameTheConnection, new HttpLink({ uri: '/graphql' })]),
+    link: ApolloLink.from([
+      noticeRefusals,
+      neverGoBack,
+      nameTheConnection,
+      new HttpLink({ uri: '/graphql' }),
+    ]),
   })
 }
 

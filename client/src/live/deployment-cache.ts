@@ -33,6 +33,7 @@ export const DeploymentState = graphql(`
     commitSha
     fileCount
     sizeBytes
+    requestedBy
     createdAt
     updatedAt
     finishedAt

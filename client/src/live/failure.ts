@@ -10,6 +10,12 @@ export interface Failure {
   deploymentId: string | null
 }
 
+/** A way to sign in: what is on its button, and where that leads. */
+export interface SignInWay {
+  name: string
+  url: string
+}
+
 export interface FieldFault {
   /** As in `contents.files[3].path`. */
   path: string
@@ -17,7 +23,7 @@ export interface FieldFault {
 }
 
 export function failureOf(error: unknown): Failure {
-  const answer = CombinedGraphQLErrors.is(error) ? error.errors[0] : errorInBody(error)
+  const answer = answerIn(error)
   if (!answer) return { ...nothingKnown, kind: 'network', message: networkMessage(error) }
   const { code, fields, deploymentId } = answer.extensions ?? {}
   return {
@@ -28,11 +34,22 @@ export function failureOf(error: unknown): Failure {
   }
 }
 
+/** How to sign in, when the server has said that it does not know who asks. */
+export function signInWays(error: unknown): readonly SignInWay[] | null {
+  const { code, signIn } = answerIn(error)?.extensions ?? {}
+  if (code !== 'UNAUTHENTICATED') return null
+  return Array.isArray(signIn) ? signIn.filter(isSignInWay) : []
+}
+
 const nothingKnown = { fields: [], deploymentId: null }
 
 interface Answer {
   message: string
   extensions?: Record<string, unknown>
+}
+
+function answerIn(error: unknown): Answer | undefined {
+  return CombinedGraphQLErrors.is(error) ? error.errors[0] : errorInBody(error)
 }
 
 /** A refusal before GraphQL had its turn (a body too large, say) may come with GraphQL's shape and a status of its own. */
@@ -55,6 +72,12 @@ function networkMessage(error: unknown): string {
 function isFieldFault(value: unknown): value is FieldFault {
   const fault = value as Partial<FieldFault> | null
   return typeof fault?.path === 'string' && typeof fault.reason === 'string'
+}
+
+/** Only paths of ours: a link is made of it. */
+function isSignInWay(value: unknown): value is SignInWay {
+  const way = value as Partial<SignInWay> | null
+  return typeof way?.name === 'string' && typeof way.url === 'string' && /^\/(?!\/)/.test(way.url)
 }
 
 function withoutInput({ path, reason }: FieldFault): FieldFault {

@@ -8,12 +8,15 @@ import { type Client, createClient } from 'graphql-ws'
  *                             └────ack──── reconnecting <┘
  *
  * It never gives up: whatever ends it, the next attempt comes within 30 seconds, or at once when the network returns
- * or the page is looked at again.
+ * or the page is looked at again. After a close that says that nobody knows who we are, graphql-ws itself does not try
+ * again; whoever subscribes anew makes it.
  */
 export interface LiveSocket {
   subscribe: Client['subscribe']
   connection(): Connection
   onConnectionChange(listener: () => void): () => void
+  /** Tells that the server has closed it because nobody knows any more who we are, or because of what we may do now. */
+  onAccessChange(listener: (change: 'identity' | 'rights') => void): () => void
   /** What is shown is now what the server knows. */
   caughtUp(): void
   /** What is shown may be older than what the server knows, although the connection is open. */
@@ -22,6 +25,8 @@ export interface LiveSocket {
   reconnectNow(): void
   /** Waits as between two attempts; `reconnectNow` ends it. */
   backOff(): Promise<void>
+  /** For good. */
+  close(): void
 }
 
 export interface Connection {
@@ -40,6 +45,8 @@ const pongTimeoutMs = 5_000
 const connectTimeoutMs = 10_000
 const stableAfterMs = 10_000
 const longestBackoffMs = 30_000
+/** PROTOCOL.md: how the server closes it when something about our access has changed. */
+const accessChanges: Record<number, 'identity' | 'rights'> = { 4401: 'identity', 4403: 'rights' }
 
 export function createLiveSocket(url: string): LiveSocket {
   let connection: Connection = {
@@ -54,6 +61,7 @@ export function createLiveSocket(url: string): LiveSocket {
   let attempts = 0
   let socket: WebSocket | null = null
   const listeners = new Set<() => void>()
+  const accessListeners = new Set<(change: 'identity' | 'rights') => void>()
   const watchdog = new Watchdog(() => client.terminate())
   const waits = new Set<() => void>()
 
@@ -82,7 +90,11 @@ export function createLiveSocket(url: string): LiveSocket {
         if (!received) watchdog.expectWithin(pongTimeoutMs)
       },
       message: heard,
-      closed: lost,
+      closed: (event) => {
+        lost()
+        const change = accessChanges[(event as CloseEvent).code]
+        if (change) for (const listener of accessListeners) listener(change)
+      },
       error: lost,
     },
   })
@@ -147,6 +159,10 @@ export function createLiveSocket(url: string): LiveSocket {
       listeners.add(listener)
       return () => listeners.delete(listener)
     },
+    onAccessChange(listener) {
+      accessListeners.add(listener)
+      return () => accessListeners.delete(listener)
+    },
     caughtUp() {
       if (connection.isOpen && connection.state !== 'live') update({ state: 'live' })
     },
@@ -155,6 +171,8 @@ export function createLiveSocket(url: string): LiveSocket {
     },
     reconnectNow,
     backOff,
+    // Rejects when there is no connection to be closed.
+    close: () => void Promise.resolve(client.dispose()).catch(() => {}),
   }
 }
 

@@ -8,6 +8,7 @@ import { createRoot } from 'react-dom/client'
 import schemaText from '../../../schema.gql?raw'
 import { examples } from './examples.ts'
 import { createFetcher } from './fetcher.ts'
+import { storage } from './storage.ts'
 
 // The schema comes with us: asking the server for it would be the dearest query of all.
 const schema = buildSchema(schemaText)
@@ -20,6 +21,7 @@ createRoot(root).render(
     <GraphiQL
       fetcher={fetcher}
       schema={schema}
+      storage={storage}
       defaultTabs={examples}
       defaultEditorToolsVisibility="variables"
     >

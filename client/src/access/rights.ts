@@ -1,0 +1,17 @@
+import type { Me } from './access.ts'
+
+// What the page offers. The server decides all the same, so whoever it has not said anything about is offered all.
+
+export function mayDeploy(me: Me | null): boolean {
+  return me === null || me.role !== 'VIEWER'
+}
+
+export function mayDeployTo(me: Me | null, org: string): boolean {
+  return !me?.deploysTo || me.deploysTo.includes(org.toLowerCase())
+}
+
+/** Whether somebody may cancel and retry a deployment. */
+export function mayChange(me: Me | null, deployment: { org: string; requestedBy: string | null }): boolean {
+  if (me === null || me.role === 'ADMIN') return true
+  return me.role === 'DEPLOYER' && mayDeployTo(me, deployment.org) && deployment.requestedBy === me.name
+}

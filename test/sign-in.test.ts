@@ -1,0 +1,703 @@
+import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
+import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
+import { CredentialStore } from '../src/auth/credential-store.ts'
+import { FakeGitHubOAuth } from '../src/auth/testing/fake-github-oauth.ts'
+import { ForgingProvider } from '../src/auth/testing/forging-provider.ts'
+import { MIGRATIONS } from '../src/database/schema.ts'
+import { keepScreenshot, launchBrowser, Window } from './support/browser.ts'
+import { type Accepted, DEPLOY, input } from './support/inputs.ts'
+import { OidcServer, type People } from './support/oidc-server.ts'
+import { freePort, TestServer } from './support/server.ts'
+import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
+
+const PEOPLE: People = {
+  alice: ['Platform-Team', 'everybody'],
+  dave: ['developers'],
+  vera: ['staff'],
+  otto: ['staff-of-globex'],
+  nobody: ['everybody'],
+}
+const ROLES =
+  'platform-team=admin; developers=deployer:acme,acme-labs; developers=viewer; staff=viewer; staff-of-globex=viewer:globex'
+const SESSION = '__Host-shipcast'
+
+let browser: Browser
+let database: TestDatabase
+let provider: OidcServer
+let server: TestServer
+/** Of the same database and provider; started by those tests that need other settings. */
+let otherPort: number
+let windows: Window[] = []
+/** Deployed by alice: of acme and of globex. */
+let ofAcme: string
+let ofGlobex: string
+
+beforeAll(async () => {
+  browser = await launchBrowser()
+  database = await createTestDatabase(MIGRATIONS)
+  const port = await freePort()
+  otherPort = await freePort()
+  const redirectUrls = [port, otherPort].map((of) => `http://127.0.0.1:${of}/auth/oidc/callback`)
+  provider = new OidcServer(await freePort(), redirectUrls, PEOPLE)
+  await provider.start()
+  server = await TestServer.start({
+    port,
+    env: {
+      ...provider.env,
+      ACCESS_ROLES: ROLES,
+      DATABASE_URL: database.url,
+      SIGN_INS_PER_MINUTE: '1000',
+    },
+  })
+  const alice = await signedIn('alice')
+  ofAcme = await deployAs(alice.page, 'acme', 'billing-api')
+  ofGlobex = await deployAs(alice.page, 'globex', 'warehouse')
+})
+
+afterEach(async () => {
+  await Promise.all(windows.map((window) => window.close()))
+  windows = []
+  await provider.change(PEOPLE)
+})
+
+afterAll(async () => {
+  await browser.close()
+  await server.stop()
+  await server.removeData()
+  await provider.stop()
+  await database.drop()
+})
+
+async function open(path = '/', options: BrowserContextOptions = {}): Promise<Window> {
+  const window = await Window.open(browser, server.url + path, options)
+  windows.push(window)
+  return window
+}
+
+async function signedIn(name: string, path = '/', options: BrowserContextOptions = {}): Promise<Window> {
+  const window = await open(path, options)
+  await signIn(window.page, name)
+  await window.live()
+  return window
+}
+
+/** From the sign-in screen to the provider, and there to whatever comes after. */
+async function signIn(page: Page, name: string): Promise<void> {
+  await page.getByRole('link', { name: 'Sign in with Test ID' }).click()
+  await chooseAtProvider(page, name)
+}
+
+async function chooseAtProvider(page: Page, name: string): Promise<void> {
+  await page.getByRole('button', { name, exact: true }).click()
+}
+
+/** In another tab of the same browser. */
+async function openTab({ page }: Window, path = '/'): Promise<Page> {
+  const tab = await page.context().newPage()
+  await tab.goto(server.url + path)
+  return tab
+}
+
+/** With the session of whoever has signed in there. Resolves to the id, once it has succeeded. */
+async function deployAs(page: Page, org: string, repo: string): Promise<string> {
+  const response = await page.request.post(`${server.url}/graphql`, {
+    data: { query: DEPLOY, variables: { input: input({ org, repo }) } },
+  })
+  const { data } = (await response.json()) as { data: Accepted }
+  await row(page, data.deploy.id).and(page.locator('[data-status=SUCCEEDED]')).waitFor()
+  return data.deploy.id
+}
+
+function row(page: Page, id: string) {
+  return page.locator(`[data-testid=deployment-list-item][data-deployment-id="${id}"]`)
+}
+
+async function whoIs(page: Page): Promise<string | null> {
+  return page.getByTestId('who').locator('span').first().textContent()
+}
+
+async function sessionIn(page: Page) {
+  return (await page.context().cookies()).find(({ name }) => name === SESSION)
+}
+
+async function askedToSignIn(page: Page): Promise<void> {
+  await page.getByRole('link', { name: 'Sign in with Test ID' }).waitFor()
+}
+
+/** The address that the provider sends the browser back to; it does not go there yet. */
+async function stoppedOnTheWayBack(page: Page, name: string): Promise<string> {
+  await page.getByRole('link', { name: 'Sign in with Test ID' }).click()
+  await page.getByRole('button', { name, exact: true }).waitFor()
+  // As pressing the button does, with the cookies of this browser.
+  const pressed = await page.request.post(`${page.url()}?${name}`, { maxRedirects: 0 })
+  const resumed = await page.request.get(pressed.headers().location ?? '', { maxRedirects: 0 })
+  return resumed.headers().location ?? ''
+}
+
+describe('whoever signs in is offered what their role allows', () => {
+  test('an admin: everything', async () => {
+    const window = await open()
+    const { page } = window
+    await askedToSignIn(page)
+    expect(await page.getByTestId('deployment-list-item').count()).toBe(0)
+
+    await signIn(page, 'alice')
+
+    await window.live()
+    expect(await whoIs(page)).toBe('alice admin')
+    await row(page, ofGlobex).getByRole('link').click()
+    await window.status('SUCCEEDED')
+    await page.getByText('Requested by').waitFor()
+    await window.fill('globex', 'handbook')
+    await window.deploy()
+    await page.getByText('globex/handbook').first().waitFor()
+    // The session went along with the socket too, or it would not be live.
+    const unexpected = window.complaints.filter(
+      (complaint) => !complaint.includes('401') && !complaint.includes(provider.issuer),
+    )
+    expect(unexpected).toEqual([])
+  })
+
+  test('a deployer: their organizations, and what they have requested themselves', async () => {
+    const { page, ...window } = await signedInWith('dave')
+    expect(await whoIs(page)).toBe('dave deployer')
+    const organization = page.getByLabel('Organization')
+    const suggestions = await organization.evaluate((field) =>
+      [...((field as unknown as { list: { options: Iterable<{ value: string }> } }).list.options ?? [])].map(
+        ({ value }) => value,
+      ),
+    )
+    expect(suggestions).toEqual(['acme', 'acme-labs'])
+
+    await window.fill('globex', 'nothing')
+    await window.deploy()
+    await page.getByText('Must be one that you deploy to: acme and acme-labs.').waitFor()
+    expect(await organization.getAttribute('aria-invalid')).toBe('true')
+
+    const ownId = await deployAs(page, 'acme', 'own-service')
+    // To be cancelled or retried, both have to be in a state in which an admin could.
+    await database.database.query("update deployments set status = 'CANCELLED' where id = any($1)", [
+      [ownId, ofAcme],
+    ])
+    try {
+      await page.goto(`${server.url}/#${ownId}`)
+      await page.reload()
+      await page.getByRole('button', { name: 'Retry' }).waitFor()
+      await page.goto(`${server.url}/#${ofAcme}`)
+      await page.getByRole('heading', { name: 'acme/billing-api' }).waitFor()
+      await row(page, ofAcme).and(page.locator('[data-status=CANCELLED]')).waitFor()
+      // Its events, of which none was changed, have been told to their end: a button would be there.
+      await page.locator('[data-testid=status][data-status=SUCCEEDED]').waitFor()
+      await page.getByText('Requested by').waitFor()
+      expect(await page.getByRole('button', { name: 'Retry' }).count()).toBe(0)
+    } finally {
+      await database.database.query("update deployments set status = 'SUCCEEDED' where id = any($1)", [
+        [ownId, ofAcme],
+      ])
+    }
+  })
+
+  test('a viewer: to look, and a sentence why not more', async () => {
+    const { page } = await signedIn('vera')
+    expect(await whoIs(page)).toBe('vera viewer')
+    await row(page, ofAcme).waitFor()
+    await page.getByText('You are a viewer here').waitFor()
+    expect(await page.getByRole('button', { name: 'Deploy', exact: true }).count()).toBe(0)
+    expect(await page.getByLabel('Organization').count()).toBe(0)
+  })
+
+  test('a viewer of one organization: that one', async () => {
+    const { page } = await signedIn('otto')
+    await row(page, ofGlobex).waitFor()
+    expect(await row(page, ofAcme).count()).toBe(0)
+    await page.goto(`${server.url}/#${ofAcme}`)
+    await page.getByText('you may not see it').waitFor()
+  })
+
+  async function signedInWith(name: string) {
+    const window = await signedIn(name)
+    return {
+      page: window.page,
+      fill: (org: string, repo: string) => window.fill(org, repo),
+      deploy: () => window.deploy(),
+    }
+  }
+})
+
+test('the session is kept as promised: away from scripts, other sites and plain http', async () => {
+  const { page } = await signedIn('vera')
+  const cookies = await page.context().cookies(server.url)
+  const session = cookies.find(({ name }) => name === SESSION)
+  expect(session).toMatchObject({ httpOnly: true, secure: true, sameSite: 'Strict', path: '/' })
+  // Without a domain it is for this host alone.
+  expect(session?.domain).toBe('127.0.0.1')
+  const hours = ((session?.expires ?? 0) * 1000 - Date.now()) / 3_600_000
+  expect(hours).toBeGreaterThan(11)
+  expect(hours).toBeLessThan(12.1)
+  // What was needed on the way is gone.
+  expect(cookies.map(({ name }) => name)).toEqual([SESSION])
+  expect(await page.evaluate('document.cookie')).toBe('')
+})
+
+test('leads back to the deployment that was looked at', async () => {
+  const window = await open(`/#${ofAcme}`)
+  await signIn(window.page, 'vera')
+  await window.status('SUCCEEDED')
+  expect(window.idInAddress()).toBe(ofAcme)
+  await window.page.getByRole('heading', { name: 'acme/billing-api' }).waitFor()
+})
+
+test('tells somebody without a group so, and gives them no session', async () => {
+  const { page } = await open()
+  await signIn(page, 'nobody')
+  await page.getByText('You are nobody, and nothing says what you may do here.').waitFor()
+  expect(await sessionIn(page)).toBeUndefined()
+  await page.getByRole('link', { name: 'Back to Shipcast' }).click()
+  await askedToSignIn(page)
+})
+
+describe('what comes back is taken once, and from the browser in which it began', () => {
+  const REFUSED = 'This sign-in has been used, has expired, or began in another browser. Begin again.'
+
+  test('not with another state', async () => {
+    const { page } = await open()
+    const callback = new URL(await stoppedOnTheWayBack(page, 'alice'))
+    callback.searchParams.set('state', 'another')
+    expect((await page.goto(callback.href))?.status()).toBe(403)
+    await page.getByText(REFUSED).waitFor()
+    callback.searchParams.delete('state')
+    expect((await page.goto(callback.href))?.status()).toBe(403)
+    expect(await sessionIn(page)).toBeUndefined()
+  })
+
+  test('not a second time', async () => {
+    const { page } = await open()
+    const callback = await stoppedOnTheWayBack(page, 'alice')
+    await page.goto(callback)
+    await page.getByTestId('who').waitFor()
+    await page.context().clearCookies({ name: SESSION })
+    expect((await page.goto(callback))?.status()).toBe(403)
+    await page.getByText(REFUSED).waitFor()
+    expect(await sessionIn(page)).toBeUndefined()
+  })
+
+  test('not in another browser; it is still good where it began', async () => {
+    const mine = await open()
+    const theirs = await open()
+    const callback = await stoppedOnTheWayBack(mine.page, 'alice')
+    expect((await theirs.page.goto(callback))?.status()).toBe(403)
+    await theirs.page.getByText(REFUSED).waitFor()
+    expect(await sessionIn(theirs.page)).toBeUndefined()
+    await mine.page.goto(callback)
+    await mine.page.getByTestId('who').waitFor()
+  })
+
+  test('not with another code', async () => {
+    const { page } = await open()
+    const callback = new URL(await stoppedOnTheWayBack(page, 'alice'))
+    callback.searchParams.set('code', 'made-up')
+    expect((await page.goto(callback.href))?.status()).toBe(403)
+    await page.getByText('What Test ID sent could not be accepted. Begin again.').waitFor()
+    expect(await sessionIn(page)).toBeUndefined()
+  })
+
+  test('not what another provider has sent', async () => {
+    const { page } = await open()
+    const callback = new URL(await stoppedOnTheWayBack(page, 'alice'))
+    callback.searchParams.set('iss', 'https://id.example.com')
+    expect((await page.goto(callback.href))?.status()).toBe(403)
+    expect(await sessionIn(page)).toBeUndefined()
+  })
+})
+
+describe('a session that ends', () => {
+  test('by its time is noticed by the open page, on which nothing stays', async () => {
+    const { page } = await signedIn('vera')
+    await row(page, ofAcme).getByRole('link').click()
+    await page.getByRole('heading', { name: 'acme/billing-api' }).waitFor()
+
+    await database.database.query(
+      "update access_credentials set expires_at = clock_timestamp() where name = 'vera'",
+      [],
+    )
+
+    await page.getByText('Your session has ended.').waitFor()
+    expect(await page.locator('body').innerText()).not.toMatch(/billing-api|warehouse|vera/)
+    expect(await page.title()).toBe('Sign in · Shipcast')
+    await page.getByRole('link', { name: 'Sign in with Test ID' }).click()
+    await page.getByRole('heading', { name: 'acme/billing-api' }).waitFor()
+  })
+
+  test('by signing out is over in every tab, and for whoever has kept its secret', async () => {
+    const mine = await signedIn('vera')
+    const tab = await openTab(mine)
+    await row(tab, ofAcme).waitFor()
+    const session = await sessionIn(mine.page)
+    // A browser with the same secret hears of it by its socket alone.
+    const kept = await open('/', { storageState: { cookies: session ? [session] : [], origins: [] } })
+    await kept.live()
+
+    await mine.page.getByRole('button', { name: 'Sign out' }).click()
+
+    await mine.page.getByText('You have signed out.').waitFor()
+    for (const page of [mine.page, tab, kept.page]) {
+      await askedToSignIn(page)
+      expect(await page.locator('body').innerText()).not.toContain('billing-api')
+    }
+    expect(await sessionIn(mine.page)).toBeUndefined()
+    const headers = { cookie: `${SESSION}=${session?.value}` }
+    const { errors } = await server.request('{ me { name } }', {}, headers)
+    expect(errors?.[0]?.extensions).toMatchObject({
+      code: 'UNAUTHENTICATED',
+      signIn: [{ name: 'Test ID', url: '/auth/oidc' }],
+    })
+  })
+})
+
+test('two sign-ins that begin in two tabs at the same time both end well', async () => {
+  const first = await open()
+  const second = await openTab(first)
+  for (const page of [first.page, second]) {
+    await page.getByRole('link', { name: 'Sign in with Test ID' }).click()
+    await page.getByRole('button', { name: 'vera', exact: true }).waitFor()
+  }
+  await chooseAtProvider(first.page, 'vera')
+  await first.live()
+  await chooseAtProvider(second, 'vera')
+  for (const page of [first.page, second]) await row(page, ofAcme).waitFor()
+
+  await second.getByRole('button', { name: 'Sign out' }).click()
+  for (const page of [first.page, second]) await askedToSignIn(page)
+})
+
+test('a tab that asks to sign in goes on once somebody has, in another tab', async () => {
+  const first = await open()
+  await askedToSignIn(first.page)
+  await signIn(await openTab(first), 'vera')
+  await row(first.page, ofAcme).waitFor()
+})
+
+test('another role at the provider holds in the other tab, too, after signing in again', async () => {
+  const window = await signedIn('otto')
+  await row(window.page, ofGlobex).waitFor()
+  await window.page.getByText('You are a viewer here').waitFor()
+
+  await provider.change({ ...PEOPLE, otto: ['developers'] })
+  await openTab(window, '/auth/oidc')
+
+  await window.page.getByLabel('Organization').waitFor()
+  expect(await whoIs(window.page)).toBe('otto deployer')
+  await row(window.page, ofAcme).waitFor()
+
+  await provider.change(PEOPLE)
+  await openTab(window, '/auth/oidc')
+
+  await window.page.getByText('You are a viewer here').waitFor()
+  await row(window.page, ofAcme).waitFor({ state: 'detached' })
+  await row(window.page, ofGlobex).waitFor()
+  await window.live()
+
+  // What happens from now on comes as the role has it.
+  const alice = await signedIn('alice')
+  const unseen = await deployAs(alice.page, 'acme', 'unseen')
+  const seen = await deployAs(alice.page, 'globex', 'seen')
+  await window.listed(seen, 'SUCCEEDED')
+  expect(await row(window.page, unseen).count()).toBe(0)
+})
+
+test('somebody whom the provider has put into no group any more is out everywhere', async () => {
+  const window = await signedIn('vera')
+  await provider.change({ ...PEOPLE, vera: [] })
+  const tab = await openTab(window, '/auth/oidc')
+  await tab.getByText('nothing says what you may do here').waitFor()
+  await window.page.getByText('Your session has ended.').waitFor()
+})
+
+test('after another person has signed in, nothing of the one before is on any tab', async () => {
+  const window = await signedIn('alice')
+  await row(window.page, ofAcme).waitFor()
+  const session = await sessionIn(window.page)
+  await window.page.context().clearCookies({ domain: 'localhost' })
+
+  const tab = await openTab(window, '/auth/oidc')
+  await chooseAtProvider(tab, 'otto')
+
+  for (const page of [window.page, tab]) {
+    await page.getByTestId('who').getByText('otto').waitFor()
+    await row(page, ofGlobex).waitFor()
+    expect(await row(page, ofAcme).count()).toBe(0)
+  }
+  // What the browser held before is of no use to anybody.
+  const { errors } = await server.request('{ me { name } }', {}, { cookie: `${SESSION}=${session?.value}` })
+  expect(errors?.[0]?.extensions.code).toBe('UNAUTHENTICATED')
+})
+
+test('a provider that is away is said in a sentence, and used again once it is back', async () => {
+  await provider.stop()
+  await withServer({}, async ({ url }) => {
+    try {
+      const window = await openAt(url)
+      const { page } = window
+      await page.getByRole('link', { name: 'Sign in with Test ID' }).click()
+      await page.getByText('Test ID does not answer at the moment. Try again soon.').waitFor()
+      expect(await page.locator('body').innerText()).not.toMatch(/\n\s+at |TypeError|ECONN/)
+
+      await provider.start()
+      await page.goto(url)
+      const callback = await stoppedOnTheWayBack(page, 'vera')
+      await provider.stop()
+      await page.goto(callback)
+      await page.getByText('Test ID does not answer at the moment. Try again soon.').waitFor()
+      expect(await sessionIn(page)).toBeUndefined()
+
+      await provider.start()
+      await page.goto(url)
+      await signIn(page, 'vera')
+      await window.live()
+    } finally {
+      await provider.stop()
+      await provider.start()
+    }
+  })
+})
+
+describe('what the server refuses all the same is said', () => {
+  test('what may not be done', async () => {
+    const window = await signedIn('dave')
+    await window.page.route('**/graphql', async (route) => {
+      const sent = route.request().postData() ?? ''
+      await route.continue({ postData: sent.replace('"org":"acme"', '"org":"globex"') })
+    })
+    await window.fill('acme', 'not-there')
+    await window.deploy()
+    await window.page.getByRole('alert').getByText('globex').waitFor()
+    expect(await window.page.getByText('not-there').count()).toBe(0)
+  })
+
+  test('what was done too often, with when to come back', async () => {
+    await withServer({ MUTATIONS_PER_MINUTE: '1' }, async ({ url }) => {
+      const window = await openAt(url)
+      await signIn(window.page, 'dave')
+      await window.live()
+      await window.fill('acme', 'once')
+      await window.deploy()
+      await window.status('SUCCEEDED')
+      await window.fill('acme', 'twice')
+      await window.deploy()
+      await window.page
+        .getByRole('alert')
+        .getByText(/You may send 1 mutations a minute. Try again in \d+ s\./)
+        .waitFor()
+    })
+  })
+
+  test('that signing out did not reach it', async () => {
+    const { page } = await signedIn('vera')
+    await page.route('**/auth/sign-out', (route) => route.abort('connectionrefused'), { times: 1 })
+    await page.getByRole('button', { name: 'Sign out' }).click()
+    await page.getByText('You are still signed in').waitFor()
+    await page.getByRole('button', { name: 'Sign out' }).click()
+    await askedToSignIn(page)
+  })
+})
+
+describe('the playground', () => {
+  const run = (page: Page) => page.getByRole('button', { name: /^(execute|run)/i })
+  const result = (page: Page, text: string) => page.locator('.result-window').getByText(text).first()
+
+  test('works with the session', async () => {
+    const window = await signedIn('otto')
+    const page = await openTab(window, '/graphiql')
+    await page.getByText('fileCount').first().waitFor()
+    await run(page).click()
+    await result(page, '"hello-world"').waitFor()
+    await subscribeTo(page, ofAcme)
+    await result(page, 'NOT_FOUND').waitFor()
+    await subscribeTo(page, ofGlobex)
+    await result(page, '"SUCCEEDED"').waitFor()
+  })
+
+  test('works with a token in its headers, over HTTP and over the socket, and says what is missing', async () => {
+    const { secret } = await new CredentialStore(database.database).create({
+      kind: 'token',
+      subjectId: 'service:ci',
+      name: 'ci',
+      grants: [{ role: 'viewer', orgs: ['acme'] }],
+      lifetimeMs: 600_000,
+    })
+    const { page } = await open('/graphiql')
+    await page.getByText('fileCount').first().waitFor()
+    await run(page).click()
+    await result(page, '"UNAUTHENTICATED"').waitFor()
+    await subscribeTo(page, ofAcme)
+    await result(page, '4401').waitFor()
+
+    await page.getByRole('tab', { name: 'Templates' }).click()
+    await typeHeaders(page, { authorization: `Bearer ${secret}` })
+    await run(page).click()
+    await result(page, '"hello-world"').waitFor()
+    await subscribeTo(page, ofAcme, { authorization: `Bearer ${secret}` })
+    await result(page, '"SUCCEEDED"').waitFor()
+    // The next one who sits down here must not find it.
+    expect(String(await page.evaluate('JSON.stringify(localStorage)')).includes(secret)).toBe(false)
+  })
+
+  async function subscribeTo(page: Page, id: string, headers?: Record<string, string>): Promise<void> {
+    await page.getByRole('tab', { name: 'Templates' }).click()
+    await page.getByRole('tab', { name: 'OneDeployment', exact: true }).click()
+    await type(page, 'Variables', { deploymentId: id })
+    if (headers) await typeHeaders(page, headers)
+    await run(page).click()
+  }
+
+  const typeHeaders = (page: Page, headers: Record<string, string>) => type(page, 'Headers', headers)
+
+  async function type(page: Page, editor: 'Variables' | 'Headers', value: object): Promise<void> {
+    await page.getByRole('button', { name: editor, exact: true }).click()
+    await page.locator('.graphiql-editor-tool .monaco-editor').locator('visible=true').first().click()
+    await page.keyboard.press('Control+A')
+    await page.keyboard.insertText(JSON.stringify(value))
+    // The editor has closed what was opened.
+    await page.keyboard.press('Control+Shift+End')
+    await page.keyboard.press('Delete')
+  }
+})
+
+test('GitHub is another way in, with its organizations and teams', async () => {
+  const github = await FakeGitHubOAuth.start(`http://127.0.0.1:${otherPort}/auth/github/callback`)
+  github.person = { id: 1, login: 'octo', organizations: ['Acme'], teams: ['Acme/Platform'] }
+  const env = {
+    GITHUB_OAUTH_CLIENT_ID: github.clientId,
+    GITHUB_OAUTH_CLIENT_SECRET: github.clientSecret,
+    GITHUB_OAUTH_URL: github.url,
+    GITHUB_API_URL: `${github.url}/api/v3`,
+    ACCESS_ROLES: 'acme=viewer:acme; acme/platform=deployer:acme',
+  }
+  await withServer(env, async ({ url }) => {
+    const { page } = await openAt(`${url}/#${ofAcme}`)
+    await page.getByRole('link', { name: 'Sign in with Test ID' }).waitFor()
+    await page.getByRole('link', { name: 'Sign in with GitHub' }).click()
+    await row(page, ofAcme).waitFor()
+    expect(await whoIs(page)).toBe('octo deployer')
+    expect(await page.getByLabel('Organization').inputValue()).toBe('acme')
+    await page.getByRole('heading', { name: 'acme/billing-api' }).waitFor()
+    expect(await row(page, ofGlobex).count()).toBe(0)
+
+    github.person = null
+    await page.getByRole('button', { name: 'Sign out' }).click()
+    await page.getByRole('link', { name: 'Sign in with GitHub' }).click()
+    await page.getByText('GitHub did not let you in (access_denied). Begin again.').waitFor()
+  })
+  await github.close()
+})
+
+test('a server for programs says that it lets in those with a token', async () => {
+  const withoutPeople = { OIDC_ISSUER: '', OIDC_CLIENT_ID: '', OIDC_CLIENT_SECRET: '', ACCESS_ROLES: '' }
+  await withServer({ ...withoutPeople, ACCESS: 'required' }, async ({ url }) => {
+    const { page } = await openAt(url)
+    await page.getByText('This server lets in programs with a token').waitFor()
+    await page.getByRole('link', { name: 'playground' }).waitFor()
+    expect(await page.getByText('Sign in with').count()).toBe(0)
+  })
+})
+
+test('of a sign-in that is refused, no secret is in the log', async () => {
+  const forger = await ForgingProvider.start()
+  forger.forgery = { alg: 'none', claims: { email: 'mallory@example.com' } }
+  const env = { OIDC_ISSUER: forger.issuer, OIDC_CLIENT_SECRET: forger.clientSecret, LOG_LEVEL: 'debug' }
+  await withServer(env, async (other) => {
+    const begun = await fetch(`${other.url}/auth/oidc`, { redirect: 'manual' })
+    const [cookie = ''] = begun.headers.getSetCookie()
+    const callback = forger.authorize(new URL(begun.headers.get('location') ?? ''))
+    const refused = await fetch(callback, { headers: { cookie }, redirect: 'manual' })
+    expect(refused.status).toBe(403)
+    expect(await refused.text()).toContain('What Test ID sent could not be accepted. Begin again.')
+    expect(refused.headers.getSetCookie().join()).not.toContain(`${SESSION}=`)
+
+    expect(other.log).toContain('unsupported JWS')
+    expect(other.log).not.toContain('mallory')
+    const secrets = [
+      forger.clientSecret,
+      ...forger.sent,
+      ...callback.searchParams.values(),
+      cookie.split(/[=;]/)[1] ?? '',
+    ]
+    expect(secrets.filter((secret) => other.log.includes(secret))).toEqual([])
+  })
+  await forger.close()
+})
+
+test('whoever comes back again and again with what is made up is sent away, and fills no log', async () => {
+  await withServer({}, async ({ url }) => {
+    const count = async () => {
+      const [row] = await database.database.query<{ count: number }>(
+        "select count(*)::int from audit_log where action = 'SIGN_IN' and result = 'UNAUTHENTICATED'",
+        [],
+      )
+      return row?.count ?? 0
+    }
+    const before = await count()
+    const statuses: number[] = []
+    for (let i = 0; i < 35; i++) {
+      statuses.push((await fetch(`${url}/auth/oidc/callback?code=${i}&state=${i}`)).status)
+    }
+    expect(statuses).toEqual([...Array(30).fill(403), ...Array(5).fill(429)])
+    expect((await count()) - before).toBe(5)
+  })
+})
+
+test('signing in needs no mouse', async () => {
+  const { page } = await open()
+  await askedToSignIn(page)
+  expect(await page.evaluate('document.activeElement.textContent')).toBe('Sign in to Shipcast')
+  await page.keyboard.press('Tab')
+  await page.keyboard.press('Enter')
+  await page.getByRole('button', { name: 'vera', exact: true }).press('Enter')
+  await row(page, ofAcme).waitFor()
+})
+
+test.each(['light', 'dark'] as const)(
+  'looks as in docs/sign-in-*.png and viewer-*.png, %s',
+  async (colorScheme) => {
+    const look: BrowserContextOptions = { colorScheme, reducedMotion: 'reduce' }
+    const window = await open(`/#${ofAcme}`, look)
+    await askedToSignIn(window.page)
+    await keepScreenshot(window.page, `sign-in-${colorScheme}`)
+    await signIn(window.page, 'vera')
+    await window.live()
+    await window.status('SUCCEEDED')
+    await keepScreenshot(window.page, `viewer-${colorScheme}`)
+  },
+)
+
+test('fits a narrow screen', async () => {
+  const look = { viewport: { width: 360, height: 740 } }
+  const { page } = await open('/', look)
+  await askedToSignIn(page)
+  expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(360)
+  await signIn(page, 'alice')
+  await row(page, ofAcme).waitFor()
+  expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(360)
+})
+
+async function withServer(
+  env: Record<string, string>,
+  work: (other: TestServer) => Promise<void>,
+): Promise<void> {
+  const other = await TestServer.start({
+    port: otherPort,
+    env: { ...provider.env, ACCESS_ROLES: ROLES, DATABASE_URL: database.url, ...env },
+  })
+  try {
+    await work(other)
+  } finally {
+    await other.stop()
+    await other.removeData()
+  }
+}
+
+async function openAt(url: string): Promise<Window> {
+  const window = await Window.open(browser, url)
+  windows.push(window)
+  return window
+}
