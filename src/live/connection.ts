@@ -17,6 +17,7 @@ export class Connection {
   identity: Identity | undefined
   private controller: AbortController | undefined
   private isHolding = false
+  private isClosing = false
   private held: string[] = []
 
   constructor(
@@ -74,11 +75,12 @@ export class Connection {
   }
 
   /**
-   * Passes on messages one after the other. After a `complete` the next one waits for a turn: graphql-ws ends the
-   * operation in that time, and would take a new one that uses the same id for the old one.
+   * Passes on messages one after the other, until we close. After a `complete` the next one waits for a turn: graphql-ws
+   * ends the operation in that time, and would take a new one that uses the same id for the old one.
    */
   onMessage(receive: (message: string) => void): void {
     const pass = (message: string) => {
+      if (!this.isOpen) return
       receive(message)
       if (message.includes('"complete"')) this.holdUntilNextTurn(pass)
     }
@@ -98,25 +100,22 @@ export class Connection {
     })
   }
 
+  /** Says goodbye, and does not wait for an answer for long. */
   close(code: number, reason: string): void {
+    if (this.isClosing || this.socket.readyState === this.socket.CLOSED) return
+    this.isClosing = true
     this.writer.end()
+    const cutOff = setTimeout(() => this.socket.terminate(), CLOSE_GRACE_MS)
+    this.socket.once('close', () => clearTimeout(cutOff))
     this.socket.close(code, reason)
   }
 
-  /** Says goodbye, and does not wait for an answer for long. */
+  /** The same; resolves when the socket is closed. */
   async end(code: number, reason: string): Promise<void> {
-    await new Promise<void>((resolve) => {
-      if (this.socket.readyState === this.socket.CLOSED) {
-        resolve()
-        return
-      }
-      const cutOff = setTimeout(() => this.socket.terminate(), CLOSE_GRACE_MS)
-      this.socket.once('close', () => {
-        clearTimeout(cutOff)
-        resolve()
-      })
-      this.close(code, reason)
-    })
+    if (this.socket.readyState === this.socket.CLOSED) return
+    const closed = new Promise((resolve) => this.socket.once('close', resolve))
+    this.close(code, reason)
+    await closed
   }
 
   terminate(): void {

@@ -1,0 +1,53 @@
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { afterEach, beforeEach, expect, test } from '@jest/globals'
+import { WebSocket, WebSocketServer } from 'ws'
+import { Connection } from './connection.ts'
+
+let server: Server
+let client: WebSocket
+let connection: Connection
+let closed: Promise<void>
+
+beforeEach(async () => {
+  server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const sockets = new WebSocketServer({ noServer: true })
+  const opened = new Promise<void>((resolve) => {
+    server.once('upgrade', (request, stream, head) =>
+      sockets.handleUpgrade(request, stream, head, (socket) => {
+        connection = new Connection(socket, stream, 0, { headers: {}, address: '127.0.0.1' })
+        closed = new Promise((closed) => connection.onClose(() => closed()))
+        resolve()
+      }),
+    )
+  })
+  client = new WebSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}`)
+  await Promise.all([opened, once(client, 'open')])
+})
+
+afterEach(() => {
+  client.terminate()
+  server.close()
+})
+
+test('whoever does not answer our close is cut off soon, and is not listened to until then', async () => {
+  const received: string[] = []
+  connection.onMessage((message) => received.push(message))
+  client.send('before')
+  while (received.length === 0) await new Promise(setImmediate)
+  // It does not read our close, and goes on.
+  client.pause()
+  connection.close(4401, 'Ended')
+  client.send('after')
+  await closed
+  expect(received).toEqual(['before'])
+})
+
+test('many closes at once are one', async () => {
+  for (let i = 0; i < 20; i++) connection.close(4401, 'Ended')
+  await Promise.all([connection.end(4403, 'Later'), connection.end(1012, 'Later'), closed])
+  const [code] = client.readyState === client.CLOSED ? [4401] : await once(client, 'close')
+  expect(code).toBe(4401)
+})
