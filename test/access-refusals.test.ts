@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { request as httpRequest } from 'node:http'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { WebSocket } from 'ws'
+import { Database } from '../src/database/database.ts'
 import { createDataFolder, type DataFolder } from './support/data-folder.ts'
 import { type Accepted, DEPLOY, git, input } from './support/inputs.ts'
 import { TestServer } from './support/server.ts'
@@ -128,6 +129,43 @@ describe('a token', () => {
     const dump = await wholeDatabase()
     expect(dump).toContain('service:ci')
     expect(dump).not.toContain(deployer.slice(10))
+  })
+
+  test('is neither made, changed nor ended without an entry in the audit log', async () => {
+    expect(command('create', '--name', 'noted', '--role', 'viewer').status).toBe(0)
+    const database = await Database.open({ dataDir: server.dataDir })
+    const tokens = () =>
+      database.query(
+        `select name, grants, revoked_at from access_credentials where name in ('noted', 'unnoted')`,
+        [],
+      )
+    const before = await tokens()
+    await database.query(`alter table audit_log add constraint nothing_new check (false) not valid`, [])
+    try {
+      for (const args of [
+        ['create', '--name', 'unnoted', '--role', 'viewer'],
+        ['change', '--name', 'noted', '--role', 'admin'],
+        ['revoke', '--name', 'noted'],
+      ]) {
+        expect(command(...args)).toMatchObject({ status: 1, stdout: '' })
+      }
+      expect(await tokens()).toEqual(before)
+    } finally {
+      await database.query('alter table audit_log drop constraint nothing_new', [])
+      await database.close()
+    }
+  })
+
+  test('is made where the operating system has no name for whoever runs the command, as in a container', () => {
+    const nameless = `import os from 'node:os'
+      import { syncBuiltinESMExports } from 'node:module'
+      os.userInfo = () => { throw new Error('uv_os_get_passwd returned ENOENT') }
+      syncBuiltinESMExports()`
+    const env = { PATH: process.env.PATH, DATA_DIR: server.dataDir }
+    const args = ['dist/token.js', 'create', '--name', 'contained', '--role', 'viewer']
+    const node = ['--import', `data:text/javascript,${encodeURIComponent(nameless)}`, ...args]
+    const { stdout, stderr } = spawnSync(process.execPath, node, { env, encoding: 'utf8' })
+    expect({ stdout, stderr }).toMatchObject({ stdout: expect.stringMatching(/^shipcast_/) })
   })
 
   test.each([
@@ -342,7 +380,6 @@ function jwt(...parts: object[]): string {
 
 /** Every row of every table, as text. */
 async function wholeDatabase(): Promise<string> {
-  const { Database } = await import('../src/database/database.ts')
   const database = await Database.open({ dataDir: server.dataDir })
   try {
     const tables = await database.query<{ name: string }>(
