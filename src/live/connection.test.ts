@@ -51,3 +51,16 @@ test('many closes at once are one', async () => {
   const [code] = client.readyState === client.CLOSED ? [4401] : await once(client, 'close')
   expect(code).toBe(4401)
 })
+
+test('what one asks for and does not read is not kept without end', async () => {
+  client.pause()
+  const sent: Promise<void>[] = []
+  let most = 0
+  for (let i = 0; i < 100; i++) {
+    sent.push(connection.send('x'.repeat(1024 * 1024)))
+    most = Math.max(most, connection.writer.unsentBytes)
+  }
+  await closed
+  await Promise.all(sent)
+  expect(most).toBeLessThan(20 * 1024 * 1024)
+})

@@ -6,6 +6,10 @@ import { FrameWriter } from './frame-writer.ts'
 
 /** How long a client has to answer our close before its socket is cut off. */
 const CLOSE_GRACE_MS = 1_000
+/** Answers, and pongs to its pings, that a client may have asked for and not read. Events have a bound of their own. */
+const MOST_UNSENT_BYTES = 16 * 1024 * 1024
+
+export const TOO_SLOW = { code: 1013, reason: 'Too slow; come back with your cursor' }
 
 /** One open socket. */
 export class Connection {
@@ -59,13 +63,12 @@ export class Connection {
     return shown
   }
 
-  /** A message of graphql-ws's own, behind the frames of this turn. */
+  /** A message of graphql-ws's own, behind the frames of this turn. What breaks the socket is told by its end. */
   send(message: string): Promise<void> {
     this.writer.flush()
-    return new Promise((resolve, reject) => {
-      if (this.socket.readyState !== this.socket.OPEN) resolve()
-      else this.socket.send(message, (error) => (error ? reject(error) : resolve()))
-    })
+    if (this.writer.unsentBytes > MOST_UNSENT_BYTES) this.close(TOO_SLOW.code, TOO_SLOW.reason)
+    if (!this.isOpen) return Promise.resolve()
+    return new Promise((resolve) => this.socket.send(message, () => resolve()))
   }
 
   ping(): void {

@@ -13,7 +13,7 @@ import { WebSocketServer } from 'ws'
 import { clientAddress } from '../auth/client-address.ts'
 import { Config } from '../config.ts'
 import { AccessWatch } from './access-watch.ts'
-import { Connection } from './connection.ts'
+import { Connection, TOO_SLOW } from './connection.ts'
 import { GraphQLProtocol } from './graphql-protocol.ts'
 import { LiveMetrics } from './live-metrics.ts'
 import { OriginGuard } from './origin-guard.ts'
@@ -33,7 +33,6 @@ const DRAIN_STEP_MS = 100
 const LEAST_DRAIN_STEP = 50
 
 const GOING_AWAY = { code: 1012, reason: 'Restarting; come back with your cursor' }
-const TOO_SLOW = { code: 1013, reason: 'Too slow; come back with your cursor' }
 
 /**
  * The subscription socket: `WS /graphql`, subprotocol graphql-transport-ws. The WebSocket server is our own, so that
