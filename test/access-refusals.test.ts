@@ -111,6 +111,47 @@ describe('a start that would let others in unasked', () => {
   })
 })
 
+describe('where nothing has to be shown', () => {
+  let open: TestServer
+
+  beforeAll(async () => {
+    open = await TestServer.start()
+  })
+
+  afterAll(async () => {
+    await open.stop()
+    await open.removeData()
+  })
+
+  test.each<Record<string, string>>([
+    { 'x-forwarded-for': '203.0.113.7' },
+    { 'x-forwarded-for': '127.0.0.1, 2001:db8::1' },
+    { 'x-forwarded-for': 'unknown' },
+    { 'x-real-ip': '203.0.113.7' },
+    { forwarded: 'for=127.0.0.1, for="[2001:db8::1]:4711";proto=https' },
+  ])('others who come through a proxy on this machine are refused: %p', async (headers) => {
+    for (const path of ['/', '/graphql', '/git/acme/demo.git/HEAD', '/metrics']) {
+      const answer = await fetch(open.url + path, { headers: headers })
+      expect([path, answer.status]).toEqual([path, 403])
+      expect(await answer.text()).toContain('ACCESS=required')
+    }
+    const socket = new WebSocket(open.socketUrl, 'graphql-transport-ws', { headers })
+    expect(await new Promise((resolve) => socket.once('error', ({ message }) => resolve(message)))).toContain(
+      '403',
+    )
+  })
+
+  test.each<Record<string, string>>([
+    {},
+    { 'x-forwarded-for': '127.0.0.1' },
+    { 'x-forwarded-for': '::1, ::ffff:127.0.0.1', 'x-real-ip': '127.0.0.1' },
+    { forwarded: 'for=127.0.0.1;proto=http;host=localhost, for="[::1]:5000"' },
+  ])('this machine is let in, with and without a proxy: %p', async (headers) => {
+    const { data } = await open.request('{ me { name } }', {}, headers)
+    expect(data).toEqual({ me: { name: 'local' } })
+  })
+})
+
 describe('a token', () => {
   test('is shown once, found in no table and in no log, and its last use is listed', async () => {
     expect(deployer).toMatch(/^shipcast_[A-Za-z0-9_-]{43}$/)
