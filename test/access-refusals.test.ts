@@ -141,6 +141,30 @@ describe('where nothing has to be shown', () => {
     )
   })
 
+  test('only names of this machine are answered to: an address of the network came through a forwarded port', async () => {
+    const statusAs = (name: string) =>
+      new Promise<number | undefined>((resolve, reject) => {
+        const headers = { host: `${name}:${open.port}` }
+        const sent = httpRequest({ host: '127.0.0.1', port: open.port, path: '/', headers }, (response) => {
+          response.resume()
+          resolve(response.statusCode)
+        })
+        sent.on('error', reject).end()
+      })
+    for (const name of [
+      '192.0.2.1',
+      '[2001:db8::1]',
+      'shipcast.example.com',
+      '0.0.0.0',
+      '127.0.0.1.nip.io',
+    ]) {
+      expect([name, await statusAs(name)]).toEqual([name, 403])
+    }
+    for (const name of ['127.0.0.1', 'localhost', '[::1]', '127.1']) {
+      expect([name, await statusAs(name)]).not.toEqual([name, 403])
+    }
+  })
+
   test.each<Record<string, string>>([
     {},
     { 'x-forwarded-for': '127.0.0.1' },

@@ -40,11 +40,15 @@ export class OriginGuard {
     return isOurs
   }
 
-  /** On loopback only loopback's names are ours: another name for it was made up by somebody else. */
+  /**
+   * On loopback another name was made up by somebody else; where nothing has to be shown an address of the network is
+   * such a name, too: a port was forwarded to us.
+   */
   private judge(host: string): boolean {
     if (host === URL.parse(this.config.publicUrl)?.host) return true
     const name = URL.parse(`http://${host}`)?.hostname ?? ''
     if (isLoopbackName(name)) return true
+    if (!this.config.access.isRequired) return false
     return !isLoopbackName(this.config.host) || isIP(name.replace(/^\[|\]$/g, '')) !== 0
   }
 }
