@@ -1,13 +1,14 @@
 import { randomFillSync } from 'node:crypto'
-import fs, { readFileSync } from 'node:fs'
+import fs, { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import isomorphicGit from 'isomorphic-git'
 import isomorphicHttp from 'isomorphic-git/http/node'
-import { closePackingThreads } from '../src/github/packing-threads.ts'
-import { prepareContents } from '../src/github/prepare-contents.ts'
-import { type ContentFile, preparedContents } from '../src/github/prepared-contents.ts'
+import { Database } from '../src/database/database.ts'
+import type { EmbeddedConnection } from '../src/database/embedded-postgres.ts'
+import { insertContents, storedContents } from '../src/deployments/contents/stored-contents.ts'
+import type { ContentFile } from '../src/github/prepared-contents.ts'
 import { addressesOf } from '../src/github/rest/addresses.ts'
 import { TokenCredential } from '../src/github/rest/credential.ts'
 import { CredentialQueue } from '../src/github/rest/credential-queue.ts'
@@ -33,6 +34,7 @@ export interface PushTask {
   url: string
   origin: string
   repo: string
+  postgres: EmbeddedConnection
 }
 
 export interface PushReport {
@@ -41,13 +43,20 @@ export interface PushReport {
   totalMs: number
   /** User and system, of this process and, for git, of its children. */
   cpuMs: number
-  /** Peak of memory above that with the contents. */
-  addedMegabytes: number
-  /** Of the push alone, above that with the pack. */
-  addedByPushMegabytes: number
+  /** Peak of memory above that with the contents loaded: while they are packed and stored, and while they are pushed. */
+  packMegabytes: number
+  pushMegabytes: number
   stallMs: number
   commit: string
 }
+
+// As it is deployed: a thread that has to strip types of its own takes 20 MB more.
+const { closePackingThreads }: typeof import('../src/github/packing-threads.ts') = await import(
+  built('packing-threads')
+)
+const { prepareContents }: typeof import('../src/github/prepare-contents.ts') = await import(
+  built('prepare-contents')
+)
 
 const signal = new AbortController().signal
 
@@ -62,26 +71,28 @@ async function run(task: PushTask): Promise<PushReport> {
   // All push the very same bytes: the random ones are made the same by a seed.
   if (task.isRandom && files[0]) seeded(files[0].content)
   const stream = task.contender === 'git' ? fastImportStream(files, PLAN) : undefined
+  const database = await openStore(task.postgres)
   globalThis.gc?.()
   await sleep(100)
   const before = memory()
   const cpuBefore = cpu()
   const stalls = monitorEventLoopDelay({ resolution: 1 })
-  const watch = new MemoryWatch()
   stalls.enable()
+  resetPeak()
   const start = performance.now()
-  const { prepared, commit, rssPrepared } = await CONTENDERS[task.contender](task, files, stream)
+  const { prepared, commit, packPeak } = await CONTENDERS[task.contender](task, files, stream, database)
   const end = performance.now()
   stalls.disable()
-  const peak = watch.stop()
+  const pushPeak = peak()
   await closePackingThreads()
+  await database.close()
   return {
     prepareMs: prepared - start,
     pushMs: end - prepared,
     totalMs: end - start,
     cpuMs: cpu() - cpuBefore,
-    addedMegabytes: (peak - before) / 1e6,
-    addedByPushMegabytes: (watch.peakSince(prepared) - rssPrepared) / 1e6,
+    packMegabytes: (packPeak - before) / 1e6,
+    pushMegabytes: (pushPeak - before) / 1e6,
     stallMs: stalls.max / 1e6 - 1,
     commit,
   }
@@ -91,7 +102,8 @@ type Contender = (
   task: PushTask,
   files: ContentFile[],
   stream: Buffer | undefined,
-) => Promise<{ prepared: number; commit: string; rssPrepared: number }>
+  database: Database,
+) => Promise<{ prepared: number; commit: string; packPeak: number }>
 
 const CONTENDERS: Record<PushTask['contender'], Contender> = {
   shipcast,
@@ -99,10 +111,31 @@ const CONTENDERS: Record<PushTask['contender'], Contender> = {
   'isomorphic-git': isomorphic,
 }
 
-async function shipcast({ url, origin, repo }: PushTask, files: ContentFile[]) {
-  const packed = await prepareContents(files, PLAN, { signal })
+async function shipcast(
+  { url, origin, repo }: PushTask,
+  files: ContentFile[],
+  _stream: Buffer | undefined,
+  database: Database,
+) {
+  const id = crypto.randomUUID()
+  const contents = await prepareContents(
+    files,
+    PLAN,
+    { signal },
+    async ({ commit, tree, objectCount, pack }) => {
+      const packBytes = await database.transaction((tx) => insertContents(tx, id, pack()))
+      return storedContents(database, {
+        id,
+        plannedCommit: commit,
+        plannedTree: tree,
+        objectCount,
+        packBytes,
+      })
+    },
+  )
   const prepared = performance.now()
-  const rssPrepared = memory()
+  const packPeak = peak()
+  resetPeak()
   const addresses = addressesOf(origin)
   const transport = new Transport()
   const credential = new TokenCredential('benchbench', origin)
@@ -114,17 +147,24 @@ async function shipcast({ url, origin, repo }: PushTask, files: ContentFile[]) {
   })
   const remotes = new GitRemotes({ addresses, transport, queue, credential, callTimeoutMs: 60_000 })
   const remote = { owner: 'bench', fullName: `bench/${repo}`, url }
-  const contents = preparedContents(
-    packed,
-    () => packed.packParts,
-    async () => packed.index,
-  )
   const offered = await remotes.advertisement(remote, 'git-receive-pack', signal)
-  const update = { ref: 'refs/heads/main', from: null, to: packed.commit }
+  const update = { ref: 'refs/heads/main', from: null, to: contents.commit }
   const report = await remotes.push(remote, update, contents, offered, { signal })
   if (report.ref !== 'ok') throw new Error(JSON.stringify(report))
   await transport.close()
-  return { prepared, commit: packed.commit, rssPrepared }
+  return { prepared, commit: contents.commit, packPeak }
+}
+
+/** With the table that contents are stored in, and nothing that it refers to. */
+async function openStore({ host, port, user, database }: EmbeddedConnection): Promise<Database> {
+  const address = `host=${encodeURIComponent(host)}&port=${port}&user=${encodeURIComponent(user)}`
+  const store = await Database.open({ url: `postgres:///${database}?${address}`, dataDir: '' })
+  await store.query(`
+    create table if not exists deployment_contents (
+      deployment_id uuid, kind text, part int, bytes bytea, primary key (deployment_id, kind, part)
+    );
+    alter table deployment_contents alter column bytes set storage external`)
+  return store
 }
 
 /** `fast-import` into a new bare repository, and `push`: the fastest way that git has. */
@@ -133,11 +173,12 @@ async function gitCli({ url }: PushTask, _files: ContentFile[], stream: Buffer |
   await git('/', 'init', '--quiet', '--bare', '--initial-branch=main', folder)
   await gitWithInput(folder, ['fast-import', '--quiet', '--done'], stream ?? Buffer.alloc(0))
   const prepared = performance.now()
-  const rssPrepared = memory()
+  const packPeak = peak()
+  resetPeak()
   await git(folder, 'push', '--quiet', url, 'main')
   const commit = (await git(folder, 'rev-parse', 'main')).trim()
   await removeFolder(folder)
-  return { prepared, commit, rssPrepared }
+  return { prepared, commit, packPeak }
 }
 
 /** As its documentation shows, on the disk, with the fastest of its ways to make a commit: blobs, trees, commit. */
@@ -183,7 +224,8 @@ async function isomorphic({ url }: PushTask, files: ContentFile[]) {
     ref: 'refs/heads/main',
   })
   const prepared = performance.now()
-  const rssPrepared = memory()
+  const packPeak = peak()
+  resetPeak()
   const { ok, refs } = await isomorphicGit.push({
     fs,
     http: isomorphicHttp,
@@ -194,27 +236,18 @@ async function isomorphic({ url }: PushTask, files: ContentFile[]) {
   })
   if (!ok) throw new Error(JSON.stringify(refs))
   await removeFolder(dir)
-  return { prepared, commit, rssPrepared }
+  return { prepared, commit, packPeak }
 }
 
-/** Highest resident memory, looked at every few milliseconds, with when it was. */
-class MemoryWatch {
-  readonly #seen: { at: number; rss: number }[] = []
-  readonly #timer = setInterval(() => this.#look(), 5)
+/** From now on, `peak` is the highest since now: proc(5), clear_refs. Elsewhere than on Linux it is the highest ever. */
+function resetPeak(): void {
+  if (process.platform === 'linux') writeFileSync('/proc/self/clear_refs', '5')
+}
 
-  stop(): number {
-    clearInterval(this.#timer)
-    this.#look()
-    return this.peakSince(0)
-  }
-
-  peakSince(time: number): number {
-    return this.#seen.reduce((most, { at, rss }) => (at >= time ? Math.max(most, rss) : most), 0)
-  }
-
-  #look(): void {
-    this.#seen.push({ at: performance.now(), rss: memory() })
-  }
+/** Highest resident memory, as the kernel keeps it: no moment is missed. */
+function peak(): number {
+  if (process.platform !== 'linux') return process.resourceUsage().maxRSS * 1024
+  return Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) * 1024
 }
 
 function memory(): number {
@@ -244,4 +277,8 @@ function seeded(bytes: Uint8Array): void {
     state ^= state << 5
     words[i] = state
   }
+}
+
+function built(name: string): string {
+  return new URL(`../dist/github/${name}.js`, import.meta.url).href
 }

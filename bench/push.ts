@@ -5,9 +5,10 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { LocalForge } from '../src/github/local-forge.ts'
 import { closePackingThreads } from '../src/github/packing-threads.ts'
 import { prepareContents } from '../src/github/prepare-contents.ts'
-import { type ContentFile, preparedContents } from '../src/github/prepared-contents.ts'
+import type { ContentFile } from '../src/github/prepared-contents.ts'
 import { fastImportStream, git, gitWithInput } from '../src/github/testing/git.ts'
 import { codeFiles, PLAN } from '../src/github/testing/sample-contents.ts'
+import { packToDisk } from './pack-file.ts'
 
 /*
  * Prepares contents and pushes them to a new repository on a local forge, beside `git init` + `git fast-import` of
@@ -58,18 +59,14 @@ async function deploy(files: readonly ContentFile[], name: string): Promise<Ours
   const stalls = monitorEventLoopDelay({ resolution: 1 })
   stalls.enable()
   const start = performance.now()
-  const packed = await prepareContents(files, PLAN, { signal })
+  const stored = await mkdtemp(join(folder, 'stored-'))
+  const contents = await prepareContents(files, PLAN, { signal }, (planned) => packToDisk(planned, stored))
   const prepared = performance.now()
-  const { commit: plannedCommit, packBytes } = packed
+  const { commit: plannedCommit, packBytes } = contents
   const wish = { owner: 'bench', name, visibility: 'PUBLIC', description: null, intentId: name } as const
   const { id } = await forge.ensureRepository(
     { ...wish, knownId: null, branch: 'main', plannedCommit },
     { signal },
-  )
-  const contents = preparedContents(
-    packed,
-    () => packed.packParts,
-    async () => packed.index,
   )
   const push = { owner: 'bench', name, repositoryId: id, branch: 'main', expectedHead: null, contents }
   await forge.pushContents(push, { signal })

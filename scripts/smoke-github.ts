@@ -5,10 +5,10 @@ import { createHash, randomBytes, randomUUID } from 'node:crypto'
 import { Config, ConfigError, type GitHubSettings } from '../src/config.ts'
 import { GitHubError } from '../src/github/github-error.ts'
 import { GitHubRestClient } from '../src/github/github-rest-client.ts'
-import { packContents } from '../src/github/pack-contents.ts'
 import { preparedContents } from '../src/github/prepared-contents.ts'
 import { connect } from '../src/github/rest/connection.ts'
 import { MemoryPauses } from '../src/github/rest/testing/memory-pauses.ts'
+import { packContents } from '../src/github/testing/pack-contents.ts'
 
 const org = process.env.SMOKE_GITHUB_ORG
 if (!org) {
@@ -38,7 +38,7 @@ try {
 
 async function deploy(github: GitHubRestClient, owner: string): Promise<void> {
   const big = randomBytes(2 * 1024 * 1024)
-  const packed = packContents(
+  const packed = await packContents(
     [
       { path: 'README.md', content: Buffer.from('# A smoke test of Shipcast\n'), executable: false },
       { path: 'run.sh', content: Buffer.from('#!/bin/sh\necho done\n'), executable: true },

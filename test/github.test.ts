@@ -1,7 +1,9 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
+import { EmulatedGitHub, TOKEN } from '../src/github/rest/testing/emulated-github.ts'
 import { FaultGitHub } from '../src/github/rest/testing/fault-github.ts'
 import { git } from '../src/github/testing/git.ts'
 import { type Accepted, DEPLOY, input } from './support/inputs.ts'
+import { deployKilledTwice, type Interceptable } from './support/kill-twice.ts'
 import { TestServer } from './support/server.ts'
 import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
 import { type ViewedEvent, Viewer } from './support/viewer.ts'
@@ -14,6 +16,8 @@ const DEPLOYMENT = `query ($id: ID!) { deployment(id: $id) {
   events { text status error { code message } }
 } }`
 
+const SETTINGS = { GITHUB_WRITE_SPACING_MS: '0', LEASE_MS: '600', LOG_LEVEL: 'debug' }
+
 let github: FaultGitHub
 let database: TestDatabase
 let server: TestServer
@@ -25,12 +29,10 @@ beforeAll(async () => {
   database = await createTestDatabase()
   server = await TestServer.start({
     env: {
+      ...SETTINGS,
       DATABASE_URL: database.url,
       GITHUB_API_URL: github.url,
       GITHUB_TOKEN: github.token,
-      GITHUB_WRITE_SPACING_MS: '0',
-      LEASE_MS: '600',
-      LOG_LEVEL: 'debug',
     },
   })
 })
@@ -77,7 +79,10 @@ async function restart(): Promise<void> {
 }
 
 async function expectDone(id: string, repo: string): Promise<void> {
-  const last = (await follow(id)).at(-1)
+  await expectPushed(repo, (await follow(id)).at(-1))
+}
+
+async function expectPushed(repo: string, last: ViewedEvent | undefined): Promise<void> {
   expect(last).toMatchObject({ step: 'DONE', status: 'SUCCEEDED', error: null })
   const path = github.backend.path('acme', repo)
   expect(await git(path, 'fsck', '--full', '--strict')).toBe('')
@@ -124,32 +129,47 @@ describe('killed with SIGKILL', () => {
   test(
     `twice each, at random requests, ${KILLS} deployments end with one repository and one commit each`,
     async () => {
-      for (let n = 0; n < KILLS; n++) {
-        github.requests.length = 0
-        const { id, repo } = await deploy()
-        for (let time = 0; time < 2; time++) {
-          const killed = Promise.withResolvers<boolean>()
-          let left = 1 + Math.floor(Math.random() * 9)
-          const isApplied = Math.random() < 0.5
-          github.always(/./, async (apply) => {
-            if (--left !== 0) return undefined
-            if (isApplied) await apply()
-            await kill()
-            killed.resolve(true)
-            return null
-          })
-          // It may have ended before the request at which it was to be killed.
-          const ended = follow(id).then(
-            () => false,
-            () => killed.promise,
-          )
-          const isKilled = await Promise.race([killed.promise, ended])
+      const interceptable: Interceptable = {
+        intercept(interception) {
           github.heal()
-          if (isKilled) await server.start()
-        }
-        await expectDone(id, repo)
+          if (interception)
+            github.always(/./, async (apply) => ((await interception(apply)) ? null : undefined))
+        },
+      }
+      for (let n = 0; n < KILLS; n++) {
+        const { repo, last } = await deployKilledTwice(server, interceptable, () => said.push(server.log))
+        await expectPushed(repo, last)
         // Never a second one, nor an attempt at it that was told "name already exists".
         expect([...github.repositories.keys()].filter((name) => name === `acme/${repo}`)).toHaveLength(1)
+      }
+    },
+    60_000 + KILLS * 15_000,
+  )
+
+  test(
+    `twice each, with emulate for GitHub's API and git's own server, ${KILLS} deployments end likewise`,
+    async () => {
+      const emulated = await EmulatedGitHub.start()
+      const other = await createTestDatabase()
+      const node = await TestServer.start({
+        env: { ...SETTINGS, DATABASE_URL: other.url, GITHUB_API_URL: emulated.url, GITHUB_TOKEN: TOKEN },
+      })
+      try {
+        for (let n = 0; n < KILLS; n++) {
+          const { repo, last } = await deployKilledTwice(node, emulated)
+          expect(last).toMatchObject({ step: 'DONE', status: 'SUCCEEDED', error: null })
+          const path = emulated.backend.path('acme', repo)
+          expect(await git(path, 'fsck', '--full', '--strict')).toBe('')
+          expect((await git(path, 'rev-list', '--all')).trim()).toBe(last?.deployment.commitSha)
+          expect(await emulated.homepage('acme', repo)).toBe('')
+          expect(emulated.created.filter((name) => name === `acme/${repo}`)).toHaveLength(1)
+        }
+        expect(emulated.violations).toEqual([])
+      } finally {
+        await node.stop()
+        await node.removeData()
+        await other.drop()
+        await emulated.close()
       }
     },
     60_000 + KILLS * 15_000,

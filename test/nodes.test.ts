@@ -1,9 +1,13 @@
+import { execFile } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { Cluster } from './support/cluster.ts'
 import { createDataFolder, type DataFolder } from './support/data-folder.ts'
-import { git, input } from './support/inputs.ts'
+import { type Accepted, DEPLOY, git, input } from './support/inputs.ts'
 import { waitUntil } from './support/processes.ts'
 import { RestartablePostgres } from './support/restartable-postgres.ts'
 import { RoamingViewer } from './support/roaming-viewer.ts'
@@ -286,6 +290,105 @@ describe('while the database is away', () => {
     }
   })
 })
+
+// Tried at once, and given back: which tests there are has to be known before any hook runs.
+const hasRoom = await roomOf(1).then(async (room) => {
+  await room?.remove()
+  return room !== undefined
+})
+
+;(hasRoom ? describe : describe.skip)(
+  `while the database’s disk is full${hasRoom ? '' : ' (needs root on Linux, for a file system of its own)'}`,
+  () => {
+    let room: DataFolder | undefined
+    let small: RestartablePostgres
+    let cluster: Cluster
+
+    beforeAll(async () => {
+      room = await roomOf(160)
+      small = await RestartablePostgres.start({ max_wal_size: '32MB', min_wal_size: '32MB' }, room)
+      cluster = await Cluster.start(small, { size: 2, env: { LEASE_MS: '1500' } })
+    })
+
+    afterAll(async () => {
+      await cluster.stop()
+      await small.remove()
+    })
+
+    test('the API says so, viewers keep their sockets, and all goes on when there is room again', async () => {
+      const viewers = cluster.nodes.map((node) => new Viewer(node.socketUrl))
+      for (const viewer of viewers) {
+        await viewer.connected()
+        viewer.follow()
+      }
+      const before = await cluster.deploy(keyed(), 0, PATIENCE_MS)
+      const ballast = join(room!.path, 'ballast')
+      const fill = async () => {
+        // What the server gives free in the meantime, too.
+        await promisify(execFile)('dd', [
+          'if=/dev/zero',
+          `of=${ballast}`,
+          'bs=64k',
+          'oflag=append',
+          'conv=notrunc',
+        ]).catch(() => undefined)
+      }
+      const ids = [before]
+      let refusal: { message: string; extensions: Record<string, unknown> } | undefined
+      while (!refusal) {
+        await fill()
+        const { data, errors } = await cluster.node(ids.length).request<Accepted>(DEPLOY, { input: large() })
+        refusal = errors?.[0]
+        if (!errors) ids.push(data.deploy.id)
+      }
+      expect(refusal).toMatchObject({
+        message: expect.stringContaining('Try again soon'),
+        extensions: { code: 'INTERNAL' },
+      })
+      for (const node of cluster.nodes) expect((await fetch(`${node.url}/health/live`)).status).toBe(200)
+
+      await rm(ballast)
+      // A server that could not even write its log has stopped.
+      if (!(await small.query('select 1').catch(() => undefined))) await small.restart()
+      ids.push(await cluster.deploy(keyed(), 1, PATIENCE_MS))
+      for (const viewer of viewers) {
+        for (const id of ids) {
+          const events = await viewer.end(id)
+          expect(events.at(-1)?.status).toBe('SUCCEEDED')
+          expect(sequences(events)).toEqual(events.map((_, i) => i + 1))
+        }
+        expect(viewer.closeCode).toBeUndefined()
+        await viewer.close()
+      }
+    })
+  },
+)
+
+/** A file system of so many megabytes, where it can be had. */
+async function roomOf(megabytes: number): Promise<DataFolder | undefined> {
+  if (process.platform !== 'linux' || process.getuid?.() !== 0) return undefined
+  const folder = await createDataFolder()
+  const run = promisify(execFile)
+  try {
+    await run('mount', ['-t', 'tmpfs', '-o', `size=${megabytes}m,mode=755`, 'tmpfs', folder.path])
+  } catch {
+    await folder.remove()
+    return undefined
+  }
+  return {
+    path: folder.path,
+    remove: async () => {
+      await run('umount', [folder.path])
+      await folder.remove()
+    },
+  }
+}
+
+/** Half a megabyte that cannot be packed any smaller. */
+function large(): Record<string, unknown> {
+  const content = randomBytes(512 * 1024).toString('base64')
+  return { ...keyed(), contents: { files: [{ path: 'noise.bin', content, encoding: 'BASE64' }] } }
+}
 
 describe('a node that cannot use its database', () => {
   let folder: DataFolder

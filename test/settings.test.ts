@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { createDataFolder, removeDataFolder } from './support/data-folder.ts'
 import { TestServer } from './support/server.ts'
+import { createTestDatabase } from './support/test-database.ts'
 
 let folder: Awaited<ReturnType<typeof createDataFolder>>
 
@@ -16,6 +17,8 @@ test.each([
   ['PORT', '0'],
   ['PUBLIC_URL', 'shipcast'],
   ['DATA_DIR', '/dev/null'],
+  ['DATA_DIR', '/dev/null/folder'],
+  ...(process.platform === 'linux' ? [['DATA_DIR', '/proc/shipcast/folder'] as const] : []),
   ['DATABASE_URL', 'mysql://localhost/shipcast'],
   ['DATABASE_URL', 'postgres://u:secret@127.0.0.1:port/shipcast'],
   ['DATABASE_URL', 'postgres://u:secret@127.0.0.1:1/shipcast'],
@@ -34,6 +37,16 @@ test.each([
   expect(error?.message).toContain(name)
   expect(error?.message).not.toContain('secret@')
   expect(error?.message).not.toMatch(/^ +at |"level"/m)
+})
+
+test('a DATA_DIR that only the local forge would use stops the start too', async () => {
+  const database = await createTestDatabase()
+  const start = TestServer.start({
+    dataDir: '/dev/null/folder',
+    env: { DATABASE_URL: database.url, FORGE: 'local' },
+  })
+  await expect(start).rejects.toThrow(/^The local forge cannot write to .* with DATA_DIR/m)
+  await database.drop()
 })
 
 test('a port that is in use is named, with another to try', async () => {

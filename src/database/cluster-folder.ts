@@ -2,6 +2,7 @@ import { chown, lstat, mkdir, open, readdir, realpath, rename, rm, stat, symlink
 import { userInfo } from 'node:os'
 import { dirname, join } from 'node:path'
 import { ConfigError } from '../config.ts'
+import { makeFolder } from '../folders.ts'
 import { LeashedProcess } from './leash.ts'
 import { type Account, canReach } from './postgres-account.ts'
 import { SYSTEM_FOLDER } from './postgres-binaries.ts'
@@ -47,7 +48,7 @@ export async function findCluster(dataDir: string): Promise<string | undefined> 
 export async function createCluster(options: NewCluster): Promise<string> {
   const { dataDir, account, signal } = options
   assertUidHasAccount(account)
-  await mkdir(dataDir, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
+  await makeFolder(dataDir).catch((error: NodeJS.ErrnoException) => {
     throw notWritable(dataDir, error)
   })
   const elsewhere = account !== undefined && !(await canReach(await realpath(dataDir), account))

@@ -121,7 +121,7 @@ describe('Database', () => {
   })
 
   test('connects a dedicated connection again after it was cut', async () => {
-    const connection = await database.dedicated()
+    const connection = database.dedicated()
     const pid = async () =>
       (await connection.query<{ pid: number }>('select pg_backend_pid() as pid'))[0]?.pid
     const first = await pid()
@@ -179,7 +179,7 @@ describe('Database on the embedded Postgres', () => {
   })
 
   test('starts the server again when it has died', async () => {
-    const heartbeat = await database.dedicated()
+    const heartbeat = database.dedicated()
     await heartbeat.query('select 1')
     const running = expect(database.query('select pg_sleep(20)')).rejects.toThrow(DatabaseUnavailable)
     await waitUntil(

@@ -93,7 +93,7 @@ export class Database implements Queryable {
     this.#pool = new pg.Pool({ ...this.#config, max: settings.poolSize, onConnect: prepareSession })
     this.#pool.on('error', (error) => this.#log(`A database connection was lost: ${error.message}`))
     this.#pool.on('connect', ignoreErrorEvents)
-    this.#healthConnection = this.#newDedicated(HEALTH_TIMEOUT_MS)
+    this.#healthConnection = this.dedicated(HEALTH_TIMEOUT_MS)
   }
 
   async query<Row>(text: string, values?: readonly unknown[]): Promise<Row[]> {
@@ -129,8 +129,14 @@ export class Database implements Queryable {
   }
 
   /** A connection of its own for one long-lived purpose, such as heartbeats. It counts beside the pool. */
-  dedicated(statementTimeoutMs?: number): Promise<DedicatedConnection> {
-    return Promise.resolve(this.#newDedicated(statementTimeoutMs))
+  dedicated(statementTimeoutMs?: number): DedicatedConnection {
+    const connection = new DedicatedConnection(
+      () => this.#connect(this.#config),
+      (cause) => this.#unavailable(cause),
+      statementTimeoutMs,
+    )
+    this.#dedicated.add(connection)
+    return connection
   }
 
   /**
@@ -240,16 +246,6 @@ export class Database implements Queryable {
     } catch (error) {
       throw this.#unavailable(error)
     }
-  }
-
-  #newDedicated(statementTimeoutMs?: number): DedicatedConnection {
-    const connection = new DedicatedConnection(
-      () => this.#connect(this.#config),
-      (cause) => this.#unavailable(cause),
-      statementTimeoutMs,
-    )
-    this.#dedicated.add(connection)
-    return connection
   }
 
   #unavailable(cause: unknown): DatabaseUnavailable {

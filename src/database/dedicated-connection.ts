@@ -1,6 +1,6 @@
 import type pg from 'pg'
 import type { Queryable } from './database.ts'
-import { isConnectionFailure } from './database-unavailable.ts'
+import { isConnectionFailure, isRefusedForNow } from './database-unavailable.ts'
 import { runStatement } from './statement.ts'
 
 /**
@@ -43,8 +43,8 @@ export class DedicatedConnection implements Queryable {
     try {
       return await runStatement<Row>(client, text, values, this.#statementTimeoutMs)
     } catch (error) {
-      if (!isConnectionFailure(error)) throw error
-      void this.#drop(client)
+      if (isConnectionFailure(error)) void this.#drop(client)
+      else if (!isRefusedForNow(error)) throw error
       throw this.#unavailable(error)
     }
   }

@@ -195,6 +195,34 @@ export const MIGRATIONS: readonly Migration[] = [
   },
   {
     version: 4,
+    name: 'each event names the one before it',
+    sql: `
+      -- A random number of each event, and that of the event before: whoever holds an event knows whether a log is the
+      -- same up to there. A failover that loses commits, or a restore, makes another log with the same positions.
+      alter table log add column link bigint not null default 0, add column follows bigint not null default 0;
+      alter table events add column link bigint not null default 0, add column follows bigint not null default 0;
+
+      create or replace function append_event(d deployments, origin text) returns events language plpgsql as $$
+        declare
+          -- Before the lock: what it takes is not for others to wait for.
+          snapshot jsonb := deployment_snapshot(d);
+          own_link bigint := floor(random() * 9e15);
+          next_position bigint;
+          followed bigint;
+          appended events;
+        begin
+          update log set head = head + 1, follows = link, link = own_link
+            returning head, follows into next_position, followed;
+          insert into events (position, deployment_id, sequence, at, origin, deployment, link, follows)
+            values (next_position, d.id, d.sequence, d.updated_at, origin, snapshot, own_link, followed)
+            returning * into appended;
+          return appended;
+        end
+      $$;
+    `,
+  },
+  {
+    version: 5,
     name: 'who may do what, and who did',
     sql: `
       -- Tokens of services and sessions of browsers, by the SHA-256 hash of their secret.

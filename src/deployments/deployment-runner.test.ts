@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
+import { waitUntil } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import type { AuditEntry } from '../auth/audit-log.ts'
 import { MIGRATIONS } from '../database/schema.ts'
@@ -290,6 +291,29 @@ describe('cancelling', () => {
   })
 })
 
+test('a run that could not be stored is taken up again, also while its node is busy with others', async () => {
+  const node = await start({ leaseMs: 900 })
+  const busy = github.hang('ensureOrganization')
+  await node.deploy()
+  await busy.reached
+  const broken = github.hang('ensureRepository')
+  const id = await node.deploy()
+  await broken.reached
+  // The write of its step waits for the log, and its connection is cut there.
+  await test_.database.transaction(async (tx) => {
+    await tx.query('select from log for update')
+    broken.goOn()
+    const cut = () =>
+      tx.query(
+        `select pg_terminate_backend(pid) from pg_stat_activity
+         where datname = current_database() and wait_event_type = 'Lock' and pid <> pg_backend_pid()`,
+      )
+    await waitUntil(async () => (await cut()).length > 0, 'the write waits')
+  })
+  expect((await node.eventsOf(id)).at(-1)?.deployment.status).toBe('SUCCEEDED')
+  busy.goOn()
+})
+
 describe('places', () => {
   test('at most so many run at once; the rest are QUEUED, first come, first served', async () => {
     const node = await start({ concurrency: 1 })
@@ -474,7 +498,8 @@ describe('a runner that is silent', () => {
   test('is shown as waiting when nobody has room to take over', async () => {
     const zombie = await start({ leaseMs: 600 })
     silence(zombie)
-    const busy = await start({ leaseMs: 600, concurrency: 1 })
+    // Longer: on a busy machine its own must not run out.
+    const busy = await start({ leaseMs: 3_000, concurrency: 1 })
     const atZombie = github.hang('ensureRepository', { deaf: true })
     const id = await zombie.deploy()
     await atZombie.reached

@@ -20,6 +20,9 @@ import { NEXT_STEP } from './steps/steps.ts'
 /** A backstop: whoever makes work says so at once. */
 const POLL_MS = 1_000
 
+/** In one transaction. */
+const MOST_CLAIMED = 20
+
 /** How long runs have to hand their leases back when the node stops. */
 const STOP_GRACE_MS = 5_000
 
@@ -171,11 +174,10 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
 
   private async fill(): Promise<void> {
     try {
-      for (let place = this.offer(); place; place = this.offer()) {
-        const work = await this.claim().finally(place.giveBack)
-        if (!work) break
-        this.start(work)
-      }
+      while (await this.take(1, () => this.store.takeOver(this.owner)));
+      // Once one was queued, whoever comes now is queued behind it: all places may be kept for those that are.
+      let most = 1
+      while (await this.take(most, (places) => this.store.claimNext(this.owner, places))) most = MOST_CLAIMED
       if (this.freePlaces <= 0 && !this.stopping) {
         while (await this.store.requeueExpired(this.owner));
       }
@@ -186,8 +188,19 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
     }
   }
 
-  private async claim(): Promise<Work | undefined> {
-    return (await this.store.takeOver(this.owner)) ?? (await this.store.claimNext(this.owner))
+  /** Starts what is found for the places that are free, at most so many. True: there may be more. */
+  private async take(most: number, find: (places: number) => Promise<Work[]>): Promise<boolean> {
+    const places = Math.min(most, this.freePlaces)
+    if (places <= 0) return false
+    let found: Work[]
+    this.reserved += places
+    try {
+      found = await find(places)
+    } finally {
+      this.reserved -= places
+    }
+    for (const work of found) this.start(work)
+    return found.length === places
   }
 
   private start(work: Work): void {
@@ -227,7 +240,7 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
         signal.throwIfAborted()
         const startedAt = performance.now()
         const result = await this.takeStep(reached, signal)
-        const moved = result.step === 'DONE' ? this.store.finish(work) : this.store.advance(work, result)
+        const moved = result.step === 'DONE' ? this.store.finish(work) : this.store.advance(reached, result)
         hold(await moved)
         reached = {
           ...reached,
@@ -314,10 +327,10 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
     try {
       const runs = [...this.runs.values()]
       const sentAt = performance.now()
-      this.connection ??= await this.database.dedicated(this.owner.leaseMs)
-      const held = new Map(
-        (await this.store.heartbeat(this.owner, this.connection)).map((beat) => [beat.id, beat]),
-      )
+      this.connection ??= this.database.dedicated(this.owner.leaseMs)
+      const ids = runs.map(({ work }) => work.id)
+      const beats = await this.store.heartbeat(this.owner, ids, this.connection)
+      const held = new Map(beats.map((beat) => [beat.id, beat]))
       for (const run of runs) {
         const beat = held.get(run.work.id)
         if (!beat || beat.epoch !== run.work.epoch) run.controller.abort(new RunEnded('lease lost'))

@@ -4,7 +4,7 @@ import type { Organizations, Subject } from '../auth/rights.ts'
 import { Database, type Queryable } from '../database/database.ts'
 import { EventLog } from '../events/event-log.ts'
 import type { DeploymentSnapshot, DeploymentStatus } from '../events/logged-event.ts'
-import type { PackedContents } from '../github/prepare-contents.ts'
+import type { UnpackedContents } from '../github/prepare-contents.ts'
 import type { DeployRequest } from './contents/deploy-input.ts'
 import { insertContents } from './contents/stored-contents.ts'
 import { CANCELLED_TEXT, QUEUED_TEXT, STEP_TEXTS } from './deployment-texts.ts'
@@ -16,7 +16,7 @@ export interface Acceptance {
   request: DeployRequest
   /** Tells whether two requests with one idempotency key ask for the same. */
   inputDigest: string
-  packed: PackedContents
+  contents: UnpackedContents
   /** The connection that asked. */
   origin: string | null
   requestedBy: Pick<Subject, 'id' | 'name'>
@@ -52,11 +52,12 @@ export class DeploymentStore {
    * @throws InTheWay
    */
   async accept(acceptance: Acceptance): Promise<Started> {
-    const { id, request, packed, runner } = acceptance
+    const { id, request, contents, runner } = acceptance
     const sizeBytes = request.contents.files.reduce((sum, file) => sum + file.content.byteLength, 0)
     const started = await this.start(() =>
       this.database.transaction(async (tx) => {
-        await insertContents(tx, id, packed)
+        // First, since it takes a while: from the next statement on, others may wait for this transaction.
+        const packBytes = await insertContents(tx, id, contents.pack())
         await appendAudit(tx, acceptance.audit)
         return firstRow(tx, ACCEPT, [
           id,
@@ -71,10 +72,10 @@ export class DeploymentStore {
           sizeBytes,
           request.idempotencyKey,
           acceptance.inputDigest,
-          packed.commit,
-          packed.tree,
-          packed.objectCount,
-          packed.packBytes,
+          contents.commit,
+          contents.tree,
+          contents.objectCount,
+          packBytes,
           runner?.name ?? null,
           runner?.leaseMs ?? null,
           acceptance.origin,

@@ -5,6 +5,8 @@ import type { Visibility } from '../github/github-client.ts'
 export interface Lease {
   id: string
   epoch: number
+  /** A failover that loses commits can give the same epoch to another owner. */
+  owner: string
 }
 
 /** All that a runner needs to know of a deployment, as it is stored. */
@@ -41,6 +43,7 @@ export function workColumns(row: string): string {
 const COLUMNS: Readonly<Record<keyof Work, string>> = {
   id: 'id',
   epoch: 'epoch',
+  owner: 'lease_owner',
   org: 'org',
   repo: 'repo',
   visibility: 'visibility',

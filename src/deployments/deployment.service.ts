@@ -8,13 +8,13 @@ import { Database } from '../database/database.ts'
 import { Conflict, Forbidden, NotFound, quote, ShipcastError } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import type { DeploymentSnapshot, DeploymentStatus } from '../events/logged-event.ts'
-import { type PackedContents, prepareContents } from '../github/prepare-contents.ts'
+import { prepareContents, type UnpackedContents } from '../github/prepare-contents.ts'
 import { originOf, type RequestContext } from '../request-context.ts'
 import type { DeployInput, DeployRequest } from './contents/deploy-input.ts'
 import { TemplateCatalog } from './contents/template-catalog.ts'
 import { readDeployInput } from './contents/validate-deploy-input.ts'
 import { DeploymentRunner } from './deployment-runner.ts'
-import { DeploymentStore, InTheWay, type Started } from './deployment-store.ts'
+import { type Acceptance, DeploymentStore, InTheWay, type Started } from './deployment-store.ts'
 import { isFinished } from './deployment-texts.ts'
 import { RunnerSignals } from './runner-signals.ts'
 
@@ -45,11 +45,11 @@ export class DeploymentService {
    */
   async deploy(input: DeployInput, context: RequestContext): Promise<DeploymentSnapshot> {
     return this.asked('DEPLOY', `${input.org}/${input.repo}`, context, (audit) =>
-      this.accept(input, context, audit),
+      this.checkAndAccept(input, context, audit),
     )
   }
 
-  private async accept(
+  private async checkAndAccept(
     input: DeployInput,
     context: RequestContext,
     audit: AuditEntry,
@@ -58,33 +58,17 @@ export class DeploymentService {
     if (!includesOrg(subject.rights.deploysTo, input.org)) throw mayNotDeploy(subject, input.org)
     const request = await readDeployInput(input, { templates: this.templates, signal })
     const id = uuidv7()
-    const packed = await prepareContents(request.contents.files, commitPlan(id, request), { signal })
-    const inputDigest = digest(request, packed)
-    for (let tries = 1; ; tries++) {
-      try {
-        return await this.start((runner) =>
-          this.store.accept({
-            id,
-            request,
-            inputDigest,
-            packed,
-            origin: originOf(context) ?? null,
-            requestedBy: { id: subject.id, name: subject.name },
-            audit: { ...audit, deploymentId: id },
-            runner,
-          }),
-        )
-      } catch (error) {
-        if (!(error instanceof InTheWay)) throw error
-        const earlier = await this.explain(request, subject, inputDigest)
-        if (earlier) {
-          await appendAudit(this.database, { ...audit, deploymentId: earlier.id })
-          return earlier
-        }
-        if (tries === MOST_ACCEPT_TRIES)
-          throw new Conflict('Other requests for this repository keep coming in between. Try again.')
-      }
-    }
+    const { files } = request.contents
+    return prepareContents(files, commitPlan(id, request), { signal }, (contents) =>
+      this.accept({
+        id,
+        request,
+        contents,
+        origin: originOf(context) ?? null,
+        requestedBy: { id: subject.id, name: subject.name },
+        audit: { ...audit, deploymentId: id },
+      }),
+    )
   }
 
   /**
@@ -198,6 +182,25 @@ export class DeploymentService {
     })
   }
 
+  private async accept(wanted: Omit<Acceptance, 'inputDigest' | 'runner'>): Promise<DeploymentSnapshot> {
+    const { request, contents, requestedBy, audit } = wanted
+    const inputDigest = digest(request, contents)
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.start((runner) => this.store.accept({ ...wanted, inputDigest, runner }))
+      } catch (error) {
+        if (!(error instanceof InTheWay)) throw error
+        const earlier = await this.explain(request, requestedBy, inputDigest)
+        if (earlier) {
+          await appendAudit(this.database, { ...audit, deploymentId: earlier.id })
+          return earlier
+        }
+        if (tries === MOST_ACCEPT_TRIES)
+          throw new Conflict('Other requests for this repository keep coming in between. Try again.')
+      }
+    }
+  }
+
   /** Runs a move that may start a deployment, with a place for it if this node has one. */
   private async start(
     move: (runner: { name: string; leaseMs: number } | null) => Promise<Started | undefined>,
@@ -239,7 +242,7 @@ export class DeploymentService {
   /** Who was in the way: the same request, which is answered with what it made; or another, which is a conflict. */
   private async explain(
     request: DeployRequest,
-    subject: Subject,
+    subject: Pick<Subject, 'id'>,
     inputDigest: string,
   ): Promise<DeploymentSnapshot | undefined> {
     if (request.idempotencyKey !== null) {
@@ -312,10 +315,13 @@ function commitPlan(id: string, request: DeployRequest) {
 }
 
 /** Equal for equal inputs. Files count by the tree that they make, in any order; a template by name and variables. */
-function digest({ contents, idempotencyKey: _, ...request }: DeployRequest, packed: PackedContents): string {
+function digest(
+  { contents, idempotencyKey: _, ...request }: DeployRequest,
+  planned: UnpackedContents,
+): string {
   const from = contents.template
     ? { template: contents.template.name, variables: Object.entries(contents.template.variables).sort() }
-    : { tree: packed.tree }
+    : { tree: planned.tree }
   return createHash('sha256')
     .update(JSON.stringify([Object.entries(request).sort(), from]))
     .digest('hex')

@@ -1,15 +1,20 @@
 import { Injectable } from '@nestjs/common'
 import { Database } from '../database/database.ts'
+import type { DedicatedConnection } from '../database/dedicated-connection.ts'
 import { EventLog, type EventRow } from '../events/event-log.ts'
 import type { DeploymentProblem } from '../events/logged-event.ts'
 import { CANCELLED_TEXT, QUEUED_TEXT, STEP_TEXTS } from './deployment-texts.ts'
 import { type Lease, type Work, workColumns } from './deployment-work.ts'
+import { type Move, MoveQueue } from './move-queue.ts'
 import type { StepResult } from './steps/step.ts'
+
+/** A runner that waits longer for its write has lost its lease anyway. */
+const STATEMENT_TIMEOUT_MS = 5_000
 
 export type WorkRow = EventRow & Work
 
 /** What the heartbeat tells of a deployment that this owner still holds. */
-export interface Heartbeat extends Lease {
+export interface Heartbeat extends Pick<Lease, 'id' | 'epoch'> {
   cancelRequested: boolean
 }
 
@@ -21,7 +26,8 @@ export interface Owner {
 
 /**
  * What a runner does to a deployment, one function a move. Each move of a deployment that is held is fenced: it
- * applies only while the lease's epoch is the newest, and says so by returning true. All times are the database's.
+ * applies only while the lease's epoch is the newest and the owner's, and says so by returning true. All times are the
+ * database's.
  *
  *   QUEUED, WAITING ── claimNext ──> RUNNING ── advance … finish ──> SUCCEEDED
  *                                    RUNNING ── fail, cancel ──────> FAILED, CANCELLED
@@ -30,96 +36,120 @@ export interface Owner {
  */
 @Injectable()
 export class LeaseStore {
-  constructor(
-    private readonly database: Database,
-    private readonly log: EventLog,
-  ) {}
+  /** Requests, however many, cannot keep it busy. */
+  private readonly connection: DedicatedConnection
+  private readonly moves: MoveQueue
 
-  /** Takes the one that is due and whose turn it is: organizations take turns, and within one it is who waits longest. */
-  async claimNext(owner: Owner): Promise<Work | undefined> {
-    return this.log.append(async () => {
-      const [row] = await this.database.query<WorkRow>(CLAIM_NEXT, [
-        owner.name,
-        owner.leaseMs,
-        JSON.stringify(STEP_TEXTS),
-      ])
-      return row
-    })
+  constructor(
+    database: Database,
+    private readonly log: EventLog,
+  ) {
+    this.connection = database.dedicated(STATEMENT_TIMEOUT_MS)
+    this.moves = new MoveQueue(this.connection)
+  }
+
+  /** Takes those that are due and whose turn it is: organizations take turns, and within one it is who waits longest. */
+  claimNext(owner: Owner, most: number): Promise<Work[]> {
+    const values = [owner.name, owner.leaseMs, JSON.stringify(STEP_TEXTS), most]
+    return this.log.appendAll(() => this.connection.query<WorkRow>(CLAIM_NEXT, values))
   }
 
   /** Takes one whose runner has been silent for too long. It stays `RUNNING`, which is true again: no event. */
-  async takeOver(owner: Owner): Promise<Work | undefined> {
-    const [work] = await this.database.query<Work>(TAKE_OVER, [owner.name, owner.leaseMs])
-    return work
+  takeOver(owner: Owner): Promise<Work[]> {
+    return this.connection.query<Work>(TAKE_OVER, [owner.name, owner.leaseMs])
   }
 
   /** Shows as waiting one that nobody has taken over for another lease: every runner is busy. */
   async requeueExpired(owner: Owner): Promise<boolean> {
-    return this.append(REQUEUE_EXPIRED, [owner.leaseMs, QUEUED_TEXT])
+    const row = await this.log.append(async () => {
+      const [row] = await this.connection.query<EventRow>(REQUEUE_EXPIRED, [owner.leaseMs, QUEUED_TEXT])
+      return row
+    })
+    return row !== undefined
   }
 
-  /** Renews all leases of the owner. A lease that is not among the answers is lost. */
-  heartbeat(owner: Owner, through: Pick<Database, 'query'>): Promise<Heartbeat[]> {
+  /**
+   * Renews the owner's leases of these, and no others: one whose run has ended without being able to store that has to
+   * run out. A lease that is not among the answers is lost.
+   */
+  heartbeat(owner: Owner, ids: readonly string[], through: Pick<Database, 'query'>): Promise<Heartbeat[]> {
     return through.query<Heartbeat>(
       `update deployments set lease_until = clock_timestamp() + $2 * interval '1 ms'
-       where lease_owner = $1 and status = 'RUNNING'
+       where lease_owner = $1 and status = 'RUNNING' and id = any($3)
        returning id, epoch, cancel_requested as "cancelRequested"`,
-      [owner.name, owner.leaseMs],
+      [owner.name, owner.leaseMs, ids],
     )
   }
 
-  advance(lease: Lease, result: StepResult): Promise<boolean> {
-    return this.move(ADVANCE, lease, [
-      result.step,
-      STEP_TEXTS[result.step],
-      result.repository?.id ?? null,
-      result.repository?.url ?? null,
-      result.repository?.cloneUrl ?? null,
-      result.commitSha ?? null,
-    ])
+  /** From the step that the runner knows to be reached: a database that has lost it does not skip one. */
+  advance(lease: Lease & Pick<Work, 'step'>, result: StepResult): Promise<boolean> {
+    const { repository, commitSha } = result
+    return this.move(lease, {
+      fromStep: lease.step,
+      changes: {
+        step: result.step,
+        text: STEP_TEXTS[result.step],
+        progress: null,
+        error: null,
+        tries: 0,
+        takeovers: 0,
+        ...(repository && {
+          repository_id: repository.id,
+          repository_url: repository.url,
+          clone_url: repository.cloneUrl,
+        }),
+        ...(commitSha !== undefined && { commit_sha: commitSha }),
+      },
+    })
   }
 
   reportProgress(lease: Lease, progress: { done: number; total: number; unit: string }): Promise<boolean> {
-    return this.move(REPORT_PROGRESS, lease, [JSON.stringify(progress)])
+    return this.move(lease, { changes: { progress } })
   }
 
   finish(lease: Lease): Promise<boolean> {
-    return this.move(FINISH, lease, [STEP_TEXTS.DONE])
+    const changes = { step: 'DONE', status: 'SUCCEEDED', text: STEP_TEXTS.DONE, progress: null }
+    return this.move(lease, { fromStep: 'PUSH_CONTENTS', changes, hasEnded: true })
   }
 
-  fail(lease: Lease, text: string, problem: DeploymentProblem): Promise<boolean> {
-    return this.move(FAIL, lease, [text, JSON.stringify(problem)])
+  fail(lease: Lease, text: string, error: DeploymentProblem): Promise<boolean> {
+    return this.move(lease, { changes: { status: 'FAILED', text, error, progress: null }, hasEnded: true })
   }
 
   cancel(lease: Lease): Promise<boolean> {
-    return this.move(CANCEL, lease, [CANCELLED_TEXT])
+    const changes = { status: 'CANCELLED', text: CANCELLED_TEXT, progress: null }
+    return this.move(lease, { changes, hasEnded: true })
   }
 
   /** Gives the place free until it is time to try again. Does not apply while a cancellation is asked for. */
-  wait(lease: Lease, delayMs: number, text: string, problem: DeploymentProblem): Promise<boolean> {
-    return this.move(WAIT, lease, [text, JSON.stringify(problem), delayMs])
+  wait(
+    lease: Lease & Pick<Work, 'tries'>,
+    delayMs: number,
+    text: string,
+    error: DeploymentProblem,
+  ): Promise<boolean> {
+    const changes = { status: 'WAITING', text, error, progress: null, tries: lease.tries + 1 }
+    return this.move(lease, { changes, delayMs, unlessCancelled: true })
   }
 
   /** The same, where the forge has said when; that does not count as a try. */
-  pause(lease: Lease, delayMs: number, text: string, problem: DeploymentProblem): Promise<boolean> {
-    return this.move(PAUSE, lease, [text, JSON.stringify(problem), delayMs])
+  pause(lease: Lease, delayMs: number, text: string, error: DeploymentProblem): Promise<boolean> {
+    const changes = { status: 'WAITING', text, error, progress: null }
+    return this.move(lease, { changes, delayMs, unlessCancelled: true })
   }
 
   /** Ends the lease, so that any node may go on at once. */
   async handBack(lease: Lease): Promise<void> {
-    await this.database.query(
+    await this.connection.query(
       `update deployments set lease_owner = null, lease_until = clock_timestamp()
-       where id = $1 and epoch = $2 and status = 'RUNNING'`,
-      [lease.id, lease.epoch],
+       where id = $1 and epoch = $2 and lease_owner = $3 and status = 'RUNNING'`,
+      [lease.id, lease.epoch, lease.owner],
     )
   }
 
-  private move(sql: string, lease: Lease, values: readonly unknown[]): Promise<boolean> {
-    return this.append(sql, [lease.id, lease.epoch, ...values])
-  }
-
-  private async append(sql: string, values: readonly unknown[]): Promise<boolean> {
-    const row = await this.log.append(async () => (await this.database.query<EventRow>(sql, values))[0])
+  private async move(lease: Lease, move: Omit<Move, 'lease'>): Promise<boolean> {
+    const { id, epoch, owner } = lease
+    const row = await this.log.append(() => this.moves.make({ ...move, lease: { id, epoch, owner } }))
     return row !== undefined
   }
 }
@@ -128,7 +158,7 @@ const CLAIM_NEXT = `
   with picked as (
     select id from deployments
     where status in ('QUEUED', 'WAITING') and run_at <= clock_timestamp()
-    order by turn, run_at limit 1 for update skip locked
+    order by turn, run_at limit $4 for update skip locked
   ), claimed as (
     update deployments d set
       status = 'RUNNING', text = $3::jsonb ->> d.step, waiting_until = null, error = null,
@@ -166,42 +196,3 @@ const REQUEUE_EXPIRED = `
     returning d.*
   )
   select e.* from moved, lateral append_event(row(moved.*)::deployments, null) e`
-
-const ADVANCE = heldMove(`
-  step = $3, text = $4, progress = null, error = null, tries = 0, takeovers = 0,
-  repository_id = coalesce($5, repository_id), repository_url = coalesce($6, repository_url),
-  clone_url = coalesce($7, clone_url), commit_sha = coalesce($8, commit_sha)`)
-
-const REPORT_PROGRESS = heldMove(`progress = $3::jsonb`)
-
-const FINISH = heldMove(`step = 'DONE', status = 'SUCCEEDED', text = $3, ${ended()}`)
-
-const FAIL = heldMove(`status = 'FAILED', text = $3, error = $4::jsonb, ${ended()}`)
-
-const CANCEL = heldMove(`status = 'CANCELLED', text = $3, ${ended()}`)
-
-const WAIT = heldMove(`tries = tries + 1, ${waiting()}`, 'and not cancel_requested')
-
-const PAUSE = heldMove(waiting(), 'and not cancel_requested')
-
-function waiting(): string {
-  return `
-    status = 'WAITING', text = $3, error = $4::jsonb, progress = null,
-    run_at = clock_timestamp() + $5 * interval '1 ms', waiting_until = clock_timestamp() + $5 * interval '1 ms',
-    lease_owner = null, lease_until = null`
-}
-
-function ended(): string {
-  return 'progress = null, waiting_until = null, finished_at = clock_timestamp(), lease_owner = null, lease_until = null'
-}
-
-/** A move of a deployment that is held, and its event, in one statement and so in one transaction. */
-function heldMove(assignments: string, condition = ''): string {
-  return `
-    with moved as (
-      update deployments set ${assignments}, sequence = sequence + 1, updated_at = clock_timestamp()
-      where id = $1 and epoch = $2 and status = 'RUNNING' ${condition}
-      returning *
-    )
-    select e.* from moved, lateral append_event(row(moved.*)::deployments, null) e`
-}

@@ -5,7 +5,7 @@ import { waitUntil } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { MIGRATIONS } from '../database/schema.ts'
 import { EventFeed } from './event-feed.ts'
-import { DEPLOYMENTS_TOPIC, EventLog, type EventRow, type LookHint } from './event-log.ts'
+import { DEPLOYMENTS_TOPIC, EventLog, type EventRow, type LookHint, toEvent } from './event-log.ts'
 import type { LoggedEvent } from './logged-event.ts'
 
 let test_: TestDatabase
@@ -167,6 +167,101 @@ describe('hints', () => {
     const [, first] = await Promise.all([feed.onModuleInit(), begin(log)])
     const follower = await feed.follow({ sees: 'all', after: feed.cursorOf(first!.position - 1) })
     expect(positions(await take(follower, 1))).toEqual([first!.position])
+  })
+})
+
+describe('a database that has lost its last events', () => {
+  /** As a failover to a replica that was behind leaves it. */
+  const loseAfter = (position: number) =>
+    test_.database.transaction(async (tx) => {
+      await tx.query(
+        `update log set head = $1, (follows, link) = (select follows, link from events where position = $1)`,
+        [position],
+      )
+      await tx.query('delete from events where position > $1', [position])
+    })
+
+  /** Both have told three events more than the database still has. */
+  async function lose() {
+    const nodes = [await start(new UnreliablePubSub()), await start(new UnreliablePubSub())]
+    const [{ log, feed }] = nodes as [(typeof nodes)[0]]
+    const id = uuidv7()
+    await begin(log, id)
+    const kept = (await goOn(log, id))!.position
+    for (let i = 0; i < 3; i++) await goOn(log, id)
+    for (const each of nodes) {
+      each.feed.look()
+      await waitUntil(() => each.feed.head === kept + 3, 'all is told')
+    }
+    const restarts = nodes.map(({ feed }) => {
+      let count = 0
+      feed.onRestart(() => count++)
+      return () => count
+    })
+    const told = { cursors: nodes.map((each) => each.feed.cursorOf(kept + 3)), logId: feed.logId }
+    await loseAfter(kept)
+    await test_.database.query('update deployments set sequence = 2 where id = $1', [id])
+    return { nodes, log, id, kept, told, restarts }
+  }
+
+  test.each([
+    ['fewer', 1],
+    ['as many', 3],
+    ['more', 5],
+  ])(
+    'and has got %s others since: each node starts over once, and cursors of before are unknown',
+    async (_, since) => {
+      const { nodes, log, id, kept, told, restarts } = await lose()
+      const follower = await nodes[0]!.feed.follow({ sees: 'all', after: told.cursors[0]! })
+      const waiting = follower[Symbol.asyncIterator]().next()
+      for (let i = 0; i < since; i++) await goOn(log, id)
+      for (const { feed } of nodes) {
+        await waitUntil(() => feed.logId !== told.logId && feed.head === kept + since, 'it has started over')
+      }
+      expect(new Set(nodes.map(({ feed }) => feed.logId)).size).toBe(1)
+      expect(restarts.map((count) => count())).toEqual([1, 1])
+      expect(await waiting).toMatchObject({ done: true })
+      for (const [i, { feed }] of nodes.entries()) {
+        await expect(feed.follow({ sees: 'all', after: told.cursors[i]! })).rejects.toThrow('not one of ours')
+        expect(feed.activeByStatus.get('RUNNING')).toBeGreaterThan(0)
+        const events = await take(
+          await feed.follow({ sees: 'all', after: feed.cursorOf(kept - 2) }),
+          since + 2,
+        )
+        expect(positions(events)).toEqual(range(kept - 1, since + 2))
+        expect(events.map((event) => event.sequence)).toEqual(range(1, since + 2))
+      }
+    },
+  )
+
+  test('a hint of what follows there is not taken for what follows here', async () => {
+    const { nodes, log, id, kept, told } = await lose()
+    for (let i = 0; i < 3; i++) await goOn(log, id)
+    const last = (await goOn(log, id))!
+    expect(last.position).toBe(kept + 4)
+    const pubSub = Reflect.get(nodes[1]!.feed, 'pubSub') as UnreliablePubSub
+    const heard: LoggedEvent[] = []
+    nodes[1]!.feed.listen((event) => heard.push(event))
+    await pubSub.pass({ event: { ...toEvent(last) } })
+    expect(heard).toEqual([])
+    await waitUntil(() => nodes[1]!.feed.logId !== told.logId, 'it has started over')
+  })
+
+  test('that only seems so, since somebody reads from a replica, is no other log', async () => {
+    const { log, feed } = await start(new UnreliablePubSub())
+    const head = (await begin(log))!.position
+    feed.look()
+    await waitUntil(() => feed.head === head, 'it is told')
+    const { logId } = feed
+    let restarts = 0
+    feed.onRestart(() => restarts++)
+    const { readOn } = log
+    Reflect.set(log, 'readOn', async () => {
+      Reflect.set(log, 'readOn', readOn)
+    })
+    await (Reflect.get(feed, 'lookToEnd') as () => Promise<void>).call(feed)
+    expect({ logId: feed.logId, head: feed.head, restarts }).toEqual({ logId, head, restarts: 0 })
+    expect((await log.head()).logId).toBe(logId)
   })
 })
 

@@ -2,7 +2,7 @@ import { Injectable, Logger, type OnModuleDestroy, type OnModuleInit } from '@ne
 import { PubSubEngine } from 'graphql-subscriptions'
 import { CursorUnknown } from '../errors.ts'
 import { positionOf, toCursor } from './cursor.ts'
-import { DEPLOYMENTS_TOPIC, EventLog, type LookHint } from './event-log.ts'
+import { DEPLOYMENTS_TOPIC, EventLog, type LogPlace, type LookHint } from './event-log.ts'
 import { type FollowOptions, FollowRequest } from './follow-request.ts'
 import { LogReader } from './log-reader.ts'
 import { ACTIVE_STATUSES, type DeploymentStatus, type LoggedEvent } from './logged-event.ts'
@@ -27,22 +27,23 @@ export interface Stretch {
  * (`head`), the newest events, and the newest event of each active deployment; older ones it reads, once for all who
  * ask at the same time.
  *
- *   hint with event head + 1 ──> taken as it is
- *   hint of anything newer   ──> the log is read from head on
- *   no hint for a while      ──> the log is read from head on, in case that one was lost
+ *   hint with the event that follows ──> taken as it is
+ *   hint of anything else            ──> the log is read from head on
+ *   no hint for a while              ──> the log is read from head on, in case that one was lost
+ *   the log does not have our head   ──> starts over
  */
 @Injectable()
 export class EventFeed implements OnModuleInit, OnModuleDestroy {
   private readonly logger = new Logger(EventFeed.name)
-  private readonly reader: LogReader
+  private reader: LogReader
   private readonly listeners = new Set<(event: LoggedEvent) => void>()
+  private readonly restartListeners = new Set<() => void>()
   private readonly waiting = new Set<() => void>()
   /** The newest event of each active deployment, in the order of positions: whoever moves goes to the end. */
-  private readonly active = new Map<string, LoggedEvent>()
-  /** Contiguous, and the last one is at `headPosition`. */
+  private active = new Map<string, LoggedEvent>()
+  /** Contiguous, and the last one is at `place`. */
   private recent: LoggedEvent[] = []
-  private headPosition = 0
-  private logId = 0
+  private place: LogPlace = { logId: 0, position: 0, link: 0 }
   /** How often a hint did not follow what was known, so that the log had to be read. */
   gapFills = 0
   private subscription: number | undefined
@@ -59,16 +60,12 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
   }
 
   async onModuleInit(): Promise<void> {
-    const { logId, position } = await this.log.head()
-    this.logId = logId
-    this.headPosition = position
-    await this.readActive()
+    this.beginAt(await this.readNow())
     this.subscription = await this.pubSub.subscribe(
       DEPLOYMENTS_TOPIC,
       (hint: LookHint) => this.hear(hint),
       {},
     )
-    this.lostHints.told(position)
     this.safetyLook = setInterval(() => void this.lookForLost(), SAFETY_LOOK_MS)
     // Whatever was appended between the head and the subscription.
     this.look()
@@ -83,7 +80,12 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
 
   /** Position of the newest event that this node has seen. */
   get head(): number {
-    return this.headPosition
+    return this.place.position
+  }
+
+  /** Names the log in cursors. It changes only when the log was found to have lost what this node has told. */
+  get logId(): number {
+    return this.place.logId
   }
 
   /** How many deployments are in each active status, as far as this node has seen. */
@@ -113,8 +115,9 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
     if (after == null) return new FollowRequest(this, wanted, undefined)
     const position = positionOf(after, this.logId)
     // Another node may have seen more than this one.
-    if (position > this.headPosition && position > (await this.log.head()).position) {
-      throw new CursorUnknown(after)
+    if (position > this.head) {
+      const newest = await this.log.head()
+      if (position > newest.position || newest.logId !== this.logId) throw new CursorUnknown(after)
     }
     return new FollowRequest(this, wanted, position)
   }
@@ -125,9 +128,18 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
     return () => this.listeners.delete(listener)
   }
 
+  /**
+   * Calls the listener when the database has lost events that this node has told: what was told before is void, and
+   * events of the same positions follow. Returns what ends that.
+   */
+  onRestart(listener: () => void): () => void {
+    this.restartListeners.add(listener)
+    return () => this.restartListeners.delete(listener)
+  }
+
   /** The state at `until`: the newest event of each active deployment; or of the one named, if there is one. */
   current(deploymentId?: string): Stretch | Promise<Stretch> {
-    const until = this.headPosition
+    const until = this.head
     if (deploymentId === undefined) return { events: [...this.active.values()], until }
     const event = this.active.get(deploymentId)
     return event ? { events: [event], until } : this.reader.newestOf(deploymentId, until)
@@ -135,15 +147,16 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
 
   /** What was asked for after a position, or the first part of it: at once when it is in memory. */
   since(position: number, deploymentId?: string): Stretch | Promise<Stretch> {
-    const start = this.recent.length - (this.headPosition - position)
-    if (start < 0) return this.reader.since(position, deploymentId, this.headPosition)
+    const start = this.recent.length - (this.head - position)
+    if (start < 0) return this.reader.since(position, deploymentId, this.head)
     const events = this.recent.slice(start, start + STRETCH_EVENTS)
     return { events, until: events.at(-1)?.position ?? position }
   }
 
-  /** Resolves once there is an event after `position`; rejects with the signal's reason. */
+  /** Resolves once there is an event after `position`, or another log; rejects with the signal's reason. */
   async after(position: number, signal: AbortSignal): Promise<void> {
-    while (this.headPosition <= position) {
+    const { logId } = this
+    while (this.head <= position && this.logId === logId) {
       signal.throwIfAborted()
       await new Promise<void>((resolve) => {
         const wake = () => {
@@ -180,13 +193,13 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
   private hear(hint: LookHint): void {
     const { event } = hint
     if (event) this.lostHints.told(event.position)
-    if (event && event.position <= this.headPosition + 1) this.accept({ ...event, at: new Date(event.at) })
-    else if (event) {
+    if (event && this.isNext(event)) this.accept({ ...event, at: new Date(event.at) })
+    else if (event && !this.isKnown(event)) {
       this.gapFills++
       this.look()
     }
     // "There may be anything": whatever is there now has been told of.
-    else void this.lookToEnd().then(() => this.lostHints.told(this.headPosition))
+    else if (!event) void this.lookToEnd().then(() => this.lostHints.told(this.head))
   }
 
   private async lookToEnd(): Promise<void> {
@@ -196,47 +209,81 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
 
   private async lookForLost(): Promise<void> {
     await this.lookToEnd()
-    await this.lookForRewind()
-    if (!this.lostHints.found(this.headPosition)) return
+    if (!this.lostHints.found(this.head)) return
     this.logger.warn('A look at the log has found events that no hint had told of', {
       times: this.lostHints.count,
     })
   }
 
-  /** A log never gets shorter, unless the database has lost commits; then this node has told what did not happen. */
-  private async lookForRewind(): Promise<void> {
-    const told = this.headPosition
-    const head = await this.log.head().catch(() => undefined)
-    if (!head || (head.position >= told && head.logId === this.logId)) return
-    this.logger.error(
-      'The log ends before what this node has told, or is another one: the database has lost commits, or was replaced. Stop all nodes, see "Back-up and restore" in docs/operations.md, and start them again',
-      { told, position: head.position },
-    )
-  }
-
   private async readOn(): Promise<void> {
-    let events: LoggedEvent[]
+    let events: LoggedEvent[] | undefined
     do {
-      events = await this.log.read({ position: this.headPosition, limit: READ_EVENTS })
+      events = await this.log.readOn(this.place, READ_EVENTS)
+      if (!events) return this.startOver()
       for (const event of events) this.accept(event)
     } while (events.length === READ_EVENTS)
   }
 
-  /** Those that have moved on since `headPosition` was read are left out: they come with what follows. */
-  private async readActive(): Promise<void> {
-    const until = this.headPosition
+  /** The database has lost commits, or was replaced: this node has told what did not happen. */
+  private async startOver(): Promise<void> {
+    const told = this.place
+    await this.log.rename(told)
+    const { logId, position } = await this.log.head()
+    if (logId === told.logId) {
+      // Such as from a replica that is behind, which a pooler may ask in the primary's place.
+      this.logger.warn('The log seemed to have lost what this node has told, and has it', { told })
+      return
+    }
+    this.logger.error(
+      'The database has lost events that this node may have told: a failover that lost commits, or a restore. The log has got another id; all sockets are closed, and clients fetch the present state',
+      { told, found: { logId, position } },
+    )
+    this.beginAt(await this.readNow())
+    for (const wake of [...this.waiting]) wake()
+    for (const listener of this.restartListeners) listener()
+  }
+
+  private async readNow(): Promise<Beginning> {
+    const place = await this.log.head()
+    return { place, active: await this.readActive(place.position) }
+  }
+
+  /** Forgets everything else. */
+  private beginAt({ place, active }: Beginning): void {
+    this.place = place
+    this.active = active
+    this.recent = []
+    this.reader = new LogReader(this.log)
+    this.lostHints.beginAt(place.position)
+  }
+
+  /** Those that have moved on beyond `until` are left out: they come with what follows. */
+  private async readActive(until: number): Promise<Map<string, LoggedEvent>> {
+    const active = new Map<string, LoggedEvent>()
     let events: LoggedEvent[]
     let after = 0
     do {
       events = await this.log.readCurrent({ after, until, limit: READ_EVENTS })
-      for (const event of events) this.active.set(event.deploymentId, event)
+      for (const event of events) active.set(event.deploymentId, event)
       after = events.at(-1)?.position ?? until
     } while (events.length === READ_EVENTS)
+    return active
+  }
+
+  private isNext({ position, follows }: Hinted): boolean {
+    return position === this.place.position + 1 && follows === this.place.link
+  }
+
+  /** Whether it is one of those that we hold, or older. */
+  private isKnown({ position, link }: Hinted): boolean {
+    if (position > this.head) return false
+    const held = this.recent.at(position - this.head - 1)
+    return held === undefined || held.link === link
   }
 
   private accept(event: LoggedEvent): void {
-    if (event.position !== this.headPosition + 1) return
-    this.headPosition = event.position
+    if (event.position !== this.head + 1) return
+    this.place = { logId: this.logId, position: event.position, link: event.link }
     this.recent.push(event)
     if (this.recent.length > 2 * RECENT_EVENTS) this.recent = this.recent.slice(-RECENT_EVENTS)
     this.active.delete(event.deploymentId)
@@ -245,6 +292,13 @@ export class EventFeed implements OnModuleInit, OnModuleDestroy {
     for (const wake of [...this.waiting]) wake()
   }
 }
+
+interface Beginning {
+  place: LogPlace
+  active: Map<string, LoggedEvent>
+}
+
+type Hinted = NonNullable<LookHint['event']>
 
 function isActive({ deployment }: LoggedEvent): boolean {
   return ACTIVE_STATUSES.some((status) => status === deployment.status)

@@ -22,13 +22,18 @@ export interface EventRow {
   at: Date
   origin: string | null
   deployment: DeploymentSnapshot
+  link: number
+  follows: number
 }
 
-export interface LogHead {
+/** A place in a log, by which another log can be told from it. */
+export interface LogPlace {
   /** Names this log in cursors. */
   logId: number
-  /** Position of the newest event; 0 when there is none. */
+  /** Of an event; 0 before the first. */
   position: number
+  /** That event's. */
+  link: number
 }
 
 /** The ordered log of all events: the truth. What is not in it did not happen. */
@@ -46,22 +51,59 @@ export class EventLog {
    * to the row of `append_event`, or to undefined where it did not apply.
    */
   async append<Row extends EventRow>(change: () => Promise<Row | undefined>): Promise<Row | undefined> {
-    let row: Row | undefined
+    const [row] = await this.appendAll(async () => {
+      const changed = await change()
+      return changed ? [changed] : []
+    })
+    return row
+  }
+
+  /** The same for a change that appends any number of events. */
+  async appendAll<Row extends EventRow>(change: () => Promise<Row[]>): Promise<Row[]> {
+    let rows: Row[]
     try {
-      row = await change()
+      rows = await change()
     } catch (error) {
       // The connection may have broken after the commit: somebody has to look.
       await this.say({})
       throw error
     }
-    if (row) await this.say({ event: toEvent(row) })
-    return row
+    for (const row of rows.toSorted((a, b) => a.position - b.position)) {
+      await this.say({ event: toEvent(row) })
+    }
+    return rows
   }
 
-  async head(): Promise<LogHead> {
-    const [row] = await this.database.query<{ id: number; head: number }>('select id, head from log')
-    if (!row) throw new Error('The table "log" is empty; it must have one row. Restore it from a backup.')
-    return { logId: row.id, position: row.head }
+  async head(): Promise<LogPlace> {
+    const [place] = await this.database.query<LogPlace>(
+      'select id as "logId", head as position, link from log',
+    )
+    if (!place) throw new Error('The table "log" is empty; it must have one row. Restore it from a backup.')
+    return place
+  }
+
+  /** At most `limit` events after a place, in order; undefined where the log is another one, or has lost the place. */
+  async readOn({ logId, position, link }: LogPlace, limit: number): Promise<LoggedEvent[] | undefined> {
+    const rows = await this.database.query<EventRow & { log_id: number }>(
+      `select e.*, (select id from log) as log_id from events e where position >= $1 order by position limit $2`,
+      [position, limit + 1],
+    )
+    const isThere = position === 0 || (rows[0]?.position === position && rows[0].link === link)
+    if (!isThere || rows.some((row) => row.log_id !== logId)) return undefined
+    return rows.filter((row) => row.position > position).map(toEvent)
+  }
+
+  /**
+   * Gives the log another id, by which the cursors of what it has lost are known, and tells all nodes to look. Does
+   * nothing where it has the place after all, or has another id already: one of the nodes that notice does it.
+   */
+  async rename({ logId, position, link }: LogPlace): Promise<void> {
+    const renamed = await this.database.query(
+      `update log set id = 1000 + (id - 1000 + 1 + floor(random() * 7998)::int) % 8000
+       where id = $1 and not exists (select from events where position = $2 and link = $3) returning id`,
+      [logId, position, link],
+    )
+    if (renamed.length > 0) await this.say({})
   }
 
   /** At most `limit` events after `position`, in order; of one deployment if named. */
@@ -137,5 +179,7 @@ export function toEvent(row: EventRow): LoggedEvent {
     at: row.at,
     origin: row.origin,
     deployment: row.deployment,
+    link: row.link,
+    follows: row.follows,
   }
 }

@@ -13,6 +13,7 @@ const DATABASE_PAUSE_MS = 500
  *   no position given ──> the state now
  *   position given    ──────────────────> events after the position: from memory, else from the log
  *   at the head       ──> waits for the feed
+ *   the log has lost what was told ──> the end
  *
  * Written by hand because `return()` must end a pending `next()` at once; an async generator would queue behind it.
  */
@@ -20,12 +21,14 @@ export class Follower implements AsyncIterableIterator<LoggedEvent> {
   private readonly ended = new AbortController()
   private batch: LoggedEvent[] = []
   private position: number | undefined
+  private readonly logId: number
 
   constructor(
     private readonly feed: EventFeed,
     private readonly request: FollowRequest,
   ) {
     this.position = request.position
+    this.logId = feed.logId
   }
 
   [Symbol.asyncIterator](): this {
@@ -63,7 +66,8 @@ export class Follower implements AsyncIterableIterator<LoggedEvent> {
 
   private async fill(): Promise<void> {
     const { deploymentId } = this.request.options
-    if (this.position === undefined) {
+    if (this.feed.logId !== this.logId) this.end()
+    else if (this.position === undefined) {
       const now = await this.feed.current(deploymentId)
       this.position = now.until
       this.batch = now.events.filter((event) => this.request.isAbout(event))

@@ -51,4 +51,7 @@ export interface LoggedEvent {
   /** The connection whose own request made this event, which it is not sent again. */
   origin: string | null
   deployment: DeploymentSnapshot
+  /** Its own random number, and that of the event before it: the same log has the same ones. */
+  link: number
+  follows: number
 }

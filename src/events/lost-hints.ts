@@ -13,6 +13,12 @@ export class LostHints {
     return this.lost
   }
 
+  /** From here on; what was before is of no interest. */
+  beginAt(position: number): void {
+    this.toldUpTo = position
+    this.unexplained = 0
+  }
+
   /** A hint has told of events up to this position; one without a position tells of all that there is by now. */
   told(position: number): void {
     this.toldUpTo = Math.max(this.toldUpTo, position)

@@ -1,15 +1,8 @@
 import { createHash } from 'node:crypto'
 import { mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import {
-  createFile,
-  makeFolder,
-  readIfThere,
-  replaceFile,
-  sweepTemporaryFolder,
-  syncFolder,
-  writeNewFile,
-} from './durable-files.ts'
+import { makeFolder, syncFolder } from '../folders.ts'
+import { createFile, readIfThere, replaceFile, sweepTemporaryFolder, writeNewFile } from './durable-files.ts'
 import { withFileLock } from './file-lock.ts'
 import type { RepositoryRecord } from './forge-folder.ts'
 import { GitHubError } from './github-error.ts'

@@ -1,5 +1,6 @@
-import { link, lstat, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { link, lstat, open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { makeFolder, syncFolder } from '../folders.ts'
 import { newMark, writerOf } from './process-identity.ts'
 import { hasCode } from './system-error.ts'
 
@@ -31,17 +32,6 @@ export async function writeNewFile(
   }
 }
 
-/** Makes the names in a folder as durable as the files' bytes. */
-export async function syncFolder(path: string): Promise<void> {
-  if (process.platform === 'win32') return // has no such call, and journals names itself
-  const folder = await open(path, 'r')
-  try {
-    await folder.sync()
-  } finally {
-    await folder.close()
-  }
-}
-
 /** Puts the content in the place of what is there: whoever reads sees the old or the new, whole. */
 export async function replaceFile(path: string, content: string, temporaryFolder: string): Promise<void> {
   const temporary = join(temporaryFolder, await newMark())
@@ -69,20 +59,6 @@ export async function createFile(path: string, content: string, temporaryFolder:
   }
   await syncFolder(dirname(path))
   return true
-}
-
-/** Makes a folder, durably, that may be there already. Those above it are made first when need be. */
-export async function makeFolder(path: string): Promise<void> {
-  try {
-    await mkdir(path)
-  } catch (error) {
-    if (hasCode(error, 'EEXIST') && (await stat(path)).isDirectory()) return
-    // Not `recursive` at once: that hides a read-only disk behind ENOENT.
-    if (!hasCode(error, 'ENOENT') || dirname(path) === path) throw error
-    await makeFolder(dirname(path))
-    return makeFolder(path)
-  }
-  await syncFolder(dirname(path))
 }
 
 /**

@@ -6,14 +6,14 @@ import { gzipSync } from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import { type GitHttpOptions, gitHttpHandler } from './git-http.ts'
 import { LocalForge } from './local-forge.ts'
-import { packContents } from './pack-contents.ts'
 import { preparedContents } from './prepared-contents.ts'
 import { deploySample } from './testing/deploy-sample.ts'
 import { git, removeFolder, temporaryFolder } from './testing/git.ts'
+import { packContents } from './testing/pack-contents.ts'
 import { codeFiles, ODD_FILES, PLAN } from './testing/sample-contents.ts'
 
 const calm = { signal: new AbortController().signal }
-const SAMPLE = packContents(ODD_FILES, PLAN)
+const SAMPLE = await packContents(ODD_FILES, PLAN)
 
 describe('gitHttpHandler', () => {
   let folder: string
@@ -90,7 +90,7 @@ describe('gitHttpHandler', () => {
   test('serves clones of what is there while contents are being pushed', async () => {
     const url = await serve()
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
-    const packed = packContents(codeFiles(1000), PLAN)
+    const packed = await packContents(codeFiles(1000), PLAN)
     await forge.ensureOrganization({ login: 'acme' }, calm)
     const repository = await forge.ensureRepository(
       {
@@ -106,10 +106,10 @@ describe('gitHttpHandler', () => {
       calm,
     )
     const midway = async function* () {
-      const [pack = new Uint8Array()] = packed.packParts
-      yield pack.subarray(0, 1000)
+      const [first = new Uint8Array(), ...others] = packed.packParts
+      yield first
       await git(clones, 'clone', '-q', '--bare', `${url}/acme/site.git`, 'early')
-      yield pack.subarray(1000)
+      yield* others
     }
     const contents = preparedContents(packed, midway, async () => packed.index)
     const push = {

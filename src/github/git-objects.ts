@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import type { CommitPlan } from './prepared-contents.ts'
 
 /** The id of a git object as its 20 raw bytes in a latin1 string: sorts, compares and joins like the bytes. */
@@ -6,9 +5,9 @@ export type ObjectId = string
 
 export type ObjectType = 'commit' | 'tree' | 'blob'
 
-/** SHA-1 of `type length NUL body` (git-hash-object(1)). */
-export function objectId(type: ObjectType, body: Uint8Array): ObjectId {
-  return createHash('sha1').update(`${type} ${body.length}\0`).update(body).digest('binary')
+/** An object's id is the SHA-1 of this and its body (git-hash-object(1)). */
+export function objectHeader(type: ObjectType, length: number): string {
+  return `${type} ${length}\0`
 }
 
 /** The 40 hex digits that people and commands use. */

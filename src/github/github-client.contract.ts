@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import type { EnsureRepositoryInput, GitHubClient, PushContentsInput } from './github-client.ts'
 import type { GitHubErrorCode } from './github-error.ts'
-import { type PackedContents, packContents } from './pack-contents.ts'
 import { type PreparedContents, preparedContents } from './prepared-contents.ts'
 import { git, gitBytes, removeFolder, temporaryFolder } from './testing/git.ts'
+import { type PackedContents, packContents } from './testing/pack-contents.ts'
 import { codeFiles, ODD_FILES, PLAN, textFile } from './testing/sample-contents.ts'
 
 /** One forge, empty at first, as each test gets it. */
@@ -20,8 +20,8 @@ export interface ForgeUnderTest {
 
 const never = new AbortController().signal
 const calm = { signal: never }
-const FIRST = packContents([textFile('README.md', '# First\n')], PLAN)
-const SECOND = packContents([textFile('README.md', '# Second\n')], PLAN)
+const FIRST = await packContents([textFile('README.md', '# First\n')], PLAN)
+const SECOND = await packContents([textFile('README.md', '# Second\n')], PLAN)
 
 /** What every implementation of `GitHubClient` keeps. */
 export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnderTest>): void {
@@ -68,7 +68,7 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
     }
 
     test('puts contents on a new repository, byte for byte, and git can clone it', async () => {
-      const packed = packContents([...ODD_FILES, ...codeFiles(1000)], PLAN)
+      const packed = await packContents([...ODD_FILES, ...codeFiles(1000)], PLAN)
       const organization = await client.ensureOrganization({ login: 'acme' }, calm)
       expect(organization.login).toBe('acme')
       const repository = await client.ensureRepository(await wish(), calm)
@@ -181,7 +181,9 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
 
     test('lets one of several pushers win', async () => {
       const { repositoryId } = await created()
-      const candidates = ['1', '2', '3', '4'].map((text) => packContents([textFile('README.md', text)], PLAN))
+      const candidates = await Promise.all(
+        ['1', '2', '3', '4'].map((text) => packContents([textFile('README.md', text)], PLAN)),
+      )
       const settled = await Promise.allSettled(
         candidates.map((packed, i) =>
           (i % 2 ? client : forge.otherClient).pushContents(pushOf(inMemory(packed), repositoryId), calm),

@@ -32,6 +32,8 @@ const REMEDIES = {
   CONFLICT: 'person',
   /** What was asked for has been taken away for good, or for legal reasons. */
   GONE: 'person',
+  /** Who answers cannot prove to be the forge: its certificate is from an unknown authority, expired, or for another name. */
+  UNTRUSTED: 'person',
   /** An answer that nobody has thought of. */
   UNEXPECTED: 'person',
   /** No space, no permission or no such folder where the local forge keeps its repositories. */

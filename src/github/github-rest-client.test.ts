@@ -1,9 +1,9 @@
 import { expect, test } from '@jest/globals'
 import { type ForgeUnderTest, gitHubClientContract, inMemory } from './github-client.contract.ts'
 import { GitHubRestClient } from './github-rest-client.ts'
-import { packContents } from './pack-contents.ts'
 import { EmulatedGitHub, TOKEN } from './rest/testing/emulated-github.ts'
 import { MemoryPauses } from './rest/testing/memory-pauses.ts'
+import { packContents } from './testing/pack-contents.ts'
 import { codeFiles, PLAN } from './testing/sample-contents.ts'
 
 const calm = { signal: new AbortController().signal }
@@ -38,7 +38,7 @@ test('pushes 1,000 files in two git requests, and leaves nothing of its own behi
   const github = await EmulatedGitHub.start()
   const client = clientOf(github)
   try {
-    const packed = packContents(codeFiles(1_000), PLAN)
+    const packed = await packContents(codeFiles(1_000), PLAN)
     const wish = { owner: 'acme', name: 'site', visibility: 'PRIVATE', description: 'A site' } as const
     const planned = { intentId: 'one', knownId: null, branch: 'main', plannedCommit: packed.commit }
     const { id } = await client.ensureRepository({ ...wish, ...planned }, calm)

@@ -18,7 +18,6 @@ import { checkLogin, checkRepositoryName, isSameName } from './rest/names.ts'
 import { type EnterpriseSettings, Organizations } from './rest/organizations.ts'
 import { lookFor, PATIENCE, type Patience } from './rest/patience.ts'
 import type { Advertisement } from './rest/receive-pack.ts'
-import { RecentPushes } from './rest/recent-pushes.ts'
 import { isMarked, isNamed, markOf, Repositories } from './rest/repositories.ts'
 
 export interface GitHubRestOptions extends ConnectionOptions {
@@ -44,7 +43,6 @@ export class GitHubRestClient extends GitHubClient {
   readonly #repositories: Repositories
   readonly #remotes: GitRemotes
   readonly #patience: Patience
-  readonly #recent = new RecentPushes()
   readonly #log: (message: string) => void
 
   constructor({ enterprise, patience = PATIENCE, log = () => {}, ...options }: GitHubRestOptions) {
@@ -111,7 +109,6 @@ export class GitHubRestClient extends GitHubClient {
       await this.#push({ ...remote, url: advertised.url }, ref, input, advertised, context)
       outcome = 'pushed'
     }
-    this.#recent.note(`${input.owner}/${input.name}`, ref)
     if (isMarked(repository)) await this.#unmark(repository, signal)
     return { outcome, commit }
   }
@@ -122,10 +119,8 @@ export class GitHubRestClient extends GitHubClient {
   ): Promise<string | null> {
     signal.throwIfAborted()
     const ref = branchRef(input.branch)
-    // What we have just pushed may not be shown everywhere yet; of anything else one look tells.
-    const isRecent = this.#recent.has(`${input.owner}/${input.name}`, ref)
-    const looks = isRecent ? this.#patience.settleMs : [0]
-    return lookFor(looks, signal, async () => {
+    // What has just been pushed, by this process or by one that died since, may not be shown everywhere yet.
+    return lookFor(this.#patience.settleMs, signal, async () => {
       const repository = await this.#repositories.find(input, signal)
       if (repository === null) return null
       return this.#head(this.#remote(repository), ref, 'git-upload-pack', signal)
@@ -152,7 +147,7 @@ export class GitHubRestClient extends GitHubClient {
       throw head === expectedHead ? this.#remotes.refusal(report, remote) : moved(input, head)
     } catch (error) {
       signal.throwIfAborted()
-      const failure = error instanceof RemoteMissing ? gone(input) : error
+      const failure = error instanceof RemoteMissing ? notYet(remote) : error
       if (!(failure instanceof GitHubError) || failure.code !== 'TRANSIENT') throw failure
       const arrived = await lookFor(this.#patience.lookupMs, signal, async () =>
         (await headNow()) === contents.commit ? true : null,
@@ -185,11 +180,8 @@ export class GitHubRestClient extends GitHubClient {
         throw error
       }
     })
-    if (found !== null) return found
-    throw new GitHubError(
-      'TRANSIENT',
-      `GitHub shows ${remote.fullName}, but not yet to git. If this stays so, check that the credential may push: Contents: write.`,
-    )
+    if (found === null) throw notYet(remote)
+    return found
   }
 
   /** What is there is ours, or `REPO_TAKEN`. */
@@ -216,14 +208,21 @@ export class GitHubRestClient extends GitHubClient {
   }
 
   async #unmark(repository: RepositoryFacts, signal: AbortSignal): Promise<void> {
-    try {
-      await this.#repositories.unmark(repository, signal)
-    } catch (error) {
-      signal.throwIfAborted()
-      if (!(error instanceof GitHubError)) throw error
-      // The contents are there, which is what was asked for.
-      this.#log(`The homepage of ${repository.fullName} could not be cleared: ${error.message}`)
-    }
+    let failure: GitHubError | undefined
+    // To do it twice does no harm.
+    const isOff = await lookFor(this.#patience.lookupMs, signal, async () => {
+      try {
+        await this.#repositories.unmark(repository, signal)
+        return true
+      } catch (error) {
+        signal.throwIfAborted()
+        if (!(error instanceof GitHubError) || error.retryAt) throw error
+        failure = error
+        return error.code === 'TRANSIENT' ? null : false
+      }
+    })
+    // The contents are there, which is what was asked for.
+    if (!isOff) this.#log(`The homepage of ${repository.fullName} could not be cleared: ${failure?.message}`)
   }
 
   #remote(repository: RepositoryFacts): Remote {
@@ -262,6 +261,14 @@ function gone({ owner, name }: { owner: string; name: string }): GitHubError {
   return new GitHubError(
     'REPO_GONE',
     `${owner}/${name} was created by this deployment and is not there any more, or the credential may not see it. Start a new deployment, or grant access and retry.`,
+  )
+}
+
+/** The next try begins with a look by the API, which tells whether it is gone. */
+function notYet({ fullName }: Remote): GitHubError {
+  return new GitHubError(
+    'TRANSIENT',
+    `GitHub shows ${fullName}, but not yet to git. If this stays so, check that the credential may push: Contents: write.`,
   )
 }
 

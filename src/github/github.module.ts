@@ -1,7 +1,9 @@
+import { access, constants } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Global, Inject, Logger, Module, type OnApplicationShutdown } from '@nestjs/common'
-import { Config } from '../config.ts'
+import { Config, ConfigError } from '../config.ts'
 import { Database } from '../database/database.ts'
+import { makeFolder } from '../folders.ts'
 import { GitHubClient } from './github-client.ts'
 import { GitHubRestClient } from './github-rest-client.ts'
 import { LocalForge } from './local-forge.ts'
@@ -14,14 +16,14 @@ import { DatabasePauses } from './rest/database-pauses.ts'
     {
       provide: GitHubClient,
       inject: [Config, Database],
-      useFactory: (config: Config, database: Database): GitHubClient =>
+      useFactory: (config: Config, database: Database): GitHubClient | Promise<GitHubClient> =>
         config.github
           ? new GitHubRestClient({
               ...config.github,
               pauses: new DatabasePauses(database),
               log: (message) => logger.warn(message),
             })
-          : new LocalForge({ folder: forgeFolder(config), cloneUrlBase: `${config.publicUrl}/git` }),
+          : openLocalForge(config),
     },
   ],
   exports: [GitHubClient],
@@ -36,6 +38,21 @@ export class GitHubModule implements OnApplicationShutdown {
 }
 
 const logger = new Logger('GitHub')
+
+async function openLocalForge(config: Config): Promise<LocalForge> {
+  const folder = forgeFolder(config)
+  try {
+    await makeFolder(folder)
+    await access(folder, constants.W_OK)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    throw new ConfigError(
+      `The local forge cannot write to ${folder} (${code}). Choose another folder with DATA_DIR, or set a GitHub credential.`,
+      { cause: error },
+    )
+  }
+  return new LocalForge({ folder, cloneUrlBase: `${config.publicUrl}/git` })
+}
 
 export function forgeFolder(config: Config): string {
   return join(config.dataDir, 'forge')

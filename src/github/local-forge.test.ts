@@ -6,15 +6,15 @@ import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import { type ForgeUnderTest, gitHubClientContract, inMemory } from './github-client.contract.ts'
 import { LocalForge } from './local-forge.ts'
-import { packContents } from './pack-contents.ts'
 import { newMark } from './process-identity.ts'
 import { explainStorageFault } from './system-error.ts'
 import { deploySample } from './testing/deploy-sample.ts'
 import { git, removeFolder, temporaryFolder } from './testing/git.ts'
+import { packContents } from './testing/pack-contents.ts'
 import { ODD_FILES, PLAN, textFile } from './testing/sample-contents.ts'
 
 const calm = { signal: new AbortController().signal }
-const SAMPLE = packContents(ODD_FILES, PLAN)
+const SAMPLE = await packContents(ODD_FILES, PLAN)
 
 gitHubClientContract('LocalForge', async (): Promise<ForgeUnderTest> => {
   const folder = await temporaryFolder()
@@ -111,7 +111,7 @@ describe('LocalForge', () => {
   test('moves a branch from where it was expected', async () => {
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
     const { repositoryId } = await deploySample(folder)
-    const contents = inMemory(packContents([textFile('a', 'b')], PLAN))
+    const contents = inMemory(await packContents([textFile('a', 'b')], PLAN))
     const push = { owner: 'acme', name: 'site', repositoryId, branch: 'main', contents }
     await forge.pushContents({ ...push, expectedHead: SAMPLE.commit }, calm)
     expect((await git(repository, 'rev-parse', 'main')).trim()).toBe(contents.commit)
@@ -124,7 +124,7 @@ describe('LocalForge', () => {
     expect(await readdir(join(repository, 'refs/heads'))).toEqual([])
     expect(await deploySample(folder)).toEqual(first)
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
-    const contents = inMemory(packContents([textFile('a', 'b')], PLAN))
+    const contents = inMemory(await packContents([textFile('a', 'b')], PLAN))
     const push = { owner: 'acme', name: 'site', repositoryId: first.repositoryId, branch: 'main', contents }
     await expect(forge.pushContents({ ...push, expectedHead: null }, calm)).rejects.toMatchObject({
       code: 'REF_MOVED',

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
+import { makeFolder } from '../folders.ts'
 import { BareRepository } from './bare-repository.ts'
-import { createFile, makeFolder, readIfThere, sweepTemporaryFolder } from './durable-files.ts'
+import { createFile, readIfThere, sweepTemporaryFolder } from './durable-files.ts'
 import {
   branchRef,
   type OrganizationRecord,

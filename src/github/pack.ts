@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
-import { crc32, deflateSync } from 'node:zlib'
-import { type ObjectId, type ObjectType, objectId } from './git-objects.ts'
+import { pipeline } from 'node:stream/promises'
+import { crc32, createDeflate, deflateSync } from 'node:zlib'
+import type { ObjectId, ObjectType } from './git-objects.ts'
 
 /*
  * Pack and index, version 2, as gitformat-pack(5) has them.
@@ -20,57 +21,127 @@ const LARGEST_SMALL_OFFSET = 0x7fffffff
 // What dominates is the setting up of each stream, which an output buffer of the right size shortens by a fifth.
 const LEVEL = 1
 
-export interface PackEntry {
+export interface GitObject {
+  type: ObjectType
+  id: ObjectId
+  body: Uint8Array
+}
+
+/** An object as it is packed: its body in pieces of PIECE_BYTES, the last one shorter, each good until the next is asked for. */
+export interface ObjectInPieces {
+  type: ObjectType
+  id: ObjectId
+  size: number
+  pieces: Iterable<Uint8Array> | AsyncIterable<Uint8Array>
+}
+
+/** What is stored of contents, in this order: the pack, in parts of 64 KiB, then its index. */
+export interface PackPart {
+  kind: 'pack' | 'index'
+  /** Good until the next part is asked for. Who moves them away puts others of that length in their place. */
+  bytes: Uint8Array<ArrayBuffer>
+}
+
+interface PackEntry {
   id: ObjectId
   crc: number
   offset: number
 }
 
-export interface Pack {
-  bytes: Uint8Array<ArrayBuffer>
-  /** Sorted by id. */
-  entries: PackEntry[]
+export const PIECE_BYTES = 1024 * 1024
+// What pg makes of a large value on its way takes many times its length, and lies about until V8 collects it: of parts of
+// 1 MiB, a pack of 50 MB left three times as much.
+const PART_BYTES = 64 * 1024
+
+export function inPieces({ type, id, body }: GitObject): ObjectInPieces {
+  return { type, id, size: body.length, pieces: piecesOf(body) }
 }
 
-/** Collects objects, each distinct one once. */
-export class PackWriter {
-  readonly #entries = new Map<ObjectId, PackEntry>()
-  readonly #chunks: Uint8Array[] = [new Uint8Array(PACK_HEADER_BYTES)]
-  #length = PACK_HEADER_BYTES
+export function* piecesOf(body: Uint8Array): Generator<Uint8Array> {
+  for (let at = 0; at < body.length; at += PIECE_BYTES) yield body.subarray(at, at + PIECE_BYTES)
+}
 
-  get objectCount(): number {
-    return this.#entries.size
-  }
-
-  /** Adds the object unless it is there already, and says its id. */
-  add(type: ObjectType, body: Uint8Array): ObjectId {
-    const id = objectId(type, body)
-    if (this.#entries.has(id)) return id
-    const header = entryHeader(type, body.length)
-    const chunkSize = Math.min(Math.max(body.length + 64, 64), 65_536)
-    const compressed = deflateSync(body, { level: LEVEL, chunkSize })
-    this.#entries.set(id, { id, crc: crc32(compressed, crc32(header)), offset: this.#length })
-    this.#chunks.push(header, compressed)
-    this.#length += header.length + compressed.length
-    return id
-  }
-
-  /** The whole pack in one buffer of its own, which therefore can be transferred to another thread. */
-  finish(): Pack {
-    const bytes = new Uint8Array(this.#length + CHECKSUM_BYTES)
-    let end = 0
-    for (const chunk of this.#chunks.splice(0)) {
-      bytes.set(chunk, end)
-      end += chunk.length
+/** Packs distinct objects as they come, and holds no more than a part at a time. The same objects give the same parts. */
+export async function* packObjects(
+  count: number,
+  objects: Iterable<ObjectInPieces> | AsyncIterable<ObjectInPieces>,
+): AsyncGenerator<PackPart> {
+  const parts = new Parts()
+  const entries: PackEntry[] = []
+  yield* parts.add(packHeader(count))
+  for await (const { type, id, size, pieces } of objects) {
+    const offset = parts.totalBytes
+    const header = entryHeader(type, size)
+    let crc = crc32(header)
+    yield* parts.add(header)
+    for await (const bytes of size > PIECE_BYTES ? deflateInPieces(pieces) : deflateAtOnce(pieces, size)) {
+      crc = crc32(bytes, crc)
+      yield* parts.add(bytes)
     }
-    const header = Buffer.from(bytes.buffer)
-    header.write('PACK', 0, 'latin1')
-    header.writeUInt32BE(2, 4)
-    header.writeUInt32BE(this.#entries.size, 8)
-    bytes.set(sha1(bytes.subarray(0, end)), end)
-    const entries = [...this.#entries.values()].sort((a, b) => (a.id < b.id ? -1 : 1))
-    return { bytes, entries }
+    entries.push({ id, crc, offset })
   }
+  if (entries.length !== count) throw new Error(`${entries.length} objects came instead of ${count}.`)
+  const checksum = parts.checksum()
+  yield* parts.add(checksum)
+  yield* parts.rest()
+  entries.sort((a, b) => (a.id < b.id ? -1 : 1))
+  yield { kind: 'index', bytes: packIndex(entries, checksum) }
+}
+
+/** Cuts what is added into parts of PART_BYTES, in a buffer of their own, which may be moved away and back. */
+class Parts {
+  readonly #hash = createHash('sha1')
+  totalBytes = 0
+  #filled = 0
+  #part = new Uint8Array(PART_BYTES);
+
+  *add(bytes: Uint8Array): Generator<PackPart> {
+    this.#hash.update(bytes)
+    this.totalBytes += bytes.length
+    for (let rest = bytes; rest.length > 0; ) {
+      const fitting = rest.subarray(0, PART_BYTES - this.#filled)
+      this.#part.set(fitting, this.#filled)
+      this.#filled += fitting.length
+      rest = rest.subarray(fitting.length)
+      if (this.#filled < PART_BYTES) return
+      const part: PackPart = { kind: 'pack', bytes: this.#part }
+      yield part
+      this.#part = part.bytes
+      this.#filled = 0
+    }
+  }
+
+  *rest(): Generator<PackPart> {
+    if (this.#filled > 0) yield { kind: 'pack', bytes: this.#part.slice(0, this.#filled) }
+  }
+
+  /** Of all that was added. */
+  checksum(): Uint8Array {
+    return this.#hash.copy().digest()
+  }
+}
+
+async function* deflateAtOnce(pieces: ObjectInPieces['pieces'], size: number): AsyncGenerator<Uint8Array> {
+  const chunkSize = Math.min(Math.max(size + 64, 64), 65_536)
+  let body: Uint8Array = new Uint8Array()
+  for await (const piece of pieces) body = piece
+  yield deflateSync(body, { level: LEVEL, chunkSize })
+}
+
+async function* deflateInPieces(pieces: ObjectInPieces['pieces']): AsyncGenerator<Uint8Array> {
+  const deflate = createDeflate({ level: LEVEL, chunkSize: 65_536 })
+  const written = pipeline(pieces, deflate)
+  written.catch(() => {}) // reading fails with the same
+  yield* deflate
+  await written
+}
+
+function packHeader(count: number): Uint8Array {
+  const header = Buffer.alloc(PACK_HEADER_BYTES)
+  header.write('PACK', 0, 'latin1')
+  header.writeUInt32BE(2, 4)
+  header.writeUInt32BE(count, 8)
+  return header
 }
 
 /** @param entries sorted by id, @param packChecksum the last 20 bytes of the pack */

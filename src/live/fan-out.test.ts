@@ -64,7 +64,15 @@ class LiveNode {
     const config = new Config({ DRAIN_MS: '0' })
     const authenticator = new Authenticator(config, test_.database, new Limits(config))
     const protocol = new GraphQLProtocol(this.feed, this.fanOut, authenticator, this.watch, this.metrics)
-    this.socket = new SubscriptionSocket(config, adapterHost, schemaHost, protocol, this.watch, this.metrics)
+    this.socket = new SubscriptionSocket(
+      config,
+      adapterHost,
+      schemaHost,
+      protocol,
+      this.watch,
+      this.metrics,
+      this.feed,
+    )
   }
 
   static async start(): Promise<LiveNode> {

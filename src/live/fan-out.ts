@@ -39,7 +39,7 @@ export class FanOut implements OnModuleInit, OnModuleDestroy {
     maxSize: KEPT_BYTES,
     sizeCalculation: (payload) => (payload instanceof Promise ? 1 : payload.byteLength || 1),
   })
-  private stopListening: (() => void) | undefined
+  private stopListening: (() => void)[] = []
 
   constructor(
     private readonly feed: EventFeed,
@@ -47,11 +47,15 @@ export class FanOut implements OnModuleInit, OnModuleDestroy {
   ) {}
 
   onModuleInit(): void {
-    this.stopListening = this.feed.listen((event) => this.take(event))
+    this.stopListening = [
+      this.feed.listen((event) => this.take(event)),
+      // Events of the same positions will follow.
+      this.feed.onRestart(() => this.encoded.clear()),
+    ]
   }
 
   onModuleDestroy(): void {
-    this.stopListening?.()
+    for (const stop of this.stopListening) stop()
   }
 
   /** Adds a subscription to those who want the same. The member is to be iterated by graphql-ws. */

@@ -12,6 +12,7 @@ import { GraphQLSchemaHost } from '@nestjs/graphql'
 import { WebSocketServer } from 'ws'
 import { clientAddress } from '../auth/client-address.ts'
 import { Config } from '../config.ts'
+import { EventFeed } from '../events/event-feed.ts'
 import { AccessWatch } from './access-watch.ts'
 import { Connection, TOO_SLOW } from './connection.ts'
 import { GraphQLProtocol } from './graphql-protocol.ts'
@@ -33,6 +34,7 @@ const DRAIN_STEP_MS = 100
 const LEAST_DRAIN_STEP = 50
 
 const GOING_AWAY = { code: 1012, reason: 'Restarting; come back with your cursor' }
+const LOG_CHANGED = { code: 1012, reason: 'The database has lost events; come back with your cursor' }
 
 /**
  * The subscription socket: `WS /graphql`, subprotocol graphql-transport-ws. The WebSocket server is our own, so that
@@ -51,6 +53,7 @@ export class SubscriptionSocket implements OnApplicationBootstrap, BeforeApplica
   private readonly originGuard: OriginGuard
   private server: Server | undefined
   private everySecond: NodeJS.Timeout | undefined
+  private stopListening: (() => void) | undefined
   private second = 0
   private opened = 0
 
@@ -61,6 +64,7 @@ export class SubscriptionSocket implements OnApplicationBootstrap, BeforeApplica
     private readonly protocol: GraphQLProtocol,
     private readonly accessWatch: AccessWatch,
     private readonly metrics: LiveMetrics,
+    private readonly feed: EventFeed,
   ) {
     this.addressOf = clientAddress(config.trustedProxies)
     this.originGuard = new OriginGuard(config)
@@ -72,12 +76,14 @@ export class SubscriptionSocket implements OnApplicationBootstrap, BeforeApplica
     this.server = this.adapterHost.httpAdapter.getHttpServer() as Server
     this.server.on('upgrade', this.onUpgrade)
     this.everySecond = setInterval(() => this.look(), SECOND_MS)
+    this.stopListening = this.feed.onRestart(() => this.closeAll())
   }
 
   /** Sends everybody away, a step at a time, so that they do not all arrive elsewhere at once. */
   async beforeApplicationShutdown(): Promise<void> {
     this.server?.off('upgrade', this.onUpgrade)
     clearInterval(this.everySecond)
+    this.stopListening?.()
     const leaving = [...this.connections]
     const steps = Math.max(1, Math.floor(this.config.drainMs / DRAIN_STEP_MS))
     const perStep = Math.max(LEAST_DRAIN_STEP, Math.ceil(leaving.length / steps))
@@ -151,6 +157,11 @@ export class SubscriptionSocket implements OnApplicationBootstrap, BeforeApplica
       else connection.terminate()
     }
     this.metrics.unsentBytes.set(unsentBytes)
+  }
+
+  /** All in one turn: nothing of another log may follow on a subscription. Their cursors are then answered as unknown. */
+  private closeAll(): void {
+    for (const connection of this.connections) void connection.end(LOG_CHANGED.code, LOG_CHANGED.reason)
   }
 
   private closeSlow(connection: Connection): void {

@@ -1,33 +1,41 @@
 import { createDataFolder, type DataFolder } from './data-folder.ts'
 import { type Accepted, DEPLOY } from './inputs.ts'
-import type { RestartablePostgres } from './restartable-postgres.ts'
 import { TestServer } from './server.ts'
+
+/** Whatever has an address for DATABASE_URL. */
+interface Server {
+  url(database: string, options: Record<string, string>): string
+}
 
 /** Several nodes on one Postgres and one forge. */
 export class Cluster {
-  readonly postgres: RestartablePostgres
   readonly nodes: TestServer[] = []
   /** Which node a process was, also one that is gone. */
   readonly nodeOfPid = new Map<number, string>()
   private readonly folder: DataFolder
 
-  private constructor(postgres: RestartablePostgres, folder: DataFolder) {
-    this.postgres = postgres
+  private constructor(folder: DataFolder) {
     this.folder = folder
   }
 
   /** All at once, as a deployment of Shipcast itself may do it. */
   static async start(
-    postgres: RestartablePostgres,
-    { size = 3, database = 'postgres', env = {} as Record<string, string> } = {},
+    postgres: Server,
+    {
+      size = 3,
+      database = 'postgres',
+      env = {} as Record<string, string>,
+      /** More for the query of DATABASE_URL. */
+      parameters = {} as Record<string, string>,
+    } = {},
   ): Promise<Cluster> {
-    const cluster = new Cluster(postgres, await createDataFolder())
+    const cluster = new Cluster(await createDataFolder())
     const starts = Array.from({ length: size }, (_, i) =>
       TestServer.start({
         dataDir: cluster.folder.path,
         env: {
           // What a node writes can be told by this; see `watchWriters`.
-          DATABASE_URL: postgres.url(database, { options: `-c shipcast.node=node-${i}` }),
+          DATABASE_URL: postgres.url(database, { options: `-c shipcast.node=node-${i}`, ...parameters }),
           ...env,
         },
       }),

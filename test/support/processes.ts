@@ -17,6 +17,17 @@ export async function postgresProcesses(folder: string): Promise<number[]> {
     .map(({ pid }) => pid)
 }
 
+/** Sends a signal to every process of the Postgres on a folder. */
+export async function signalPostgres(folder: string, name: NodeJS.Signals): Promise<void> {
+  for (const pid of await postgresProcesses(folder)) {
+    try {
+      process.kill(pid, name)
+    } catch {
+      // It has just ended.
+    }
+  }
+}
+
 /** Looks every 20 ms until the condition holds. */
 export async function waitUntil(
   condition: () => boolean | Promise<boolean>,

@@ -1,56 +1,46 @@
-import { once } from 'node:events'
 import { realpath } from 'node:fs/promises'
-import { createConnection, createServer, type Server, type Socket } from 'node:net'
 import { join } from 'node:path'
 import pg from 'pg'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/database/embedded-postgres.ts'
 import { createDataFolder, type DataFolder } from './data-folder.ts'
-import { postgresProcesses } from './processes.ts'
+import { signalPostgres } from './processes.ts'
+import { Relay } from './relay.ts'
 
 /**
  * A Postgres of the test's own, at one TCP address (127.0.0.1) through restarts: a relay in this process leads to the
  * server's present socket. So it can be stopped, killed, frozen, and cut off without a word.
  */
 export class RestartablePostgres {
-  readonly port: number
   private readonly folder: DataFolder
-  private readonly relay: Server
-  private readonly sockets = new Set<Socket>()
+  private readonly relay: Relay
   private readonly settings: Record<string, string>
   private postgres: EmbeddedPostgres
-  private target: string
 
   private constructor(
-    port: number,
     folder: DataFolder,
     settings: Record<string, string>,
-    relay: Server,
+    relay: Relay,
     postgres: EmbeddedPostgres,
   ) {
-    this.port = port
     this.folder = folder
     this.settings = settings
     this.relay = relay
     this.postgres = postgres
-    this.target = socketOf(postgres)
+    relay.target = socketOf(postgres)
   }
 
-  static async start(settings: Record<string, string> = {}): Promise<RestartablePostgres> {
-    const folder = await createDataFolder()
+  static async start(
+    settings: Record<string, string> = {},
+    folder?: DataFolder,
+  ): Promise<RestartablePostgres> {
+    folder ??= await createDataFolder()
     const postgres = await startEmbeddedPostgres({ dataDir: folder.path, settings })
-    const relay = createServer().listen(0, '127.0.0.1')
-    await once(relay, 'listening')
-    const address = relay.address()
-    if (address === null || typeof address === 'string') throw new Error('No port was given.')
-    const server = new RestartablePostgres(address.port, folder, settings, relay, postgres)
-    relay.on('connection', (socket) => server.lead(socket))
-    return server
+    return new RestartablePostgres(folder, settings, await Relay.start(), postgres)
   }
 
   /** For DATABASE_URL; `options` are added to the query. */
   url(database = 'postgres', options: Record<string, string> = {}): string {
-    const query = new URLSearchParams({ sslmode: 'disable', ...options }).toString().replaceAll('+', '%20')
-    return `postgres://shipcast:s3cret@127.0.0.1:${this.port}/${database}?${query}`
+    return relayedUrl(this.relay, database, options)
   }
 
   /** Past the relay, to look at what is stored. */
@@ -59,14 +49,7 @@ export class RestartablePostgres {
     values?: unknown[],
     database = 'postgres',
   ): Promise<Row[]> {
-    const client = new pg.Client({ ...this.postgres.connection, database, ssl: false })
-    client.on('error', () => undefined)
-    await client.connect()
-    try {
-      return (await client.query<Row>(text, values)).rows
-    } finally {
-      await client.end()
-    }
+    return queryOnce<Row>({ ...this.postgres.connection, database }, text, values)
   }
 
   /** As an operator does for an update. */
@@ -81,7 +64,7 @@ export class RestartablePostgres {
 
   async startAgain(): Promise<void> {
     this.postgres = await startEmbeddedPostgres({ dataDir: this.folder.path, settings: this.settings })
-    this.target = socketOf(this.postgres)
+    this.relay.target = socketOf(this.postgres)
   }
 
   /** Every process of it, as at a crash. */
@@ -101,41 +84,40 @@ export class RestartablePostgres {
 
   async remove(): Promise<void> {
     await this.thaw()
-    for (const socket of this.sockets) socket.destroy()
     this.relay.close()
     await this.postgres.stop()
     await this.folder.remove()
   }
 
-  private lead(socket: Socket): void {
-    const onward = createConnection(this.target)
-    for (const [from, to] of [
-      [socket, onward],
-      [onward, socket],
-    ] as const) {
-      this.sockets.add(from)
-      from.setNoDelay(true)
-      from.pipe(to)
-      from.on('error', () => to.destroy())
-      from.on('close', () => {
-        this.sockets.delete(from)
-        to.destroy()
-      })
-    }
-  }
-
   private async signal(name: NodeJS.Signals): Promise<void> {
-    const cluster = await realpath(join(this.folder.path, 'postgres-18'))
-    for (const pid of await postgresProcesses(cluster)) {
-      try {
-        process.kill(pid, name)
-      } catch {
-        // It has just ended.
-      }
-    }
+    await signalPostgres(await realpath(join(this.folder.path, 'postgres-18')), name)
   }
 }
 
-function socketOf({ connection: { host, port } }: EmbeddedPostgres): string {
+export function relayedUrl(
+  { port }: Relay,
+  database = 'postgres',
+  options: Record<string, string> = {},
+): string {
+  const query = new URLSearchParams({ sslmode: 'disable', ...options }).toString().replaceAll('+', '%20')
+  return `postgres://shipcast:s3cret@127.0.0.1:${port}/${database}?${query}`
+}
+
+export async function queryOnce<Row extends pg.QueryResultRow>(
+  connection: pg.ClientConfig,
+  text: string,
+  values?: unknown[],
+): Promise<Row[]> {
+  const client = new pg.Client({ ...connection, ssl: false })
+  client.on('error', () => undefined)
+  await client.connect()
+  try {
+    return (await client.query<Row>(text, values)).rows
+  } finally {
+    await client.end()
+  }
+}
+
+export function socketOf({ connection: { host, port } }: EmbeddedPostgres): string {
   return join(host, `.s.PGSQL.${port}`)
 }

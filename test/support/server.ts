@@ -144,6 +144,6 @@ export async function freePort(): Promise<number> {
 /** A developer's own settings must not change what is tested. */
 function withoutSettings(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const settings =
-    /^(HOST|PORT|PUBLIC_URL|DATA_DIR|DATABASE_URL|DATABASE_LISTEN_URL|RETENTION_DAYS|DRAIN_MS|FORGE|GITHUB_.*|TEMPLATES_DIR|DEPLOY_CONCURRENCY|LEASE_MS|LOG_LEVEL|HTTPS?_PROXY|https?_proxy)$/
+    /^(HOST|PORT|PUBLIC_URL|DATA_DIR|DATABASE_URL|DATABASE_LISTEN_URL|RETENTION_DAYS|DRAIN_MS|FORGE|GITHUB_.*|TEMPLATES_DIR|DEPLOY_CONCURRENCY|LEASE_MS|LOG_LEVEL|HTTPS?_PROXY|https?_proxy|NO_PROXY|no_proxy|NODE_EXTRA_CA_CERTS)$/
   return Object.fromEntries(Object.entries(env).filter(([name]) => !settings.test(name)))
 }

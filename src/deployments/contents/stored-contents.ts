@@ -1,50 +1,49 @@
 import type { Database, Queryable } from '../../database/database.ts'
-import type { PackedContents } from '../../github/prepare-contents.ts'
+import type { PackPart } from '../../github/pack.ts'
 import { type PreparedContents, preparedContents } from '../../github/prepared-contents.ts'
 import type { Work } from '../deployment-work.ts'
 
-/** Parts of one pack that are sent to the database in one statement. */
-const PARTS_AT_ONCE = 4
+/** Parts that are read in one statement: a mebibyte. */
+const PARTS_AT_ONCE = 16
 
-/** Stores what will be pushed, byte for byte. */
+/** Stores what will be pushed, byte for byte, while it is packed. Resolves to the pack's length. */
 export async function insertContents(
   tx: Queryable,
   deploymentId: string,
-  packed: PackedContents,
-): Promise<void> {
-  const parts = [
-    ...packed.packParts.map((bytes, part) => ({ kind: 'pack', part, bytes })),
-    { kind: 'index', part: 0, bytes: packed.index },
-  ]
-  for (let start = 0; start < parts.length; start += PARTS_AT_ONCE) {
-    const some = parts.slice(start, start + PARTS_AT_ONCE)
+  packed: AsyncIterable<PackPart>,
+): Promise<number> {
+  let packBytes = 0
+  let packParts = 0
+  for await (const { kind, bytes } of packed) {
     await tx.query(
-      `insert into deployment_contents (deployment_id, kind, part, bytes)
-       values ${some.map((_, i) => `($1, $${3 * i + 2}, $${3 * i + 3}, $${3 * i + 4})`).join(', ')}`,
+      'insert into deployment_contents (deployment_id, kind, part, bytes) values ($1, $2, $3, $4)',
       [
         deploymentId,
-        ...some.flatMap(({ kind, part, bytes }) => [
-          kind,
-          part,
-          Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
-        ]),
+        kind,
+        kind === 'pack' ? packParts++ : 0,
+        Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
       ],
     )
+    if (kind === 'pack') packBytes += bytes.length
   }
+  return packBytes
 }
 
-/** Reads it back, a part at a time. */
-export function storedContents(database: Database, work: Work): PreparedContents {
+/** Reads it back, some parts at a time. */
+export function storedContents(
+  database: Database,
+  work: Pick<Work, 'id' | 'plannedCommit' | 'plannedTree' | 'objectCount' | 'packBytes'>,
+): PreparedContents {
   const { id, plannedCommit, plannedTree, objectCount, packBytes } = work
   async function* readPack() {
-    for (let part = 0; ; part++) {
-      const bytes = await readPart(database, id, 'pack', part)
-      if (!bytes) return
-      yield bytes
+    for (let first = 0; ; first += PARTS_AT_ONCE) {
+      const parts = await readParts(database, id, 'pack', first)
+      yield* parts
+      if (parts.length < PARTS_AT_ONCE) return
     }
   }
   async function readIndex() {
-    const bytes = await readPart(database, id, 'index', 0)
+    const [bytes] = await readParts(database, id, 'index', 0)
     if (!bytes) throw new Error(`The contents of deployment ${id} are not stored any more.`)
     return bytes
   }
@@ -55,15 +54,16 @@ export function storedContents(database: Database, work: Work): PreparedContents
   )
 }
 
-async function readPart(
+async function readParts(
   database: Database,
   deploymentId: string,
   kind: 'pack' | 'index',
-  part: number,
-): Promise<Uint8Array | undefined> {
-  const [row] = await database.query<{ bytes: Uint8Array }>(
-    `select bytes from deployment_contents where deployment_id = $1 and kind = $2 and part = $3`,
-    [deploymentId, kind, part],
+  first: number,
+): Promise<Uint8Array[]> {
+  const rows = await database.query<{ bytes: Uint8Array }>(
+    `select bytes from deployment_contents
+     where deployment_id = $1 and kind = $2 and part >= $3 and part < $3 + ${PARTS_AT_ONCE} order by part`,
+    [deploymentId, kind, first],
   )
-  return row?.bytes
+  return rows.map(({ bytes }) => bytes)
 }

@@ -2,14 +2,15 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import { inMemory } from '../github-client.contract.ts'
 import type { EnsureRepositoryInput } from '../github-client.ts'
 import { GitHubRestClient, type GitHubRestOptions } from '../github-rest-client.ts'
-import { packContents } from '../pack-contents.ts'
 import { git } from '../testing/git.ts'
+import { packContents } from '../testing/pack-contents.ts'
 import { codeFiles, PLAN, textFile } from '../testing/sample-contents.ts'
 import { type FakeAnswer, type Fault, FaultGitHub, NAME_TAKEN } from './testing/fault-github.ts'
 import { MemoryPauses } from './testing/memory-pauses.ts'
 
 const calm = { signal: new AbortController().signal }
-const SAMPLE = packContents([textFile('README.md', '# Site\n')], PLAN)
+const MANY = await packContents(codeFiles(2_000), PLAN)
+const SAMPLE = await packContents([textFile('README.md', '# Site\n')], PLAN)
 const CREATE = /^POST \/orgs\/acme\/repos$/
 const GET_REPO = /^GET \/repos\/acme\/site$/
 const PUSH = /^POST \/acme\/site\.git\/git-receive-pack$/
@@ -77,6 +78,14 @@ const answered =
   (status: number, body: unknown = {}, headers = {}) =>
   (): FakeAnswer => ({ status, body, headers })
 
+/** The repository as our create makes it. */
+async function made() {
+  await ensure()
+  const found = github.repositories.get('acme/site')
+  if (!found) throw new Error('It was not created.')
+  return found
+}
+
 /** GitHub does it, and answers something else; null: nothing. */
 const appliedBut =
   (answer: FakeAnswer | null): Fault =>
@@ -107,6 +116,21 @@ describe('creating a repository', () => {
     await push(repository.id)
     expect(await head()).toBe(SAMPLE.commit)
   })
+
+  test.each([
+    ['with errors', NAME_TAKEN],
+    ['without errors', { status: 422, body: { message: 'Repository already exists' } }],
+  ])(
+    'that was applied before a crash, and is not shown yet, is found behind its own name (422 %s)',
+    async (_what, answer) => {
+      const { homepage } = await made()
+      github.repositories.delete('acme/site')
+      await github.add('acme', 'site', { homepage, hiddenFor: 3 })
+      github.next(CREATE, () => answer)
+      expect((await ensure()).outcome).toBe('existed')
+      expect(github.count(CREATE)).toBe(2)
+    },
+  )
 
   test('is not repeated at once when the answer was lost; the next try finds nothing, and creates it', async () => {
     github.next(CREATE, answered(502), () => null)
@@ -244,7 +268,7 @@ describe('pushing', () => {
 
   test.each([
     ['of a few', SAMPLE],
-    ['in chunks', packContents(codeFiles(2_000), PLAN)],
+    ['in chunks', MANY],
   ])('%s, cut off before it was taken in, is made again by the next try', async (_what, packed) => {
     const { id } = await ensure(wish({ plannedCommit: packed.commit }))
     github.next(PUSH, () => null)
@@ -291,8 +315,39 @@ describe('pushing', () => {
     expect(await head()).toBeNull()
   })
 
+  test('to what git does not find for a moment is tried again', async () => {
+    const { id } = await ensure()
+    github.next(PUSH, answered(404, 'Repository not found.'))
+    await expect(push(id)).rejects.toMatchObject({ code: 'TRANSIENT', remedy: 'backoff' })
+    expect(await push(id)).toMatchObject({ outcome: 'pushed' })
+  })
+
+  test('is seen by whoever takes over, even where GitHub shows it late', async () => {
+    await push((await ensure()).id)
+    const other = open()
+    github.next(/info\/refs\?service=git-upload-pack/, answered(404), answered(404))
+    const seen = await other.branchHead({ owner: 'acme', name: 'site', branch: 'main' }, calm)
+    expect(seen).toBe(SAMPLE.commit)
+  })
+
+  test('takes the mark off although GitHub stumbles', async () => {
+    const { id } = await ensure()
+    github.next(/^PATCH/, answered(502), () => null)
+    expect(await push(id)).toMatchObject({ outcome: 'pushed' })
+    expect(github.repositories.get('acme/site')?.homepage).toBeNull()
+  })
+
+  test('comes back to take the mark off when GitHub wants fewer requests meanwhile', async () => {
+    const { id } = await ensure()
+    github.next(/^PATCH/, answered(429))
+    await expect(push(id)).rejects.toMatchObject({ code: 'RATE_LIMITED', retryAt: expect.any(Date) })
+    pauses.until = 0
+    expect(await push(id)).toMatchObject({ outcome: 'already-pushed' })
+    expect(github.repositories.get('acme/site')?.homepage).toBeNull()
+  })
+
   test('never overwrites a branch that somebody moved, neither before nor during the push', async () => {
-    const other = packContents([textFile('README.md', '# Other\n')], PLAN)
+    const other = await packContents([textFile('README.md', '# Other\n')], PLAN)
     const { id } = await ensure()
     github.next(PUSH, async () => {
       await push(id, open(), other)
@@ -494,6 +549,24 @@ describe('a rate limit', () => {
       expect([pauses.strikes, github.repositories.size, await head()]).toEqual([0, 1, SAMPLE.commit])
     },
   )
+
+  test.each([
+    ['primary', { type: 'RATE_LIMITED', message: 'API rate limit exceeded for user ID 7.' }, 3_600],
+    ['secondary', { message: 'You have exceeded a secondary rate limit.' }, 60],
+  ])('of GraphQL is a 200 (%s)', async (scope, error, seconds) => {
+    client = open({ enterprise: { slug: 'acme-inc', billingEmail: 'billing@acme.example' } })
+    github.graphql = () => {
+      if (scope === 'primary') {
+        Object.assign(github.headers, { 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': inAnHour() })
+      }
+      return { data: null, errors: [error] }
+    }
+    const limited = await ensureOrg('fresh').catch((each: unknown) => each)
+    expect(limited).toEqual(code('RATE_LIMITED'))
+    const waitsFor = ((limited as { retryAt: Date }).retryAt.getTime() - Date.now()) / 1_000
+    expect(waitsFor).toBeGreaterThan(seconds - 10)
+    expect(waitsFor).toBeLessThan(seconds + 3)
+  })
 
   test('five times in a row is left to a person', async () => {
     github.always(CREATE, answered(403, { message: 'You have exceeded a secondary rate limit.' }))

@@ -1,5 +1,7 @@
+import { isObject, parse } from './answers.ts'
 import type { HttpAnswer } from './transport.ts'
 
+const MOST_ERROR_BYTES = 64 * 1024
 /** GitHub's own advice, docs "Best practices for using the REST API": at least a minute, then exponentially longer. */
 const FIRST_PAUSE_MS = 60_000
 const LONGEST_UNTOLD_PAUSE_MS = 15 * 60_000
@@ -12,16 +14,20 @@ export interface RateLimit {
 }
 
 /**
- * Whether an answer says "too many requests", and how long to stay away: docs "Rate limits for the REST API". 429
- * always does; 403 when it says when to come back, when nothing remains, or when it speaks of rate limits. `strikes`
- * are the answers of the kind before this one, in a row.
+ * Whether an answer says "too many requests", and how long to stay away: docs "Rate limits for the REST API" and "… for
+ * the GraphQL API". 429 always does; 403 when it says when to come back, when nothing remains, or when it speaks of rate
+ * limits; GraphQL's 200 when its errors do. `strikes` are the answers of the kind before this one, in a row.
  */
 export function rateLimitOf({ status, headers, body }: HttpAnswer, strikes: number): RateLimit | null {
-  if (status !== 403 && status !== 429) return null
+  if (status === 200 ? !isLimitOfGraphql(body) : status !== 403 && status !== 429) return null
   const isSpent = headers['x-ratelimit-remaining'] === '0'
   const retryAfterMs = retryAfter(headers)
   const isLimit =
-    status === 429 || isSpent || retryAfterMs !== null || speaksOfRates(body.toString('utf8', 0, 4_096))
+    status === 200 ||
+    status === 429 ||
+    isSpent ||
+    retryAfterMs !== null ||
+    speaksOfRates(body.toString('utf8', 0, 4_096))
   if (!isLimit) return null
   const scope = isSpent && retryAfterMs === null ? 'primary' : 'secondary'
   const told = retryAfterMs ?? (isSpent ? untilReset(headers) : null)
@@ -47,6 +53,16 @@ function untilReset(headers: HttpAnswer['headers']): number | null {
 function serverTime(headers: HttpAnswer['headers']): number {
   const told = Date.parse(headers.date ?? '')
   return Number.isNaN(told) ? Date.now() : told
+}
+
+/** `{ "errors": [{ "type": "RATE_LIMITED" }] }`; of the secondary limit GitHub tells only by the message. */
+function isLimitOfGraphql(body: Buffer): boolean {
+  if (!body.subarray(0, MOST_ERROR_BYTES).includes('"errors"')) return false
+  const json = body.length <= MOST_ERROR_BYTES ? parse(body) : undefined
+  const errors = isObject(json) && Array.isArray(json.errors) ? json.errors : []
+  return errors.some(
+    (each) => isObject(each) && (each.type === 'RATE_LIMITED' || speaksOfRates(String(each.message))),
+  )
 }
 
 function speaksOfRates(text: string): boolean {

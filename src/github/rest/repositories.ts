@@ -78,8 +78,8 @@ export class Repositories {
       failure = explainRefusal(answer, owner)
       if (failure.code !== 'TRANSIENT') {
         if (answer.status === 401 || answer.status === 403) throw failure
-        // Where the name is in the way it may be our own, of a moment ago. Else one look will do.
-        if (!isAboutName(answer)) looks = looks.slice(0, 1)
+        // The name may be in the way of a create of our own, of a moment ago, that is not shown yet.
+        if (!mayBeAboutName(answer)) looks = looks.slice(0, 1)
       }
     } catch (error) {
       signal.throwIfAborted()
@@ -117,10 +117,12 @@ export function isNamed({ owner, name }: Name, repository: RepositoryFacts): boo
   return isSameName(`${owner}/${name}`, `${repository.owner}/${repository.name}`)
 }
 
-/** By GitHub's structure, not its words: `errors: [{ field: "name" }]`. */
-function isAboutName({ json }: ApiAnswer): boolean {
+/** By GitHub's structure, not its words: `errors: [{ field: "name" }]`. Without fields it may be about anything. */
+function mayBeAboutName({ status, json }: ApiAnswer): boolean {
+  if (status !== 422) return false
   const errors = isObject(json) && Array.isArray(json.errors) ? json.errors : []
-  return errors.some((each) => isObject(each) && each.field === 'name')
+  const fields = errors.flatMap((each) => (isObject(each) && each.field ? [each.field] : []))
+  return fields.length === 0 || fields.includes('name')
 }
 
 /** 404 is how GitHub says "not for you" of a place that exists. */

@@ -1,7 +1,11 @@
 import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
 import { createServer, type RequestListener, type Server } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import { type AddressInfo, connect } from 'node:net'
+import { getCACertificates, setDefaultCACertificates } from 'node:tls'
 import { afterEach, describe, expect, test } from '@jest/globals'
+import { AUTHORITY_FILE, readCertificate } from './testing/tls/certificate.ts'
 import { NoAnswer, Transport } from './transport.ts'
 
 const never = new AbortController().signal
@@ -16,8 +20,11 @@ afterEach(async () => {
   await Promise.all(transports.splice(0).map((each) => each.close()))
 })
 
-async function serve(listener: RequestListener): Promise<{ url: string; server: Server }> {
-  const server = createServer(listener).listen(0, '127.0.0.1')
+async function serve(
+  listener: RequestListener,
+  server: Server = createServer(),
+): Promise<{ url: string; server: Server }> {
+  server.on('request', listener).listen(0, '127.0.0.1')
   servers.push(server)
   await once(server, 'listening')
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, server }
@@ -55,6 +62,40 @@ describe('a proxy', () => {
     const around = open({ httpProxy: proxy.url, noProxy: '127.0.0.1' })
     expect((await around.send(get(target.url))).status).toBe(200)
     expect(tunnels).toHaveLength(1)
+  })
+})
+
+describe('a certificate', () => {
+  test('that is not to be trusted is told as such: nothing is sent, and time would not mend it', async () => {
+    let requests = 0
+    const { url } = await serve(
+      (_request, response) => {
+        requests++
+        response.end()
+      },
+      createTlsServer(await readCertificate()),
+    )
+    const unknown = open().send(get(url.replace('http:', 'https:')))
+    await expect(unknown).rejects.toMatchObject({
+      code: 'UNTRUSTED',
+      remedy: 'person',
+      message: expect.stringContaining('NODE_EXTRA_CA_CERTS'),
+    })
+    expect(requests).toBe(0)
+
+    const known = getCACertificates()
+    setDefaultCACertificates([...known, await readFile(AUTHORITY_FILE, 'utf8')])
+    try {
+      expect((await open().send(get(url.replace('http:', 'https:')))).status).toBe(200)
+      const elsewhere = open().send(get(url.replace('http://127.0.0.1', 'https://localhost')))
+      await expect(elsewhere).rejects.toMatchObject({
+        code: 'UNTRUSTED',
+        message: expect.stringContaining('ERR_TLS_CERT_ALTNAME_INVALID'),
+      })
+      expect(requests).toBe(1)
+    } finally {
+      setDefaultCACertificates(known)
+    }
   })
 })
 

@@ -45,7 +45,7 @@ const MOST_CONNECTIONS = 16
  *
  * Redirects are followed as after a rename (301, 302, 307, 308; GitHub's "Follow redirects"), with the same method,
  * and only on the same origin: the credential goes nowhere else. Proxies come from the settings; a CA of one's own
- * from NODE_EXTRA_CA_CERTS, which is Node's.
+ * from NODE_EXTRA_CA_CERTS, which is Node's, and whose absence is told by name.
  */
 export class Transport {
   readonly #dispatcher: Dispatcher
@@ -71,7 +71,10 @@ export class Transport {
         : new Agent(options)
   }
 
-  /** Rejects with the signal's reason, with `NoAnswer`, or with what the body's generator threw. */
+  /**
+   * Rejects with the signal's reason, with `NoAnswer`, with `UNTRUSTED` before anything was sent, or with what the
+   * body's generator threw.
+   */
   async send(wanted: HttpRequest): Promise<HttpAnswer> {
     let { url } = wanted
     for (let hop = 0; ; hop++) {
@@ -139,6 +142,8 @@ export class Transport {
       signal.throwIfAborted()
       if (bodyFault) throw bodyFault.error
       if (error instanceof NoAnswer) throw error
+      const distrust = certificateFault(error)
+      if (distrust !== undefined) throw untrusted(distrust, url)
       // Without the error itself, whose causes may carry what was sent.
       throw new NoAnswer(
         clock.signal.aborted ? `no answer within ${wanted.timeoutMs / 1000} s` : describe(error),
@@ -183,6 +188,41 @@ function flat(headers: Record<string, string | string[] | undefined>): Record<st
     Object.entries(headers).flatMap(([name, value]) =>
       value === undefined ? [] : [[name.toLowerCase(), Array.isArray(value) ? value.join(', ') : value]],
     ),
+  )
+}
+
+/** Codes of OpenSSL's verification (node:tls, "X509 certificate error codes") that a CA of one's own mends. */
+const UNKNOWN_AUTHORITY = new Set([
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+])
+/** The others: its time, its name, its use. */
+const BAD_CERTIFICATE =
+  /^(CERT_(?!AUTHORITY)\w+|ERR_TLS_CERT_ALTNAME_INVALID|HOSTNAME_MISMATCH|INVALID_(CA|PURPOSE)|PATH_LENGTH_EXCEEDED)$/
+
+/** The code by which Node does not trust who answers; time will not mend it. */
+function certificateFault(error: unknown): string | undefined {
+  for (
+    let each = error;
+    typeof each === 'object' && each !== null;
+    each = (each as { cause?: unknown }).cause
+  ) {
+    const { code } = each as { code?: unknown }
+    if (typeof code === 'string' && (UNKNOWN_AUTHORITY.has(code) || BAD_CERTIFICATE.test(code))) return code
+  }
+  return undefined
+}
+
+function untrusted(code: string, url: string): GitHubError {
+  const { host } = new URL(url)
+  return new GitHubError(
+    'UNTRUSTED',
+    UNKNOWN_AUTHORITY.has(code)
+      ? `The certificate of ${host}, or of a proxy in between, is from an authority that this machine does not know (${code}), so nothing was sent. Set NODE_EXTRA_CA_CERTS to a PEM file with that authority's certificate, start Shipcast anew, then retry.`
+      : `The certificate of ${host}, or of a proxy in between, is not good (${code}: expired, or for another name), so nothing was sent. Have it mended, and check this machine's clock and GITHUB_API_URL; then retry.`,
   )
 }
 

@@ -1,13 +1,13 @@
 import { LocalForge } from '../local-forge.ts'
-import { packContents } from '../pack-contents.ts'
 import { preparedContents } from '../prepared-contents.ts'
+import { packContents } from './pack-contents.ts'
 import { ODD_FILES, PLAN } from './sample-contents.ts'
 
 /** The whole way, as the runner goes it, without any memory of an earlier time. */
 export async function deploySample(folder: string): Promise<{ repositoryId: string; commit: string }> {
   const forge = new LocalForge({ folder, cloneUrlBase: 'http://localhost/git' })
   const context = { signal: new AbortController().signal }
-  const packed = packContents(ODD_FILES, PLAN)
+  const packed = await packContents(ODD_FILES, PLAN)
   const { login } = await forge.ensureOrganization({ login: 'acme' }, context)
   const { id } = await forge.ensureRepository(
     {

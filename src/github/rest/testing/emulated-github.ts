@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net'
 import { createEmulator, type Emulator } from 'emulate'
 import { removeFolder, temporaryFolder } from '../../testing/git.ts'
+import { Swallowed } from './fault-github.ts'
 import { GitHttpBackend } from './git-http-backend.ts'
 import { requestViolations } from './openapi.ts'
 
@@ -20,6 +21,9 @@ export class EmulatedGitHub {
   readonly requests: string[] = []
   /** What GitHub's own description has against them. */
   readonly violations: string[] = []
+  /** Full name of every repository that was created. */
+  readonly created: string[] = []
+  #interception: ((apply: () => Promise<unknown>) => Promise<boolean>) | undefined
   readonly #server: Server
   readonly #emulator: Emulator
   readonly #emulatorUrl: string
@@ -72,6 +76,18 @@ export class EmulatedGitHub {
     return github
   }
 
+  /** Stands before every request: true cuts the connection, and `apply` does what it asks for before that. */
+  intercept(interception: ((apply: () => Promise<unknown>) => Promise<boolean>) | undefined): void {
+    this.#interception = interception
+  }
+
+  async homepage(owner: string, name: string): Promise<unknown> {
+    const answer = await fetch(`${this.url}/repos/${owner}/${name}`, {
+      headers: { authorization: `Bearer ${TOKEN}` },
+    })
+    return ((await answer.json()) as { homepage: unknown }).homepage
+  }
+
   async delete(owner: string, name: string): Promise<void> {
     await fetch(`${this.url}/repos/${owner}/${name}`, {
       method: 'DELETE',
@@ -101,8 +117,11 @@ export class EmulatedGitHub {
       response.end('{"message":"Bad credentials"}')
       return
     }
-    if (isGit) return this.backend.handle(request, response)
-    await this.#proxy(request, response)
+    const serve = (to: ServerResponse) =>
+      isGit ? this.backend.handle(request, to) : this.#proxy(request, to)
+    const isCut = await this.#interception?.(() => serve(new Swallowed(response).response))
+    if (isCut) response.destroy()
+    else await serve(response)
   }
 
   async #proxy(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -128,6 +147,7 @@ export class EmulatedGitHub {
     const [, deleted] = /^\/repos\/([^/]+\/[^/]+)$/.exec(path) ?? []
     if (isCreation && answer.status === 201) {
       this.#names.set(`${owner}/${sent.name}`.toLowerCase(), `${owner}/${sent.name}`)
+      this.created.push(`${owner}/${sent.name}`)
       await this.backend.create(owner, sent.name)
     }
     if (method === 'DELETE' && deleted && answer.ok) {

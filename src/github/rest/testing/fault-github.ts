@@ -1,9 +1,12 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { removeFolder, temporaryFolder } from '../../testing/git.ts'
 import { GitHttpBackend } from './git-http-backend.ts'
+import { graphqlViolations } from './graphql.ts'
 import { requestViolations } from './openapi.ts'
+import { readCertificate } from './tls/certificate.ts'
 
 export interface FakeRepository {
   id: number
@@ -74,13 +77,14 @@ export class FaultGitHub {
     this.#server = server
   }
 
-  static async start({ base = '' } = {}): Promise<FaultGitHub> {
-    const server = createServer((request, response) => {
+  static async start({ base = '', isSecure = false } = {}): Promise<FaultGitHub> {
+    const handle = (request: IncomingMessage, response: ServerResponse) => {
       github.#handle(request, response).catch(() => response.destroy())
-    })
+    }
+    const server = isSecure ? createTlsServer(await readCertificate(), handle) : createServer(handle)
     server.listen(0, '127.0.0.1')
     await once(server, 'listening')
-    const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+    const origin = `http${isSecure ? 's' : ''}://127.0.0.1:${(server.address() as AddressInfo).port}`
     const github = new FaultGitHub(origin, base, new GitHttpBackend(await temporaryFolder()), server)
     return github
   }
@@ -164,7 +168,8 @@ export class FaultGitHub {
     const body: Record<string, unknown> = text === '' ? {} : JSON.parse(text)
     if (path === '/api/graphql' && this.graphql) {
       const { query, variables } = body as { query: string; variables: Record<string, unknown> }
-      return send(response, { status: 200, body: this.graphql(query, variables) })
+      this.violations.push(...graphqlViolations(query, variables))
+      return send(response, { status: 200, headers: this.headers, body: this.graphql(query, variables) })
     }
     const wanted = { method, path, body }
     this.violations.push(...requestViolations(method, path, text === '' ? undefined : body))
@@ -304,8 +309,8 @@ function send(response: ServerResponse, answer: FakeAnswer | null): void {
   response.end(body === undefined ? '' : isText ? body : JSON.stringify(body))
 }
 
-/** Takes an answer of git's and keeps it from the client. */
-class Swallowed {
+/** Takes an answer and keeps it from the client. */
+export class Swallowed {
   readonly response: ServerResponse
 
   constructor(real: ServerResponse) {

@@ -1,0 +1,23 @@
+import { open, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { UnpackedContents } from '../src/github/prepare-contents.ts'
+import { type PreparedContents, preparedContents } from '../src/github/prepared-contents.ts'
+
+/** Packs contents to a folder's disk, as the product does to its database, to be pushed from there. */
+export async function packToDisk(contents: UnpackedContents, folder: string): Promise<PreparedContents> {
+  const packFile = join(folder, 'pack')
+  const indexFile = join(folder, 'index')
+  await using pack = await open(packFile, 'w')
+  await using index = await open(indexFile, 'w')
+  let packBytes = 0
+  for await (const { kind, bytes } of contents.pack()) {
+    await (kind === 'pack' ? pack : index).writeFile(bytes)
+    if (kind === 'pack') packBytes += bytes.length
+  }
+  async function* readPack() {
+    await using stored = await open(packFile)
+    yield* stored.createReadStream({ highWaterMark: 1024 * 1024, autoClose: false })
+  }
+  const { commit, tree, objectCount } = contents
+  return preparedContents({ commit, tree, objectCount, packBytes }, readPack, () => readFile(indexFile))
+}

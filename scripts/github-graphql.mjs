@@ -1,0 +1,67 @@
+// Takes what Shipcast's GraphQL documents use out of GitHub's own schema, for the test that validates them:
+//   node scripts/github-graphql.mjs [folder of an installed @octokit/graphql-schema]
+// Without a folder the package (8 MB unpacked) is installed into a temporary one, and removed again.
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Kind, parse, print, visit } from 'graphql'
+
+const PACKAGE = '@octokit/graphql-schema@15.26.1'
+const SUBSET = fileURLToPath(new URL('../src/github/rest/testing/github-subset.graphql', import.meta.url))
+
+/** Type to the fields taken from it, each with all its arguments; whole types that these need come along. */
+const FIELDS = {
+  Query: ['enterprise'],
+  Mutation: ['createEnterpriseOrganization'],
+  Enterprise: ['id'],
+  CreateEnterpriseOrganizationPayload: ['organization'],
+  Organization: ['id', 'login'],
+}
+
+let temporary
+let folder = process.argv[2]
+if (folder === undefined) {
+  temporary = mkdtempSync(join(tmpdir(), 'shipcast-graphql-'))
+  const options = ['--ignore-scripts', '--no-audit', '--no-fund']
+  const npm = spawnSync('npm', ['install', '--prefix', temporary, ...options, PACKAGE], { stdio: 'inherit' })
+  if (npm.status !== 0) process.exit(npm.status ?? 1)
+  folder = join(temporary, 'node_modules/@octokit/graphql-schema')
+}
+
+const { version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+const types = new Map()
+for (const definition of parse(readFileSync(join(folder, 'schema.graphql'), 'utf8')).definitions) {
+  if ('name' in definition && definition.name) types.set(definition.name.value, definition)
+}
+
+const taken = new Map()
+for (const name of Object.keys(FIELDS)) take(name)
+const source = `From @octokit/graphql-schema ${version}, license ${license}, by scripts/github-graphql.mjs. Its notice:`
+const notice = readFileSync(join(folder, 'LICENSE.md'), 'utf8').trim()
+const comment = `${source}\n\n${notice}`.replaceAll(/^/gm, '# ').replaceAll(/ +$/gm, '')
+writeFileSync(SUBSET, `${comment}\n\n${[...taken.values()].map((each) => print(each)).join('\n\n')}\n`)
+console.log(`${taken.size} types of @octokit/graphql-schema ${version} written to ${SUBSET}`)
+if (temporary) rmSync(temporary, { recursive: true, force: true })
+
+/** A type without prose, directives and interfaces, and of those in FIELDS only what is listed there. */
+function take(name) {
+  if (taken.has(name) || !types.has(name)) return
+  const definition = types.get(name)
+  const wanted = FIELDS[name]
+  const missing = wanted?.find((field) => !definition.fields.some((each) => each.name.value === field))
+  if (missing) throw new Error(`GitHub's ${name} has no ${missing}.`)
+  const fields = definition.fields?.filter((field) => !wanted || wanted.includes(field.name.value))
+  const bare = { ...definition, ...(fields && { fields }), ...(definition.interfaces && { interfaces: [] }) }
+  const plain = visit(bare, {
+    enter: (node) =>
+      node.kind === Kind.DIRECTIVE
+        ? null
+        : node.description
+          ? { ...node, description: undefined }
+          : undefined,
+  })
+  taken.set(name, plain)
+  visit(plain, { NamedType: (node) => take(node.name.value) })
+}

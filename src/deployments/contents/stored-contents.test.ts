@@ -1,0 +1,51 @@
+import { randomBytes } from 'node:crypto'
+import { afterAll, beforeAll, expect, test } from '@jest/globals'
+import { createTestDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
+import { MIGRATIONS } from '../../database/schema.ts'
+import { closePackingThreads } from '../../github/packing-threads.ts'
+import { prepareContents } from '../../github/prepare-contents.ts'
+import { packContents } from '../../github/testing/pack-contents.ts'
+import { ODD_FILES, PLAN } from '../../github/testing/sample-contents.ts'
+import { insertContents, storedContents } from './stored-contents.ts'
+
+const signal = new AbortController().signal
+let testDatabase: TestDatabase
+
+beforeAll(async () => {
+  testDatabase = await createTestDatabase(MIGRATIONS)
+  // No deployment is needed for what is tried here.
+  await testDatabase.database.query(
+    'alter table deployment_contents drop constraint deployment_contents_deployment_id_fkey',
+  )
+})
+
+afterAll(async () => {
+  await testDatabase.drop()
+  await closePackingThreads()
+})
+
+test.each([
+  ['of one part', ODD_FILES],
+  // Sixteen parts of 64 KiB are read at once.
+  ['of many parts', [{ path: 'noise', content: randomBytes(3_000_000), executable: false }]],
+])('a pack %s comes back from the database byte for byte, with its index', async (_, files) => {
+  const { database } = testDatabase
+  const { packParts, packBytes, index, ...facts } = await packContents(files, PLAN)
+  const id = crypto.randomUUID()
+  const stored = await prepareContents(files, PLAN, { signal }, ({ pack }) =>
+    database.transaction((tx) => insertContents(tx, id, pack())),
+  )
+  expect(stored).toBe(packBytes)
+  const contents = storedContents(database, {
+    id,
+    plannedCommit: facts.commit,
+    plannedTree: facts.tree,
+    objectCount: facts.objectCount,
+    packBytes,
+  })
+  for (let times = 0; times < 2; times++) {
+    const read = await Array.fromAsync(contents.pack())
+    expect(Buffer.concat(read).equals(Buffer.concat(packParts))).toBe(true)
+  }
+  expect(Buffer.from(await contents.index()).equals(index)).toBe(true)
+})

@@ -1,0 +1,186 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
+import pg from 'pg'
+import { FaultGitHub } from '../src/github/rest/testing/fault-github.ts'
+import { Cluster } from './support/cluster.ts'
+import { type Accepted, DEPLOY, input } from './support/inputs.ts'
+import { waitUntil } from './support/processes.ts'
+import type { TestServer } from './support/server.ts'
+import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
+import { type ViewedEvent, Viewer } from './support/viewer.ts'
+
+const PATIENCE_MS = 60_000
+const LEASE_MS = 2_400
+const CREATE = /^POST \/orgs\/acme\/repos$/
+const CANCEL = 'mutation ($id: ID!) { cancelDeployment(id: $id) { id status } }'
+const RETRY = 'mutation ($id: ID!) { retryDeployment(id: $id) { id attempt } }'
+
+let github: FaultGitHub
+let database: TestDatabase
+let cluster: Cluster
+let viewers: Viewer[]
+
+/** Two nodes and a GitHub; few connections, so that all of them are soon in use. */
+beforeAll(async () => {
+  github = await FaultGitHub.start()
+  github.orgs.set('blocked', { login: 'blocked', id: 10 })
+  database = await createTestDatabase()
+  cluster = await Cluster.start(
+    { url: (_database, options) => `${database.url}&${new URLSearchParams(options)}`.replaceAll('+', '%20') },
+    {
+      size: 2,
+      parameters: { pool_max: '2', connect_timeout: '2' },
+      env: {
+        GITHUB_API_URL: github.url,
+        GITHUB_TOKEN: github.token,
+        GITHUB_WRITE_SPACING_MS: '0',
+        LEASE_MS: String(LEASE_MS),
+      },
+    },
+  )
+  viewers = cluster.nodes.map((node) => new Viewer(node.socketUrl))
+  for (const viewer of viewers) {
+    await viewer.connected()
+    viewer.follow()
+  }
+})
+
+afterAll(async () => {
+  await Promise.all(viewers.map((viewer) => viewer.close()))
+  await cluster.stop()
+  await database.drop()
+  await github.close()
+})
+
+beforeEach(() => github.heal())
+
+test('all connections of a node in use: requests are told so, it stays ready, what it runs goes on, and all recovers', async () => {
+  const [busy] = cluster.nodes as [TestServer, TestServer]
+  const created = holdCreate()
+  const id = await cluster.deploy(keyed(), 0, PATIENCE_MS)
+  await created.reached
+  const before = await leaseOf(id)
+  const giveFree = await holdUpAcceptance('blocked')
+  const stuck = [1, 2].map(() => busy.request<Accepted>(DEPLOY, { input: keyed({ org: 'blocked' }) }))
+  await waitUntil(async () => (await heldUp()) === 2, 'both connections are in use')
+
+  const refused = await busy.request('{ deployments { edges { cursor } } }')
+  expect(refused.errors).toMatchObject([
+    { message: expect.stringContaining('Try again soon'), extensions: { code: 'INTERNAL' } },
+  ])
+  await waitUntil(
+    async () => (await leaseOf(id)).until.getTime() > before.until.getTime() + LEASE_MS,
+    'its lease is renewed',
+  )
+  expect(await leaseOf(id)).toMatchObject({ epoch: before.epoch, owner: before.owner })
+  created.goOn()
+  await eachSees(id, ({ step }) => step === 'CREATE_REPO')
+  expect((await fetch(`${busy.url}/health/ready`)).status).toBe(200)
+  expect(await heldUp()).toBe(2)
+
+  await giveFree()
+  const accepted = await Promise.all(stuck)
+  for (const { data } of accepted) await eachSees(data.deploy.id, ({ status }) => status === 'SUCCEEDED')
+  await eachSees(id, ({ status }) => status === 'SUCCEEDED')
+  expectOnceAndInOrder(id)
+})
+
+describe('a deployment that another node runs', () => {
+  test('is cancelled, and retried here: the viewers of both see it', async () => {
+    const created = holdCreate()
+    const id = await cluster.deploy(keyed(), 0, PATIENCE_MS)
+    await created.reached
+    expect(await runnerOf(id)).toBe('node-0')
+    expect(await ask(1, CANCEL, id)).toMatchObject({ cancelDeployment: { status: 'CANCELLED' } })
+    await eachSees(id, ({ status }) => status === 'CANCELLED')
+
+    const again = holdCreate()
+    expect(await ask(1, RETRY, id)).toMatchObject({ retryDeployment: { attempt: 2 } })
+    await again.reached
+    expect(await runnerOf(id)).toBe('node-1')
+    created.goOn()
+    again.goOn()
+    await eachSees(id, ({ status }) => status === 'SUCCEEDED')
+    expectOnceAndInOrder(id)
+  })
+
+  test('that failed there is retried here', async () => {
+    github.next(CREATE, () => ({ status: 403, body: { message: 'Resource not accessible by token' } }))
+    const id = await cluster.deploy(keyed(), 0, PATIENCE_MS)
+    await eachSees(id, ({ status }) => status === 'FAILED')
+    expect(await ask(1, RETRY, id)).toMatchObject({ retryDeployment: { attempt: 2 } })
+    await eachSees(id, ({ status }) => status === 'SUCCEEDED')
+    expectOnceAndInOrder(id)
+  })
+
+  test('that waits for its time is cancelled here', async () => {
+    github.next(CREATE, () => ({
+      status: 403,
+      body: { message: 'You have exceeded a secondary rate limit.' },
+      headers: { 'retry-after': '3600' },
+    }))
+    const id = await cluster.deploy(keyed(), 0, PATIENCE_MS)
+    await eachSees(id, ({ status }) => status === 'WAITING')
+    expect(await ask(1, CANCEL, id)).toMatchObject({ cancelDeployment: { status: 'CANCELLED' } })
+    await eachSees(id, ({ status }) => status === 'CANCELLED')
+    expectOnceAndInOrder(id)
+  })
+})
+
+/** The next create waits, until it is told to go on or its caller gives up. */
+function holdCreate(): { reached: Promise<void>; goOn: () => void } {
+  const reached = Promise.withResolvers<void>()
+  const going = Promise.withResolvers<void>()
+  github.next(CREATE, async (apply) => {
+    reached.resolve()
+    await going.promise
+    return apply()
+  })
+  return { reached: reached.promise, goOn: going.resolve }
+}
+
+/** Takes the lock for which whoever accepts for this organization waits (`next_turn`), inside a transaction. */
+async function holdUpAcceptance(organization: string): Promise<() => Promise<void>> {
+  const client = new pg.Client({ connectionString: database.url })
+  await client.connect()
+  await client.query('select pg_advisory_lock(7447229, hashtext($1))', [organization])
+  return () => client.end()
+}
+
+async function heldUp(): Promise<number> {
+  const [row] = await database.database.query<{ count: number }>(
+    `select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'advisory'`,
+  )
+  return row?.count ?? 0
+}
+
+async function leaseOf(id: string): Promise<{ owner: string; until: Date; epoch: number }> {
+  const [lease] = await database.database.query<{ owner: string; until: Date; epoch: number }>(
+    'select lease_owner as owner, lease_until as until, epoch from deployments where id = $1',
+    [id],
+  )
+  if (!lease) throw new Error(`There is no deployment ${id}.`)
+  return lease
+}
+
+async function runnerOf(id: string): Promise<string | undefined> {
+  return cluster.nodeOfPid.get(Number((await leaseOf(id)).owner.split('/')[1]))
+}
+
+async function ask(node: number, mutation: string, id: string): Promise<Record<string, unknown>> {
+  const { data, errors } = await cluster.node(node).request(mutation, { id })
+  if (errors) throw new Error(JSON.stringify(errors))
+  return data
+}
+
+async function eachSees(id: string, isIt: (event: ViewedEvent) => boolean): Promise<void> {
+  for (const viewer of viewers) await viewer.until(() => viewer.of(id).some(isIt))
+}
+
+function expectOnceAndInOrder(id: string): void {
+  for (const viewer of viewers) {
+    const seen = viewer.of(id).map(({ sequence }) => sequence)
+    expect(seen).toEqual(seen.map((_, i) => i + 1))
+  }
+}
+
+const keyed = (overrides = {}) => input({ idempotencyKey: crypto.randomUUID(), ...overrides })

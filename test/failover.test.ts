@@ -1,0 +1,125 @@
+import { afterEach, beforeEach, expect, test } from '@jest/globals'
+import { Cluster } from './support/cluster.ts'
+import { input } from './support/inputs.ts'
+import { waitUntil } from './support/processes.ts'
+import { ReplicatedPostgres } from './support/replicated-postgres.ts'
+import type { TestServer } from './support/server.ts'
+import { type ViewedEvent, Viewer } from './support/viewer.ts'
+
+const PATIENCE_MS = 60_000
+const FIND = 'query ($id: ID!) { deployment(id: $id) { status repositoryUrl } }'
+
+let postgres: ReplicatedPostgres
+let cluster: Cluster
+let viewers: Viewer[]
+
+beforeEach(() => {
+  viewers = []
+})
+
+afterEach(async () => {
+  await Promise.all(viewers.map((viewer) => viewer.close()))
+  await cluster.stop()
+  await postgres.remove()
+})
+
+async function start(options: { isSynchronous: boolean }): Promise<void> {
+  postgres = await ReplicatedPostgres.start(options)
+  cluster = await Cluster.start(postgres, { size: 2, env: { LEASE_MS: '1500' } })
+}
+
+test('a standby that has every commit takes over: sockets stay, every event comes once and in order', async () => {
+  await start({ isSynchronous: true })
+  const watching = await Promise.all(cluster.nodes.map((node) => follow(node)))
+  const posting = keepPosting()
+  await waitUntil(() => posting.ids.length > 5, 'some are accepted')
+  await failOver()
+  const before = posting.ids.length
+  await waitUntil(() => posting.ids.length > before + 5, 'more are accepted', PATIENCE_MS)
+  await posting.stop()
+
+  for (const viewer of watching) {
+    for (const id of posting.ids) expect((await viewer.end(id)).at(-1)?.status).toBe('SUCCEEDED')
+    expectContiguous(viewer.events)
+    expect(viewer.closeCode).toBeUndefined()
+  }
+  for (const node of cluster.nodes) {
+    await waitUntil(async () => (await readiness(node)) === 200, 'the node is ready again', PATIENCE_MS)
+    expect(node.log).not.toContain('has lost events')
+  }
+})
+
+test('a standby that lacks the last commits takes over: cursors of what is lost are unknown, and all goes on', async () => {
+  await start({ isSynchronous: false })
+  const watching = await Promise.all(cluster.nodes.map((node) => follow(node)))
+  const kept = await cluster.deploy(keyed(), 0, PATIENCE_MS)
+  for (const viewer of watching) await viewer.end(kept)
+  await postgres.partStandby()
+  const lost = await Promise.all([0, 1, 2].map((i) => cluster.deploy(keyed(), i, PATIENCE_MS)))
+  for (const viewer of watching) for (const id of lost) await viewer.end(id)
+  await failOver()
+
+  const cursors = watching.map((viewer) => viewer.events.at(-1)?.cursor ?? '')
+  for (const viewer of watching) await viewer.until(() => viewer.closeCode === 1012)
+  const ids = [keyed(), keyed(), keyed()].map((request, i) => cluster.deploy(request, i, PATIENCE_MS))
+  const after = await Promise.all(ids)
+  for (const [i, node] of cluster.nodes.entries()) {
+    const stranger = await follow(node, cursors[i])
+    await stranger.until(() => stranger.errors.length > 0)
+    expect(stranger.errors).toMatchObject([{ extensions: { code: 'CURSOR_UNKNOWN' } }])
+    expect(stranger.events).toEqual([])
+
+    const viewer = await follow(node, `${stranger.ack?.cursor.slice(0, 4)}${'0'.repeat(12)}`)
+    for (const id of [kept, ...after]) {
+      const events = await viewer.end(id)
+      expect(events.map(({ sequence }) => sequence)).toEqual(events.map((_, n) => n + 1))
+      expect(events.at(-1)?.status).toBe('SUCCEEDED')
+    }
+    expectContiguous(viewer.events)
+    for (const id of lost) expect((await node.request(FIND, { id })).data).toEqual({ deployment: null })
+  }
+  const names = viewers.slice(-4).map((viewer) => viewer.ack?.cursor.slice(0, 4))
+  expect(new Set(names).size).toBe(1)
+})
+
+/** The primary is gone, its address leads to a server that is read-only, and then that is promoted. */
+async function failOver(): Promise<void> {
+  await postgres.losePrimary()
+  for (const node of cluster.nodes) {
+    await waitUntil(async () => (await readiness(node)) === 503, 'the node says that it is not ready')
+  }
+  await postgres.promoteStandby()
+}
+
+async function follow(node: TestServer, after?: string): Promise<Viewer> {
+  const viewer = new Viewer(node.socketUrl)
+  viewers.push(viewer)
+  await viewer.connected()
+  viewer.follow(after === undefined ? {} : { after })
+  return viewer
+}
+
+/** One after the other, at one node and another; each is sent again until it is accepted. */
+function keepPosting(): { ids: string[]; stop(): Promise<void> } {
+  const ids: string[] = []
+  const ending = new AbortController()
+  const posting = (async () => {
+    while (!ending.signal.aborted) ids.push(await cluster.deploy(keyed(), ids.length, 5_000))
+  })()
+  return {
+    ids,
+    stop: () => {
+      ending.abort()
+      return posting
+    },
+  }
+}
+
+const keyed = () => input({ idempotencyKey: crypto.randomUUID() })
+
+const readiness = async (node: TestServer) => (await fetch(`${node.url}/health/ready`)).status
+
+function expectContiguous(events: readonly ViewedEvent[]): void {
+  const positions = events.map(({ cursor }) => Number(cursor))
+  expect(positions).toEqual(positions.map((_, i) => (positions[0] ?? 0) + i))
+}

@@ -1,0 +1,121 @@
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:http'
+import { type AddressInfo, connect } from 'node:net'
+import { afterAll, beforeAll, expect, test } from '@jest/globals'
+import { FaultGitHub } from '../src/github/rest/testing/fault-github.ts'
+import { AUTHORITY_FILE } from '../src/github/rest/testing/tls/certificate.ts'
+import { git } from '../src/github/testing/git.ts'
+import { type Accepted, DEPLOY, input } from './support/inputs.ts'
+import { TestServer } from './support/server.ts'
+import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
+import { type ViewedEvent, Viewer } from './support/viewer.ts'
+
+/* A GitHub whose certificate is from an authority of its own, as many an Enterprise Server's is. */
+
+let github: FaultGitHub
+let database: TestDatabase
+let proxy: Server
+/** What the proxy was asked to connect to. */
+const tunnels: string[] = []
+
+beforeAll(async () => {
+  github = await FaultGitHub.start({ isSecure: true })
+  database = await createTestDatabase()
+  proxy = createServer((_request, response) => response.writeHead(400).end())
+  proxy.on('connect', (request, socket, head) => {
+    tunnels.push(request.url ?? '')
+    const { port, hostname } = new URL(`http://${request.url}`)
+    const onward = connect(Number(port), hostname, () => {
+      socket.write('HTTP/1.1 200 Connection Established\r\n\r\n')
+      onward.write(head)
+      onward.pipe(socket).pipe(onward)
+    })
+    onward.on('error', () => socket.destroy())
+    socket.on('error', () => onward.destroy())
+    socket.on('close', () => onward.destroy())
+  })
+  proxy.listen(0, '127.0.0.1')
+  await once(proxy, 'listening')
+})
+
+afterAll(async () => {
+  proxy.closeAllConnections()
+  proxy.close()
+  await database.drop()
+  await github.close()
+})
+
+test('an authority that is not known fails at once, saying what to do; with it, the deployment goes on, and through a proxy too', async () => {
+  const id = await withServer({}, async (server) => {
+    const { id, events } = await deploy(server)
+    expect(events.map(({ status }) => status)).not.toContain('WAITING')
+    expect(events.at(-1)).toMatchObject({
+      status: 'FAILED',
+      error: { code: 'UNTRUSTED', retryable: true },
+    })
+    expect(events.at(-1)?.error?.message).toContain('NODE_EXTRA_CA_CERTS')
+    return id
+  })
+  expect(github.requests).toEqual([])
+
+  await withServer({ NODE_EXTRA_CA_CERTS: AUTHORITY_FILE }, async (server) => {
+    const retried = await server.request('mutation ($id: ID!) { retryDeployment(id: $id) { id } }', { id })
+    expect(retried.errors).toBeUndefined()
+    await expectDone(await follow(server, id))
+  })
+
+  const { port } = proxy.address() as AddressInfo
+  const through = { NODE_EXTRA_CA_CERTS: AUTHORITY_FILE, HTTPS_PROXY: `http://127.0.0.1:${port}` }
+  await withServer(through, async (server) => {
+    github.requests.length = 0
+    await expectDone((await deploy(server)).events)
+    expect(github.count(/^POST .*git-receive-pack$/)).toBe(1)
+    expect(new Set(tunnels)).toEqual(new Set([new URL(github.origin).host]))
+  })
+  expect(github.violations).toEqual([])
+}, 60_000)
+
+async function withServer<T>(
+  env: Record<string, string>,
+  use: (server: TestServer) => Promise<T>,
+): Promise<T> {
+  const server = await TestServer.start({
+    env: {
+      DATABASE_URL: database.url,
+      GITHUB_API_URL: github.url,
+      GITHUB_TOKEN: github.token,
+      GITHUB_WRITE_SPACING_MS: '0',
+      ...env,
+    },
+  })
+  try {
+    return await use(server)
+  } finally {
+    await server.stop()
+    await server.removeData()
+  }
+}
+
+async function deploy(server: TestServer): Promise<{ id: string; events: ViewedEvent[] }> {
+  const { data } = await server.request<Accepted>(DEPLOY, { input: input() })
+  const { id } = data.deploy
+  return { id, events: await follow(server, id) }
+}
+
+/** Its events to the end of this attempt. */
+async function follow(server: TestServer, id: string): Promise<ViewedEvent[]> {
+  const viewer = new Viewer(server.socketUrl)
+  await viewer.connected()
+  viewer.follow({ deploymentId: id })
+  const events = await viewer.end(id)
+  await viewer.close()
+  return events
+}
+
+async function expectDone(events: readonly ViewedEvent[]): Promise<void> {
+  const last = events.at(-1)
+  expect(last).toMatchObject({ step: 'DONE', status: 'SUCCEEDED', error: null })
+  const [, owner = '', name = ''] = /([^/]+)\/([^/]+)\.git$/.exec(last?.deployment.cloneUrl ?? '') ?? []
+  const pushed = await git(github.backend.path(owner, name), 'rev-list', '--all')
+  expect(pushed.trim()).toBe(last?.deployment.commitSha)
+}

@@ -1,0 +1,106 @@
+import { execFile } from 'node:child_process'
+import { appendFile, realpath, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import type pg from 'pg'
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/database/embedded-postgres.ts'
+import { createDataFolder, type DataFolder } from './data-folder.ts'
+import { signalPostgres, waitUntil } from './processes.ts'
+import { Relay } from './relay.ts'
+import { queryOnce, relayedUrl, socketOf } from './restartable-postgres.ts'
+
+/**
+ * A primary and a standby that follows it by streaming replication, behind one address: as what a managed database is
+ * made of. The standby begins with a copy of the primary's stopped folder.
+ */
+export class ReplicatedPostgres {
+  private readonly folders: DataFolder[]
+  private readonly relay: Relay
+  private readonly primary: EmbeddedPostgres
+  private readonly standby: EmbeddedPostgres
+  private present: EmbeddedPostgres
+
+  private constructor(
+    folders: DataFolder[],
+    relay: Relay,
+    primary: EmbeddedPostgres,
+    standby: EmbeddedPostgres,
+  ) {
+    this.folders = folders
+    this.relay = relay
+    this.primary = primary
+    this.standby = standby
+    this.present = primary
+    relay.target = socketOf(primary)
+  }
+
+  /** `isSynchronous`: a commit waits until the standby has it. */
+  static async start({ isSynchronous }: { isSynchronous: boolean }): Promise<ReplicatedPostgres> {
+    const [own, copy] = [await createDataFolder(), await createDataFolder()]
+    await (await startEmbeddedPostgres({ dataDir: own.path })).stop()
+    await promisify(execFile)('cp', ['-a', await realpath(join(own.path, 'postgres-18')), copy.path])
+    const primary = await startEmbeddedPostgres({ dataDir: own.path })
+    const { host, port, user } = primary.connection
+    await writeFile(join(copy.path, 'postgres-18', 'standby.signal'), '')
+    await appendFile(
+      join(copy.path, 'postgres-18', 'postgresql.auto.conf'),
+      `primary_conninfo = 'host=${host} port=${port} user=${user}'\n`,
+    )
+    const standby = await startEmbeddedPostgres({ dataDir: copy.path })
+    const replicated = new ReplicatedPostgres([own, copy], await Relay.start(), primary, standby)
+    await waitUntil(
+      async () =>
+        (await replicated.query(`select from pg_stat_replication where state = 'streaming'`)).length === 1,
+      'the standby follows',
+    )
+    if (isSynchronous) {
+      await replicated.query(`alter system set synchronous_standby_names = '*'`)
+      await replicated.query('select pg_reload_conf()')
+      await waitUntil(
+        async () =>
+          (await replicated.query(`select from pg_stat_replication where sync_state = 'sync'`)).length === 1,
+        'commits wait for the standby',
+      )
+    }
+    return replicated
+  }
+
+  /** For DATABASE_URL; `options` are added to the query. */
+  url(database = 'postgres', options: Record<string, string> = {}): string {
+    return relayedUrl(this.relay, database, options)
+  }
+
+  /** On the primary, whichever that is. */
+  query<Row extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<Row[]> {
+    return queryOnce<Row>(this.present.connection, text, values)
+  }
+
+  /** From here on the standby receives nothing. */
+  async partStandby(): Promise<void> {
+    const onStandby = (text: string) => queryOnce(this.standby.connection, text)
+    await onStandby('alter system reset primary_conninfo')
+    await onStandby('select pg_reload_conf()')
+    await waitUntil(
+      async () => (await onStandby('select from pg_stat_wal_receiver')).length === 0,
+      'the standby receives nothing',
+    )
+  }
+
+  /** As when the primary's machine is lost: the address leads to the standby, which is read-only until it is promoted. */
+  async losePrimary(): Promise<void> {
+    this.relay.target = socketOf(this.standby)
+    await signalPostgres(await realpath(join(this.folders[0]!.path, 'postgres-18')), 'SIGKILL')
+    await this.primary.stop()
+    this.present = this.standby
+  }
+
+  async promoteStandby(): Promise<void> {
+    await this.query('select pg_promote()')
+  }
+
+  async remove(): Promise<void> {
+    this.relay.close()
+    await Promise.all([this.primary.stop(), this.standby.stop()])
+    for (const folder of this.folders) await folder.remove()
+  }
+}
