@@ -251,8 +251,8 @@ export class DeploymentService {
       if (earlier) {
         throw new Conflict(
           'This idempotency key was used for another input. Use a new key for a new deployment, and the same input with the same key.',
-          // It may have been made where the subject sees nothing any more.
-          includesOrg(subject.rights.sees, earlier.deployment.org)
+          // Elsewhere the subject may see nothing any more.
+          includesOrg([request.org.toLowerCase()], earlier.deployment.org)
             ? { deploymentId: earlier.deployment.id }
             : {},
         )
