@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { request as httpRequest } from 'node:http'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { WebSocket } from 'ws'
+import { Database } from '../src/database/database.ts'
 import { createDataFolder, type DataFolder } from './support/data-folder.ts'
 import { type Accepted, DEPLOY, git, input } from './support/inputs.ts'
 import { TestServer } from './support/server.ts'
@@ -110,6 +111,71 @@ describe('a start that would let others in unasked', () => {
   })
 })
 
+describe('where nothing has to be shown', () => {
+  let open: TestServer
+
+  beforeAll(async () => {
+    open = await TestServer.start()
+  })
+
+  afterAll(async () => {
+    await open.stop()
+    await open.removeData()
+  })
+
+  test.each<Record<string, string>>([
+    { 'x-forwarded-for': '203.0.113.7' },
+    { 'x-forwarded-for': '127.0.0.1, 2001:db8::1' },
+    { 'x-forwarded-for': 'unknown' },
+    { 'x-real-ip': '203.0.113.7' },
+    { forwarded: 'for=127.0.0.1, for="[2001:db8::1]:4711";proto=https' },
+  ])('others who come through a proxy on this machine are refused: %p', async (headers) => {
+    for (const path of ['/', '/graphql', '/git/acme/demo.git/HEAD', '/metrics']) {
+      const answer = await fetch(open.url + path, { headers: headers })
+      expect([path, answer.status]).toEqual([path, 403])
+      expect(await answer.text()).toContain('ACCESS=required')
+    }
+    const socket = new WebSocket(open.socketUrl, 'graphql-transport-ws', { headers })
+    expect(await new Promise((resolve) => socket.once('error', ({ message }) => resolve(message)))).toContain(
+      '403',
+    )
+  })
+
+  test('only names of this machine are answered to: an address of the network came through a forwarded port', async () => {
+    const statusAs = (name: string) =>
+      new Promise<number | undefined>((resolve, reject) => {
+        const headers = { host: `${name}:${open.port}` }
+        const sent = httpRequest({ host: '127.0.0.1', port: open.port, path: '/', headers }, (response) => {
+          response.resume()
+          resolve(response.statusCode)
+        })
+        sent.on('error', reject).end()
+      })
+    for (const name of [
+      '192.0.2.1',
+      '[2001:db8::1]',
+      'shipcast.example.com',
+      '0.0.0.0',
+      '127.0.0.1.nip.io',
+    ]) {
+      expect([name, await statusAs(name)]).toEqual([name, 403])
+    }
+    for (const name of ['127.0.0.1', 'localhost', '[::1]', '127.1']) {
+      expect([name, await statusAs(name)]).not.toEqual([name, 403])
+    }
+  })
+
+  test.each<Record<string, string>>([
+    {},
+    { 'x-forwarded-for': '127.0.0.1' },
+    { 'x-forwarded-for': '::1, ::ffff:127.0.0.1', 'x-real-ip': '127.0.0.1' },
+    { forwarded: 'for=127.0.0.1;proto=http;host=localhost, for="[::1]:5000"' },
+  ])('this machine is let in, with and without a proxy: %p', async (headers) => {
+    const { data } = await open.request('{ me { name } }', {}, headers)
+    expect(data).toEqual({ me: { name: 'local' } })
+  })
+})
+
 describe('a token', () => {
   test('is shown once, found in no table and in no log, and its last use is listed', async () => {
     expect(deployer).toMatch(/^shipcast_[A-Za-z0-9_-]{43}$/)
@@ -128,6 +194,43 @@ describe('a token', () => {
     const dump = await wholeDatabase()
     expect(dump).toContain('service:ci')
     expect(dump).not.toContain(deployer.slice(10))
+  })
+
+  test('is neither made, changed nor ended without an entry in the audit log', async () => {
+    expect(command('create', '--name', 'noted', '--role', 'viewer').status).toBe(0)
+    const database = await Database.open({ dataDir: server.dataDir })
+    const tokens = () =>
+      database.query(
+        `select name, grants, revoked_at from access_credentials where name in ('noted', 'unnoted')`,
+        [],
+      )
+    const before = await tokens()
+    await database.query(`alter table audit_log add constraint nothing_new check (false) not valid`, [])
+    try {
+      for (const args of [
+        ['create', '--name', 'unnoted', '--role', 'viewer'],
+        ['change', '--name', 'noted', '--role', 'admin'],
+        ['revoke', '--name', 'noted'],
+      ]) {
+        expect(command(...args)).toMatchObject({ status: 1, stdout: '' })
+      }
+      expect(await tokens()).toEqual(before)
+    } finally {
+      await database.query('alter table audit_log drop constraint nothing_new', [])
+      await database.close()
+    }
+  })
+
+  test('is made where the operating system has no name for whoever runs the command, as in a container', () => {
+    const nameless = `import os from 'node:os'
+      import { syncBuiltinESMExports } from 'node:module'
+      os.userInfo = () => { throw new Error('uv_os_get_passwd returned ENOENT') }
+      syncBuiltinESMExports()`
+    const env = { PATH: process.env.PATH, DATA_DIR: server.dataDir }
+    const args = ['dist/token.js', 'create', '--name', 'contained', '--role', 'viewer']
+    const node = ['--import', `data:text/javascript,${encodeURIComponent(nameless)}`, ...args]
+    const { stdout, stderr } = spawnSync(process.execPath, node, { env, encoding: 'utf8' })
+    expect({ stdout, stderr }).toMatchObject({ stdout: expect.stringMatching(/^shipcast_/) })
   })
 
   test.each([
@@ -342,7 +445,6 @@ function jwt(...parts: object[]): string {
 
 /** Every row of every table, as text. */
 async function wholeDatabase(): Promise<string> {
-  const { Database } = await import('../src/database/database.ts')
   const database = await Database.open({ dataDir: server.dataDir })
   try {
     const tables = await database.query<{ name: string }>(

@@ -333,6 +333,20 @@ describe('what one subject cannot do to another', () => {
     expect(others.data.deploy.id).not.toBe(first.data.deploy.id)
   })
 
+  test('learn by a key of its own from when it was somewhere else what is there', async () => {
+    const secret = await token('moved', { role: 'deployer', orgs: ['globex'] })
+    const key = { idempotencyKey: `moved ${crypto.randomUUID()}` }
+    const { data } = await server.request<Accepted>(
+      DEPLOY,
+      { input: input({ org: 'globex', ...key }) },
+      bearer(secret),
+    )
+    await credentials.changeTokens('moved', [{ role: 'deployer', orgs: ['acme'] }])
+    const again = await server.request(DEPLOY, { input: input({ org: 'acme', ...key }) }, bearer(secret))
+    expect(again.errors?.[0]?.extensions.code).toBe('CONFLICT')
+    expect(JSON.stringify(again)).not.toContain(data.deploy.id)
+  })
+
   test('pass off its news as that of the other, who would not be told', async () => {
     const [one, other] = [await connect(tokens.viewer), await connect(tokens.deployer)]
     for (const viewer of [one, other]) viewer.follow()

@@ -1,3 +1,4 @@
+import { isIPv6 } from 'node:net'
 import { Injectable } from '@nestjs/common'
 import { LRUCache } from 'lru-cache'
 import { Config } from '../config.ts'
@@ -39,12 +40,16 @@ export class Limits {
 
   /** @throws RateLimited */
   countSignIn(address: string): void {
-    refuse(this.signIns, address, (most) => `From one address, ${most} sign-ins a minute may begin.`)
+    refuse(
+      this.signIns,
+      networkOf(address),
+      (most) => `From one address, ${most} sign-ins a minute may begin.`,
+    )
   }
 
   /** Somebody has shown what is not valid. True: it is to be noted. @throws RateLimited */
   countGuess(address: string): boolean {
-    const { count, endsInMs } = this.guesses.add(address)
+    const { count, endsInMs } = this.guesses.add(networkOf(address))
     if (count > MOST_GUESSES) {
       throw new RateLimited('Too many tokens or sessions from your address were not valid.', endsInMs)
     }
@@ -55,6 +60,17 @@ export class Limits {
 function refuse(counter: PerMinute, key: string, say: (most: number) => string): void {
   const { count, endsInMs } = counter.add(key)
   if (count > counter.most) throw new RateLimited(say(counter.most), endsInMs)
+}
+
+/** RFC 6177: whoever has an IPv6 address mostly has all of its network of 64 bits. */
+function networkOf(address: string): string {
+  if (!isIPv6(address)) return address
+  const [, ipv4] = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address) ?? []
+  if (ipv4 !== undefined) return ipv4
+  const [before = [], after = []] = address.split('::').map((part) => part.split(':').filter(Boolean))
+  const zeros = Array<string>(Math.max(0, 8 - before.length - after.length)).fill('0')
+  const groups = [...before, ...zeros, ...after].slice(0, 4).map((group) => Number.parseInt(group, 16))
+  return groups.map((group) => group.toString(16)).join(':')
 }
 
 /** Counts in windows that begin with the first, and last a minute. */

@@ -123,14 +123,10 @@ function lifetimeIn(text: string): number {
 
 /** What the command does to the database that the server uses, which may be running. */
 class Tokens {
-  private readonly credentials: CredentialStore
-
   constructor(
     private readonly database: Database,
     private readonly pubSub: PostgresPubSub,
-  ) {
-    this.credentials = new CredentialStore(database)
-  }
+  ) {}
 
   async create({
     name,
@@ -143,8 +139,10 @@ class Tokens {
   }): Promise<void> {
     const subjectId = `service:${name}`
     const made = { kind: 'token', subjectId, name, grants: [grant], lifetimeMs } as const
-    const { id, secret, expiresAt } = await this.credentials.create(made)
-    await this.note('TOKEN_CREATE', name)
+    const { id, secret, expiresAt } = await this.noted('TOKEN_CREATE', async (credentials) => {
+      const token = await credentials.create(made)
+      return { ...token, names: [name] }
+    })
     console.error(
       `${describe(grant)}, until ${expiresAt.toISOString()}; id ${id}. Shown once, and stored nowhere:`,
     )
@@ -152,38 +150,59 @@ class Tokens {
   }
 
   async list(): Promise<void> {
-    const tokens = await this.credentials.listTokens()
+    const tokens = await new CredentialStore(this.database).listTokens()
     if (tokens.length === 0) console.error('There are no tokens yet. "npm run token -- create" makes one.')
     for (const token of tokens) console.log(line(token))
   }
 
   async change({ name, grant }: { name: string; grant: Grant }): Promise<void> {
-    const changed = await this.credentials.changeTokens(name, [grant])
-    if (changed.length === 0) throw new BadCommand(`There is no valid token of the name "${name}".`)
+    const { changed } = await this.noted('TOKEN_CHANGE', async (credentials) => {
+      const changed = await credentials.changeTokens(name, [grant])
+      if (changed.length === 0) throw new BadCommand(`There is no valid token of the name "${name}".`)
+      return { changed, names: [name] }
+    })
     await this.tellNodes()
-    await this.note('TOKEN_CHANGE', name)
     console.log(
       `${name}: ${describe(grant)} (${changed.length === 1 ? '1 token' : `${changed.length} tokens`})`,
     )
   }
 
   async revoke(nameOrId: string): Promise<void> {
-    const revoked = await this.credentials.revokeTokens(nameOrId)
-    if (revoked.length === 0) throw new BadCommand(`There is no token "${nameOrId}" that could be revoked.`)
+    const { revoked } = await this.noted('TOKEN_REVOKE', async (credentials) => {
+      const revoked = await credentials.revokeTokens(nameOrId)
+      if (revoked.length === 0) throw new BadCommand(`There is no token "${nameOrId}" that could be revoked.`)
+      return { revoked, names: revoked.map(({ name }) => name) }
+    })
     await this.tellNodes()
-    for (const { id, name } of revoked) {
-      await this.note('TOKEN_REVOKE', name)
-      console.log(`Revoked ${name} (${id})`)
-    }
+    for (const { id, name } of revoked) console.log(`Revoked ${name} (${id})`)
   }
 
   private async tellNodes(): Promise<void> {
     await this.pubSub.publish(ACCESS_TOPIC, {})
   }
 
-  private async note(action: AuditAction, target: string): Promise<void> {
-    const subject = { id: 'command', name: `${userInfo().username} (command)` }
-    await appendAudit(this.database, { action, subject, address: null, target, result: 'OK' })
+  /** What is done, and an entry in the audit log for each name that it was done to: both, or neither. */
+  private noted<Done extends { names: string[] }>(
+    action: AuditAction,
+    work: (credentials: CredentialStore) => Promise<Done>,
+  ): Promise<Done> {
+    const subject = { id: 'command', name: `${accountName()} (command)` }
+    return this.database.transaction(async (tx) => {
+      const done = await work(new CredentialStore(tx))
+      for (const target of done.names) {
+        await appendAudit(tx, { action, subject, address: null, target, result: 'OK' })
+      }
+      return done
+    })
+  }
+}
+
+/** Containers run as accounts that the system has no name for. */
+function accountName(): string {
+  try {
+    return userInfo().username
+  } catch {
+    return `account ${process.getuid?.()}`
   }
 }
 

@@ -251,7 +251,10 @@ export class DeploymentService {
       if (earlier) {
         throw new Conflict(
           'This idempotency key was used for another input. Use a new key for a new deployment, and the same input with the same key.',
-          { deploymentId: earlier.deployment.id },
+          // Elsewhere the subject may see nothing any more.
+          includesOrg([request.org.toLowerCase()], earlier.deployment.org)
+            ? { deploymentId: earlier.deployment.id }
+            : {},
         )
       }
     }

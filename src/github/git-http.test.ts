@@ -170,6 +170,19 @@ describe('gitHttpHandler', () => {
     expect(await answer.text()).toContain(`${SAMPLE.commit} refs/heads/main`)
   })
 
+  test('lets no cache between keep what only some may read', async () => {
+    await deploySample(folder)
+    const url = `${await serve()}/acme/site.git`
+    const [, pack] = /(pack-\S+)/.exec(await (await fetch(`${url}/objects/info/packs`)).text()) ?? []
+    const paths = [`/objects/pack/${pack}`, '/HEAD', '/info/refs?service=git-upload-pack', '']
+    for (const path of paths) {
+      const answer = await fetch(url + path)
+      expect([path, answer.status]).toEqual([path, 200])
+      expect(answer.headers.get('cache-control')).toMatch(/private|no-cache/)
+      expect(answer.headers.get('cache-control')).not.toContain('public')
+    }
+  })
+
   test('refuses pushes with a sentence', async () => {
     await deploySample(folder)
     const url = await serve()

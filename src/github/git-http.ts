@@ -154,7 +154,7 @@ async function serveFile({ request, response, repository }: Exchange, path: stri
   response.writeHead(200, {
     'Content-Type': 'application/octet-stream',
     'Content-Length': (await file.stat()).size,
-    'Cache-Control': path.startsWith('/objects/pack/') ? 'public, max-age=31536000, immutable' : 'no-cache',
+    'Cache-Control': path.startsWith('/objects/pack/') ? 'private, max-age=31536000, immutable' : 'no-cache',
   })
   if (request.method === 'HEAD') {
     bytes.destroy()

@@ -121,13 +121,17 @@ export class AccessWatch implements OnModuleInit, OnModuleDestroy {
 
   private tick(): void {
     this.second = (this.second + 1) % LOOK_SECONDS
-    const now = Date.now()
-    for (const [id, { identity }] of this.watched) {
-      if (identity.credential && identity.credential.expiresAt.getTime() <= now)
-        this.end(id, UNAUTHENTICATED, ENDED)
-    }
-    if (this.second === 0 || this.isHolding) this.look()
+    if (this.second === 0 || this.isHolding || this.hasDue()) this.look()
     if (this.watched.size > 0 && performance.now() - this.confirmedAt > MOST_DOUBT_MS) this.holdAll()
+  }
+
+  /** Whether one should have expired. Whether it has is said by the database: our clock may be wrong, or jump. */
+  private hasDue(): boolean {
+    const now = Date.now()
+    for (const { identity } of this.watched.values()) {
+      if (identity.credential && identity.credential.expiresAt.getTime() <= now) return true
+    }
+    return false
   }
 
   private async lookNow(): Promise<void> {

@@ -180,6 +180,38 @@ describe('a herd that comes back', () => {
   })
 })
 
+test('whether a token has ended is said by the clock of the database, whatever our own does', async () => {
+  const credentials = new CredentialStore(test_.database)
+  const [valid, ended] = await Promise.all(
+    ['valid', 'ended'].map(async (name) => {
+      const subjectId = `service:${name}`
+      const grants = [{ role: 'viewer', orgs: ['org'] }] as const
+      const { secret } = await credentials.create({
+        kind: 'token',
+        subjectId,
+        name,
+        grants,
+        lifetimeMs: 3_600_000,
+      })
+      const client = new Client(secret)
+      await client.join(null)
+      return client
+    }),
+  )
+  await members(2)
+  const { now } = Date
+  Date.now = () => now() + 86_400_000
+  try {
+    await credentials.revokeTokens('ended')
+    await ended?.until(() => ended.closeCode !== undefined)
+  } finally {
+    Date.now = now
+  }
+  await node.append(uuidv7(), 1)
+  await valid?.until(() => valid.sequences.length === 1 || valid.closeCode !== undefined)
+  expect([ended?.closeCode, valid?.closeCode]).toEqual([4401, undefined])
+})
+
 describe('while the database does not tell whether a token is still valid', () => {
   test('nothing new is told to whoever came with it; afterwards everything, once', async () => {
     const credentials = new CredentialStore(test_.database)

@@ -1,4 +1,4 @@
-import type { IncomingMessage } from 'node:http'
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { isIP } from 'node:net'
 import { LRUCache } from 'lru-cache'
 import { type Config, isLoopbackName } from '../config.ts'
@@ -8,15 +8,19 @@ const REMEMBERED_NAMES = 100
 
 /**
  * Says why a request must be refused: another site's page sends it from somebody's browser, or has made its own name
- * point at us (DNS rebinding). Programs that are not browsers send no `Origin` and are let through.
+ * point at us (DNS rebinding); or a proxy sends it for another machine where only this one is let in. Programs that are
+ * not browsers send no `Origin` and are let through.
  */
 export class OriginGuard {
   private readonly names = new LRUCache<string, boolean>({ max: REMEMBERED_NAMES })
 
-  constructor(private readonly config: Pick<Config, 'host' | 'publicUrl'>) {}
+  constructor(private readonly config: Pick<Config, 'host' | 'publicUrl' | 'access'>) {}
 
   refuse({ headers, method }: IncomingMessage): string | undefined {
     const { host = '', origin } = headers
+    if (!this.config.access.isRequired && !forwardedFor(headers).every(isThisMachine)) {
+      return 'This request comes from another machine, through a proxy on this one, and nothing says who may do what. Set ACCESS=required; see "Access" in the README.'
+    }
     if (!this.isOurName(host)) {
       return `This server does not answer to the name "${host.slice(0, 100)}". If it should, set PUBLIC_URL to the address that people use.`
     }
@@ -36,11 +40,28 @@ export class OriginGuard {
     return isOurs
   }
 
-  /** On loopback only loopback's names are ours: another name for it was made up by somebody else. */
+  /**
+   * On loopback another name was made up by somebody else; where nothing has to be shown an address of the network is
+   * such a name, too: a port was forwarded to us.
+   */
   private judge(host: string): boolean {
     if (host === URL.parse(this.config.publicUrl)?.host) return true
     const name = URL.parse(`http://${host}`)?.hostname ?? ''
     if (isLoopbackName(name)) return true
+    if (!this.config.access.isRequired) return false
     return !isLoopbackName(this.config.host) || isIP(name.replace(/^\[|\]$/g, '')) !== 0
   }
+}
+
+/** From where proxies say that a request comes: RFC 7239, and what was used before it. */
+function forwardedFor(headers: IncomingHttpHeaders): string[] {
+  const said = [headers['x-forwarded-for'], headers['x-real-ip']].flatMap((value) => value ?? [])
+  const addresses = said.flatMap((value) => value.split(',')).map((address) => address.trim())
+  const elements = (headers.forwarded ?? '').matchAll(/(?:^|[;,])\s*for="?([^",;]*)/gi)
+  return [...addresses, ...Array.from(elements, ([, address = '']) => address.trim())]
+}
+
+/** With a port or without. */
+function isThisMachine(address: string): boolean {
+  return /^((::ffff:)?127(\.\d{1,3}){3}(:\d+)?|::1|\[::1\](:\d+)?)$/i.test(address)
 }

@@ -1,0 +1,78 @@
+import { once } from 'node:events'
+import { createServer, type Server } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
+import { afterEach, beforeEach, expect, test } from '@jest/globals'
+import { WebSocket, WebSocketServer } from 'ws'
+import { Connection, type ConnectionOwner, ViewerSocket } from './connection.ts'
+
+let server: Server
+let client: WebSocket
+let connection: Connection
+let closed: Promise<void>
+
+beforeEach(async () => {
+  server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const sockets = new WebSocketServer({ noServer: true, WebSocket: ViewerSocket })
+  const opened = new Promise<void>((resolve) => {
+    server.once('upgrade', (request, stream, head) =>
+      sockets.handleUpgrade(request, stream, head, (socket) => {
+        closed = new Promise((closed) => {
+          const owner: ConnectionOwner = {
+            failed: (_, error) => {
+              throw error
+            },
+            broke: () => undefined,
+            closed: () => closed(),
+            pinged: () => Promise.resolve(),
+          }
+          const shown = { headers: {}, address: '127.0.0.1' }
+          connection = new Connection(socket, stream as Socket, 0, shown, owner)
+        })
+        resolve()
+      }),
+    )
+  })
+  client = new WebSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}`)
+  await Promise.all([opened, once(client, 'open')])
+})
+
+afterEach(() => {
+  client.terminate()
+  server.close()
+})
+
+test('whoever does not answer our close is cut off soon, and is not listened to until then', async () => {
+  const received: string[] = []
+  connection.onMessage(async (message) => {
+    received.push(JSON.stringify(message))
+  })
+  client.send('{"type":"ping"}')
+  while (received.length === 0) await new Promise(setImmediate)
+  // It does not read our close, and goes on.
+  client.pause()
+  connection.close(4401, 'Ended')
+  client.send('{"type":"pong"}')
+  await closed
+  expect(received).toEqual(['{"type":"ping"}'])
+})
+
+test('many closes at once are one', async () => {
+  for (let i = 0; i < 20; i++) connection.close(4401, 'Ended')
+  await Promise.all([connection.end(4403, 'Later'), connection.end(1012, 'Later'), closed])
+  const [code] = client.readyState === client.CLOSED ? [4401] : await once(client, 'close')
+  expect(code).toBe(4401)
+})
+
+test('what one asks for and does not read is not kept without end', async () => {
+  client.pause()
+  const sent: Promise<void>[] = []
+  let most = 0
+  for (let i = 0; i < 100; i++) {
+    sent.push(connection.send('x'.repeat(1024 * 1024)))
+    most = Math.max(most, connection.writer.unsentBytes)
+  }
+  await closed
+  await Promise.all(sent)
+  expect(most).toBeLessThan(20 * 1024 * 1024)
+})
