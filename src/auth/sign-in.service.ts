@@ -98,7 +98,7 @@ export class SignInService {
     address: string,
   ): Promise<{ secret: string; expiresAt: Date }> {
     const subject = { id: `user:${person.id}`, name: person.name }
-    const grants = this.grantsOf(person)
+    const grants = this.grantsOf(person, provider)
     // What has changed since they last came changes in their other browsers, too.
     if (grants.length > 0) await this.credentials.changeSessions(subject.id, grants)
     else await this.credentials.revokeSessionsOf(subject.id)
@@ -119,10 +119,11 @@ export class SignInService {
     })
   }
 
-  private grantsOf({ groups }: Person): Grant[] {
+  /** A group is its provider's own: elsewhere anybody may have one of that name. */
+  private grantsOf({ groups }: Person, provider: string): Grant[] {
     const { roles } = this.config.access
     const own = new Set(groups.map((group) => group.toLowerCase()))
-    return [...own].sort().flatMap((group) => roles.get(group) ?? [])
+    return [...own].sort().flatMap((group) => roles.get(`${provider}:${group}`) ?? [])
   }
 
   private async note(
