@@ -57,7 +57,7 @@ export class SignInService {
     return { url, state: checks.state, browserSecret }
   }
 
-  /** `path`: of the address that the browser has come back to, with its query. @throws SignInFailed */
+  /** `path`: of the address that the browser has come back to, with its query. @throws SignInFailed, RateLimited */
   async finish(
     provider: string,
     from: { address: string; path: string; browserSecret: string },
@@ -65,9 +65,12 @@ export class SignInService {
     const returned = new URL(from.path, this.config.publicUrl)
     const state = returned.searchParams.get('state') ?? ''
     const known = this.providers.get(provider)
-    const begun = known && (await this.begun.take(provider, state, from.browserSecret))
-    if (!known || !begun) {
-      await this.note(null, provider, from.address, 'UNAUTHENTICATED')
+    if (!known) throw new SignInFailed('There is no such way to sign in here.')
+    const begun = await this.begun.take(provider, state, from.browserSecret)
+    if (!begun) {
+      // Anybody can send these.
+      const isNoted = this.limits.countGuess(from.address)
+      if (isNoted) await this.note(null, provider, from.address, 'UNAUTHENTICATED')
       throw new SignInFailed(
         'This sign-in has been used, has expired, or began in another browser. Begin again.',
       )
