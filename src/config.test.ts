@@ -127,6 +127,22 @@ describe('GitHub', () => {
   })
 })
 
+describe('roles', () => {
+  const OIDC = { OIDC_ISSUER: 'https://id.example.com', OIDC_CLIENT_ID: 'a', OIDC_CLIENT_SECRET: 'b' }
+  const GITHUB = { GITHUB_OAUTH_CLIENT_ID: 'a', GITHUB_OAUTH_CLIENT_SECRET: 'b' }
+  const names = (env: Record<string, string>) => [...new Config(env).access.roles.keys()]
+
+  test('are those of one provider: anybody can found an organization on GitHub of the name of another group', () => {
+    const roles = 'Platform=admin; staff=viewer'
+    expect(names({ ...OIDC, ACCESS_ROLES: roles })).toEqual(['oidc:platform', 'oidc:staff'])
+    expect(names({ ...GITHUB, ACCESS_ROLES: roles })).toEqual(['github:platform', 'github:staff'])
+    const error = thrownBy({ ...OIDC, ...GITHUB, ACCESS_ROLES: roles })
+    expect((error as Error).message).toMatch(/^ACCESS_ROLES has the group "platform", .*oidc:platform/)
+    const said = { ...OIDC, ...GITHUB, ACCESS_ROLES: 'OIDC:platform=admin; github:acme/platform=viewer' }
+    expect(names(said)).toEqual(['oidc:platform', 'github:acme/platform'])
+  })
+})
+
 function thrownBy(env: Record<string, string>): unknown {
   try {
     new Config(env)

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import proxyAddress from 'proxy-addr'
 import type { Grant } from './auth/rights.ts'
-import { readRoles } from './auth/role-mapping.ts'
+import { readRoles, rolesOfProviders } from './auth/role-mapping.ts'
 
 /** A setting that cannot be used. The message names the variable, says what is wrong with it, and shows a good value. */
 export class ConfigError extends Error {
@@ -52,7 +52,7 @@ export interface AccessSettings {
         readonly apiUrl: string
       }
     | undefined
-  /** What a group of the provider, or an organization or team of GitHub, may do. */
+  /** What a group of the provider, or an organization or team of GitHub, may do: by `oidc:developers`, `github:acme`. */
   readonly roles: ReadonlyMap<string, readonly Grant[]>
   readonly sessionMs: number
   readonly mutationsPerMinute: number
@@ -246,7 +246,7 @@ class Settings {
       isRequired: mode === 'required',
       oidc,
       github,
-      roles: this.roles(signIn),
+      roles: this.roles(signIn, [...(oidc ? ['oidc'] : []), ...(github ? ['github'] : [])]),
       sessionMs: this.integer('SESSION_HOURS', 12, { min: 1, max: 720 }) * 3_600_000,
       mutationsPerMinute: this.integer('MUTATIONS_PER_MINUTE', 120, { min: 1, max: 1_000_000 }),
       subscriptionsPerMinute: this.integer('SUBSCRIPTIONS_PER_MINUTE', 3_000, { min: 1, max: 1_000_000 }),
@@ -301,7 +301,7 @@ class Settings {
     return url
   }
 
-  private roles(signIn: string | undefined): AccessSettings['roles'] {
+  private roles(signIn: string | undefined, providers: readonly string[]): AccessSettings['roles'] {
     const name = 'ACCESS_ROLES'
     const example = `for example ${name}="platform-team=admin; developers=deployer:acme,acme-labs; staff=viewer"`
     const value = this.value(name)
@@ -311,7 +311,8 @@ class Settings {
         `${signIn} lets nobody in without ${name}, which says what a group of the provider (or an organization or team of GitHub, as acme or acme/platform) may do; ${example}.`,
       )
     }
-    const read = readRoles(value)
+    const groups = readRoles(value)
+    const read = typeof groups === 'string' ? groups : rolesOfProviders(groups, providers)
     if (typeof read === 'string') throw new ConfigError(`${name} ${read}; ${example}. It is "${value}".`)
     return read
   }

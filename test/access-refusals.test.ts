@@ -360,6 +360,42 @@ describe('limits', () => {
   })
 })
 
+describe('answers of a sign-in that nobody has begun', () => {
+  let open: TestServer
+
+  beforeAll(async () => {
+    open = await TestServer.start({
+      env: {
+        // Nobody asks it: there is nothing to take an answer for.
+        OIDC_ISSUER: 'http://127.0.0.1:1',
+        OIDC_CLIENT_ID: 'shipcast',
+        OIDC_CLIENT_SECRET: 'hunter2',
+        ACCESS_ROLES: 'staff=admin',
+      },
+    })
+  })
+
+  afterAll(async () => {
+    await open.stop()
+    await open.removeData()
+  })
+
+  test('do not fill the audit log, which nobody may shorten', async () => {
+    const statuses: number[] = []
+    for (const provider of ['oidc', 'github', 'x'.repeat(100)]) {
+      for (let i = 0; i < 40; i++) {
+        const url = `${open.url}/auth/${provider}/callback?state=${i}&code=${i}`
+        statuses.push((await fetch(url, { redirect: 'manual' })).status)
+      }
+    }
+    const database = await Database.open({ dataDir: open.dataDir })
+    const entries = await database.query('select target from audit_log', [])
+    await database.close()
+    expect(entries).toEqual(Array(5).fill({ target: 'oidc' }))
+    expect(statuses).toEqual([...Array(30).fill(403), ...Array(10).fill(429), ...Array(80).fill(403)])
+  })
+})
+
 describe('others', () => {
   test('a page of another site can neither ask nor open a socket, whatever it shows', async () => {
     const headers = { ...bearer(admin), origin: 'https://evil.example' }

@@ -22,6 +22,27 @@ export function readRoles(text: string): Map<string, Grant[]> | string {
   return roles
 }
 
+/**
+ * The same by provider and group, `github:acme/platform`: anybody can found an organization on GitHub that has the
+ * name of another provider's group. Where there are two providers each group has to say whose it is.
+ */
+export function rolesOfProviders(
+  roles: ReadonlyMap<string, Grant[]>,
+  providers: readonly string[],
+): Map<string, Grant[]> | string {
+  const owned = new Map<string, Grant[]>()
+  for (const [group, grants] of roles) {
+    const hasOwner = providers.some((provider) => group.startsWith(`${provider}:`))
+    if (!hasOwner && providers.length > 1) {
+      const names = providers.map((provider) => `${provider}:${group}`).join(' or ')
+      return `has the group "${group}", which each of the providers may have; say ${names}`
+    }
+    const key = hasOwner ? group : `${providers[0] ?? ''}:${group}`
+    owned.set(key, [...(owned.get(key) ?? []), ...grants])
+  }
+  return owned
+}
+
 /** What is wrong with it, as a sentence without its end, when it is no role that somebody can have. */
 export function readGrant(role: string, orgs: readonly string[] | undefined): Grant | string {
   const known = ROLES.find((name) => name === role.trim().toLowerCase())

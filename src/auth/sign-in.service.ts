@@ -69,11 +69,12 @@ export class SignInService {
     const returned = new URL(from.path, this.config.publicUrl)
     const state = returned.searchParams.get('state') ?? ''
     const known = this.providers.get(provider)
-    const begun = known && (await this.begun.take(provider, state, from.browserSecret))
-    if (!known || !begun) {
-      if (this.limits.countGuess(from.address)) {
-        await this.note(null, provider, from.address, 'UNAUTHENTICATED')
-      }
+    if (!known) throw new SignInFailed('There is no such way to sign in here.')
+    const begun = await this.begun.take(provider, state, from.browserSecret)
+    if (!begun) {
+      // Anybody can send these.
+      const isNoted = this.limits.countGuess(from.address)
+      if (isNoted) await this.note(null, provider, from.address, 'UNAUTHENTICATED')
       throw new SignInFailed(
         'This sign-in has been used, has expired, or began in another browser. Begin again.',
       )
@@ -100,7 +101,7 @@ export class SignInService {
     sessionBefore: string | null,
   ): Promise<{ secret: string; expiresAt: Date }> {
     const subject = { id: `user:${person.id}`, name: person.name }
-    const grants = this.grantsOf(person)
+    const grants = this.grantsOf(person, provider)
     // What has changed since they last came changes in their other browsers, too.
     if (grants.length > 0) await this.credentials.changeSessions(subject.id, grants)
     else await this.credentials.revokeSessionsOf(subject.id)
@@ -122,10 +123,11 @@ export class SignInService {
     })
   }
 
-  private grantsOf({ groups }: Person): Grant[] {
+  /** A group is its provider's own: elsewhere anybody may have one of that name. */
+  private grantsOf({ groups }: Person, provider: string): Grant[] {
     const { roles } = this.config.access
     const own = new Set(groups.map((group) => group.toLowerCase()))
-    return [...own].sort().flatMap((group) => roles.get(group) ?? [])
+    return [...own].sort().flatMap((group) => roles.get(`${provider}:${group}`) ?? [])
   }
 
   private async note(
