@@ -571,7 +571,7 @@ test('GitHub is another way in, with its organizations and teams', async () => {
     GITHUB_OAUTH_CLIENT_SECRET: github.clientSecret,
     GITHUB_OAUTH_URL: github.url,
     GITHUB_API_URL: `${github.url}/api/v3`,
-    ACCESS_ROLES: 'acme=viewer:acme; acme/platform=deployer:acme',
+    ACCESS_ROLES: 'github:acme=viewer:acme; github:acme/platform=deployer:acme',
   }
   await withServer(env, async ({ url }) => {
     const { page } = await openAt(`${url}/#${ofAcme}`)
