@@ -14,12 +14,13 @@ import {
 import { validate as isUuid } from 'uuid'
 import { Limits } from '../auth/limits.ts'
 import { includesOrg, type Organizations } from '../auth/rights.ts'
-import { BadUserInput, CursorUnknown, NotFound } from '../errors.ts'
+import { NotFound } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import { EventLog } from '../events/event-log.ts'
 import type { FollowRequest } from '../events/follow-request.ts'
 import type { DeploymentStatus, LoggedEvent } from '../events/logged-event.ts'
 import { ErrorsToClients } from '../graphql/errors-to-clients.filter.ts'
+import { connectionOf, readPaging, within } from '../graphql/paging.ts'
 import { originOf, type RequestContext } from '../request-context.ts'
 import { TemplateCatalog } from './contents/template-catalog.ts'
 import { DeployInput } from './deploy-input.model.ts'
@@ -103,30 +104,18 @@ export class DeploymentsResolver {
     status: DeploymentStatus[] | null,
     @Context() { subject }: RequestContext,
   ): Promise<DeploymentConnection> {
-    const limit = within('first', first ?? 20, MOST_DEPLOYMENTS)
-    if (after && !isUuid(after)) throw new CursorUnknown(after)
+    const paging = readPaging(first ?? 20, after ?? null, MOST_DEPLOYMENTS)
     const found = [org, repo].every(mayBeName)
       ? await this.service.list({
-          limit: limit + 1,
-          before: after ?? null,
+          limit: paging.limit + 1,
+          before: paging.before,
           sees: subject.rights.sees,
           org: org ?? null,
           repo: repo ?? null,
           statuses: status ?? null,
         })
       : []
-    const edges = found
-      .slice(0, limit)
-      .map((snapshot) => ({ cursor: snapshot.id, node: toDeployment(snapshot) }))
-    return {
-      edges,
-      pageInfo: {
-        hasNextPage: found.length > limit,
-        hasPreviousPage: Boolean(after),
-        startCursor: edges.at(0)?.cursor ?? null,
-        endCursor: edges.at(-1)?.cursor ?? null,
-      },
-    }
+    return connectionOf(found.map(toDeployment), paging)
   }
 
   @Query(() => [Template], { description: 'The templates that this server offers, by name.' })
@@ -192,9 +181,4 @@ export class DeploymentsResolver {
 /** Nothing has a name such as "", and some that are none are errors to Postgres. */
 function mayBeName(name: string | null | undefined): boolean {
   return name == null || /^[A-Za-z0-9._-]+$/.test(name)
-}
-
-function within(path: string, value: number, most: number): number {
-  if (value >= 0 && value <= most) return value
-  throw new BadUserInput([{ path, reason: `must be from 0 to ${most}` }])
 }

@@ -1,0 +1,40 @@
+import { validate as isUuid } from 'uuid'
+import { BadUserInput, CursorUnknown } from '../errors.ts'
+import type { PageInfo } from './page-info.model.ts'
+
+/** What somebody asks for with `first` and `after`, checked. Pages go by UUIDs that grow with time. */
+export interface Paging {
+  limit: number
+  /** The id behind which the page begins; null: with the newest. */
+  before: string | null
+}
+
+/** @throws BadUserInput, CursorUnknown */
+export function readPaging(first: number, after: string | null, most: number): Paging {
+  const limit = within('first', first, most)
+  if (after && !isUuid(after)) throw new CursorUnknown(after)
+  return { limit, before: after || null }
+}
+
+/** A Relay connection of what was found: by one more than `limit`, so that it is known whether there are more. */
+export function connectionOf<Node extends { id: string }>(
+  found: readonly Node[],
+  { limit, before }: Paging,
+): { edges: { cursor: string; node: Node }[]; pageInfo: PageInfo } {
+  const edges = found.slice(0, limit).map((node) => ({ cursor: node.id, node }))
+  return {
+    edges,
+    pageInfo: {
+      hasNextPage: found.length > limit,
+      hasPreviousPage: before !== null,
+      startCursor: edges.at(0)?.cursor ?? null,
+      endCursor: edges.at(-1)?.cursor ?? null,
+    },
+  }
+}
+
+/** @throws BadUserInput */
+export function within(path: string, value: number, most: number): number {
+  if (value >= 0 && value <= most) return value
+  throw new BadUserInput([{ path, reason: `must be from 0 to ${most}` }])
+}
