@@ -43,19 +43,21 @@ export class Authenticator {
   }
 
   /** `secretShown` goes before what the headers hold. @throws Unauthenticated, RateLimited */
-  async identify({ headers, address }: Shown, secretShown?: string): Promise<Identity> {
+  async identify(shown: Shown, secretShown?: string): Promise<Identity> {
+    const { headers } = shown
     const secret = secretShown ?? tokenIn(headers.authorization)
-    if (secret !== undefined) return this.identifyBy(secret, address)
-    const session = parseCookie(headers.cookie ?? '')[SESSION_COOKIE]
+    if (secret !== undefined) return this.identifyBy(secret, shown)
+    const session = headers.cookie && parseCookie(headers.cookie)[SESSION_COOKIE]
     // Without a provider it is one of another time, and nobody could get a new one.
-    if (session && signInOptions(this.config.access).length > 0) return this.identifyBy(session, address)
+    if (session && signInOptions(this.config.access).length > 0) return this.identifyBy(session, shown)
     if (this.config.access.isRequired) throw this.unauthenticated(NOTHING_SHOWN)
     return LOCAL_IDENTITY
   }
 
-  private async identifyBy(secret: string, address: string): Promise<Identity> {
+  private async identifyBy(secret: string, shown: Shown): Promise<Identity> {
     const credential = await this.find(secret)
     if (credential) return { subject: credential.subject, credential }
+    const { address } = shown
     // Whoever shows a valid one is let in, also from the address of somebody who guesses.
     if (this.limits.countGuess(address)) await this.noteRefusal(address)
     throw this.unauthenticated(NOT_VALID)

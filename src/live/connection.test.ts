@@ -26,8 +26,7 @@ beforeEach(async () => {
             closed: () => closed(),
             pinged: () => Promise.resolve(),
           }
-          const shown = { headers: {}, address: '127.0.0.1' }
-          connection = new Connection(socket, stream as Socket, 0, shown, owner)
+          connection = new Connection(socket, stream as Socket, 0, {}, undefined, owner)
         })
         resolve()
       }),

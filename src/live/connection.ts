@@ -4,6 +4,7 @@ import { type RawData, WebSocket } from 'ws'
 import type { Identity, Shown } from '../auth/authenticator.ts'
 import type { Subject } from '../auth/rights.ts'
 import type { RequestContext } from '../request-context.ts'
+import { textFrame } from './frame-batch.ts'
 import { FrameWriter } from './frame-writer.ts'
 
 /** How long a client has to answer our close before its socket is cut off. */
@@ -54,7 +55,6 @@ export class Connection implements RequestContext {
   secondsWaited = 0
   /** Who it is, once that is known. Whoever shows the same shares it. */
   identity: Identity | undefined
-  readonly address: string
   /** What the upgrade came with. Not kept for longer than it takes to look who that is. */
   private headers: Shown['headers'] | undefined
   private isClosing = false
@@ -72,12 +72,13 @@ export class Connection implements RequestContext {
     private readonly stream: Socket,
     /** In which of the seconds of a round it is pinged. */
     readonly pingSecond: number,
-    { headers, address }: Shown,
+    headers: Shown['headers'],
+    /** Where it comes from, as a trusted proxy says; undefined: from the other end of the stream. */
+    private readonly forwardedFor: string | undefined,
     readonly owner: ConnectionOwner,
   ) {
     this.writer = new FrameWriter(stream)
     this.headers = headers
-    this.address = address
     socket.connection = this
     socket.on('message', onMessage)
     socket.on('error', onError)
@@ -101,10 +102,21 @@ export class Connection implements RequestContext {
     return this.socket.readyState === this.socket.OPEN
   }
 
+  /** Asked of the operating system only when somebody wants to know. */
+  get address(): string {
+    return this.forwardedFor ?? this.stream.remoteAddress ?? 'unknown'
+  }
+
   takeShown(): Shown {
-    const { headers = {}, address } = this
+    const { headers = {} } = this
     this.headers = undefined
-    return { headers, address }
+    const connection = this
+    return {
+      headers,
+      get address() {
+        return connection.address
+      },
+    }
   }
 
   /** Aborted when the socket closes. Made when somebody asks: most sockets only subscribe. */
@@ -122,7 +134,7 @@ export class Connection implements RequestContext {
     this.writer.flush()
     if (this.writer.unsentBytes > MOST_UNSENT_BYTES) this.close(TOO_SLOW.code, TOO_SLOW.reason)
     if (!this.isOpen) return Promise.resolve()
-    return new Promise((resolve) => this.socket.send(message, () => resolve()))
+    return new Promise((resolve) => this.stream.write(textFrame(message), () => resolve()))
   }
 
   /** How many pings it has left without a sign of life, such as a pong. */

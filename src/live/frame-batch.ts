@@ -78,6 +78,14 @@ export function frameBytes(start: FrameStart, rest: Uint8Array): number {
   return headerBytes(length) + length
 }
 
+/** A message of one socket's own, in one piece: `ws` writes the header and the text as two. */
+export function textFrame(text: string): Buffer {
+  const length = Buffer.byteLength(text)
+  const bytes = Buffer.allocUnsafe(headerBytes(length) + length)
+  bytes.write(text, writeHeader(bytes, 0, length))
+  return bytes
+}
+
 function compose(rests: readonly Uint8Array[], startBytes: readonly number[]): Composed {
   const lengths = rests.map((rest, i) => (startBytes[i] ?? 0) + rest.byteLength)
   const bytes = Buffer.allocUnsafe(lengths.reduce((sum, length) => sum + headerBytes(length) + length, 0))

@@ -95,7 +95,7 @@ export class GraphQLProtocol {
     connection.isInitialised = true
     const token = tokenInPayload(context.connectionParams)
     // graphql-ws would keep it for as long as the socket is open.
-    Reflect.deleteProperty(context, 'connectionParams')
+    if (context.connectionParams) Object.assign(context, { connectionParams: undefined })
     const identity = await this.identify(connection, connection.takeShown(), token)
     if (!identity || !connection.isOpen) return false
     this.accessWatch.join(connection, identity)

@@ -53,11 +53,16 @@ export class OriginGuard {
   }
 }
 
+const NOT_FORWARDED: string[] = []
+
 /** From where proxies say that a request comes: RFC 7239, and what was used before it. */
 function forwardedFor(headers: IncomingHttpHeaders): string[] {
-  const said = [headers['x-forwarded-for'], headers['x-real-ip']].flatMap((value) => value ?? [])
+  const { 'x-forwarded-for': proxied, 'x-real-ip': real, forwarded } = headers
+  // Mostly: not even a list is made for them.
+  if (proxied === undefined && real === undefined && forwarded === undefined) return NOT_FORWARDED
+  const said = [proxied, real].flatMap((value) => value ?? [])
   const addresses = said.flatMap((value) => value.split(',')).map((address) => address.trim())
-  const elements = (headers.forwarded ?? '').matchAll(/(?:^|[;,])\s*for="?([^",;]*)/gi)
+  const elements = (forwarded ?? '').matchAll(/(?:^|[;,])\s*for="?([^",;]*)/gi)
   return [...addresses, ...Array.from(elements, ([, address = '']) => address.trim())]
 }
 

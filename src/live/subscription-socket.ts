@@ -57,6 +57,7 @@ export class SubscriptionSocket
     maxPayload: MOST_FRAME_BYTES,
   })
   private readonly connections = new Set<Connection>()
+  private readonly hasProxies: boolean
   private readonly addressOf: (request: IncomingMessage) => string
   private readonly originGuard: OriginGuard
   private server: Server | undefined
@@ -75,6 +76,7 @@ export class SubscriptionSocket
     private readonly feed: EventFeed,
   ) {
     this.addressOf = clientAddress(config.trustedProxies)
+    this.hasProxies = config.trustedProxies.length > 0
     this.originGuard = new OriginGuard(config)
   }
 
@@ -116,9 +118,10 @@ export class SubscriptionSocket
     }
     this.sockets.handleUpgrade(request, stream, head, (socket) => {
       // An HTTP server's stream, although its type does not say so.
-      const shown = { headers: request.headers, address: this.addressOf(request) }
       const second = this.opened++ % PING_SECONDS
-      const connection = new Connection(socket, stream as Socket, second, shown, this)
+      const forwardedFor = this.hasProxies ? this.addressOf(request) : undefined
+      const { headers } = request
+      const connection = new Connection(socket, stream as Socket, second, headers, forwardedFor, this)
       this.connections.add(connection)
       this.metrics.sockets.inc()
       connection.onClose(this.protocol.opened(connection))
