@@ -22,4 +22,5 @@ EXPOSE 3000
 # Alive, not ready: some orchestrators end what is unhealthy, which mends no database. For balancers: /health/ready.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=20s \
   CMD ["node", "-e", "fetch('http://127.0.0.1:3000/health/live').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
-CMD ["node", "dist/main.js"]
+# As `npm start`: V8's young generation stays small, and a viewer takes half the memory.
+CMD ["node", "--max-semi-space-size=8", "dist/main.js"]

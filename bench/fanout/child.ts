@@ -31,11 +31,16 @@ export class Child {
   }
 
   /** Resolves once the process is ready to be asked. */
-  static async start(name: string, file: string, env: NodeJS.ProcessEnv = {}): Promise<Child> {
+  static async start(
+    name: string,
+    file: string,
+    env: NodeJS.ProcessEnv = {},
+    flags: readonly string[] = [],
+  ): Promise<Child> {
     const process_ = fork(new URL(file, import.meta.url), {
       env: { ...process.env, ...env, NODE_ENV: 'production' },
       // The peers warn of their many listeners.
-      execArgv: ['--expose-gc', '--no-warnings'],
+      execArgv: ['--expose-gc', '--no-warnings', ...flags],
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     })
     const child = new Child(name, process_)

@@ -25,6 +25,9 @@ export interface Shown {
   emitMs: number
 }
 
+/** As `npm start` has them. */
+const FLAGS: Partial<Record<ServerName, readonly string[]>> = { shipcast: ['--max-semi-space-size=8'] }
+
 /** One server and its viewers, each in a process of its own, made anew for each measurement. */
 export class Stage {
   readonly server: Child
@@ -44,7 +47,7 @@ export class Stage {
     const data = await createDataFolder()
     const started: Child[] = []
     try {
-      const server = await Child.start(name, `./servers/${name}.ts`, { DATA_DIR: data.path })
+      const server = await Child.start(name, `./servers/${name}.ts`, { DATA_DIR: data.path }, FLAGS[name])
       started.push(server)
       const viewers = await Child.start('the viewers', './viewers/viewers.ts')
       started.push(viewers)
