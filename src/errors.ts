@@ -103,13 +103,14 @@ export class TooLarge extends ShipcastError {
 export class RateLimited extends ShipcastError {
   override readonly name = 'RateLimited'
 
-  constructor(
-    message: string,
-    readonly retryAfterMs: number | null = null,
-  ) {
-    const next =
-      retryAfterMs === null ? 'Try again later.' : `Try again in ${Math.ceil(retryAfterMs / 1000)} s.`
+  /** As the header Retry-After has it (RFC 9110, 10.2.3); null: nobody knows. */
+  readonly retryAfterSeconds: number | null
+
+  constructor(message: string, retryAfterMs: number | null = null) {
+    const seconds = retryAfterMs === null ? null : Math.ceil(retryAfterMs / 1000)
+    const next = seconds === null ? 'Try again later.' : `Try again in ${seconds} s.`
     super('RATE_LIMITED', `${message} ${next}`, { retryAfterMs })
+    this.retryAfterSeconds = seconds
   }
 }
 

@@ -87,9 +87,7 @@ function challenge<R extends ServerResponse>(response: R, error: unknown, scheme
     response.setHeader('WWW-Authenticate', scheme)
   } else if (error instanceof RateLimited) {
     response.statusCode = 429
-    if (error.retryAfterMs !== null) {
-      response.setHeader('Retry-After', String(Math.ceil(error.retryAfterMs / 1000)))
-    }
+    if (error.retryAfterSeconds !== null) response.setHeader('Retry-After', String(error.retryAfterSeconds))
   } else {
     response.statusCode = 503
   }

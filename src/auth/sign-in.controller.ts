@@ -80,8 +80,11 @@ export class SignInController {
       await work()
     } catch (error) {
       if (error instanceof RateLimited) {
-        const seconds = Math.ceil((error.retryAfterMs ?? 0) / 1000)
-        response.set('Retry-After', String(seconds)).status(429).type('html').send(page(error.message))
+        response
+          .set('Retry-After', String(error.retryAfterSeconds ?? 0))
+          .status(429)
+          .type('html')
+          .send(page(error.message))
       } else if (error instanceof SignInFailed) {
         this.logger.warn('A sign-in failed', { reason: reasonOf(error) })
         response.status(403).type('html').send(page(error.message))
