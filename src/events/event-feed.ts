@@ -7,6 +7,7 @@ import { type FollowOptions, FollowRequest } from './follow-request.ts'
 import { LogReader } from './log-reader.ts'
 import { ACTIVE_STATUSES, type DeploymentStatus, type LoggedEvent } from './logged-event.ts'
 import { LostHints } from './lost-hints.ts'
+import { SharedLook } from './shared-look.ts'
 
 /** Events kept in memory for those who join or lag; a kilobyte each, or so. */
 const RECENT_EVENTS = 4_096
@@ -48,8 +49,10 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
   gapFills = 0
   private subscription: number | undefined
   private safetyLook: NodeJS.Timeout | undefined
-  private looking: Promise<void> | undefined
-  private lookAgain = false
+  private readonly shared = new SharedLook(
+    () => this.readOn(),
+    (error) => this.logger.warn('Could not read the event log; looking again soon', { error }),
+  )
   private readonly lostHints = new LostHints()
 
   constructor(
@@ -69,14 +72,14 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
     this.safetyLook = setInterval(() => void this.lookForLost(), SAFETY_LOOK_MS)
     // Whatever was appended between the head and the subscription.
     this.look()
-    await this.looking
+    await this.shared.ended()
   }
 
   /** Global modules are the last to be told; until the last socket has been closed, its viewers hear of events. */
   async beforeApplicationShutdown(): Promise<void> {
     clearInterval(this.safetyLook)
     if (this.subscription !== undefined) this.pubSub.unsubscribe(this.subscription)
-    await this.looking
+    await this.shared.ended()
   }
 
   /** Position of the newest event that this node has seen. */
@@ -169,21 +172,7 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
 
   /** Reads on in the log; several calls at once share one read, and one more follows for the latecomers. */
   look(): void {
-    if (this.looking) {
-      this.lookAgain = true
-      return
-    }
-    this.looking = this.readOn()
-      .catch((error: unknown) =>
-        this.logger.warn('Could not read the event log; looking again soon', { error }),
-      )
-      .finally(() => {
-        this.looking = undefined
-        if (this.lookAgain) {
-          this.lookAgain = false
-          this.look()
-        }
-      })
+    this.shared.begin()
   }
 
   private hear(hint: LookHint): void {
@@ -210,7 +199,7 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
 
   private async lookToEnd(): Promise<void> {
     this.look()
-    while (this.looking) await this.looking
+    await this.shared.settled()
   }
 
   private async lookForLost(): Promise<void> {

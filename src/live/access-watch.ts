@@ -5,6 +5,7 @@ import type { Identity } from '../auth/authenticator.ts'
 import { CredentialStore } from '../auth/credential-store.ts'
 import { isSameRights } from '../auth/rights.ts'
 import { Database } from '../database/database.ts'
+import { SharedLook } from '../events/shared-look.ts'
 import type { Connection } from './connection.ts'
 
 /** graphql-ws's own numbers: to its client the first is final, and after the second it comes back. */
@@ -43,8 +44,13 @@ export class AccessWatch implements OnModuleInit, OnModuleDestroy {
   private second = 0
   private confirmedAt = performance.now()
   private isHolding = false
-  private looking: Promise<void> | undefined
-  private lookAgain = false
+  private readonly shared = new SharedLook(
+    () => this.lookNow(),
+    (error) =>
+      this.logger.warn('Could not look whether tokens and sessions are still valid; looking again soon', {
+        error,
+      }),
+  )
 
   constructor(
     database: Database,
@@ -61,7 +67,7 @@ export class AccessWatch implements OnModuleInit, OnModuleDestroy {
   async onModuleDestroy(): Promise<void> {
     clearInterval(this.everySecond)
     if (this.subscription !== undefined) this.pubSub.unsubscribe(this.subscription)
-    await this.looking
+    await this.shared.ended()
   }
 
   /** A connection of which it has just been looked who it is. */
@@ -100,23 +106,7 @@ export class AccessWatch implements OnModuleInit, OnModuleDestroy {
 
   /** Looks at all credentials in use; several calls at once share one look, and one more follows for the latecomers. */
   look(): void {
-    if (this.looking) {
-      this.lookAgain = true
-      return
-    }
-    this.looking = this.lookNow()
-      .catch((error: unknown) =>
-        this.logger.warn('Could not look whether tokens and sessions are still valid; looking again soon', {
-          error,
-        }),
-      )
-      .finally(() => {
-        this.looking = undefined
-        if (this.lookAgain) {
-          this.lookAgain = false
-          this.look()
-        }
-      })
+    this.shared.begin()
   }
 
   private tick(): void {
