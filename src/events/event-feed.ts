@@ -117,7 +117,10 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
   async follow(options: FollowOptions & { after?: string | null | undefined }): Promise<FollowRequest> {
     const { after, ...wanted } = options
     if (after == null) return new FollowRequest(this, wanted, undefined)
-    if (positionOf(after, this.logId) > this.head) await this.catchUpWith(after)
+    const position = positionOf(after, this.logId)
+    if (position <= this.head) return new FollowRequest(this, wanted, position)
+    await this.catchUpWith(after)
+    // It may be another log by now.
     return new FollowRequest(this, wanted, positionOf(after, this.logId))
   }
 

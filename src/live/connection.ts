@@ -17,6 +17,8 @@ export const TOO_SLOW = {
   code: 1013,
   reason: 'SLOW_CONSUMER: events are read too slowly; come back with your cursor',
 }
+const SENT = Promise.resolve()
+const NO_HEADERS: Shown['headers'] = {}
 const NOT_UNDERSTOOD = { code: 4400, reason: 'Invalid message received' }
 const CLIENT_MESSAGES = new Set(['connection_init', 'ping', 'pong', 'subscribe', 'complete'])
 
@@ -46,7 +48,7 @@ export interface ConnectionOwner {
  * One open socket; to graphql-ws its transport, to resolvers their context. There may be very many: nothing is kept that
  * need not be, and what few need is made when they do.
  */
-export class Connection implements RequestContext {
+export class Connection implements RequestContext, Shown {
   readonly id = randomUUID()
   readonly writer: FrameWriter
   /** Whether it has sent its `connection_init`. */
@@ -55,8 +57,6 @@ export class Connection implements RequestContext {
   secondsWaited = 0
   /** Who it is, once that is known. Whoever shows the same shares it. */
   identity: Identity | undefined
-  /** What the upgrade came with. Not kept for longer than it takes to look who that is. */
-  private headers: Shown['headers'] | undefined
   private isClosing = false
   private pings = 0
   private bytesHeard = 0
@@ -72,17 +72,22 @@ export class Connection implements RequestContext {
     private readonly stream: Socket,
     /** In which of the seconds of a round it is pinged. */
     readonly pingSecond: number,
-    headers: Shown['headers'],
+    /** What the upgrade came with. Not kept for longer than it takes to look who that is. */
+    public headers: Shown['headers'],
     /** Where it comes from, as a trusted proxy says; undefined: from the other end of the stream. */
     private readonly forwardedFor: string | undefined,
     readonly owner: ConnectionOwner,
   ) {
     this.writer = new FrameWriter(stream)
-    this.headers = headers
     socket.connection = this
     socket.on('message', onMessage)
     socket.on('error', onError)
     socket.on('close', onClose)
+  }
+
+  /** Once it is known who it is. */
+  forgetHeaders(): void {
+    this.headers = NO_HEADERS
   }
 
   get connectionId(): string {
@@ -107,18 +112,6 @@ export class Connection implements RequestContext {
     return this.forwardedFor ?? this.stream.remoteAddress ?? 'unknown'
   }
 
-  takeShown(): Shown {
-    const { headers = {} } = this
-    this.headers = undefined
-    const connection = this
-    return {
-      headers,
-      get address() {
-        return connection.address
-      },
-    }
-  }
-
   /** Aborted when the socket closes. Made when somebody asks: most sockets only subscribe. */
   get signal(): AbortSignal {
     this.controller ??= new AbortController()
@@ -129,12 +122,20 @@ export class Connection implements RequestContext {
     return this.socket.protocol
   }
 
-  /** A message of graphql-ws's own, behind the frames of this turn. What breaks the socket is told by its end. */
+  /**
+   * A message of graphql-ws's own, behind the frames of this turn. Waits only behind what has not been read yet. What
+   * breaks the socket is told by its end.
+   */
   send(message: string): Promise<void> {
     this.writer.flush()
     if (this.writer.unsentBytes > MOST_UNSENT_BYTES) this.close(TOO_SLOW.code, TOO_SLOW.reason)
-    if (!this.isOpen) return Promise.resolve()
-    return new Promise((resolve) => this.stream.write(textFrame(message), () => resolve()))
+    if (!this.isOpen) return SENT
+    const frame = textFrame(message)
+    if (this.stream.writableNeedDrain) {
+      return new Promise((resolve) => this.stream.write(frame, () => resolve()))
+    }
+    this.stream.write(frame)
+    return SENT
   }
 
   /** How many pings it has left without a sign of life, such as a pong. */

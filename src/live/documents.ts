@@ -1,4 +1,13 @@
-import { type DocumentNode, GraphQLError, type GraphQLSchema, getOperationAST, Kind, visit } from 'graphql'
+import {
+  type DocumentNode,
+  type GraphQLError,
+  type GraphQLSchema,
+  getOperationAST,
+  Kind,
+  type OperationDefinitionNode,
+  OperationTypeNode,
+  visit,
+} from 'graphql'
 import { LRUCache } from 'lru-cache'
 import { type Operation, readDocument } from '../graphql/document-limits.ts'
 
@@ -12,6 +21,7 @@ export interface ReadDocument {
   /** Its text, as it came first. */
   query: string
   document: DocumentNode
+  isSubscription: boolean
   /** The variable that is nothing but the root field's `after`, so that viewers differ in it who want the same. */
   cursorVariable: string | undefined
 }
@@ -28,11 +38,13 @@ export class Documents {
     if (before) return before
     const document = readDocument(schema, operation)
     if (Array.isArray(document)) return document
+    const operationNode = getOperationAST(document, operationName)
     const read = {
       id: this.nextId++,
       query,
       document,
-      cursorVariable: cursorVariable(document, operationName),
+      isSubscription: operationNode?.operation === OperationTypeNode.SUBSCRIPTION,
+      cursorVariable: cursorVariable(document, operationNode),
     }
     this.kept.set(key, read)
     return read
@@ -41,9 +53,8 @@ export class Documents {
 
 function cursorVariable(
   document: DocumentNode,
-  operationName: string | null | undefined,
+  operation: OperationDefinitionNode | null | undefined,
 ): string | undefined {
-  const operation = getOperationAST(document, operationName)
   const root = operation?.selectionSet.selections[0]
   if (root?.kind !== Kind.FIELD) return undefined
   const value = root.arguments?.find((argument) => argument.name.value === 'after')?.value

@@ -18,9 +18,8 @@ const KEPT_OVERHEAD_BYTES = 400
 
 /** What all members of a group share: everything that decides what they are told, and nothing else. */
 export interface Shared {
-  documentId: number
-  /** Without the cursor, in which members differ. */
-  variables: Readonly<Record<string, unknown>>
+  /** Names the document and its variables, without the cursor, in which members differ. */
+  key: string
   args: Pick<ExecutionArgs, 'schema' | 'document' | 'operationName' | 'variableValues'>
 }
 
@@ -111,7 +110,6 @@ export class FanOut implements OnModuleInit {
   }
 }
 
-function groupKey({ documentId, variables }: Shared, { options }: FollowRequest): string {
-  const sorted = Object.entries(variables).sort(([a], [b]) => (a < b ? -1 : 1))
-  return JSON.stringify([documentId, options.deploymentId ?? null, options.sees, sorted])
+function groupKey({ key }: Shared, { options }: FollowRequest): string {
+  return `${JSON.stringify([options.deploymentId ?? null, options.sees])} ${key}`
 }

@@ -8,12 +8,9 @@ import {
   type GraphQLError,
   type GraphQLFormattedError,
   type GraphQLSchema,
-  getOperationAST,
-  OperationTypeNode,
 } from 'graphql'
 import { type Context, handleProtocols, makeServer, type Server, type ServerOptions } from 'graphql-ws'
-import { LRUCache } from 'lru-cache'
-import { Authenticator, type Identity, type Shown, tokenInPayload } from '../auth/authenticator.ts'
+import { Authenticator, type Identity, tokenInPayload } from '../auth/authenticator.ts'
 import { DatabaseUnavailable } from '../database/database-unavailable.ts'
 import { RateLimited, TooLarge, Unauthenticated } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
@@ -23,15 +20,23 @@ import { type Operation, refuseDear } from '../graphql/document-limits.ts'
 import { AccessWatch, FORBIDDEN, UNAUTHENTICATED } from './access-watch.ts'
 import type { Connection } from './connection.ts'
 import { Documents, type ReadDocument } from './documents.ts'
-import { FanOut, type Shared } from './fan-out.ts'
+import { FanOut } from './fan-out.ts'
 import { LiveMetrics } from './live-metrics.ts'
 
 const MOST_OPERATIONS = 100
 /** They are kept as long as the subscription is. */
 const MOST_VARIABLES_LENGTH = 4_096
+/** Subscriptions that need not be weighed again; after so many it begins anew. */
+const MOST_WEIGHED = 5_000
 const TRY_LATER = 1013
 
 const NOT_LET_IN = 'Sign in, or send a valid token in the payload of connection_init'
+
+/** What graphql-ws executes, and brings back with the result. */
+interface PreparedArgs extends ExecutionArgs {
+  /** Of a subscription: names the document and the variables that decide what is told. */
+  sharedKey?: string | undefined
+}
 
 type GraphQLConnection = Context<Record<string, unknown> | undefined, { connection: Connection }>
 
@@ -47,9 +52,8 @@ type GraphQLConnection = Context<Record<string, unknown> | undefined, { connecti
 export class GraphQLProtocol {
   readonly handleProtocols = handleProtocols
   private readonly documents = new Documents()
-  private readonly readDocuments = new WeakMap<DocumentNode, ReadDocument>()
-  /** What has been found to be cheap enough: document and variables. */
-  private readonly weighed = new LRUCache<string, true>({ max: 5_000 })
+  /** What has been found to be cheap enough, by its shared key. */
+  private readonly weighed = new Set<string>()
   private server: Server<{ connection: Connection }> | undefined
   private schema: GraphQLSchema | undefined
 
@@ -96,7 +100,8 @@ export class GraphQLProtocol {
     const token = tokenInPayload(context.connectionParams)
     // graphql-ws would keep it for as long as the socket is open.
     if (context.connectionParams) Object.assign(context, { connectionParams: undefined })
-    const identity = await this.identify(connection, connection.takeShown(), token)
+    const identity = await this.identify(connection, token)
+    connection.forgetHeaders()
     if (!identity || !connection.isOpen) return false
     this.accessWatch.join(connection, identity)
     return {
@@ -111,7 +116,7 @@ export class GraphQLProtocol {
     const token = tokenInPayload(payload)
     const before = connection.identity
     if (token === undefined || !before) return connection.send(JSON.stringify({ type: 'pong', payload }))
-    const identity = await this.identify(connection, { headers: {}, address: connection.address }, token)
+    const identity = await this.identify(connection, token)
     if (!identity || !connection.isOpen) return
     if (identity.subject.id !== before.subject.id) {
       connection.close(FORBIDDEN, 'The token is of somebody else; open another socket for it')
@@ -121,13 +126,9 @@ export class GraphQLProtocol {
     return connection.send(JSON.stringify({ type: 'pong', payload: expiry(identity) }))
   }
 
-  private async identify(
-    connection: Connection,
-    shown: Shown,
-    token: string | undefined,
-  ): Promise<Identity | undefined> {
+  private async identify(connection: Connection, token: string | undefined): Promise<Identity | undefined> {
     try {
-      return await this.authenticator.identify(shown, token)
+      return await this.authenticator.identify(connection, token)
     } catch (error) {
       if (error instanceof Unauthenticated) connection.close(UNAUTHENTICATED, NOT_LET_IN)
       else if (error instanceof RateLimited || error instanceof DatabaseUnavailable) {
@@ -148,37 +149,44 @@ export class GraphQLProtocol {
     }
     const read = this.documents.read(schema, operation)
     if (Array.isArray(read)) return read
-    const { document } = read
-    this.readDocuments.set(document, read)
     // graphql-ws keeps the message for as long as the operation lives; let all keep the same text.
     operation.query = read.query
     const { operationName, variables } = operation
-    const args = { schema, document, operationName, variableValues: variables }
-    const refusal = isSubscription(args) ? this.weigh(read, args) : refuseDear(schema, document, operation)
-    return refusal ? [refusal] : args
+    const { document, isSubscription } = read
+    const sharedKey = isSubscription ? sharedKeyOf(read, variables) : undefined
+    const refusal =
+      sharedKey === undefined
+        ? refuseDear(schema, document, operation)
+        : this.weigh(sharedKey, schema, document, operation)
+    return refusal ? [refusal] : { schema, document, operationName, variableValues: variables, sharedKey }
   }
 
   /** Once for all who want the same. */
-  private weigh(read: ReadDocument, args: ExecutionArgs): GraphQLError | undefined {
-    const { documentId, variables } = sharedOf(read, args)
-    const key = JSON.stringify([documentId, variables])
-    if (this.weighed.has(key)) return undefined
-    if (key.length > MOST_VARIABLES_LENGTH) {
+  private weigh(
+    sharedKey: string,
+    schema: GraphQLSchema,
+    document: DocumentNode,
+    operation: Operation,
+  ): GraphQLError | undefined {
+    if (this.weighed.has(sharedKey)) return undefined
+    if (sharedKey.length > MOST_VARIABLES_LENGTH) {
       return new TooLarge(
         `The variables of a subscription may be ${MOST_VARIABLES_LENGTH} characters long, as JSON. Send less.`,
       )
     }
-    const { schema, document, operationName, variableValues } = args
-    const tooDear = refuseDear(schema, document, { operationName, variables: variableValues })
-    if (!tooDear) this.weighed.set(key, true)
+    const tooDear = refuseDear(schema, document, operation)
+    if (this.weighed.size >= MOST_WEIGHED) this.weighed.clear()
+    if (!tooDear) this.weighed.add(sharedKey)
     return tooDear
   }
 
-  private share(connection: Connection, id: string, args: ExecutionArgs, result: unknown) {
+  private share(connection: Connection, id: string, args: PreparedArgs, result: unknown) {
     if (!isAsyncIterable(result)) return undefined
-    const read = this.readDocuments.get(args.document)
-    if (result instanceof FollowRequest && read) {
-      const joined = this.fanOut.join(id, sharedOf(read, args), result, connection.writer)
+    const { sharedKey } = args
+    // It would be kept for as long as the subscription is.
+    args.sharedKey = undefined
+    if (result instanceof FollowRequest && sharedKey !== undefined) {
+      const joined = this.fanOut.join(id, { key: sharedKey, args }, result, connection.writer)
       return joined instanceof RateLimited ? { errors: [joined] } : joined
     }
     this.metrics.unshared.inc()
@@ -186,17 +194,10 @@ export class GraphQLProtocol {
   }
 }
 
-function sharedOf({ id, cursorVariable }: ReadDocument, args: ExecutionArgs): Shared {
-  const variables = { ...args.variableValues }
-  if (cursorVariable !== undefined) delete variables[cursorVariable]
-  return { documentId: id, variables, args }
-}
-
-function isSubscription({
-  document,
-  operationName,
-}: Pick<ExecutionArgs, 'document' | 'operationName'>): boolean {
-  return getOperationAST(document, operationName)?.operation === OperationTypeNode.SUBSCRIPTION
+/** The same for all who want the same, whatever their cursor is. */
+function sharedKeyOf({ id, cursorVariable }: ReadDocument, variables: Operation['variables']): string {
+  const names = Object.keys(variables ?? {}).filter((name) => name !== cursorVariable)
+  return JSON.stringify([id, names.sort().map((name) => [name, variables?.[name]])])
 }
 
 /** Runs the resolver for this subscriber. What comes of each event is made elsewhere, once for all. */

@@ -116,7 +116,7 @@ export class Member implements AsyncIterableIterator<ExecutionResult> {
       payloads.push(payload)
     }
     for (const payload of payloads) this.write(payload)
-    this.group.metrics.deliveries.inc(payloads.length)
+    if (payloads.length > 0) this.group.metrics.deliveries.inc(payloads.length)
     this.position = until
     return true
   }

@@ -1,6 +1,5 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { isIP } from 'node:net'
-import { LRUCache } from 'lru-cache'
 import { type Config, isLoopbackName } from '../config.ts'
 
 /** Names that requests have called us by. Few are in use; judging one takes longer than remembering it. */
@@ -12,7 +11,7 @@ const REMEMBERED_NAMES = 100
  * not browsers send no `Origin` and are let through.
  */
 export class OriginGuard {
-  private readonly names = new LRUCache<string, boolean>({ max: REMEMBERED_NAMES })
+  private readonly names = new Map<string, boolean>()
 
   constructor(private readonly config: Pick<Config, 'host' | 'publicUrl' | 'access'>) {}
 
@@ -36,6 +35,7 @@ export class OriginGuard {
     const before = this.names.get(host)
     if (before !== undefined) return before
     const isOurs = this.judge(host)
+    if (this.names.size >= REMEMBERED_NAMES) this.names.clear()
     if (host.length <= 255) this.names.set(host, isOurs)
     return isOurs
   }
