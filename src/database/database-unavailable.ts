@@ -1,3 +1,4 @@
+import { types } from 'node:util'
 import pg from 'pg'
 
 /**
@@ -26,7 +27,7 @@ export function isConnectionFailure(error: unknown): boolean {
     if (error.routine === 'RevalidateCachedQuery') return true
     return ENDS_CONNECTION.test(error.code ?? '')
   }
-  if (!(error instanceof Error)) return false
+  if (!types.isNativeError(error)) return false
   return 'syscall' in error || DRIVER_MESSAGES.test(error.message)
 }
 

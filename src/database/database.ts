@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
+import { type CopyRow, copyIn, copyOut } from './copy.ts'
 import { DatabaseUnavailable, isConnectionFailure, isRefusedForNow } from './database-unavailable.ts'
 import { type DatabaseSettings, DEFAULT_SETTINGS, readDatabaseUrl } from './database-url.ts'
 import { DedicatedConnection } from './dedicated-connection.ts'
@@ -15,6 +16,12 @@ export interface Queryable {
    * with pg's DatabaseError (`code`, `constraint`).
    */
   query<Row>(text: string, values?: readonly unknown[]): Promise<Row[]>
+}
+
+/** Statements that take effect together. */
+export interface Transaction extends Queryable {
+  /** See `copyIn`. */
+  copyIn(text: string, rows: AsyncIterable<CopyRow>): Promise<void>
 }
 
 export interface DatabaseOptions {
@@ -100,19 +107,26 @@ export class Database implements Queryable {
     return this.#withClient((client) => runStatement<Row>(client, text, values))
   }
 
+  /** See `copyOut`. */
+  async copyOut(text: string): Promise<Uint8Array[]> {
+    return this.#withClient((client) => copyOut(client, text))
+  }
+
   /** Commits when work returns; rolls back and passes the error on when it throws. */
-  async transaction<T>(work: (tx: Queryable) => Promise<T>, options: TransactionOptions = {}): Promise<T> {
+  async transaction<T>(work: (tx: Transaction) => Promise<T>, options: TransactionOptions = {}): Promise<T> {
     const timeoutMs = options.statementTimeoutMs
     return this.#withClient(async (client) => {
       await execute(
         client,
         timeoutMs === undefined ? 'begin' : `begin; set local statement_timeout = ${timeoutMs}`,
       )
-      const tx: Queryable = {
+      const refuse = (error: unknown): never => {
+        throw isConnectionFailure(error) || isRefusedForNow(error) ? this.#unavailable(error) : error
+      }
+      const tx: Transaction = {
         query: <Row>(text: string, values?: readonly unknown[]) =>
-          runStatement<Row>(client, text, values, timeoutMs).catch((error) => {
-            throw isConnectionFailure(error) || isRefusedForNow(error) ? this.#unavailable(error) : error
-          }),
+          runStatement<Row>(client, text, values, timeoutMs).catch(refuse),
+        copyIn: (text, rows) => copyIn(client, text, rows).catch(refuse),
       }
       try {
         const result = await work(tx)

@@ -26,7 +26,7 @@ afterAll(async () => {
 
 test.each([
   ['of one part', ODD_FILES],
-  // Sixteen parts of 32 KiB are read at once.
+  // Eight parts of 32 KiB are written and read at once.
   ['of many parts', [{ path: 'noise', content: randomBytes(3_000_000), executable: false }]],
 ])('a pack %s comes back from the database byte for byte, with its index', async (_, files) => {
   const { database } = testDatabase

@@ -1,0 +1,114 @@
+import { afterAll, beforeAll, beforeEach, expect, test } from '@jest/globals'
+import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
+import { type CopyRow, int4 } from './copy.ts'
+import type { Database } from './database.ts'
+import { DatabaseUnavailable } from './database-unavailable.ts'
+
+const MEBIBYTE = 1024 * 1024
+const INTO_PIECES = 'copy pieces (n, bytes) from stdin (format binary)'
+
+let one: TestDatabase
+let database: Database
+
+beforeAll(async () => {
+  one = await createTestDatabase()
+  database = one.database
+  await database.query('create table pieces (n int primary key, bytes bytea not null)')
+})
+
+beforeEach(() => database.query('truncate pieces'))
+
+afterAll(() => one.drop())
+
+const copyIn = (rows: AsyncIterable<CopyRow>) => database.transaction((tx) => tx.copyIn(INTO_PIECES, rows))
+const count = async () => (await database.query<{ n: number }>('select count(*)::int as n from pieces'))[0]?.n
+
+test('rows that are made in the same memory do not run into each other', async () => {
+  const bytes = new Uint8Array(MEBIBYTE)
+  await copyIn(
+    (async function* () {
+      for (let n = 0; n < 30; n++) yield [int4(n), bytes.fill(n)]
+    })(),
+  )
+  const wrong = await database.query(
+    `select n from pieces where bytes <> decode(repeat(lpad(to_hex(n), 2, '0'), ${MEBIBYTE}), 'hex')`,
+  )
+  expect(wrong).toEqual([])
+  expect(await count()).toBe(30)
+})
+
+test('a value comes back whole, in pieces; null is none', async () => {
+  const bytes = Buffer.from(Array.from({ length: 3 * MEBIBYTE }, (_, i) => (i * i) % 251))
+  await copyIn(
+    (async function* () {
+      yield [int4(1), bytes]
+    })(),
+  )
+  const read = (where: string) =>
+    database.copyOut(
+      `copy (select string_agg(bytes, '') from pieces where ${where}) to stdout (format binary)`,
+    )
+  const pieces = await read('n = 1')
+  expect(pieces.length).toBeGreaterThan(1)
+  expect(Buffer.concat(pieces).equals(bytes)).toBe(true)
+  expect(await read('n = 2')).toEqual([])
+})
+
+test('when a row cannot be made nothing is kept, and the reason is told', async () => {
+  const copied = copyIn(
+    (async function* () {
+      yield [int4(1), new Uint8Array(1)]
+      throw new Error('out of clay')
+    })(),
+  )
+  await expect(copied).rejects.toThrow('out of clay')
+  expect(await count()).toBe(0)
+})
+
+test('when the server refuses a row nothing is kept, and no more rows are asked for', async () => {
+  let isClosed = false
+  const copied = copyIn(
+    (async function* () {
+      try {
+        for (;;) yield [int4(1)]
+      } finally {
+        isClosed = true
+      }
+    })(),
+  )
+  await expect(copied).rejects.toMatchObject({ code: '22P04' })
+  expect(isClosed).toBe(true)
+  expect(await count()).toBe(0)
+})
+
+test('a statement that fails says why, and the next one runs', async () => {
+  await expect(database.copyOut('copy (select 1 / 0) to stdout (format binary)')).rejects.toMatchObject({
+    code: '22012',
+  })
+  expect(await count()).toBe(0)
+})
+
+test.each(['in', 'out'])('a connection that is lost while it copies %s is told as such', async (way) => {
+  const kill = `select pg_terminate_backend(pid) from pg_stat_activity
+    where pid <> pg_backend_pid() and datname = current_database() and query like 'copy %'`
+  const copied =
+    way === 'in'
+      ? copyIn(
+          (async function* () {
+            for (let n = 0; n < 100; n++) {
+              yield [int4(n), new Uint8Array(1)]
+              if (n === 10) await database.query(kill)
+            }
+          })(),
+        )
+      : Promise.all([
+          database.copyOut('copy (select pg_sleep(20)::text) to stdout (format binary)'),
+          killWhenThere(kill),
+        ])
+  await expect(copied).rejects.toThrow(DatabaseUnavailable)
+  expect(await count()).toBe(0)
+})
+
+async function killWhenThere(kill: string): Promise<void> {
+  while ((await database.query(kill)).length === 0) await new Promise(setImmediate)
+}
