@@ -49,8 +49,7 @@ interface PackEntry {
 }
 
 export const PIECE_BYTES = 1024 * 1024
-// What pg makes of a large value on its way takes many times its length, and lies about until V8 collects it: of parts of
-// 1 MiB, a pack of 50 MB left three times as much.
+// A thread holds one part; how many are stored or read by one statement is said where they are (stored-contents.ts).
 const PART_BYTES = 32 * 1024
 
 export function inPieces({ type, id, body }: GitObject): ObjectInPieces {

@@ -175,9 +175,10 @@ export class GraphQLProtocol {
       )
     }
     const tooDear = refuseDear(schema, document, operation)
+    if (tooDear) return tooDear
     if (this.weighed.size >= MOST_WEIGHED) this.weighed.clear()
-    if (!tooDear) this.weighed.add(sharedKey)
-    return tooDear
+    this.weighed.add(sharedKey)
+    return undefined
   }
 
   private share(connection: Connection, id: string, args: PreparedArgs, result: unknown) {

@@ -35,8 +35,9 @@ export class OriginGuard {
     const before = this.names.get(host)
     if (before !== undefined) return before
     const isOurs = this.judge(host)
+    if (host.length > 255) return isOurs
     if (this.names.size >= REMEMBERED_NAMES) this.names.clear()
-    if (host.length <= 255) this.names.set(host, isOurs)
+    this.names.set(host, isOurs)
     return isOurs
   }
 
