@@ -1,6 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { Logger } from '@nestjs/common'
-import { GraphQLError, type GraphQLFormattedError } from 'graphql'
+import {
+  type ExecutionResult,
+  type FormattedExecutionResult,
+  GraphQLError,
+  type GraphQLFormattedError,
+} from 'graphql'
 import { DatabaseUnavailable } from '../database/database-unavailable.ts'
 import { type Fault, internalError, ShipcastError, TooLarge } from '../errors.ts'
 
@@ -21,6 +26,15 @@ export function forClient(error: unknown, code?: unknown): GraphQLFormattedError
     ...(locations && { locations }),
     ...(path && { path }),
     extensions: { ...(code !== undefined && { code }), ...extensions },
+  }
+}
+
+/** The result of an operation as a client may see it. */
+export function resultForClient({ data, errors, extensions }: ExecutionResult): FormattedExecutionResult {
+  return {
+    ...(errors && { errors: errors.map((error) => forClient(error)) }),
+    ...(data !== undefined && { data }),
+    ...(extensions && { extensions }),
   }
 }
 
@@ -58,8 +72,11 @@ function cause({ originalError }: GraphQLError): unknown {
 
 /** Variables that do not fit the schema: GraphQL names the place in its message only. */
 function withFields(error: GraphQLFormattedError): GraphQLFormattedError {
-  const match = /^Variable "\$(\w+)" got invalid value .*?(?: at "([^"]+)")?; (.*)$/s.exec(error.message)
-  if (!match) return error
-  const field: Fault = { path: match[2] ?? match[1] ?? '', reason: match[3] ?? '' }
+  const groups = (BAD_VALUE.exec(error.message) ?? NO_VALUE.exec(error.message))?.groups
+  if (!groups) return error
+  const field: Fault = { path: groups.path ?? groups.name ?? '', reason: groups.reason ?? '' }
   return { ...error, extensions: { ...error.extensions, code: 'BAD_USER_INPUT', fields: [field] } }
 }
+
+const BAD_VALUE = /^Variable "\$(?<name>\w+)" got invalid value .*?(?: at "(?<path>[^"]+)")?; (?<reason>.*)$/s
+const NO_VALUE = /^Variable "\$(?<name>\w+)" of (?:required|non-null) type "[^"]+" (?<reason>.*)$/s

@@ -1,8 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import type { Socket } from 'node:net'
+import type { ExecutionResult } from 'graphql'
+import { CloseCode, type Message, MessageType, parseMessage } from 'graphql-ws'
 import { type RawData, WebSocket } from 'ws'
 import type { Identity, Shown } from '../auth/authenticator.ts'
 import type { Subject } from '../auth/rights.ts'
+import { forClient, resultForClient } from '../graphql/client-errors.ts'
 import type { RequestContext } from '../request-context.ts'
 import { textFrame } from './frame-batch.ts'
 import { FrameWriter } from './frame-writer.ts'
@@ -19,14 +22,14 @@ export const TOO_SLOW = {
 }
 const SENT = Promise.resolve()
 const NO_HEADERS: Shown['headers'] = {}
-const NOT_UNDERSTOOD = { code: 4400, reason: 'Invalid message received' }
-const CLIENT_MESSAGES = new Set(['connection_init', 'ping', 'pong', 'subscribe', 'complete'])
+/** What is no message of the subprotocol, or one that only servers send. */
+export const NOT_UNDERSTOOD = 'Invalid message received'
 
-/** What graphql-ws takes to be a message, and looks at more closely. */
-interface ClientMessage {
-  type: string
+/** What a client has begun: its subscription, or something that is being executed for it. */
+export interface Operation {
+  /** The client has completed it, or is gone. It has been taken out of the connection's operations. */
+  end(): void
 }
-type Receive = (message: ClientMessage) => Promise<void>
 
 /** All sockets have the same listeners: thousands of closures less. */
 export class ViewerSocket extends WebSocket {
@@ -35,22 +38,21 @@ export class ViewerSocket extends WebSocket {
 
 /** Who is told of what happens to a connection. */
 export interface ConnectionOwner {
-  /** A message could not be handled. */
-  failed(connection: Connection, error: unknown): void
+  received(connection: Connection, message: Message): void
   /** What broke it; that it has closed is told too. */
   broke(connection: Connection, error: Error): void
   closed(connection: Connection): void
-  /** A ping of the subprotocol, to be answered. */
-  pinged(connection: Connection, payload: Record<string, unknown> | undefined): Promise<void>
 }
 
 /**
- * One open socket; to graphql-ws its transport, to resolvers their context. There may be very many: nothing is kept that
- * need not be, and what few need is made when they do.
+ * One open socket, and the operations under way on it; to resolvers it is their context. There may be very many: nothing
+ * is kept that need not be, and what few need is made when they do.
  */
 export class Connection implements RequestContext, Shown {
   readonly id = randomUUID()
   readonly writer: FrameWriter
+  /** By the ids that the client has given them. */
+  readonly operations = new Map<string, Operation>()
   /** Whether it has sent its `connection_init`. */
   isInitialised = false
   /** Seconds that we have waited for that. */
@@ -61,10 +63,6 @@ export class Connection implements RequestContext, Shown {
   private pings = 0
   private bytesHeard = 0
   private controller: AbortController | undefined
-  private receive: Receive | undefined
-  private leave: ((code: number, reason: string) => Promise<void>) | undefined
-  private isHolding = false
-  private held: RawData[] | undefined
 
   constructor(
     private readonly socket: ViewerSocket,
@@ -123,7 +121,7 @@ export class Connection implements RequestContext, Shown {
   }
 
   /**
-   * A message of graphql-ws's own, behind the frames of this turn. Waits only behind what has not been read yet. What
+   * A message of this socket's own, behind the frames of this turn. Waits only behind what has not been read yet. What
    * breaks the socket is told by its end.
    */
   send(message: string): Promise<void> {
@@ -154,47 +152,52 @@ export class Connection implements RequestContext, Shown {
     if (this.isOpen) this.socket.ping()
   }
 
-  onMessage(receive: (text: string) => Promise<void>): void {
-    // graphql-ws parses what is text, and takes what is parsed as it is; its types tell only of the former.
-    this.receive = receive as (message: unknown) => Promise<void>
+  /** A result of an operation. */
+  next(operationId: string, result: ExecutionResult): Promise<void> {
+    const payload = resultForClient(result)
+    return this.send(JSON.stringify({ id: operationId, type: MessageType.Next, payload }))
   }
 
-  onPing(payload: Record<string, unknown> | undefined): Promise<void> {
-    return this.owner.pinged(this, payload)
+  /** Its only result. */
+  answer(operationId: string, result: ExecutionResult): Promise<void> {
+    void this.next(operationId, result)
+    return this.finish(operationId)
   }
 
-  onClose(leave: (code: number, reason: string) => Promise<void>): void {
-    this.leave = leave
+  /** It has ended by itself. */
+  finish(operationId: string): Promise<void> {
+    this.operations.delete(operationId)
+    return this.send(JSON.stringify({ id: operationId, type: MessageType.Complete }))
   }
 
-  /**
-   * Passes on messages one after the other. After a `complete` the next one waits for a turn: graphql-ws ends the
-   * operation in that time, and would take a new one that uses the same id for the old one.
-   */
+  /** It has ended with errors, or could not begin. */
+  fail(operationId: string, errors: readonly unknown[]): Promise<void> {
+    this.operations.delete(operationId)
+    const payload = errors.map((error) => forClient(error))
+    return this.send(JSON.stringify({ id: operationId, type: MessageType.Error, payload }))
+  }
+
+  /** The client has ended it. */
+  complete(operationId: string): void {
+    const operation = this.operations.get(operationId)
+    this.operations.delete(operationId)
+    operation?.end()
+  }
+
   take(data: RawData): void {
     // What comes behind our close is not heard.
     if (!this.isOpen) return
-    if (this.isHolding) {
-      this.held ??= []
-      this.held.push(data)
-      return
-    }
     const message = parse(String(data))
-    if (!message) {
-      this.close(NOT_UNDERSTOOD.code, NOT_UNDERSTOOD.reason)
-      return
-    }
-    this.receive?.(message).catch((error: unknown) => this.owner.failed(this, error))
-    if (message.type === 'complete') this.holdUntilNextTurn()
+    if (message) this.owner.received(this, message)
+    else this.close(CloseCode.BadRequest, NOT_UNDERSTOOD)
   }
 
-  closed(code: number, reason: string): void {
-    // What is held would begin operations that nobody ends any more.
-    this.held = undefined
-    this.receive = undefined
+  closed(): void {
     this.controller?.abort()
     this.owner.closed(this)
-    void this.leave?.(code, reason)
+    const operations = [...this.operations.values()]
+    this.operations.clear()
+    for (const operation of operations) operation.end()
   }
 
   /** Says goodbye, and does not wait for an answer for long. */
@@ -218,40 +221,23 @@ export class Connection implements RequestContext, Shown {
   terminate(): void {
     this.socket.terminate()
   }
-
-  private holdUntilNextTurn(): void {
-    this.isHolding = true
-    // No more is read than what has arrived already; it cannot pile up.
-    this.socket.pause()
-    setImmediate(() => {
-      this.isHolding = false
-      while (!this.isHolding) {
-        const data = this.held?.shift()
-        if (data === undefined) break
-        this.take(data)
-      }
-      if (!this.isHolding) this.socket.resume()
-    })
-  }
 }
 
 function onMessage(this: ViewerSocket, data: RawData): void {
   this.connection?.take(data)
 }
 
-function onClose(this: ViewerSocket, code: number, reason: Buffer): void {
-  this.connection?.closed(code, String(reason))
+function onClose(this: ViewerSocket): void {
+  this.connection?.closed()
 }
 
 function onError(this: ViewerSocket, error: Error): void {
   if (this.connection) this.connection.owner.broke(this.connection, error)
 }
 
-/** Parsed here, since graphql-ws would keep the text for as long as an operation lives. */
-function parse(text: string): ClientMessage | undefined {
+function parse(text: string): Message | undefined {
   try {
-    const message = JSON.parse(text) as ClientMessage | null
-    return CLIENT_MESSAGES.has(message?.type ?? '') ? (message as ClientMessage) : undefined
+    return parseMessage(text)
   } catch {
     return undefined
   }

@@ -5,7 +5,7 @@ import {
   getOperationAST,
   Kind,
   type OperationDefinitionNode,
-  OperationTypeNode,
+  type OperationTypeNode,
   visit,
 } from 'graphql'
 import { LRUCache } from 'lru-cache'
@@ -18,10 +18,9 @@ const KEPT_DOCUMENTS = 500
 export interface ReadDocument {
   /** Names the document among those of this process. */
   id: number
-  /** Its text, as it came first. */
-  query: string
   document: DocumentNode
-  isSubscription: boolean
+  /** Undefined: it has no operation of the name asked for, or several and no name was given. */
+  type: OperationTypeNode | undefined
   /** The variable that is nothing but the root field's `after`, so that viewers differ in it who want the same. */
   cursorVariable: string | undefined
 }
@@ -41,9 +40,8 @@ export class Documents {
     const operationNode = getOperationAST(document, operationName)
     const read = {
       id: this.nextId++,
-      query,
       document,
-      isSubscription: operationNode?.operation === OperationTypeNode.SUBSCRIPTION,
+      type: operationNode?.operation,
       cursorVariable: cursorVariable(document, operationNode),
     }
     this.kept.set(key, read)

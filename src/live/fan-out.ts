@@ -5,10 +5,9 @@ import { RateLimited } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import type { FollowRequest } from '../events/follow-request.ts'
 import type { LoggedEvent } from '../events/logged-event.ts'
-import type { FrameWriter } from './frame-writer.ts'
 import { type Encoded, Group, type Groups } from './group.ts'
 import { LiveMetrics } from './live-metrics.ts'
-import { Member } from './member.ts'
+import { Member, type Viewer } from './member.ts'
 
 const MOST_GROUPS = 10_000
 /** Encoded events kept for those who join or lag, of all groups together. */
@@ -56,13 +55,8 @@ export class FanOut implements OnModuleInit {
     this.feed.onRestart(() => this.shared.encoded.clear())
   }
 
-  /** Adds a subscription to those who want the same. The member is to be iterated by graphql-ws. */
-  join(
-    operationId: string,
-    shared: Shared,
-    request: FollowRequest,
-    writer: FrameWriter,
-  ): Member | RateLimited {
+  /** Adds a subscription to those who want the same. The member is to be begun. */
+  join(operationId: string, shared: Shared, request: FollowRequest, viewer: Viewer): Member | RateLimited {
     const key = groupKey(shared, request)
     let group = this.groups.get(key)
     if (!group) {
@@ -75,7 +69,7 @@ export class FanOut implements OnModuleInit {
       group = this.begin(key, shared, request)
     }
     group.join()
-    return new Member(operationId, request, group, writer)
+    return new Member(operationId, request, group, viewer)
   }
 
   private take(event: LoggedEvent): void {

@@ -2,26 +2,33 @@ import { Injectable } from '@nestjs/common'
 import {
   createSourceEventStream,
   type DocumentNode,
-  type ExecutionArgs,
   type ExecutionResult,
   execute,
-  type GraphQLError,
-  type GraphQLFormattedError,
+  GraphQLError,
   type GraphQLSchema,
+  OperationTypeNode,
 } from 'graphql'
-import { type Context, handleProtocols, makeServer, type Server, type ServerOptions } from 'graphql-ws'
+import {
+  CloseCode,
+  type ConnectionInitMessage,
+  type Message,
+  MessageType,
+  type PingMessage,
+  type SubscribeMessage,
+  type SubscribePayload,
+} from 'graphql-ws'
 import { Authenticator, type Identity, tokenInPayload } from '../auth/authenticator.ts'
 import { DatabaseUnavailable } from '../database/database-unavailable.ts'
 import { RateLimited, TooLarge, Unauthenticated } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import { FollowRequest } from '../events/follow-request.ts'
-import { forClient } from '../graphql/client-errors.ts'
-import { type Operation, refuseDear } from '../graphql/document-limits.ts'
+import { refuseDear } from '../graphql/document-limits.ts'
 import { AccessWatch, FORBIDDEN, UNAUTHENTICATED } from './access-watch.ts'
-import type { Connection } from './connection.ts'
+import { type Connection, NOT_UNDERSTOOD } from './connection.ts'
 import { Documents, type ReadDocument } from './documents.ts'
-import { FanOut } from './fan-out.ts'
+import { FanOut, type Shared } from './fan-out.ts'
 import { LiveMetrics } from './live-metrics.ts'
+import { OwnStream } from './own-stream.ts'
 
 const MOST_OPERATIONS = 100
 /** They are kept as long as the subscription is. */
@@ -29,32 +36,38 @@ const MOST_VARIABLES_LENGTH = 4_096
 /** Subscriptions that need not be weighed again; after so many it begins anew. */
 const MOST_WEIGHED = 5_000
 const TRY_LATER = 1013
+/** Of an id, in the reason of a close, which has 123 bytes (RFC 6455, section 5.5). */
+const SHOWN_ID_LENGTH = 30
 
+const NO_OPERATION = new GraphQLError(
+  'The document has no operation of that name, or several and none is named. Set operationName.',
+  { extensions: { code: 'OPERATION_RESOLUTION_FAILURE' } },
+)
 const NOT_LET_IN = 'Sign in, or send a valid token in the payload of connection_init'
 
-/** What graphql-ws executes, and brings back with the result. */
-interface PreparedArgs extends ExecutionArgs {
+/** What is wanted, when it may be had. */
+interface Prepared {
+  args: Shared['args']
   /** Of a subscription: names the document and the variables that decide what is told. */
-  sharedKey?: string | undefined
+  sharedKey: string | undefined
 }
 
-type GraphQLConnection = Context<Record<string, unknown> | undefined, { connection: Connection }>
-
 /**
- * graphql-transport-ws on a connection. graphql-ws keeps the rules and the life of each operation; three of its hooks
- * make subscriptions shared:
+ * graphql-transport-ws, the server's side: what each message of a client leads to. A subscription becomes a member of
+ * those who want the same:
  *
- *   onSubscribe ──> the document, parsed and validated once for all who send it
- *   subscribe   ──> runs the resolver for this subscriber, and takes what it wants to follow instead of a stream
- *   onOperation ──> joins those who follow the same; what graphql-ws iterates is the parked member
+ *   read     the document, parsed, validated and weighed once for all who send it
+ *   resolve  the resolver runs for this subscriber, and says what it wants to follow
+ *   join     from here on frames come from the fan-out
+ *
+ * It is ours, and not a library's, since a library's subscription is a stream of each subscriber's own. Of graphql-ws are
+ * the messages, what makes one valid, and the codes; its client is what the tests and the page come with.
  */
 @Injectable()
 export class GraphQLProtocol {
-  readonly handleProtocols = handleProtocols
   private readonly documents = new Documents()
   /** What has been found to be cheap enough, by its shared key. */
   private readonly weighed = new Set<string>()
-  private server: Server<{ connection: Connection }> | undefined
   private schema: GraphQLSchema | undefined
 
   constructor(
@@ -68,54 +81,48 @@ export class GraphQLProtocol {
   /** To be called once, when the schema has been made. */
   use(schema: GraphQLSchema): void {
     this.schema = schema
-    this.server = makeServer(this.options())
   }
 
-  /** Takes over a connection; the returned function is to be called when it has closed. */
-  opened(connection: Connection): (code: number, reason: string) => Promise<void> {
-    if (!this.server) throw new Error('The protocol is used before there is a schema.')
-    return this.server.opened(connection, { connection })
-  }
-
-  private options(): ServerOptions<Record<string, unknown>, { connection: Connection }> {
-    return {
-      // Our own look every second does that, without a timer for each socket.
-      connectionInitWaitTimeout: 0,
-      onConnect: (context) => this.connect(context),
-      onSubscribe: (context, _id, operation) => this.prepare(context, operation),
-      context: ({ extra: { connection } }) => connection,
-      subscribe: (args) => subscribe(args),
-      onOperation: ({ extra }, id, _operation, args, result) =>
-        this.share(extra.connection, id, args, result),
-      onNext: (_context, _id, _operation, _args, result) =>
-        result.errors ? { ...result, errors: result.errors.map(formatted) } : undefined,
-      onError: (_context, _id, _operation, errors) => errors.map(formatted),
+  /** Rejects when something went wrong on our side. */
+  receive(connection: Connection, message: Message): Promise<void> | undefined {
+    switch (message.type) {
+      case MessageType.ConnectionInit:
+        return this.initialise(connection, message.payload)
+      case MessageType.Subscribe:
+        return this.begin(connection, message)
+      case MessageType.Complete:
+        connection.complete(message.id)
+        return undefined
+      case MessageType.Ping:
+        return this.answerPing(connection, message.payload)
+      case MessageType.Pong:
+        return undefined
+      default:
+        connection.close(CloseCode.BadRequest, NOT_UNDERSTOOD)
+        return undefined
     }
   }
 
-  /** False: it is not let in, and has been told why. */
-  private async connect(context: GraphQLConnection): Promise<Record<string, unknown> | false> {
-    const { connection } = context.extra
+  private async initialise(connection: Connection, payload: ConnectionInitMessage['payload']): Promise<void> {
+    if (connection.isInitialised) {
+      connection.close(CloseCode.TooManyInitialisationRequests, 'Too many initialisation requests')
+      return
+    }
     connection.isInitialised = true
-    const token = tokenInPayload(context.connectionParams)
-    // graphql-ws would keep it for as long as the socket is open.
-    if (context.connectionParams) Object.assign(context, { connectionParams: undefined })
-    const identity = await this.identify(connection, token)
+    const identity = await this.identify(connection, tokenInPayload(payload))
     connection.forgetHeaders()
-    if (!identity || !connection.isOpen) return false
+    if (!identity || !connection.isOpen) return
     this.accessWatch.join(connection, identity)
-    return {
-      connectionId: connection.id,
-      cursor: this.feed.cursorOf(this.feed.head),
-      ...expiry(identity),
-    }
+    const cursor = this.feed.cursorOf(this.feed.head)
+    const acknowledged = { connectionId: connection.id, cursor, ...expiry(identity) }
+    await connection.send(JSON.stringify({ type: MessageType.ConnectionAck, payload: acknowledged }))
   }
 
   /** A ping that carries a token renews what the socket may do, and for how long; others are answered as they are. */
-  async pinged(connection: Connection, payload: Record<string, unknown> | undefined): Promise<void> {
+  private async answerPing(connection: Connection, payload: PingMessage['payload']): Promise<void> {
     const token = tokenInPayload(payload)
     const before = connection.identity
-    if (token === undefined || !before) return connection.send(JSON.stringify({ type: 'pong', payload }))
+    if (token === undefined || !before) return connection.send(pong(payload))
     const identity = await this.identify(connection, token)
     if (!identity || !connection.isOpen) return
     if (identity.subject.id !== before.subject.id) {
@@ -123,7 +130,7 @@ export class GraphQLProtocol {
       return
     }
     this.accessWatch.renew(connection, identity)
-    return connection.send(JSON.stringify({ type: 'pong', payload: expiry(identity) }))
+    await connection.send(pong(expiry(identity)))
   }
 
   private async identify(connection: Connection, token: string | undefined): Promise<Identity | undefined> {
@@ -138,10 +145,45 @@ export class GraphQLProtocol {
     }
   }
 
-  private prepare({ subscriptions }: GraphQLConnection, operation: Operation) {
+  private async begin(connection: Connection, { id, payload }: SubscribeMessage): Promise<void> {
+    const { operations } = connection
+    if (!connection.identity) {
+      connection.close(CloseCode.Unauthorized, 'Unauthorized')
+      return
+    }
+    if (operations.has(id)) {
+      const shown = id.slice(0, SHOWN_ID_LENGTH)
+      connection.close(CloseCode.SubscriberAlreadyExists, `Subscriber for ${shown} already exists`)
+      return
+    }
+    const prepared = this.prepare(connection, payload)
+    if (Array.isArray(prepared)) return connection.fail(id, prepared)
+    const { args, sharedKey } = prepared
+    const place = { end: () => undefined }
+    operations.set(id, place)
+    const contextArgs = { ...args, contextValue: connection }
+    const result =
+      sharedKey === undefined ? await execute(contextArgs) : await createSourceEventStream(contextArgs)
+    // It has been completed meanwhile, or the socket has closed; the id may be another operation's by now.
+    if (operations.get(id) !== place) {
+      if (isStream(result)) result[Symbol.asyncIterator]().return?.()
+      return
+    }
+    if (!isStream(result)) return connection.answer(id, result)
+    if (!(result instanceof FollowRequest) || sharedKey === undefined) {
+      this.metrics.unshared.inc()
+      return new OwnStream(connection, id, result[Symbol.asyncIterator](), contextArgs).run()
+    }
+    const member = this.fanOut.join(id, { key: sharedKey, args }, result, connection)
+    if (member instanceof RateLimited) return connection.answer(id, { errors: [member] })
+    operations.set(id, member)
+    member.begin()
+  }
+
+  private prepare({ operations }: Connection, operation: SubscribePayload): Prepared | GraphQLError[] {
     const { schema } = this
     if (!schema) throw new Error('The protocol is used before there is a schema.')
-    if (Object.keys(subscriptions).length > MOST_OPERATIONS) {
+    if (operations.size >= MOST_OPERATIONS) {
       this.metrics.refusals.inc({ reason: 'operations' })
       return [
         new RateLimited(`A socket may have ${MOST_OPERATIONS} operations at once. Complete some first.`),
@@ -149,16 +191,16 @@ export class GraphQLProtocol {
     }
     const read = this.documents.read(schema, operation)
     if (Array.isArray(read)) return read
-    // graphql-ws keeps the message for as long as the operation lives; let all keep the same text.
-    operation.query = read.query
+    const { document, type } = read
+    if (type === undefined) return [NO_OPERATION]
     const { operationName, variables } = operation
-    const { document, isSubscription } = read
-    const sharedKey = isSubscription ? sharedKeyOf(read, variables) : undefined
+    const sharedKey = type === OperationTypeNode.SUBSCRIPTION ? sharedKeyOf(read, variables) : undefined
     const refusal =
       sharedKey === undefined
         ? refuseDear(schema, document, operation)
         : this.weigh(sharedKey, schema, document, operation)
-    return refusal ? [refusal] : { schema, document, operationName, variableValues: variables, sharedKey }
+    if (refusal) return [refusal]
+    return { args: { schema, document, operationName, variableValues: variables }, sharedKey }
   }
 
   /** Once for all who want the same. */
@@ -166,7 +208,7 @@ export class GraphQLProtocol {
     sharedKey: string,
     schema: GraphQLSchema,
     document: DocumentNode,
-    operation: Operation,
+    operation: SubscribePayload,
   ): GraphQLError | undefined {
     if (this.weighed.has(sharedKey)) return undefined
     if (sharedKey.length > MOST_VARIABLES_LENGTH) {
@@ -180,52 +222,22 @@ export class GraphQLProtocol {
     this.weighed.add(sharedKey)
     return undefined
   }
-
-  private share(connection: Connection, id: string, args: PreparedArgs, result: unknown) {
-    if (!isAsyncIterable(result)) return undefined
-    const { sharedKey } = args
-    // It would be kept for as long as the subscription is.
-    args.sharedKey = undefined
-    if (result instanceof FollowRequest && sharedKey !== undefined) {
-      const joined = this.fanOut.join(id, { key: sharedKey, args }, result, connection.writer)
-      return joined instanceof RateLimited ? { errors: [joined] } : joined
-    }
-    this.metrics.unshared.inc()
-    return eachExecuted(result, args)
-  }
 }
 
 /** The same for all who want the same, whatever their cursor is. */
-function sharedKeyOf({ id, cursorVariable }: ReadDocument, variables: Operation['variables']): string {
+function sharedKeyOf({ id, cursorVariable }: ReadDocument, variables: SubscribePayload['variables']): string {
   const names = Object.keys(variables ?? {}).filter((name) => name !== cursorVariable)
   return JSON.stringify([id, names.sort().map((name) => [name, variables?.[name]])])
 }
 
-/** Runs the resolver for this subscriber. What comes of each event is made elsewhere, once for all. */
-async function subscribe(
-  args: ExecutionArgs,
-): Promise<AsyncIterableIterator<ExecutionResult> | ExecutionResult> {
-  // onOperation takes it from here; graphql-ws's types want what graphql's own subscribe would return.
-  return (await createSourceEventStream(args)) as AsyncIterableIterator<ExecutionResult> | ExecutionResult
-}
-
-/** The ordinary way, for what cannot be shared: an execution for each event of each subscriber. */
-async function* eachExecuted(
-  source: AsyncIterable<unknown>,
-  args: ExecutionArgs,
-): AsyncGenerator<ExecutionResult, void> {
-  for await (const event of source) yield await execute({ ...args, rootValue: event })
-}
-
-function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
-  return typeof value === 'object' && value !== null && Symbol.asyncIterator in value
+function isStream(result: AsyncIterable<unknown> | ExecutionResult): result is AsyncIterable<unknown> {
+  return Symbol.asyncIterator in result
 }
 
 function expiry({ credential }: Identity): { expiresAt?: string } {
   return credential ? { expiresAt: credential.expiresAt.toISOString() } : {}
 }
 
-// graphql-ws's types want the class; what is sent is its JSON, which this is.
-function formatted(error: GraphQLError | GraphQLFormattedError): GraphQLError {
-  return forClient(error) as GraphQLError
+function pong(payload: PingMessage['payload']): string {
+  return JSON.stringify({ type: MessageType.Pong, payload })
 }

@@ -4,7 +4,7 @@ import type { LRUCache } from 'lru-cache'
 import { includesOrg, type Organizations } from '../auth/rights.ts'
 import type { EventFeed } from '../events/event-feed.ts'
 import type { LoggedEvent } from '../events/logged-event.ts'
-import { forClient } from '../graphql/client-errors.ts'
+import { resultForClient } from '../graphql/client-errors.ts'
 import type { RequestContext } from '../request-context.ts'
 import type { LiveMetrics } from './live-metrics.ts'
 import type { Member } from './member.ts'
@@ -149,12 +149,7 @@ export class Group {
 
 const encoder = new TextEncoder()
 
-function encodeResult({ data, errors, extensions }: ExecutionResult): Uint8Array {
-  const payload = {
-    ...(errors && { errors: errors.map((error) => forClient(error)) }),
-    data,
-    ...(extensions && { extensions }),
-  }
+function encodeResult(result: ExecutionResult): Uint8Array {
   // Bytes of their own: a buffer from Node's pool would keep a slab of it alive for as long as this is kept.
-  return encoder.encode(`,"type":"next","payload":${JSON.stringify(payload)}}`)
+  return encoder.encode(`,"type":"next","payload":${JSON.stringify(resultForClient(result))}}`)
 }

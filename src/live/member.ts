@@ -1,20 +1,24 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { ExecutionResult } from 'graphql'
 import { DatabaseUnavailable } from '../database/database-unavailable.ts'
 import type { Stretch } from '../events/event-feed.ts'
 import type { FollowRequest } from '../events/follow-request.ts'
 import type { LoggedEvent } from '../events/logged-event.ts'
+import type { Operation } from './connection.ts'
 import type { FrameStart } from './frame-batch.ts'
 import type { FrameWriter } from './frame-writer.ts'
 import type { Group } from './group.ts'
 
 const DATABASE_PAUSE_MS = 500
-const DONE: IteratorResult<ExecutionResult> = { done: true, value: undefined }
+
+/** Whose subscription it is. */
+export interface Viewer {
+  readonly writer: FrameWriter
+  /** Ends the operation with an error. */
+  fail(operationId: string, errors: readonly unknown[]): Promise<void>
+}
 
 /**
- * One subscription in a group. graphql-ws iterates it, and so keeps the operation's life: its first `next()` is the
- * moment from which frames may be sent; `return()` is the client's `complete`, or the end of the socket. The events
- * themselves do not come out of the iterator, which only parks: they are written to the socket.
+ * One subscription in a group.
  *
  *   begun ──> catching up ──> live (in `group.live`)
  *                 ^             │ the socket takes no more
@@ -23,47 +27,41 @@ const DONE: IteratorResult<ExecutionResult> = { done: true, value: undefined }
  * It keeps a position and nothing else; while it is live not even that: it is where its group is. There may be very
  * many, so that what can be the group's is the group's.
  */
-export class Member implements AsyncIterableIterator<ExecutionResult> {
+export class Member implements Operation {
   private readonly start: FrameStart
   private position: number | undefined
   private isReading = false
   private hasEnded = false
   private takeBack: (() => void) | undefined
-  private settle: ((result: Promise<never> | IteratorResult<ExecutionResult>) => void) | undefined
 
   constructor(
-    operationId: string,
+    private readonly operationId: string,
     private readonly request: FollowRequest,
     private readonly group: Group,
-    private readonly writer: FrameWriter,
+    private readonly viewer: Viewer,
   ) {
     const text = `{"id":${JSON.stringify(operationId)}`
     this.start = { text, bytes: Buffer.byteLength(text) }
     this.position = request.position
   }
 
-  [Symbol.asyncIterator](): this {
-    return this
+  /** From now on frames are sent. */
+  begin(): void {
+    this.catchUp()
   }
 
-  next(): Promise<IteratorResult<ExecutionResult>> {
-    if (this.hasEnded) return Promise.resolve(DONE)
-    return new Promise((resolve) => {
-      this.settle = resolve
-      this.catchUp()
-    })
-  }
-
-  return(): Promise<IteratorResult<ExecutionResult>> {
-    this.end()
-    return Promise.resolve(DONE)
+  end(): void {
+    if (this.hasEnded) return
+    this.hasEnded = true
+    this.takeBack?.()
+    this.group.leave(this)
   }
 
   /** The next event of a live member. */
   send(event: LoggedEvent, payload: Uint8Array): void {
     // It may have read on further than its group, which waits for an execution.
     if (this.position !== undefined && event.position <= this.position) return
-    if (!this.writer.hasRoom) {
+    if (!this.viewer.writer.hasRoom) {
       this.group.live.delete(this)
       this.group.metrics.lagging.inc()
       this.readOnFrom(event.position - 1)
@@ -81,7 +79,8 @@ export class Member implements AsyncIterableIterator<ExecutionResult> {
   /** All in one turn when what is missing is in memory and encoded or quickly so: then there is no gap to fall into. */
   private catchUp(): void {
     if (this.isReading) return
-    const { group, writer } = this
+    const { group } = this
+    const { writer } = this.viewer
     while (!this.hasEnded) {
       if (this.position !== undefined && this.position >= group.position) {
         group.live.add(this)
@@ -161,26 +160,11 @@ export class Member implements AsyncIterableIterator<ExecutionResult> {
   }
 
   private write(payload: Uint8Array): void {
-    this.writer.push(this.start, payload)
+    this.viewer.writer.push(this.start, payload)
   }
 
   private fail(error: unknown): void {
-    const { settle } = this
-    this.leave()
-    settle?.(Promise.reject(error))
-  }
-
-  private end(): void {
-    const { settle } = this
-    this.leave()
-    settle?.(DONE)
-  }
-
-  private leave(): void {
-    if (this.hasEnded) return
-    this.hasEnded = true
-    this.settle = undefined
-    this.takeBack?.()
-    this.group.leave(this)
+    this.end()
+    void this.viewer.fail(this.operationId, [error])
   }
 }

@@ -10,6 +10,7 @@ import {
 } from '@nestjs/common'
 import { HttpAdapterHost } from '@nestjs/core'
 import { GraphQLSchemaHost } from '@nestjs/graphql'
+import { CloseCode, GRAPHQL_TRANSPORT_WS_PROTOCOL, handleProtocols, type Message } from 'graphql-ws'
 import { WebSocketServer } from 'ws'
 import { clientAddress } from '../auth/client-address.ts'
 import { Config } from '../config.ts'
@@ -35,11 +36,15 @@ const MOST_STALL_MS = 30_000
 const LEAST_DRAIN_BATCH = 50
 const LEAST_DRAIN_PAUSE_MS = 100
 
-const NOT_INITIALISED = { code: 4408, reason: 'Connection initialisation timeout' }
+const NOT_INITIALISED = {
+  code: CloseCode.ConnectionInitialisationTimeout,
+  reason: 'Connection initialisation timeout',
+}
+const OTHER_PROTOCOL = { code: CloseCode.SubprotocolNotAcceptable, reason: 'Subprotocol not acceptable' }
 const GOING_AWAY = { code: 1012, reason: 'Restarting; come back with your cursor' }
 const LOG_CHANGED = { code: 1012, reason: 'The database has lost events; come back with your cursor' }
 /** An error of ours, not of the client. */
-const FAILED = { code: 4500, reason: 'Internal server error' }
+const FAILED = { code: CloseCode.InternalServerError, reason: 'Internal server error' }
 
 /**
  * The subscription socket: `WS /graphql`, subprotocol graphql-transport-ws. The WebSocket server is our own, so that
@@ -55,6 +60,7 @@ export class SubscriptionSocket
     noServer: true,
     clientTracking: false,
     maxPayload: MOST_FRAME_BYTES,
+    handleProtocols,
   })
   private readonly connections = new Set<Connection>()
   private readonly hasProxies: boolean
@@ -82,7 +88,6 @@ export class SubscriptionSocket
 
   onApplicationBootstrap(): void {
     this.protocol.use(this.schemaHost.schema)
-    this.sockets.options.handleProtocols = this.protocol.handleProtocols
     this.server = this.adapterHost.httpAdapter.getHttpServer() as Server
     this.server.on('upgrade', this.onUpgrade)
     this.everySecond = setInterval(() => this.look(), SECOND_MS)
@@ -124,7 +129,9 @@ export class SubscriptionSocket
       const connection = new Connection(socket, stream as Socket, second, headers, forwardedFor, this)
       this.connections.add(connection)
       this.metrics.sockets.inc()
-      connection.onClose(this.protocol.opened(connection))
+      if (connection.protocol !== GRAPHQL_TRANSPORT_WS_PROTOCOL) {
+        connection.close(OTHER_PROTOCOL.code, OTHER_PROTOCOL.reason)
+      }
     })
   }
 
@@ -134,17 +141,15 @@ export class SubscriptionSocket
     this.accessWatch.leave(connection)
   }
 
-  pinged(connection: Connection, payload: Record<string, unknown> | undefined): Promise<void> {
-    return this.protocol.pinged(connection, payload)
+  received(connection: Connection, message: Message): void {
+    this.protocol.receive(connection, message)?.catch((error: unknown) => {
+      this.logger.error('A message could not be handled', { connectionId: connection.id, error })
+      connection.close(FAILED.code, FAILED.reason)
+    })
   }
 
   broke(connection: Connection, error: Error): void {
     this.logger.debug('A socket failed', { connectionId: connection.id, error })
-  }
-
-  failed(connection: Connection, error: unknown): void {
-    this.logger.error('A message could not be handled', { connectionId: connection.id, error })
-    connection.close(FAILED.code, FAILED.reason)
   }
 
   private refusal(request: IncomingMessage): Refusal | undefined {

@@ -33,12 +33,15 @@ export class LiveNode {
   readonly socket: SubscriptionSocket
   readonly watch: AccessWatch
 
-  private constructor(private readonly database: Database) {
+  private constructor(
+    private readonly database: Database,
+    extend: (schema: GraphQLSchema) => GraphQLSchema,
+  ) {
     this.log = new EventLog(database, new PubSub())
     this.feed = new EventFeed(this.log, new PubSub())
     this.fanOut = new FanOut(this.feed, this.metrics)
     const adapterHost = { httpAdapter: { getHttpServer: () => this.server } } as unknown as HttpAdapterHost
-    const schemaHost = Object.assign(new GraphQLSchemaHost(), { schema: this.schema() })
+    const schemaHost = Object.assign(new GraphQLSchemaHost(), { schema: extend(this.schema()) })
     const config = new Config({ DRAIN_MS: '0' })
     const authenticator = new Authenticator(config, database, new Limits(config))
     this.watch = new AccessWatch(database, new PubSub())
@@ -54,8 +57,12 @@ export class LiveNode {
     )
   }
 
-  static async start(database: Database): Promise<LiveNode> {
-    const node = new LiveNode(database)
+  /** `extend` may give the schema more fields. */
+  static async start(
+    database: Database,
+    extend: (schema: GraphQLSchema) => GraphQLSchema = (schema) => schema,
+  ): Promise<LiveNode> {
+    const node = new LiveNode(database, extend)
     await node.feed.onModuleInit()
     node.fanOut.onModuleInit()
     await node.watch.onModuleInit()

@@ -1,0 +1,304 @@
+import { once } from 'node:events'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
+import { extendSchema, type GraphQLSchema, parse } from 'graphql'
+import { WebSocket } from 'ws'
+import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
+import { MIGRATIONS } from '../database/schema.ts'
+import { CursorUnknown } from '../errors.ts'
+import { LiveNode } from './testing/live-node.ts'
+
+let database: TestDatabase
+let node: LiveNode
+let client: Client
+/** What `ticks` resolves to, once that is known. */
+let ticks: PromiseWithResolvers<AsyncIterable<unknown>>
+let hasBegun: PromiseWithResolvers<void>
+
+beforeAll(async () => {
+  database = await createTestDatabase(MIGRATIONS)
+})
+
+afterAll(() => database.drop())
+
+beforeEach(async () => {
+  ticks = Promise.withResolvers()
+  hasBegun = Promise.withResolvers()
+  node = await LiveNode.start(database.database, withTicks)
+  client = new Client()
+  await client.join()
+})
+
+afterEach(async () => {
+  client.socket.terminate()
+  await node.stop()
+})
+
+/** A subscription that cannot be shared: its stream is nobody's but the subscriber's. */
+function withTicks(schema: GraphQLSchema): GraphQLSchema {
+  const extended = extendSchema(schema, parse('extend type Subscription { ticks: Int! }'))
+  const field = extended.getSubscriptionType()?.getFields().ticks
+  if (!field) throw new Error('The schema could not be extended.')
+  field.subscribe = () => {
+    hasBegun.resolve()
+    return ticks.promise
+  }
+  field.resolve = (tick) => {
+    if (tick === 'bad') throw new CursorUnknown('bad')
+    return tick
+  }
+  return extended
+}
+
+/** A stream that is fed by the test. */
+class Stream implements AsyncIterableIterator<unknown> {
+  returns = 0
+  readonly returned = Promise.withResolvers<void>()
+  private readonly results: Promise<IteratorResult<unknown>>[] = []
+  private readonly asked: ((result: Promise<IteratorResult<unknown>>) => void)[] = []
+
+  push(value: unknown): void {
+    this.give(Promise.resolve({ done: false, value }))
+  }
+
+  end(): void {
+    this.give(Promise.resolve({ done: true, value: undefined }))
+  }
+
+  fail(error: Error): void {
+    const failed = Promise.reject(error)
+    failed.catch(() => undefined)
+    this.give(failed)
+  }
+
+  next(): Promise<IteratorResult<unknown>> {
+    const result = this.results.shift()
+    return result ?? new Promise((resolve) => this.asked.push(resolve))
+  }
+
+  async return(): Promise<IteratorResult<unknown>> {
+    this.returns++
+    this.returned.resolve()
+    this.end()
+    return { done: true, value: undefined }
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  private give(result: Promise<IteratorResult<unknown>>): void {
+    const ask = this.asked.shift()
+    if (ask) ask(result)
+    else this.results.push(result)
+  }
+}
+
+class Client {
+  readonly socket = new WebSocket(node.url, 'graphql-transport-ws')
+  messages: { id?: string; type: string; payload?: unknown }[] = []
+  readonly closed = once(this.socket, 'close').then(([code, reason]) => ({ code, reason: String(reason) }))
+
+  constructor() {
+    this.socket.on('message', (data) => this.messages.push(JSON.parse(String(data))))
+  }
+
+  async join(): Promise<void> {
+    await once(this.socket, 'open')
+    this.send({ type: 'connection_init' })
+    while (this.messages.length === 0) await once(this.socket, 'message')
+    this.messages = []
+  }
+
+  send(message: object): void {
+    this.socket.send(JSON.stringify(message))
+  }
+
+  subscribe(query: string, id = '1', rest: object = {}): void {
+    this.send({ id, type: 'subscribe', payload: { query, ...rest } })
+  }
+
+  complete(id = '1'): void {
+    this.send({ id, type: 'complete' })
+  }
+
+  /** All that the server has said until it has answered this. */
+  async heard(): Promise<{ id?: string; type: string; payload?: unknown }[]> {
+    this.send({ type: 'ping', payload: { last: true } })
+    while (this.messages.at(-1)?.type !== 'pong') await once(this.socket, 'message')
+    return this.messages.splice(0, this.messages.length).slice(0, -1)
+  }
+
+  async hear(count: number): Promise<{ id?: string; type: string; payload?: unknown }[]> {
+    while (this.messages.length < count) await once(this.socket, 'message')
+    return this.heard()
+  }
+}
+
+async function gauged(of: { get(): Promise<{ values: { value: number }[] }> }): Promise<number> {
+  return (await of.get()).values[0]?.value ?? 0
+}
+
+describe('an operation that is answered', () => {
+  test('gets one result and its end, and its id is free again', async () => {
+    for (let i = 0; i < 2; i++) {
+      client.subscribe('{ __typename }')
+      expect(await client.hear(2)).toEqual([
+        { id: '1', type: 'next', payload: { data: { __typename: 'Query' } } },
+        { id: '1', type: 'complete' },
+      ])
+    }
+  })
+
+  test('with a document that is wrong gets an error instead, and its id is free again', async () => {
+    client.subscribe('{ nope }')
+    expect(await client.hear(1)).toMatchObject([
+      { id: '1', type: 'error', payload: [{ extensions: { code: 'GRAPHQL_VALIDATION_FAILED' } }] },
+    ])
+    client.subscribe('query one { __typename }', '1', { operationName: 'two' })
+    expect(await client.hear(1)).toMatchObject([{ id: '1', type: 'error', payload: [{}] }])
+    client.subscribe('{ __typename }')
+    expect(await client.hear(2)).toMatchObject([{ type: 'next' }, { type: 'complete' }])
+  })
+
+  test.each([
+    ['missing', {}, { path: 'id', reason: 'was not provided.' }],
+    ['null', { id: null }, { path: 'id', reason: 'must not be null.' }],
+    ['wrong', { id: [] }, { path: 'id', reason: expect.stringContaining('ID cannot represent value') }],
+  ])('with a variable that is %s is told so in a result', async (_, variables, field) => {
+    client.subscribe('query ($id: ID!) { deployment(id: $id) { id } }', '1', { variables })
+    const error = { extensions: { code: 'BAD_USER_INPUT', fields: [field] } }
+    expect(await client.hear(2)).toMatchObject([
+      { id: '1', type: 'next', payload: { errors: [error] } },
+      { id: '1', type: 'complete' },
+    ])
+  })
+})
+
+describe('a subscription', () => {
+  const EVENTS = 'subscription ($after: String) { deploymentStatus(after: $after) { sequence } }'
+
+  test('that is refused is told so in a result, and has ended', async () => {
+    client.subscribe(EVENTS, '1', { variables: { after: 'x' } })
+    expect(await client.hear(2)).toMatchObject([
+      { id: '1', type: 'next', payload: { errors: [{ extensions: { code: 'CURSOR_UNKNOWN' } }] } },
+      { id: '1', type: 'complete' },
+    ])
+  })
+
+  test('under an id that is in use closes the socket, however long the id is', async () => {
+    for (const id of ['1', '€'.repeat(200)]) {
+      const other = new Client()
+      await other.join()
+      other.subscribe(EVENTS, id)
+      other.subscribe(EVENTS, id)
+      const { code, reason } = await other.closed
+      expect([code, reason]).toEqual([4409, expect.stringMatching(/^Subscriber for .* already exists$/)])
+    }
+  })
+
+  test('that is completed before its resolver has answered is never begun', async () => {
+    const stream = new Stream()
+    client.subscribe('subscription { ticks }')
+    await hasBegun.promise
+    client.complete()
+    await client.heard()
+    stream.push(1)
+    ticks.resolve(stream)
+    await stream.returned.promise
+    expect(await client.heard()).toEqual([])
+  })
+
+  test('whose id is used again meanwhile is not taken for the new one', async () => {
+    client.subscribe('subscription { ticks }')
+    await hasBegun.promise
+    client.complete()
+    client.subscribe('{ __typename }')
+    expect(await client.hear(2)).toMatchObject([{ type: 'next' }, { type: 'complete' }])
+    client.subscribe(EVENTS)
+    const stream = new Stream()
+    stream.push(1)
+    ticks.resolve(stream)
+    await stream.returned.promise
+    expect(await client.heard()).toEqual([])
+    expect(await gauged(node.metrics.members)).toBe(1)
+  })
+
+  test('whose socket closes before its resolver has answered is never begun', async () => {
+    const stream = new Stream()
+    client.subscribe('subscription { ticks }')
+    await hasBegun.promise
+    client.socket.terminate()
+    while (node.connections.length > 0) await new Promise(setImmediate)
+    ticks.resolve(stream)
+    await stream.returned.promise
+  })
+})
+
+describe('a subscription that cannot be shared', () => {
+  let stream: Stream
+
+  beforeEach(() => {
+    stream = new Stream()
+    ticks.resolve(stream)
+    client.subscribe('subscription { ticks }')
+  })
+
+  test('is executed for each event, and counted', async () => {
+    for (const tick of [1, 2, 3]) stream.push(tick)
+    expect(await client.hear(3)).toEqual(
+      [1, 2, 3].map((tick) => ({ id: '1', type: 'next', payload: { data: { ticks: tick } } })),
+    )
+    expect(await gauged(node.metrics.unshared)).toBe(1)
+    stream.push('bad')
+    stream.push(5)
+    expect(await client.hear(2)).toMatchObject([
+      { payload: { errors: [{ path: ['ticks'], extensions: { code: 'CURSOR_UNKNOWN' } }], data: null } },
+      { payload: { data: { ticks: 5 } } },
+    ])
+  })
+
+  test('ends when its stream does, and its id is free again', async () => {
+    stream.push(1)
+    stream.end()
+    expect(await client.hear(2)).toMatchObject([{ type: 'next' }, { id: '1', type: 'complete' }])
+    client.subscribe('{ __typename }')
+    expect(await client.hear(2)).toMatchObject([{ type: 'next' }, { type: 'complete' }])
+  })
+
+  test('ends with an error when its stream fails', async () => {
+    stream.push(1)
+    stream.fail(new Error('a secret'))
+    expect(await client.hear(2)).toMatchObject([
+      { type: 'next' },
+      { id: '1', type: 'error', payload: [{ extensions: { code: 'INTERNAL' } }] },
+    ])
+  })
+
+  test('is over when it is completed: its stream is told, and nothing follows', async () => {
+    stream.push(1)
+    await client.hear(1)
+    client.complete()
+    await client.heard()
+    expect(stream.returns).toBe(1)
+    stream.push(2)
+    expect(await client.heard()).toEqual([])
+  })
+
+  test('is over when its socket closes', async () => {
+    stream.push(1)
+    await client.hear(1)
+    client.socket.terminate()
+    await stream.returned.promise
+    while (node.connections.length > 0) await new Promise(setImmediate)
+    expect(stream.returns).toBe(1)
+  })
+})
+
+test('a ping is answered with what it carried; what only servers say closes the socket', async () => {
+  client.send({ type: 'ping', payload: { from: 'here' } })
+  while (client.messages.length === 0) await once(client.socket, 'message')
+  expect(client.messages).toEqual([{ type: 'pong', payload: { from: 'here' } }])
+  client.send({ type: 'pong' })
+  client.send({ type: 'connection_ack' })
+  expect(await client.closed).toEqual({ code: 4400, reason: 'Invalid message received' })
+})
