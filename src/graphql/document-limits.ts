@@ -29,8 +29,18 @@ export function readDocument(schema: GraphQLSchema, { query }: Operation): Docum
     if (error instanceof GraphQLError) return [withCode(error, 'GRAPHQL_PARSE_FAILED')]
     throw error
   }
-  const faults = validate(schema, document, specifiedRules)
+  const faults = faultsOf(schema, document)
   return faults.length > 0 ? faults.map((fault) => withCode(fault, 'GRAPHQL_VALIDATION_FAILED')) : document
+}
+
+function faultsOf(schema: GraphQLSchema, document: DocumentNode): readonly GraphQLError[] {
+  try {
+    return validate(schema, document, specifiedRules)
+  } catch (error) {
+    // A rule of graphql throws what it finds: a variable that decides whether a subscription has its only field.
+    if (error instanceof GraphQLError) return [error]
+    throw error
+  }
 }
 
 export function refuseLong(query: string): GraphQLError | undefined {

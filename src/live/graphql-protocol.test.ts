@@ -154,6 +154,12 @@ describe('an operation that is answered', () => {
     expect(await client.hear(1)).toMatchObject([
       { id: '1', type: 'error', payload: [{ extensions: { code: 'GRAPHQL_VALIDATION_FAILED' } }] },
     ])
+    client.subscribe('subscription ($so: Boolean!) { ticks @include(if: $so) }', '1', {
+      variables: { so: true },
+    })
+    expect(await client.hear(1)).toMatchObject([
+      { id: '1', type: 'error', payload: [{ extensions: { code: 'GRAPHQL_VALIDATION_FAILED' } }] },
+    ])
     client.subscribe('query one { __typename }', '1', { operationName: 'two' })
     expect(await client.hear(1)).toMatchObject([{ id: '1', type: 'error', payload: [{}] }])
     client.subscribe('{ __typename }')

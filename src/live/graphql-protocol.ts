@@ -28,7 +28,7 @@ import { type Connection, NOT_UNDERSTOOD } from './connection.ts'
 import { Documents, type ReadDocument } from './documents.ts'
 import { FanOut, type Shared } from './fan-out.ts'
 import { LiveMetrics } from './live-metrics.ts'
-import { OwnStream } from './own-stream.ts'
+import { OwnStream, stop } from './own-stream.ts'
 
 const MOST_OPERATIONS = 100
 /** They are kept as long as the subscription is. */
@@ -43,6 +43,7 @@ const NO_OPERATION = new GraphQLError(
   'The document has no operation of that name, or several and none is named. Set operationName.',
   { extensions: { code: 'OPERATION_RESOLUTION_FAILURE' } },
 )
+const NOTHING = () => undefined
 const NOT_LET_IN = 'Sign in, or send a valid token in the payload of connection_init'
 
 /** What is wanted, when it may be had. */
@@ -158,26 +159,31 @@ export class GraphQLProtocol {
     }
     const prepared = this.prepare(connection, payload)
     if (Array.isArray(prepared)) return connection.fail(id, prepared)
-    const { args, sharedKey } = prepared
-    const place = { end: () => undefined }
+    const place = { end: NOTHING }
     operations.set(id, place)
-    const contextArgs = { ...args, contextValue: connection }
-    const result =
-      sharedKey === undefined ? await execute(contextArgs) : await createSourceEventStream(contextArgs)
+    const result = await this.resultOf(connection, prepared)
     // It has been completed meanwhile, or the socket has closed; the id may be another operation's by now.
     if (operations.get(id) !== place) {
-      if (isStream(result)) result[Symbol.asyncIterator]().return?.()
+      if (isStream(result)) void stop(result[Symbol.asyncIterator]())
       return
     }
     if (!isStream(result)) return connection.answer(id, result)
+    const { args, sharedKey } = prepared
     if (!(result instanceof FollowRequest) || sharedKey === undefined) {
       this.metrics.unshared.inc()
+      const contextArgs = { ...args, contextValue: connection }
       return new OwnStream(connection, id, result[Symbol.asyncIterator](), contextArgs).run()
     }
     const member = this.fanOut.join(id, { key: sharedKey, args }, result, connection)
     if (member instanceof RateLimited) return connection.answer(id, { errors: [member] })
     operations.set(id, member)
     member.begin()
+  }
+
+  /** Of a subscription: the stream that its resolver returns, unless something is wrong. */
+  private resultOf(connection: Connection, { args, sharedKey }: Prepared) {
+    const contextArgs = { ...args, contextValue: connection }
+    return sharedKey === undefined ? execute(contextArgs) : createSourceEventStream(contextArgs)
   }
 
   private prepare({ operations }: Connection, operation: SubscribePayload): Prepared | GraphQLError[] {

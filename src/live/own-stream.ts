@@ -35,7 +35,15 @@ export class OwnStream implements Operation {
 
   end(): void {
     this.hasEnded = true
-    // It may be slow to stop, or fail in that: nobody listens any more.
-    Promise.resolve(this.iterator.return?.()).catch(() => undefined)
+    void stop(this.iterator)
+  }
+}
+
+/** It may be slow to stop, or fail in that: nobody listens any more. */
+export async function stop(iterator: AsyncIterator<unknown>): Promise<void> {
+  try {
+    await iterator.return?.()
+  } catch {
+    // Nothing is left that could go wrong by it.
   }
 }
