@@ -240,6 +240,27 @@ describe('a subscription', () => {
   })
 })
 
+test('one that fails after it was completed is nobody’s concern', async () => {
+  client.subscribe('subscription { ticks }')
+  await hasBegun.promise
+  client.complete()
+  await client.heard()
+  ticks.resolve('nothing that can be followed' as never)
+  expect(await client.heard()).toEqual([])
+  client.subscribe('{ __typename }')
+  expect(await client.hear(2)).toMatchObject([{ type: 'next' }, { type: 'complete' }])
+})
+
+test('an operation that fails by our fault is told so without a secret, and the socket stays', async () => {
+  client.subscribe('subscription { ticks }')
+  ticks.resolve('a secret' as never)
+  const [message] = await client.hear(1)
+  expect(message).toMatchObject({ id: '1', type: 'error', payload: [{ extensions: { code: 'INTERNAL' } }] })
+  expect(JSON.stringify(message)).not.toContain('secret')
+  client.subscribe('{ __typename }')
+  expect(await client.hear(2)).toMatchObject([{ type: 'next' }, { type: 'complete' }])
+})
+
 describe('a subscription that cannot be shared', () => {
   let stream: Stream
 

@@ -1,4 +1,4 @@
-import { Injectable } from '@nestjs/common'
+import { Injectable, Logger } from '@nestjs/common'
 import {
   createSourceEventStream,
   type DocumentNode,
@@ -53,6 +53,8 @@ interface Prepared {
   sharedKey: string | undefined
 }
 
+type Result = AsyncIterable<unknown> | ExecutionResult
+
 /**
  * graphql-transport-ws, the server's side: what each message of a client leads to. A subscription becomes a member of
  * those who want the same:
@@ -66,6 +68,7 @@ interface Prepared {
  */
 @Injectable()
 export class GraphQLProtocol {
+  private readonly logger = new Logger(GraphQLProtocol.name)
   private readonly documents = new Documents()
   /** What has been found to be cheap enough, by its shared key. */
   private readonly weighed = new Set<string>()
@@ -84,7 +87,7 @@ export class GraphQLProtocol {
     this.schema = schema
   }
 
-  /** Rejects when something went wrong on our side. */
+  /** Rejects when something went wrong that is no operation's fault. */
   receive(connection: Connection, message: Message): Promise<void> | undefined {
     switch (message.type) {
       case MessageType.ConnectionInit:
@@ -138,10 +141,14 @@ export class GraphQLProtocol {
     try {
       return await this.authenticator.identify(connection, token)
     } catch (error) {
-      if (error instanceof Unauthenticated) connection.close(UNAUTHENTICATED, NOT_LET_IN)
-      else if (error instanceof RateLimited || error instanceof DatabaseUnavailable) {
+      if (error instanceof Unauthenticated) {
+        connection.close(UNAUTHENTICATED, NOT_LET_IN)
+      } else {
+        if (!(error instanceof RateLimited || error instanceof DatabaseUnavailable)) {
+          this.logger.error('Could not tell who somebody is', { connectionId: connection.id, error })
+        }
         connection.close(TRY_LATER, 'Cannot tell at the moment who you are; come back with your cursor')
-      } else throw error
+      }
       return undefined
     }
   }
@@ -157,18 +164,25 @@ export class GraphQLProtocol {
       connection.close(CloseCode.SubscriberAlreadyExists, `Subscriber for ${shown} already exists`)
       return
     }
-    const prepared = this.prepare(connection, payload)
-    if (Array.isArray(prepared)) return connection.fail(id, prepared)
     const place = { end: NOTHING }
     operations.set(id, place)
-    const result = await this.resultOf(connection, prepared)
-    // It has been completed meanwhile, or the socket has closed; the id may be another operation's by now.
-    if (operations.get(id) !== place) {
-      if (isStream(result)) void stop(result[Symbol.asyncIterator]())
-      return
+    try {
+      const prepared = this.prepare(connection, payload)
+      if (Array.isArray(prepared)) return await connection.fail(id, prepared)
+      const result = await this.resultOf(connection, prepared)
+      // It has been completed meanwhile, or the socket has closed; the id may be another operation's by now.
+      if (operations.get(id) === place) await this.goOn(connection, id, prepared, result)
+      else if (isStream(result)) await stop(result[Symbol.asyncIterator]())
+    } catch (error) {
+      if (operations.get(id) === place) await connection.fail(id, [error])
+      else
+        this.logger.error('What nobody waits for any more has failed', { connectionId: connection.id, error })
     }
+  }
+
+  /** What was begun is answered, or is a stream from now on. */
+  private goOn(connection: Connection, id: string, { args, sharedKey }: Prepared, result: Result) {
     if (!isStream(result)) return connection.answer(id, result)
-    const { args, sharedKey } = prepared
     if (!(result instanceof FollowRequest) || sharedKey === undefined) {
       this.metrics.unshared.inc()
       const contextArgs = { ...args, contextValue: connection }
@@ -176,12 +190,13 @@ export class GraphQLProtocol {
     }
     const member = this.fanOut.join(id, { key: sharedKey, args }, result, connection)
     if (member instanceof RateLimited) return connection.answer(id, { errors: [member] })
-    operations.set(id, member)
+    connection.operations.set(id, member)
     member.begin()
+    return undefined
   }
 
   /** Of a subscription: the stream that its resolver returns, unless something is wrong. */
-  private resultOf(connection: Connection, { args, sharedKey }: Prepared) {
+  private resultOf(connection: Connection, { args, sharedKey }: Prepared): Result | Promise<Result> {
     const contextArgs = { ...args, contextValue: connection }
     return sharedKey === undefined ? execute(contextArgs) : createSourceEventStream(contextArgs)
   }
@@ -189,7 +204,7 @@ export class GraphQLProtocol {
   private prepare({ operations }: Connection, operation: SubscribePayload): Prepared | GraphQLError[] {
     const { schema } = this
     if (!schema) throw new Error('The protocol is used before there is a schema.')
-    if (operations.size >= MOST_OPERATIONS) {
+    if (operations.size > MOST_OPERATIONS) {
       this.metrics.refusals.inc({ reason: 'operations' })
       return [
         new RateLimited(`A socket may have ${MOST_OPERATIONS} operations at once. Complete some first.`),
@@ -236,7 +251,7 @@ function sharedKeyOf({ id, cursorVariable }: ReadDocument, variables: SubscribeP
   return JSON.stringify([id, names.sort().map((name) => [name, variables?.[name]])])
 }
 
-function isStream(result: AsyncIterable<unknown> | ExecutionResult): result is AsyncIterable<unknown> {
+function isStream(result: Result): result is AsyncIterable<unknown> {
   return Symbol.asyncIterator in result
 }
 

@@ -28,6 +28,7 @@ export interface Viewer {
  * many, so that what can be the group's is the group's.
  */
 export class Member implements Operation {
+  private readonly writer: FrameWriter
   private readonly start: FrameStart
   private position: number | undefined
   private isReading = false
@@ -41,13 +42,18 @@ export class Member implements Operation {
     private readonly viewer: Viewer,
   ) {
     const text = `{"id":${JSON.stringify(operationId)}`
+    this.writer = viewer.writer
     this.start = { text, bytes: Buffer.byteLength(text) }
     this.position = request.position
   }
 
   /** From now on frames are sent. */
   begin(): void {
-    this.catchUp()
+    try {
+      this.catchUp()
+    } catch (error) {
+      this.fail(error)
+    }
   }
 
   end(): void {
@@ -61,7 +67,7 @@ export class Member implements Operation {
   send(event: LoggedEvent, payload: Uint8Array): void {
     // It may have read on further than its group, which waits for an execution.
     if (this.position !== undefined && event.position <= this.position) return
-    if (!this.viewer.writer.hasRoom) {
+    if (!this.writer.hasRoom) {
       this.group.live.delete(this)
       this.group.metrics.lagging.inc()
       this.readOnFrom(event.position - 1)
@@ -79,8 +85,7 @@ export class Member implements Operation {
   /** All in one turn when what is missing is in memory and encoded or quickly so: then there is no gap to fall into. */
   private catchUp(): void {
     if (this.isReading) return
-    const { group } = this
-    const { writer } = this.viewer
+    const { group, writer } = this
     while (!this.hasEnded) {
       if (this.position !== undefined && this.position >= group.position) {
         group.live.add(this)
@@ -160,7 +165,7 @@ export class Member implements Operation {
   }
 
   private write(payload: Uint8Array): void {
-    this.viewer.writer.push(this.start, payload)
+    this.writer.push(this.start, payload)
   }
 
   private fail(error: unknown): void {

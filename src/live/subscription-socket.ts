@@ -43,8 +43,8 @@ const NOT_INITIALISED = {
 const OTHER_PROTOCOL = { code: CloseCode.SubprotocolNotAcceptable, reason: 'Subprotocol not acceptable' }
 const GOING_AWAY = { code: 1012, reason: 'Restarting; come back with your cursor' }
 const LOG_CHANGED = { code: 1012, reason: 'The database has lost events; come back with your cursor' }
-/** An error of ours, not of the client. */
-const FAILED = { code: CloseCode.InternalServerError, reason: 'Internal server error' }
+/** An error of ours. After graphql-ws's own code for that its client does not come back. */
+const FAILED = { code: 1013, reason: 'Something went wrong on our side; come back with your cursor' }
 
 /**
  * The subscription socket: `WS /graphql`, subprotocol graphql-transport-ws. The WebSocket server is our own, so that
