@@ -38,6 +38,7 @@ export class ViewerSocket extends WebSocket {
 
 /** Who is told of what happens to a connection. */
 export interface ConnectionOwner {
+  /** It is for the owner to see that nothing is thrown. */
   received(connection: Connection, message: Message): void
   /** What broke it; that it has closed is told too. */
   broke(connection: Connection, error: Error): void
@@ -53,6 +54,8 @@ export class Connection implements RequestContext, Shown {
   readonly writer: FrameWriter
   /** By the ids that the client has given them. */
   readonly operations = new Map<string, Operation>()
+  /** How many are being executed, also of those that the client has completed meanwhile. */
+  executing = 0
   /** Whether it has sent its `connection_init`. */
   isInitialised = false
   /** Seconds that we have waited for that. */

@@ -251,6 +251,22 @@ test('one that fails after it was completed is nobody’s concern', async () => 
   expect(await client.hear(2)).toMatchObject([{ type: 'next' }, { type: 'complete' }])
 })
 
+test('operations that are completed count until they have been executed', async () => {
+  for (let i = 0; i < 110; i++) {
+    client.subscribe('subscription { ticks }', `${i}`)
+    client.complete(`${i}`)
+  }
+  const refused = await client.hear(10)
+  expect(refused).toHaveLength(10)
+  for (const { type, payload } of refused) {
+    expect([type, payload]).toMatchObject(['error', [{ extensions: { code: 'RATE_LIMITED' } }]])
+  }
+  ticks.resolve(new Stream())
+  await client.heard()
+  client.subscribe('{ __typename }')
+  expect(await client.hear(2)).toMatchObject([{ type: 'next' }, { type: 'complete' }])
+})
+
 test('an operation that fails by our fault is told so without a secret, and the socket stays', async () => {
   client.subscribe('subscription { ticks }')
   ticks.resolve('a secret' as never)

@@ -143,12 +143,12 @@ export class GraphQLProtocol {
     } catch (error) {
       if (error instanceof Unauthenticated) {
         connection.close(UNAUTHENTICATED, NOT_LET_IN)
-      } else {
-        if (!(error instanceof RateLimited || error instanceof DatabaseUnavailable)) {
-          this.logger.error('Could not tell who somebody is', { connectionId: connection.id, error })
-        }
-        connection.close(TRY_LATER, 'Cannot tell at the moment who you are; come back with your cursor')
+        return undefined
       }
+      if (!(error instanceof RateLimited || error instanceof DatabaseUnavailable)) {
+        this.logger.error('Could not tell who somebody is', { connectionId: connection.id, error })
+      }
+      connection.close(TRY_LATER, 'Cannot tell at the moment who you are; come back with your cursor')
       return undefined
     }
   }
@@ -166,6 +166,7 @@ export class GraphQLProtocol {
     }
     const place = { end: NOTHING }
     operations.set(id, place)
+    connection.executing++
     try {
       const prepared = this.prepare(connection, payload)
       if (Array.isArray(prepared)) return await connection.fail(id, prepared)
@@ -177,6 +178,8 @@ export class GraphQLProtocol {
       if (operations.get(id) === place) await connection.fail(id, [error])
       else
         this.logger.error('What nobody waits for any more has failed', { connectionId: connection.id, error })
+    } finally {
+      connection.executing--
     }
   }
 
@@ -201,10 +204,13 @@ export class GraphQLProtocol {
     return sharedKey === undefined ? execute(contextArgs) : createSourceEventStream(contextArgs)
   }
 
-  private prepare({ operations }: Connection, operation: SubscribePayload): Prepared | GraphQLError[] {
+  private prepare(
+    { operations, executing }: Connection,
+    operation: SubscribePayload,
+  ): Prepared | GraphQLError[] {
     const { schema } = this
     if (!schema) throw new Error('The protocol is used before there is a schema.')
-    if (operations.size > MOST_OPERATIONS) {
+    if (Math.max(operations.size, executing) > MOST_OPERATIONS) {
       this.metrics.refusals.inc({ reason: 'operations' })
       return [
         new RateLimited(`A socket may have ${MOST_OPERATIONS} operations at once. Complete some first.`),
