@@ -27,7 +27,7 @@ export const NOT_UNDERSTOOD = 'Invalid message received'
 
 /** What a client has begun: its subscription, or something that is being executed for it. */
 export interface Operation {
-  /** The client has completed it, or is gone. It has been taken out of the connection's operations. */
+  /** The client has completed it, or is gone: nothing more is to be told. */
   end(): void
 }
 

@@ -44,7 +44,8 @@ export class Documents {
       type: operationNode?.operation,
       cursorVariable: cursorVariable(document, operationNode),
     }
-    this.kept.set(key, read)
+    // A name that is no operation's is not kept: any number of them, as long as one likes, may come with one document.
+    if (operationNode) this.kept.set(key, read)
     return read
   }
 }

@@ -166,6 +166,17 @@ describe('an operation that is answered', () => {
     expect(await client.hear(2)).toMatchObject([{ type: 'next' }, { type: 'complete' }])
   })
 
+  test('with a name that no operation has does not spoil the document for others, or fill the memory', async () => {
+    for (const operationName of ['', '\n', 'x'.repeat(500_000)]) {
+      client.subscribe('{ __typename }', '1', { operationName })
+      expect(await client.hear(1)).toMatchObject([{ type: 'error' }])
+    }
+    client.subscribe('{ __typename }')
+    expect(await client.hear(2)).toMatchObject([{ type: 'next' }, { type: 'complete' }])
+    const { protocol } = node.socket as unknown as { protocol: { documents: { kept: { size: number } } } }
+    expect(protocol.documents.kept.size).toBe(1)
+  })
+
   test.each([
     ['missing', {}, { path: 'id', reason: 'was not provided.' }],
     ['null', { id: null }, { path: 'id', reason: 'must not be null.' }],
@@ -200,6 +211,11 @@ describe('a subscription', () => {
       const { code, reason } = await other.closed
       expect([code, reason]).toEqual([4409, expect.stringMatching(/^Subscriber for .* already exists$/)])
     }
+  })
+
+  test('with an id that is too long to be kept closes the socket', async () => {
+    client.subscribe(EVENTS, 'x'.repeat(257))
+    expect((await client.closed).code).toBe(4400)
   })
 
   test('that is completed before its resolver has answered is never begun', async () => {
@@ -344,4 +360,21 @@ test('a ping is answered with what it carried; what only servers say closes the 
   client.send({ type: 'pong' })
   client.send({ type: 'connection_ack' })
   expect(await client.closed).toEqual({ code: 4400, reason: 'Invalid message received' })
+})
+
+// The last one: its event stays in the log.
+test('a subscription that fails after it was completed is told nothing, and ends no other of its id', async () => {
+  await node.append(crypto.randomUUID(), 1)
+  while (node.feed.head === 0) await new Promise(setImmediate)
+  const reading = Promise.withResolvers<never>()
+  node.feed.since = () => reading.promise
+  const query = 'subscription ($after: String) { deploymentStatus(after: $after) { sequence } }'
+  client.subscribe(query, '1', { variables: { after: node.feed.cursorOf(0) } })
+  await client.heard()
+  client.complete()
+  client.subscribe('subscription { ticks }')
+  await hasBegun.promise
+  reading.reject(new Error('a read that fails for good'))
+  expect(await client.heard()).toEqual([])
+  expect(node.connections[0]?.operations.has('1')).toBe(true)
 })

@@ -36,6 +36,8 @@ const MOST_VARIABLES_LENGTH = 4_096
 /** Subscriptions that need not be weighed again; after so many it begins anew. */
 const MOST_WEIGHED = 5_000
 const TRY_LATER = 1013
+/** An id is kept, and part of each frame. */
+const MOST_ID_LENGTH = 256
 /** Of an id, in the reason of a close, which has 123 bytes (RFC 6455, section 5.5). */
 const SHOWN_ID_LENGTH = 30
 
@@ -159,6 +161,13 @@ export class GraphQLProtocol {
       connection.close(CloseCode.Unauthorized, 'Unauthorized')
       return
     }
+    if (id.length > MOST_ID_LENGTH) {
+      connection.close(
+        CloseCode.BadRequest,
+        `The id of an operation may be ${MOST_ID_LENGTH} characters long`,
+      )
+      return
+    }
     if (operations.has(id)) {
       const shown = id.slice(0, SHOWN_ID_LENGTH)
       connection.close(CloseCode.SubscriberAlreadyExists, `Subscriber for ${shown} already exists`)
@@ -192,7 +201,7 @@ export class GraphQLProtocol {
       return new OwnStream(connection, id, result[Symbol.asyncIterator](), contextArgs).run()
     }
     const member = this.fanOut.join(id, { key: sharedKey, args }, result, connection)
-    if (member instanceof RateLimited) return connection.answer(id, { errors: [member] })
+    if (member instanceof RateLimited) return connection.fail(id, [member])
     connection.operations.set(id, member)
     member.begin()
     return undefined

@@ -169,6 +169,8 @@ export class Member implements Operation {
   }
 
   private fail(error: unknown): void {
+    // The id may be another operation's by now.
+    if (this.hasEnded) return
     this.end()
     void this.viewer.fail(this.operationId, [error])
   }
