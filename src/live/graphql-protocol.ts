@@ -182,7 +182,7 @@ export class GraphQLProtocol {
       const result = await this.resultOf(connection, prepared)
       // It has been completed meanwhile, or the socket has closed; the id may be another operation's by now.
       if (operations.get(id) === place) await this.goOn(connection, id, prepared, result)
-      else if (isStream(result)) await stop(result[Symbol.asyncIterator]())
+      else if (isStream(result)) void stop(result[Symbol.asyncIterator]())
     } catch (error) {
       if (operations.get(id) === place) await connection.fail(id, [error])
       else
