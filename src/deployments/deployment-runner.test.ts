@@ -446,7 +446,7 @@ describe('a runner that is silent', () => {
     hanging.goOn()
     await zombie.stop()
     expect(events.at(-1)?.deployment.status).toBe('SUCCEEDED')
-    expect(await other.log.readDeployment({ deploymentId: id, sequence: 0, limit: 100 })).toEqual(events)
+    expect(await other.log.readRanges([{ deploymentId: id, sequence: 0, limit: 100 }])).toEqual([events])
     expect(steps(github.calls)).toEqual([
       'ensureOrganization',
       'ensureRepository',

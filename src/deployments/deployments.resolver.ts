@@ -11,12 +11,13 @@ import {
   Resolver,
   Subscription,
 } from '@nestjs/graphql'
+import DataLoader from 'dataloader'
 import { validate as isUuid } from 'uuid'
 import { Limits } from '../auth/limits.ts'
 import { includesOrg, type Organizations } from '../auth/rights.ts'
 import { NotFound } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
-import { EventLog } from '../events/event-log.ts'
+import { EventLog, type EventRange } from '../events/event-log.ts'
 import type { FollowRequest } from '../events/follow-request.ts'
 import type { DeploymentStatus, LoggedEvent } from '../events/logged-event.ts'
 import { ErrorsToClients } from '../graphql/errors-to-clients.filter.ts'
@@ -38,6 +39,15 @@ const MOST_EVENTS = 1_000
 @UseFilters(ErrorsToClients)
 @Resolver(() => Deployment)
 export class DeploymentsResolver {
+  /** One statement for all deployments of a page. Nothing is kept: the next one reads again. */
+  private readonly eventsOf = new DataLoader<EventRange, LoggedEvent[]>(
+    (ranges) => this.log.readRanges(ranges),
+    {
+      cache: false,
+      maxBatchSize: MOST_DEPLOYMENTS,
+    },
+  )
+
   constructor(
     private readonly service: DeploymentService,
     private readonly templateCatalog: TemplateCatalog,
@@ -136,7 +146,7 @@ export class DeploymentsResolver {
     @Args('first', { type: () => Int, nullable: true, defaultValue: 100, description: 'At most 1,000.' })
     first: number | null,
   ): Promise<DeploymentEvent[]> {
-    const events = await this.log.readDeployment({
+    const events = await this.eventsOf.load({
       deploymentId: deployment.id,
       sequence: after ?? 0,
       limit: within('first', first ?? 100, MOST_EVENTS),

@@ -26,6 +26,14 @@ export interface EventRow {
   follows: number
 }
 
+/** Some events of one deployment. */
+export interface EventRange {
+  deploymentId: string
+  /** Those after this one. */
+  sequence: number
+  limit: number
+}
+
 /** A place in a log, by which another log can be told from it. */
 export interface LogPlace {
   /** Names this log in cursors. */
@@ -124,17 +132,25 @@ export class EventLog {
     return rows.map(toEvent)
   }
 
-  /** At most `limit` events of one deployment after `sequence`, in order. */
-  async readDeployment(after: {
-    deploymentId: string
-    sequence: number
-    limit: number
-  }): Promise<LoggedEvent[]> {
-    const rows = await this.database.query<EventRow>(
-      `select * from events where deployment_id = $1 and sequence > $2 order by sequence limit $3`,
-      [after.deploymentId, after.sequence, after.limit],
+  /** For each range at most `limit` events of its deployment after `sequence`, in order. One statement for all. */
+  async readRanges(ranges: readonly EventRange[]): Promise<LoggedEvent[][]> {
+    const rows = await this.database.query<EventRow & { range: number }>(
+      `select r.range::int as range, e.*
+       from unnest($1::uuid[], $2::int[], $3::int[]) with ordinality as r (deployment_id, sequence, "limit", range)
+       cross join lateral (
+         select * from events e where e.deployment_id = r.deployment_id and e.sequence > r.sequence
+         order by e.sequence limit r."limit"
+       ) e
+       order by r.range, e.sequence`,
+      [
+        ranges.map((range) => range.deploymentId),
+        ranges.map((range) => range.sequence),
+        ranges.map((range) => range.limit),
+      ],
     )
-    return rows.map(toEvent)
+    const found: LoggedEvent[][] = ranges.map(() => [])
+    for (const row of rows) found[row.range - 1]?.push(toEvent(row))
+    return found
   }
 
   /**
