@@ -15,7 +15,7 @@ export class OriginGuard {
 
   constructor(private readonly config: Pick<Config, 'host' | 'publicUrl' | 'access'>) {}
 
-  refuse({ headers, method }: IncomingMessage): string | undefined {
+  refuse({ headers, method, url }: IncomingMessage): string | undefined {
     const { host = '', origin } = headers
     if (!this.config.access.isRequired && !forwardedFor(headers).every(isThisMachine)) {
       return 'This request comes from another machine, through a proxy on this one, and nothing says who may do what. Set ACCESS=required; see "Access" in the README.'
@@ -24,8 +24,9 @@ export class OriginGuard {
       return `This server does not answer to the name "${host.slice(0, 100)}". If it should, set PUBLIC_URL to the address that people use.`
     }
     if (origin === undefined) {
-      const isFromPage = headers['sec-fetch-site'] === 'cross-site' && method !== 'GET' && method !== 'HEAD'
-      return isFromPage ? 'Requests from pages of other sites are refused.' : undefined
+      return isFromAnotherSite(headers) && !isNavigation(method, url)
+        ? 'Requests from pages of other sites are refused.'
+        : undefined
     }
     if (URL.parse(origin)?.host === host || origin === this.config.publicUrl) return undefined
     return `Requests from pages of ${origin.slice(0, 100)} are refused. If that is this server's own address, set PUBLIC_URL to it.`
@@ -52,6 +53,17 @@ export class OriginGuard {
     if (!this.config.access.isRequired) return false
     return !isLoopbackName(this.config.host) || isIP(name.replace(/^\[|\]$/g, '')) !== 0
   }
+}
+
+/** As browsers say it (W3C Fetch Metadata); `same-site` is another name of our domain. */
+function isFromAnotherSite(headers: IncomingHttpHeaders): boolean {
+  const site = headers['sec-fetch-site']
+  return site === 'cross-site' || site === 'same-site'
+}
+
+/** A link to the page, or to a file of it. `GET /graphql` runs a query, with the session of whoever is at the browser. */
+function isNavigation(method = 'GET', url = '/'): boolean {
+  return (method === 'GET' || method === 'HEAD') && !/^\/graphql\/?(\?|$)/i.test(url)
 }
 
 const NOT_FORWARDED: string[] = []
