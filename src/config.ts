@@ -57,6 +57,8 @@ export interface AccessSettings {
   readonly sessionMs: number
   readonly mutationsPerMinute: number
   readonly subscriptionsPerMinute: number
+  /** Of queries and mutations together, about one for each field of an answer. */
+  readonly costPerMinute: number
   readonly signInsPerMinute: number
 }
 
@@ -250,6 +252,7 @@ class Settings {
       sessionMs: this.integer('SESSION_HOURS', 12, { min: 1, max: 720 }) * 3_600_000,
       mutationsPerMinute: this.integer('MUTATIONS_PER_MINUTE', 120, { min: 1, max: 1_000_000 }),
       subscriptionsPerMinute: this.integer('SUBSCRIPTIONS_PER_MINUTE', 3_000, { min: 1, max: 1_000_000 }),
+      costPerMinute: this.integer('COST_PER_MINUTE', 500_000, { min: 20_000, max: 1_000_000_000 }),
       signInsPerMinute: this.integer('SIGN_INS_PER_MINUTE', 20, { min: 1, max: 1_000_000 }),
     }
   }

@@ -6,9 +6,11 @@ import compression from 'compression'
 import express, { type ErrorRequestHandler, type RequestHandler } from 'express'
 import { HttpAccess } from './auth/http-access.ts'
 import type { Config } from './config.ts'
-import { BadUserInput, type ShipcastError, TooLarge } from './errors.ts'
+import { BadUserInput, ShipcastError, TooLarge } from './errors.ts'
 import { gitHttpHandler } from './github/git-http.ts'
 import { forgeFolder } from './github/github.module.ts'
+import { checkText } from './graphql/document-limits.ts'
+import { JsonLimits } from './graphql/json-limits.ts'
 import { letOthersGo } from './let-others-go.ts'
 import { OriginGuard } from './live/origin-guard.ts'
 
@@ -36,7 +38,8 @@ export function configureHttp(app: NestExpressApplication, config: Config): void
   app.use('/metrics', access.forMetrics)
   app.use('/auth/sign-out', access.forGraphQL)
   app.use('/graphql', access.forGraphQL)
-  app.use('/graphql', express.json({ limit: MOST_BODY_BYTES }), explainBody, giveWay)
+  app.use('/graphql', express.json({ limit: MOST_BODY_BYTES, verify: checkBody }), explainBody, giveWay)
+  app.use('/graphql', checkDocument)
   app.use(
     compression({ filter: ({ method }) => method === 'GET' }),
     express.static(PAGE_FOLDER, { extensions: ['html'], setHeaders: cacheHeaders }),
@@ -96,6 +99,7 @@ const explainBody: ErrorRequestHandler = (error: unknown, _request, response, ne
 }
 
 function bodyError(error: unknown): ShipcastError | undefined {
+  if (error instanceof ShipcastError) return error
   const type = error instanceof Error && 'type' in error ? error.type : undefined
   if (type === 'entity.too.large') {
     return new TooLarge(
@@ -110,6 +114,20 @@ function bodyError(error: unknown): ShipcastError | undefined {
     return new BadUserInput([{ path: 'body', reason: `cannot be read: ${error.message}` }])
   }
   return undefined
+}
+
+/** Before it is parsed: what would take too long. */
+function checkBody(_request: unknown, _response: unknown, body: Uint8Array, encoding: string): void {
+  if (encoding !== 'utf-8') throw new BadUserInput([{ path: 'body', reason: 'must be in UTF-8' }])
+  new JsonLimits().check(body)
+}
+
+/** Apollo parses a document before it asks anybody. */
+const checkDocument: RequestHandler = (request, response, next) => {
+  const query: unknown = request.method === 'GET' ? request.query.query : request.body?.query
+  const tooLarge = typeof query === 'string' ? checkText(query) : undefined
+  if (tooLarge) response.status(400).json({ errors: [tooLarge.toJSON()] })
+  else next()
 }
 
 const giveWay: RequestHandler = async (request, _response, next) => {

@@ -19,6 +19,7 @@ beforeAll(async () => {
       ACCESS: 'required',
       MUTATIONS_PER_MINUTE: '20',
       SUBSCRIPTIONS_PER_MINUTE: '10',
+      COST_PER_MINUTE: '30000',
       LOG_LEVEL: 'debug',
     },
   })
@@ -332,6 +333,25 @@ describe('limits', () => {
       { extensions: { code: 'RATE_LIMITED' } },
     ])
     for (const viewer of viewers) await viewer.close()
+  })
+
+  test('count what the queries of one subject cost, over HTTP and over its sockets', async () => {
+    const [token, other] = ['curious', 'modest'].map((name) =>
+      command('create', '--name', name, '--role', 'viewer').stdout.trim(),
+    )
+    // 17,000 of the 30,000 that it has a minute.
+    const query = '{ deployments(first: 85) { edges { node { events(first: 100) { cursor text } } } } }'
+    expect(codes(await server.request(query, {}, bearer(token!)))).toBeUndefined()
+    const refused = await post(JSON.stringify({ query }), bearer(token!))
+    expect(refused.status).toBe(429)
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0)
+    expect(await refused.json()).toMatchObject({
+      errors: [{ extensions: { code: 'RATE_LIMITED', retryAfterMs: expect.any(Number) } }],
+    })
+    const viewer = new Viewer(server.socketUrl, token)
+    await expect(viewer.execute(query, {})).rejects.toMatchObject([{ extensions: { code: 'RATE_LIMITED' } }])
+    await viewer.close()
+    expect(codes(await server.request(query, {}, bearer(other!)))).toBeUndefined()
   })
 
   test('batches are refused', async () => {

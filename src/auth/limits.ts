@@ -18,12 +18,14 @@ const NOTED_GUESSES = 5
 export class Limits {
   private readonly mutations: PerMinute
   private readonly subscriptions: PerMinute
+  private readonly cost: PerMinute
   private readonly signIns: PerMinute
   private readonly guesses = new PerMinute(MOST_GUESSES)
 
   constructor({ access }: Config) {
     this.mutations = new PerMinute(access.mutationsPerMinute)
     this.subscriptions = new PerMinute(access.subscriptionsPerMinute)
+    this.cost = new PerMinute(access.costPerMinute)
     this.signIns = new PerMinute(access.signInsPerMinute)
   }
 
@@ -36,6 +38,11 @@ export class Limits {
   countSubscription({ id }: Subject): void {
     if (id !== LOCAL.id)
       refuse(this.subscriptions, id, (most) => `You may begin ${most} subscriptions a minute.`)
+  }
+
+  /** What a query or mutation costs, about one for each field of its answer. @throws RateLimited */
+  countCost({ id }: Subject, cost: number): void {
+    if (id !== LOCAL.id) refuse(this.cost, id, (most) => `Your queries may cost ${most} a minute.`, cost)
   }
 
   /** @throws RateLimited */
@@ -57,8 +64,8 @@ export class Limits {
   }
 }
 
-function refuse(counter: PerMinute, key: string, say: (most: number) => string): void {
-  const { count, endsInMs } = counter.add(key)
+function refuse(counter: PerMinute, key: string, say: (most: number) => string, amount = 1): void {
+  const { count, endsInMs } = counter.add(key, amount)
   if (count > counter.most) throw new RateLimited(say(counter.most), endsInMs)
 }
 
@@ -79,11 +86,11 @@ class PerMinute {
 
   constructor(readonly most: number) {}
 
-  add(key: string): { count: number; endsInMs: number } {
+  add(key: string, amount = 1): { count: number; endsInMs: number } {
     const now = performance.now()
     const before = this.windows.get(key)
     const window = before && before.endsAt > now ? before : { count: 0, endsAt: now + MINUTE_MS }
-    window.count++
+    window.count += amount
     this.windows.set(key, window)
     return { count: window.count, endsInMs: Math.ceil(window.endsAt - now) }
   }

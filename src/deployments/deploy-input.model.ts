@@ -1,4 +1,4 @@
-import { Field, InputType, registerEnumType } from '@nestjs/graphql'
+import { Extensions, Field, InputType, registerEnumType } from '@nestjs/graphql'
 import type { Visibility } from '../github/github-client.ts'
 import type {
   ContentsInput as Contents,
@@ -7,6 +7,7 @@ import type {
   TemplateInput as Template,
   VariableInput as Variable,
 } from './contents/deploy-input.ts'
+import { MAX_FILES } from './contents/read-files.ts'
 import { VisibilityEnum } from './deployment.model.ts'
 
 export const FileEncodingEnum = { UTF8: 'UTF8', BASE64: 'BASE64' } as const
@@ -62,6 +63,7 @@ export class ContentsInput implements Contents {
   @Field(() => TemplateInput, { nullable: true, description: 'A template with its variables.' })
   template?: TemplateInput | null
 
+  @Extensions({ maxItems: MAX_FILES })
   @Field(() => [FileInput], { nullable: true, description: 'These files; at most 20,000.' })
   files?: FileInput[] | null
 }

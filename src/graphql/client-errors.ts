@@ -7,9 +7,12 @@ import {
   type GraphQLFormattedError,
 } from 'graphql'
 import { DatabaseUnavailable } from '../database/database-unavailable.ts'
-import { type Fault, internalError, ShipcastError, TooLarge } from '../errors.ts'
+import { internalError, ShipcastError, TooLarge } from '../errors.ts'
 
 const logger = new Logger('GraphQL')
+
+/** Of graphql's own messages. */
+const MAX_MESSAGE_LENGTH = 1_000
 
 /**
  * An error as a client may see it, the same over HTTP and over the socket. What is not for outside is logged instead.
@@ -50,8 +53,8 @@ function content(error: unknown): GraphQLFormattedError {
   if (error instanceof GraphQLError && TOO_MANY_TOKENS.test(error.message)) {
     return new TooLarge('The document has too many parts. Ask in parts; send contents as variables.').toJSON()
   }
-  // The document or the variables: GraphQL's own words say what is wrong with them.
-  if (error instanceof GraphQLError) return withFields(error.toJSON())
+  // The document: GraphQL's own words say what is wrong with it. They may repeat all of it.
+  if (error instanceof GraphQLError) return described(error)
   if (error instanceof DOMException && error.name === 'AbortError') {
     logger.debug('A client did not wait for its answer')
     return new GraphQLError('The request was given up.', { extensions: { code: 'BAD_REQUEST' } }).toJSON()
@@ -64,19 +67,16 @@ function content(error: unknown): GraphQLFormattedError {
 /** As graphql-js puts it, which gives it no code. */
 const TOO_MANY_TOKENS = /^Syntax Error: Document contains more tha[nt] \d+ tokens/
 
+/** What graphql finds while it executes, and gives no code, is an argument that cannot be used. */
+function described(error: GraphQLError): GraphQLFormattedError {
+  const { message, extensions, ...rest } = error.toJSON()
+  const isLong = message.length > MAX_MESSAGE_LENGTH
+  const shown = isLong ? `${message.slice(0, MAX_MESSAGE_LENGTH).toWellFormed()}…` : message
+  return { message: shown, ...rest, extensions: { code: 'BAD_USER_INPUT', ...extensions } }
+}
+
 /** What a resolver threw; undefined when GraphQL itself has found the fault. */
 function cause({ originalError }: GraphQLError): unknown {
   if (originalError instanceof ShipcastError || !(originalError instanceof GraphQLError)) return originalError
   return cause(originalError)
 }
-
-/** Variables that do not fit the schema: GraphQL names the place in its message only. */
-function withFields(error: GraphQLFormattedError): GraphQLFormattedError {
-  const groups = (BAD_VALUE.exec(error.message) ?? NO_VALUE.exec(error.message))?.groups
-  if (!groups) return error
-  const field: Fault = { path: groups.path ?? groups.name ?? '', reason: groups.reason ?? '' }
-  return { ...error, extensions: { ...error.extensions, code: 'BAD_USER_INPUT', fields: [field] } }
-}
-
-const BAD_VALUE = /^Variable "\$(?<name>\w+)" got invalid value .*?(?: at "(?<path>[^"]+)")?; (?<reason>.*)$/s
-const NO_VALUE = /^Variable "\$(?<name>\w+)" of (?:required|non-null) type "[^"]+" (?<reason>.*)$/s

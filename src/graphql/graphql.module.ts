@@ -1,47 +1,73 @@
-import type { ApolloServerPlugin } from '@apollo/server'
+import type { ApolloServerPlugin, HTTPGraphQLHead } from '@apollo/server'
 import { ApolloDriver, type ApolloDriverConfig } from '@nestjs/apollo'
 import { GraphQLModule } from '@nestjs/graphql'
 import type { Request, Response } from 'express'
-import { GraphQLError } from 'graphql'
+import { execute, GraphQLError, OperationTypeNode } from 'graphql'
 import { validate as isUuid } from 'uuid'
 import { senderOf } from '../auth/http-access.ts'
+import { Limits } from '../auth/limits.ts'
+import { RateLimited } from '../errors.ts'
 import { letOthersGo } from '../let-others-go.ts'
 import type { RequestContext } from '../request-context.ts'
-import { forClient } from './client-errors.ts'
-import { MOST_DOCUMENT_TOKENS, refuseDear, refuseLong } from './document-limits.ts'
+import { forClient, resultForClient } from './client-errors.ts'
+import { checkDepth, MAX_DOCUMENT_TOKENS, MAX_VALIDATION_ERRORS } from './document-limits.ts'
+import { operationNotFound, type PreparedArgs, prepareOperation, weigh } from './prepare-operation.ts'
 
-/** GraphQL over HTTP: `POST /graphql`. Subscriptions have a socket of our own, in `live/`. */
-export const GraphQLHttpModule = GraphQLModule.forRoot<ApolloDriverConfig>({
+/** GraphQL over HTTP: `/graphql`. Subscriptions have a socket of our own, in `live/`. */
+export const GraphQLHttpModule = GraphQLModule.forRootAsync<ApolloDriverConfig>({
   driver: ApolloDriver,
-  path: '/graphql',
-  autoSchemaFile: true,
-  graphiql: false,
-  introspection: true,
-  persistedQueries: false,
-  includeStacktraceInErrorResponses: false,
-  parseOptions: { maxTokens: MOST_DOCUMENT_TOKENS },
-  context: ({ req, res }: { req: Request; res: Response }): RequestContext & { req: Request } => ({
-    req,
-    ...senderOf(req),
-    connectionId: connectionId(req),
-    signal: closed(res),
+  inject: [Limits],
+  useFactory: (limits: Limits) => ({
+    path: '/graphql',
+    autoSchemaFile: true,
+    graphiql: false,
+    introspection: true,
+    persistedQueries: false,
+    // What it would prevent the origin guard does, which lets programs ask by GET.
+    csrfPrevention: false,
+    includeStacktraceInErrorResponses: false,
+    parseOptions: { maxTokens: MAX_DOCUMENT_TOKENS },
+    validationOptions: { maxErrors: MAX_VALIDATION_ERRORS },
+    context: ({ req, res }: { req: Request; res: Response }): RequestContext & { req: Request } => ({
+      req,
+      ...senderOf(req),
+      connectionId: connectionId(req),
+      signal: closed(res),
+    }),
+    formatError: ({ extensions }, error) => forClient(error, extensions?.code),
+    plugins: [execution(limits)],
+    // The sockets and the runner end first.
+    stopOnApplicationShutdown: true,
   }),
-  formatError: ({ extensions }, error) => forClient(error, extensions?.code),
-  plugins: [limits()],
-  // The sockets and the runner end first.
-  stopOnApplicationShutdown: true,
 })
 
-function limits(): ApolloServerPlugin {
+/** From the document, which Apollo has parsed and validated, to the answer: as on the socket. */
+function execution(limits: Limits): ApolloServerPlugin<RequestContext> {
   return {
-    // Only here does Apollo pass on what is thrown. Parsing has been cheap: it stops at its limit of tokens.
-    async requestDidStart({ schema, request: { http, query = '', operationName, variables } }) {
+    async requestDidStart({ schema, request, contextValue }) {
+      // An empty name is none, here as on the socket.
+      if (request.operationName === '') request.operationName = undefined
+      let args: PreparedArgs
       return {
-        async didResolveOperation({ document, operation }) {
-          const tooMuch = refuseLong(query) ?? refuseDear(schema, document, { operationName, variables })
-          if (tooMuch) throw badRequest(tooMuch)
-          if (operation?.operation === 'subscription') throw badRequest(subscriptionOverHttp())
-          await letOthersGo(http?.headers.get('content-length'))
+        // Only here does Apollo pass on what is thrown.
+        async didResolveOperation({ document, operation, response }) {
+          if (!operation) throw badRequest(operationNotFound())
+          if (operation.operation === OperationTypeNode.SUBSCRIPTION) throw badRequest(subscriptionOverHttp())
+          const tooDeep = checkDepth(schema, document)
+          if (tooDeep) throw badRequest(tooDeep)
+          try {
+            args = prepareOperation(schema, document, operation, request.variables)
+            limits.countCost(contextValue.subject, weigh(args))
+          } catch (error) {
+            if (error instanceof RateLimited) setRetryAfter(response.http, error)
+            throw error instanceof GraphQLError ? badRequest(error) : error
+          }
+          await letOthersGo(request.http?.headers.get('content-length'))
+        },
+        // Apollo's own execution would coerce the variables again.
+        async responseForOperation({ response: { http } }) {
+          const result = await execute({ ...args, contextValue })
+          return { http, body: { kind: 'single', singleResult: resultForClient(result) } }
         },
       }
     },
@@ -50,10 +76,15 @@ function limits(): ApolloServerPlugin {
 
 /** Otherwise Apollo answers with status 500, as if it were our fault. */
 function badRequest(error: GraphQLError): GraphQLError {
+  const status = error instanceof RateLimited ? 429 : 400
   return new GraphQLError(error.message, {
     originalError: error,
-    extensions: { ...error.extensions, http: { status: 400 } },
+    extensions: { ...error.extensions, http: { status } },
   })
+}
+
+function setRetryAfter({ headers }: HTTPGraphQLHead, { retryAfterSeconds }: RateLimited): void {
+  if (retryAfterSeconds !== null) headers.set('retry-after', String(retryAfterSeconds))
 }
 
 function subscriptionOverHttp(): GraphQLError {

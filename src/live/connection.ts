@@ -5,7 +5,9 @@ import { CloseCode, type Message, MessageType, parseMessage } from 'graphql-ws'
 import { type RawData, WebSocket } from 'ws'
 import type { Identity, Shown } from '../auth/authenticator.ts'
 import type { Subject } from '../auth/rights.ts'
+import { TooLarge } from '../errors.ts'
 import { forClient, resultForClient } from '../graphql/client-errors.ts'
+import { JsonLimits } from '../graphql/json-limits.ts'
 import type { RequestContext } from '../request-context.ts'
 import { textFrame } from './frame-batch.ts'
 import { FrameWriter } from './frame-writer.ts'
@@ -190,9 +192,11 @@ export class Connection implements RequestContext, Shown {
   take(data: RawData): void {
     // What comes behind our close is not heard.
     if (!this.isOpen) return
-    const message = parse(String(data))
-    if (message) this.owner.received(this, message)
-    else this.close(CloseCode.BadRequest, NOT_UNDERSTOOD)
+    try {
+      this.owner.received(this, parse(data))
+    } catch (error) {
+      this.close(CloseCode.BadRequest, error instanceof TooLarge ? error.message : NOT_UNDERSTOOD)
+    }
   }
 
   closed(): void {
@@ -238,10 +242,10 @@ function onError(this: ViewerSocket, error: Error): void {
   if (this.connection) this.connection.owner.broke(this.connection, error)
 }
 
-function parse(text: string): Message | undefined {
-  try {
-    return parseMessage(text)
-  } catch {
-    return undefined
-  }
+/** @throws TooLarge, and other errors where it is no message */
+function parse(data: RawData): Message {
+  // Ours come as one buffer each: that is what `ws` makes of a message unless told otherwise.
+  if (!(data instanceof Uint8Array)) throw new Error('A message came in an unexpected form.')
+  new JsonLimits().check(data)
+  return parseMessage(String(data))
 }

@@ -2,25 +2,23 @@ import {
   type DocumentNode,
   type GraphQLError,
   type GraphQLSchema,
-  getOperationAST,
   Kind,
   type OperationDefinitionNode,
-  type OperationTypeNode,
   visit,
 } from 'graphql'
 import { LRUCache } from 'lru-cache'
-import { type Operation, readDocument } from '../graphql/document-limits.ts'
+import { checkDepth, readDocument } from '../graphql/document-limits.ts'
+import { findOperation, type OperationRequest, operationNotFound } from '../graphql/prepare-operation.ts'
 
 /** Documents differ by client program, not by viewer: a few dozen are in use. Their text is at most 100,000 long. */
 const KEPT_DOCUMENTS = 500
 
-/** A document that has been parsed and validated, and what the fan-out has to know of it. */
+/** An operation of a document that has been parsed and validated, and what the fan-out has to know of it. */
 export interface ReadDocument {
-  /** Names the document among those of this process. */
+  /** Names document and operation among those of this process. */
   id: number
   document: DocumentNode
-  /** Undefined: it has no operation of the name asked for, or several and no name was given. */
-  type: OperationTypeNode | undefined
+  operation: OperationDefinitionNode
   /** The variable that is nothing but the root field's `after`, so that viewers differ in it who want the same. */
   cursorVariable: string | undefined
 }
@@ -30,31 +28,26 @@ export class Documents {
   private readonly kept = new LRUCache<string, ReadDocument>({ max: KEPT_DOCUMENTS })
   private nextId = 1
 
-  read(schema: GraphQLSchema, operation: Operation): ReadDocument | GraphQLError[] {
-    const { query, operationName } = operation
+  read(schema: GraphQLSchema, { query, operationName }: OperationRequest): ReadDocument | GraphQLError[] {
     const key = `${operationName ?? ''}\n${query}`
     const before = this.kept.get(key)
     if (before) return before
-    const document = readDocument(schema, operation)
+    const document = readDocument(schema, query)
     if (Array.isArray(document)) return document
-    const operationNode = getOperationAST(document, operationName)
-    const read = {
-      id: this.nextId++,
-      document,
-      type: operationNode?.operation,
-      cursorVariable: cursorVariable(document, operationNode),
-    }
-    // A name that is no operation's is not kept: any number of them, as long as one likes, may come with one document.
-    if (operationNode) this.kept.set(key, read)
+    const operation = findOperation(document, operationName)
+    // Not kept: any number of names, as long as one likes, may come with one document.
+    if (!operation) return [operationNotFound()]
+    const tooDeep = checkDepth(schema, document)
+    if (tooDeep) return [tooDeep]
+    const cursor = cursorVariable(document, operation)
+    const read = { id: this.nextId++, document, operation, cursorVariable: cursor }
+    this.kept.set(key, read)
     return read
   }
 }
 
-function cursorVariable(
-  document: DocumentNode,
-  operation: OperationDefinitionNode | null | undefined,
-): string | undefined {
-  const root = operation?.selectionSet.selections[0]
+function cursorVariable(document: DocumentNode, operation: OperationDefinitionNode): string | undefined {
+  const root = operation.selectionSet.selections[0]
   if (root?.kind !== Kind.FIELD) return undefined
   const value = root.arguments?.find((argument) => argument.name.value === 'after')?.value
   if (value?.kind !== Kind.VARIABLE) return undefined

@@ -1,10 +1,10 @@
 import { Injectable, type OnModuleInit } from '@nestjs/common'
-import type { ExecutionArgs } from 'graphql'
 import { LRUCache } from 'lru-cache'
 import { RateLimited } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import type { FollowRequest } from '../events/follow-request.ts'
 import type { LoggedEvent } from '../events/logged-event.ts'
+import type { PreparedArgs } from '../graphql/prepare-operation.ts'
 import { type Encoded, Group, type Groups } from './group.ts'
 import { LiveMetrics } from './live-metrics.ts'
 import { Member, type Viewer } from './member.ts'
@@ -19,7 +19,7 @@ const KEPT_OVERHEAD_BYTES = 400
 export interface Shared {
   /** Names the document and its variables, without the cursor, in which members differ. */
   key: string
-  args: Pick<ExecutionArgs, 'schema' | 'document' | 'operationName' | 'variableValues'>
+  args: PreparedArgs
 }
 
 /**

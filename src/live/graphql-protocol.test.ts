@@ -167,7 +167,7 @@ describe('an operation that is answered', () => {
   })
 
   test('with a name that no operation has does not spoil the document for others, or fill the memory', async () => {
-    for (const operationName of ['', '\n', 'x'.repeat(500_000)]) {
+    for (const operationName of ['\n', 'x'.repeat(500_000)]) {
       client.subscribe('{ __typename }', '1', { operationName })
       expect(await client.hear(1)).toMatchObject([{ type: 'error' }])
     }
@@ -178,9 +178,9 @@ describe('an operation that is answered', () => {
   })
 
   test.each([
-    ['missing', {}, { path: 'id', reason: 'was not provided.' }],
-    ['null', { id: null }, { path: 'id', reason: 'must not be null.' }],
-    ['wrong', { id: [] }, { path: 'id', reason: expect.stringContaining('ID cannot represent value') }],
+    ['missing', {}, { path: 'id', reason: 'is required, of type ID!' }],
+    ['null', { id: null }, { path: 'id', reason: 'must not be null' }],
+    ['wrong', { id: [] }, { path: 'id', reason: 'must be of type ID, but is a list' }],
   ])('with a variable that is %s is told so in a result', async (_, variables, field) => {
     client.subscribe('query ($id: ID!) { deployment(id: $id) { id } }', '1', { variables })
     const error = { extensions: { code: 'BAD_USER_INPUT', fields: [field] } }

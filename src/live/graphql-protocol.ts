@@ -1,10 +1,9 @@
 import { Injectable, Logger } from '@nestjs/common'
 import {
   createSourceEventStream,
-  type DocumentNode,
   type ExecutionResult,
   execute,
-  GraphQLError,
+  type GraphQLError,
   type GraphQLSchema,
   OperationTypeNode,
 } from 'graphql'
@@ -18,15 +17,16 @@ import {
   type SubscribePayload,
 } from 'graphql-ws'
 import { Authenticator, type Identity, tokenInPayload } from '../auth/authenticator.ts'
+import { Limits } from '../auth/limits.ts'
 import { DatabaseUnavailable } from '../database/database-unavailable.ts'
-import { RateLimited, TooLarge, Unauthenticated } from '../errors.ts'
+import { BadUserInput, RateLimited, TooLarge, Unauthenticated } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import { FollowRequest } from '../events/follow-request.ts'
-import { refuseDear } from '../graphql/document-limits.ts'
+import { type PreparedArgs, prepareOperation, weigh } from '../graphql/prepare-operation.ts'
 import { AccessWatch, FORBIDDEN, UNAUTHENTICATED } from './access-watch.ts'
 import { type Connection, NOT_UNDERSTOOD } from './connection.ts'
 import { Documents, type ReadDocument } from './documents.ts'
-import { FanOut, type Shared } from './fan-out.ts'
+import { FanOut } from './fan-out.ts'
 import { LiveMetrics } from './live-metrics.ts'
 import { OwnStream, stop } from './own-stream.ts'
 
@@ -41,16 +41,12 @@ const MOST_ID_LENGTH = 256
 /** Of an id, in the reason of a close, which has 123 bytes (RFC 6455, section 5.5). */
 const SHOWN_ID_LENGTH = 30
 
-const NO_OPERATION = new GraphQLError(
-  'The document has no operation of that name, or several and none is named. Set operationName.',
-  { extensions: { code: 'OPERATION_RESOLUTION_FAILURE' } },
-)
 const NOTHING = () => undefined
 const NOT_LET_IN = 'Sign in, or send a valid token in the payload of connection_init'
 
 /** What is wanted, when it may be had. */
 interface Prepared {
-  args: Shared['args']
+  args: PreparedArgs
   /** Of a subscription: names the document and the variables that decide what is told. */
   sharedKey: string | undefined
 }
@@ -81,6 +77,7 @@ export class GraphQLProtocol {
     private readonly fanOut: FanOut,
     private readonly authenticator: Authenticator,
     private readonly accessWatch: AccessWatch,
+    private readonly limits: Limits,
     private readonly metrics: LiveMetrics,
   ) {}
 
@@ -184,12 +181,18 @@ export class GraphQLProtocol {
       if (operations.get(id) === place) await this.goOn(connection, id, prepared, result)
       else if (isStream(result)) void stop(result[Symbol.asyncIterator]())
     } catch (error) {
-      if (operations.get(id) === place) await connection.fail(id, [error])
+      if (operations.get(id) === place) await this.refuse(connection, id, error)
       else
         this.logger.error('What nobody waits for any more has failed', { connectionId: connection.id, error })
     } finally {
       connection.executing--
     }
+  }
+
+  /** Faulty variables are told as a result, as graphql's own execution does it. */
+  private refuse(connection: Connection, id: string, error: unknown): Promise<void> {
+    if (error instanceof BadUserInput) return connection.answer(id, { errors: [error] })
+    return connection.fail(id, [error])
   }
 
   /** What was begun is answered, or is a stream from now on. */
@@ -213,57 +216,44 @@ export class GraphQLProtocol {
     return sharedKey === undefined ? execute(contextArgs) : createSourceEventStream(contextArgs)
   }
 
-  private prepare(
-    { operations, executing }: Connection,
-    operation: SubscribePayload,
-  ): Prepared | GraphQLError[] {
+  /** @throws BadUserInput, TooLarge, RateLimited */
+  private prepare(connection: Connection, request: SubscribePayload): Prepared | GraphQLError[] {
     const { schema } = this
     if (!schema) throw new Error('The protocol is used before there is a schema.')
-    if (Math.max(operations.size, executing) > MOST_OPERATIONS) {
+    if (Math.max(connection.operations.size, connection.executing) > MOST_OPERATIONS) {
       this.metrics.refusals.inc({ reason: 'operations' })
-      return [
-        new RateLimited(`A socket may have ${MOST_OPERATIONS} operations at once. Complete some first.`),
-      ]
+      throw new RateLimited(`A socket may have ${MOST_OPERATIONS} operations at once. Complete some first.`)
     }
-    const read = this.documents.read(schema, operation)
+    const read = this.documents.read(schema, request)
     if (Array.isArray(read)) return read
-    const { document, type } = read
-    if (type === undefined) return [NO_OPERATION]
-    const { operationName, variables } = operation
-    const sharedKey = type === OperationTypeNode.SUBSCRIPTION ? sharedKeyOf(read, variables) : undefined
-    const refusal =
-      sharedKey === undefined
-        ? refuseDear(schema, document, operation)
-        : this.weigh(sharedKey, schema, document, operation)
-    if (refusal) return [refusal]
-    return { args: { schema, document, operationName, variableValues: variables }, sharedKey }
+    const args = prepareOperation(schema, read.document, read.operation, request.variables)
+    if (read.operation.operation !== OperationTypeNode.SUBSCRIPTION) {
+      this.limits.countCost(connection.subject, weigh(args))
+      return { args, sharedKey: undefined }
+    }
+    const sharedKey = sharedKeyOf(read, args)
+    this.weighOnce(sharedKey, args)
+    return { args, sharedKey }
   }
 
-  /** Once for all who want the same. */
-  private weigh(
-    sharedKey: string,
-    schema: GraphQLSchema,
-    document: DocumentNode,
-    operation: SubscribePayload,
-  ): GraphQLError | undefined {
-    if (this.weighed.has(sharedKey)) return undefined
+  /** For all who want the same. @throws TooLarge */
+  private weighOnce(sharedKey: string, args: PreparedArgs): void {
+    if (this.weighed.has(sharedKey)) return
     if (sharedKey.length > MOST_VARIABLES_LENGTH) {
-      return new TooLarge(
+      throw new TooLarge(
         `The variables of a subscription may be ${MOST_VARIABLES_LENGTH} characters long, as JSON. Send less.`,
       )
     }
-    const tooDear = refuseDear(schema, document, operation)
-    if (tooDear) return tooDear
+    weigh(args)
     if (this.weighed.size >= MOST_WEIGHED) this.weighed.clear()
     this.weighed.add(sharedKey)
-    return undefined
   }
 }
 
 /** The same for all who want the same, whatever their cursor is. */
-function sharedKeyOf({ id, cursorVariable }: ReadDocument, variables: SubscribePayload['variables']): string {
-  const names = Object.keys(variables ?? {}).filter((name) => name !== cursorVariable)
-  return JSON.stringify([id, names.sort().map((name) => [name, variables?.[name]])])
+function sharedKeyOf({ id, cursorVariable }: ReadDocument, { variableValues }: PreparedArgs): string {
+  const names = Object.keys(variableValues).filter((name) => name !== cursorVariable)
+  return JSON.stringify([id, names.sort().map((name) => [name, variableValues[name]])])
 }
 
 function isStream(result: Result): result is AsyncIterable<unknown> {

@@ -1,10 +1,11 @@
 import { Logger } from '@nestjs/common'
-import { type ExecutionArgs, type ExecutionResult, execute } from 'graphql'
+import { type ExecutionResult, execute } from 'graphql'
 import type { LRUCache } from 'lru-cache'
 import { includesOrg, type Organizations } from '../auth/rights.ts'
 import type { EventFeed } from '../events/event-feed.ts'
 import type { LoggedEvent } from '../events/logged-event.ts'
 import { resultForClient } from '../graphql/client-errors.ts'
+import type { PreparedArgs } from '../graphql/prepare-operation.ts'
 import type { RequestContext } from '../request-context.ts'
 import type { LiveMetrics } from './live-metrics.ts'
 import type { Member } from './member.ts'
@@ -51,7 +52,7 @@ export class Group {
     readonly about: string | undefined,
     /** The organizations that all of its members may see. */
     private readonly sees: Organizations,
-    private readonly args: Pick<ExecutionArgs, 'schema' | 'document' | 'operationName' | 'variableValues'>,
+    private readonly args: PreparedArgs,
     private readonly groups: Groups,
   ) {}
 

@@ -43,9 +43,17 @@ export class LiveNode {
     const adapterHost = { httpAdapter: { getHttpServer: () => this.server } } as unknown as HttpAdapterHost
     const schemaHost = Object.assign(new GraphQLSchemaHost(), { schema: extend(this.schema()) })
     const config = new Config({ DRAIN_MS: '0' })
-    const authenticator = new Authenticator(config, database, new Limits(config))
+    const limits = new Limits(config)
+    const authenticator = new Authenticator(config, database, limits)
     this.watch = new AccessWatch(database, new PubSub())
-    const protocol = new GraphQLProtocol(this.feed, this.fanOut, authenticator, this.watch, this.metrics)
+    const protocol = new GraphQLProtocol(
+      this.feed,
+      this.fanOut,
+      authenticator,
+      this.watch,
+      limits,
+      this.metrics,
+    )
     this.socket = new SubscriptionSocket(
       config,
       adapterHost,

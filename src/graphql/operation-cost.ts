@@ -1,0 +1,108 @@
+import {
+  type DocumentNode,
+  GraphQLError,
+  type GraphQLField,
+  type GraphQLSchema,
+  isEnumType,
+  isInputObjectType,
+  isInterfaceType,
+  isObjectType,
+} from 'graphql'
+import { type ComplexityEstimator, getComplexity } from 'graphql-query-complexity'
+import { TooLarge } from '../errors.ts'
+
+const MAX_COST = 20_000
+/** Fields as they are written, those of a fragment once for each place that spreads it. */
+const MAX_FIELDS = 10_000
+/** What a list without `first` is taken to hold. */
+const ASSUMED_LIST_LENGTH = 10
+
+/**
+ * About one for each field of the answer. Fails closed: what cannot be weighed is refused.
+ * @throws TooLarge
+ */
+export function checkCost(
+  schema: GraphQLSchema,
+  document: DocumentNode,
+  variables: Readonly<Record<string, unknown>>,
+): number {
+  const cost = costOf(schema, document, variables)
+  if (cost <= MAX_COST) return cost
+  throw new TooLarge(
+    `The operation may cost ${cost}, about one for each field of its answer; at most ${MAX_COST} are allowed. Ask for fewer things at once, with "first".`,
+  )
+}
+
+function costOf(
+  schema: GraphQLSchema,
+  document: DocumentNode,
+  variables: Readonly<Record<string, unknown>>,
+): number {
+  try {
+    const cost = getComplexity({
+      schema,
+      query: document,
+      variables,
+      estimators: [estimatorOf(schema)],
+      maxQueryNodes: MAX_FIELDS,
+    })
+    return Math.ceil(cost)
+  } catch (error) {
+    if (!(error instanceof GraphQLError)) throw error
+    // Of an argument: a variable that is null where its argument must not be.
+    if (error.nodes)
+      throw new GraphQLError(error.message, { nodes: error.nodes, extensions: { code: 'BAD_USER_INPUT' } })
+    throw new TooLarge(
+      `The operation has ${MAX_FIELDS} fields or more, counted once for each place that spreads their fragment. Ask in parts.`,
+    )
+  }
+}
+
+const estimators = new WeakMap<GraphQLSchema, ComplexityEstimator>()
+
+function estimatorOf(schema: GraphQLSchema): ComplexityEstimator {
+  let estimator = estimators.get(schema)
+  if (!estimator) {
+    const introspection = introspectionLengths(schema)
+    estimator = ({ type, field, args, childComplexity }) => {
+      const length = introspection.get(`${type.name}.${field.name}`) ?? lengthOf(field, args.first)
+      return 1 + length * childComplexity
+    }
+    estimators.set(schema, estimator)
+  }
+  return estimator
+}
+
+/** How much a field holds, as its resolver reads `first`: null is its default. */
+function lengthOf(field: GraphQLField<unknown, unknown>, first: unknown): number {
+  // The list inside of a connection is as long as the connection's `first` says, which has been counted.
+  if (field.name === 'edges') return 1
+  const argument = field.args.find(({ name }) => name === 'first')
+  if (argument) return Math.max(0, Number(first ?? argument.defaultValue ?? ASSUMED_LIST_LENGTH))
+  return String(field.type).includes('[') ? ASSUMED_LIST_LENGTH : 1
+}
+
+/** How long the lists of introspection are in this schema, on average, so that tools may ask for all of it, once. */
+function introspectionLengths(schema: GraphQLSchema): ReadonlyMap<string, number> {
+  const types = Object.values(schema.getTypeMap())
+  const directives = schema.getDirectives()
+  const withFields = types.filter((type) => isObjectType(type) || isInterfaceType(type))
+  const fields = withFields.flatMap((type) => Object.values(type.getFields()))
+  const inputFields = types.filter(isInputObjectType).flatMap((type) => Object.values(type.getFields()))
+  const enumValues = types.filter(isEnumType).flatMap((type) => type.getValues())
+  const perType = (all: readonly unknown[]) => Math.ceil(all.length / types.length)
+  return new Map([
+    ['__Schema.types', types.length],
+    ['__Schema.directives', directives.length],
+    ['__Type.fields', perType(fields)],
+    ['__Type.inputFields', perType(inputFields)],
+    ['__Type.enumValues', perType(enumValues)],
+    ['__Type.interfaces', 1],
+    ['__Type.possibleTypes', 1],
+    // Tools ask for nine of them within each other, of which most types have one or two.
+    ['__Type.ofType', 0.5],
+    ['__Field.args', 1],
+    ['__Directive.args', 2],
+    ['__Directive.locations', 5],
+  ])
+}

@@ -1,0 +1,263 @@
+import { once } from 'node:events'
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
+import { getIntrospectionQuery } from 'graphql'
+import { WebSocket } from 'ws'
+import { type Accepted, DEPLOY, input } from './support/inputs.ts'
+import { TestServer } from './support/server.ts'
+import { Viewer } from './support/viewer.ts'
+
+let server: TestServer
+
+beforeAll(async () => {
+  server = await TestServer.start({ nodeOptions: ['--max-old-space-size=512'] })
+})
+
+afterAll(async () => {
+  await server.stop()
+  await server.removeData()
+})
+
+/** So long a node may take for one request, on a busy machine. What these requests did before took up to minutes. */
+const MAX_ANSWER_MS = 10_000
+const MAX_ANSWER_BYTES = 64 * 1024
+
+interface Answer {
+  status: number
+  bytes: number
+  codes: unknown[]
+  headers: Headers
+}
+
+async function send(body: string | URLSearchParams): Promise<Answer> {
+  const isGet = body instanceof URLSearchParams
+  const response = await fetch(`${server.url}/graphql${isGet ? `?${body}` : ''}`, {
+    ...(isGet ? {} : { method: 'POST', body, headers: { 'content-type': 'application/json' } }),
+    signal: AbortSignal.timeout(MAX_ANSWER_MS),
+  })
+  const text = await response.text()
+  const { errors = [] } = JSON.parse(text) as { errors?: { extensions?: { code?: unknown } }[] }
+  const { status, headers } = response
+  return { status, bytes: text.length, codes: errors.map(({ extensions }) => extensions?.code), headers }
+}
+
+/** The same as the only operation of a socket: its errors' codes, or the code with which the socket is closed. */
+async function sendOverSocket(payload: string): Promise<unknown[]> {
+  const socket = new WebSocket(server.socketUrl, 'graphql-transport-ws')
+  const answers: { type: string; payload: unknown }[] = []
+  socket.on('message', (data) => answers.push(JSON.parse(String(data))))
+  const closed = once(socket, 'close')
+  await once(socket, 'open')
+  socket.send('{"type":"connection_init"}')
+  while (answers.length < 1) await once(socket, 'message')
+  socket.send(`{"id":"1","type":"subscribe","payload":${payload}}`)
+  const signal = AbortSignal.timeout(MAX_ANSWER_MS)
+  await Promise.race([once(socket, 'message', { signal }), closed])
+  const [answer] = answers.slice(1)
+  if (!answer) return [(await closed)[0]]
+  socket.terminate()
+  const { payload: given } = answer
+  expect(JSON.stringify(answer).length).toBeLessThan(MAX_ANSWER_BYTES)
+  const errors = Array.isArray(given) ? given : (given as { errors: unknown[] }).errors
+  return (errors as { extensions: { code: unknown } }[]).map(({ extensions }) => extensions.code)
+}
+
+const LIST = 'query($s: [DeploymentStatus!]) { deployments(status: $s) { edges { cursor } } }'
+const DEPLOY_ONE = 'mutation($i: DeployInput!) { deploy(input: $i) { id } }'
+const numbers = (count: number) => Array.from({ length: count }, (_, index) => index)
+const body = (query: string, variables: string) =>
+  `{"query":${JSON.stringify(query)},"variables":${variables}}`
+const keys = (count: number) => JSON.stringify(Object.fromEntries(numbers(count).map((n) => [`k${n}`, 1])))
+const filesOf = (file: object, count: number) =>
+  JSON.stringify({ i: input({ contents: { files: numbers(count).map(() => file) } }) })
+
+describe('variables that are faulty, however many', () => {
+  test.each([
+    [
+      'values that an enum does not have',
+      body(LIST, `{"s":${JSON.stringify(numbers(120_000).map(() => 'X'))}}`),
+    ],
+    ['values that it has', body(LIST, `{"s":${JSON.stringify(numbers(120_000).map(() => 'FAILED'))}}`)],
+    ['a text of a megabyte', body(LIST, `{"s":["${'X'.repeat(1_000_000)}"]}`)],
+    ['unknown keys', body(DEPLOY_ONE, `{"i":${keys(10_000)}}`)],
+    ['more unknown keys', body(DEPLOY_ONE, `{"i":${keys(100_000)}}`)],
+    ['files with a number for a path', body(DEPLOY_ONE, filesOf({ path: 1, content: '' }, 10_000))],
+    ['more files than there may be', body(DEPLOY_ONE, filesOf({ path: 'x', content: '' }, 24_000))],
+    ['empty objects', body(DEPLOY_ONE, `{"i":[${'{},'.repeat(300_000)}1]}`)],
+    ['lists within each other', body(LIST, `{"s":${'['.repeat(400_000)}${']'.repeat(400_000)}}`)],
+    [
+      'objects within each other',
+      body(DEPLOY_ONE, `{"i":${'{"i":'.repeat(100_000)}1${'}'.repeat(100_000)}}`),
+    ],
+    ['a missing field beside a long one', body(DEPLOY_ONE, `{"i":{"repo":"${'x'.repeat(1_000_000)}"}}`)],
+  ])('%s', async (_, text) => {
+    const answer = await send(text)
+    expect([400, 413]).toContain(answer.status)
+    expect(['BAD_USER_INPUT', 'TOO_LARGE']).toContain(answer.codes[0])
+    expect(answer.codes).toHaveLength(1)
+    expect(answer.bytes).toBeLessThan(MAX_ANSWER_BYTES)
+    if (text.length < 1024 * 1024) {
+      const codes = await sendOverSocket(text)
+      expect(codes).toHaveLength(1)
+      expect(['BAD_USER_INPUT', 'TOO_LARGE', 4400]).toContain(codes[0])
+    }
+    expect((await fetch(`${server.url}/health/live`)).status).toBe(200)
+  })
+
+  test('four megabytes of them at once do not end the process', async () => {
+    const text = body(LIST, `{"s":${JSON.stringify(numbers(1_000_000).map(() => 'X'))}}`)
+    const answers = await Promise.all(numbers(5).map(() => send(text)))
+    for (const { codes } of answers) expect(codes).toEqual(['TOO_LARGE'])
+  })
+
+  test('that are right are taken: 20,000 files', async () => {
+    const files = numbers(20_000).map((index) => ({ path: `f/${index % 100}/${index}`, content: '' }))
+    const { errors } = await server.request<Accepted>(DEPLOY, { input: input({ contents: { files } }) })
+    expect(errors).toBeUndefined()
+  })
+})
+
+describe('documents that cost too much are refused', () => {
+  const spread = (what: string) => `${what} `.repeat(22)
+  const fragments = `fragment f0 on Query { ${spread('...f1')} } fragment f1 on Query { ${spread('...f2')} } fragment f2 on Query { ${spread('__typename')} }`
+  const nested = (first: string) =>
+    `deployments(first: ${first}) { edges { node { events(first: ${first}) { deployment { events(first: ${first}) { deployment { id } } } } } } }`
+  const aliases = (count: number, field: string) => numbers(count).map((index) => `a${index}: ${field}`)
+
+  test.each([
+    [
+      'beside fragments that spread each other',
+      `{ ${aliases(40, nested('100')).join(' ')} ...f0 } ${fragments}`,
+    ],
+    ['by fragments alone', `{ ...f0 } ${fragments}`],
+    ['with null for a number', `{ ${nested('null')} }`],
+    ['with a variable that is null', `query($n: Int) { ${nested('$n')} }`],
+    ['with numbers left out', `{ ${aliases(20, nested('100').replace('(first: 100)', '')).join(' ')} }`],
+    [
+      'by introspection',
+      `{ ${aliases(300, '__schema { types { name fields { name type { name } } } }').join(' ')} }`,
+    ],
+    [
+      'by lists within each other',
+      `{ deployments(status: ${'['.repeat(4_000)}${']'.repeat(4_000)}) { edges { cursor } } }`,
+    ],
+    [
+      'by objects within each other',
+      `mutation { deploy(input: ${'{a:'.repeat(3_000)}1${'}'.repeat(3_000)}) { id } }`,
+    ],
+    ['by selections within each other', `${'{a'.repeat(4_000)}${'}'.repeat(4_000)}`],
+    ['by types within each other', `query($a: ${'['.repeat(4_000)}Int${']'.repeat(4_000)}) { __typename }`],
+  ])('%s', async (_, query) => {
+    const answer = await send(JSON.stringify({ query }))
+    expect(answer).toMatchObject({ status: 400, codes: ['TOO_LARGE'] })
+    expect(answer.bytes).toBeLessThan(MAX_ANSWER_BYTES)
+    expect(await sendOverSocket(JSON.stringify({ query }))).toEqual(['TOO_LARGE'])
+    const params = new URLSearchParams({ query })
+    // Node takes 16 kB of a request's head.
+    if (String(params).length > 10_000) return
+    expect(await send(params)).toMatchObject({ status: 400, codes: ['TOO_LARGE'] })
+  })
+
+  test('and errors do not repeat them', async () => {
+    const query = `{ ${aliases(200, `deployments(first: "${'x'.repeat(400)}") { nope }`).join(' ')} }`
+    const answer = await send(JSON.stringify({ query }))
+    expect(answer.bytes).toBeLessThan(MAX_ANSWER_BYTES)
+    expect(new Set(answer.codes)).toEqual(new Set(['GRAPHQL_VALIDATION_FAILED']))
+    const one = await send(
+      JSON.stringify({ query: `{ deployments(first: "${'x'.repeat(90_000)}") { edges { cursor } } }` }),
+    )
+    expect(one.bytes).toBeLessThan(5_000)
+  })
+
+  test('and what a tool or a page asks for is not', async () => {
+    const query = getIntrospectionQuery({ specifiedByUrl: true, inputValueDeprecation: true, oneOf: true })
+    expect(await send(JSON.stringify({ query }))).toMatchObject({ status: 200, codes: [] })
+    const brackets = '{ deployments(repo: "((((((((") { edges { cursor } } } # '.concat('{'.repeat(500))
+    expect(await send(JSON.stringify({ query: brackets }))).toMatchObject({ status: 200, codes: [] })
+  })
+})
+
+test('the events of a page of deployments are each one’s own, however they are asked for', async () => {
+  const viewer = new Viewer(server.socketUrl)
+  await viewer.connected()
+  viewer.follow()
+  const ids: string[] = []
+  for (const index of numbers(5)) {
+    const { data } = await server.request<Accepted>(DEPLOY, { input: input({ repo: `page-${index}` }) })
+    ids.push(data.deploy.id)
+    await viewer.end(data.deploy.id)
+  }
+  await viewer.close()
+  const { data } = await server.request<{
+    deployments: { edges: { node: Record<string, unknown> & { id: string } }[] }
+  }>(`{ deployments(first: 5) { edges { node {
+    id some: events(after: 1, first: 2) { sequence deploymentId }
+    last: events(after: 4, first: 1) { sequence deployment { events(first: null) { deploymentId } } } none: events(first: 0) { text } } } } }`)
+  for (const { node } of data.deployments.edges) {
+    expect(node).toEqual({
+      id: node.id,
+      some: [2, 3].map((sequence) => ({ sequence, deploymentId: node.id })),
+      last: [{ sequence: 5, deployment: { events: numbers(5).map(() => ({ deploymentId: node.id })) } }],
+      none: [],
+    })
+  }
+  expect(data.deployments.edges.map(({ node }) => node.id)).toEqual(ids.toReversed())
+})
+
+describe('the operation', () => {
+  const request = (query: string, operationName: string) => JSON.stringify({ query, operationName })
+
+  test('with an empty name is the only one, over HTTP and over the socket, whoever came before', async () => {
+    for (const query of ['{ __typename }', 'query A { __typename }']) {
+      expect(await send(request(query, ''))).toMatchObject({ status: 200, codes: [] })
+      expect(await send(JSON.stringify({ query }))).toMatchObject({ status: 200, codes: [] })
+    }
+    const viewer = new Viewer(server.socketUrl)
+    await viewer.connected()
+    viewer.subscribe({ query: 'subscription { deploymentStatus { cursor } }', operationName: '' })
+    await viewer.close()
+    expect(viewer.errors).toEqual([])
+  })
+
+  test.each([
+    ['{ __typename }', 'B'],
+    ['query A { __typename }', 'B'],
+    ['query A { __typename } query C { __typename }', ''],
+    ['mutation { cancelDeployment(id: "x") { id } }', 'B'],
+    ['subscription { deploymentStatus { cursor } }', 'B'],
+  ])('of %s named %j cannot be found, and is no failure of ours', async (query, operationName) => {
+    expect(await send(request(query, operationName))).toMatchObject({
+      status: 400,
+      codes: ['OPERATION_RESOLUTION_FAILURE'],
+    })
+    expect(await sendOverSocket(request(query, operationName))).toEqual(['OPERATION_RESOLUTION_FAILURE'])
+    expect(server.log).not.toContain('"level":"error"')
+  })
+})
+
+describe('GET /graphql', () => {
+  test('answers a query', async () => {
+    const query = 'query($first: Int) { deployments(first: $first) { edges { cursor } } }'
+    const answer = await send(new URLSearchParams({ query, variables: '{"first":1}', operationName: '' }))
+    expect(answer).toMatchObject({ status: 200, codes: [] })
+    expect(answer.headers.get('cache-control')).toBe('no-store')
+  })
+
+  test('refuses a mutation and a subscription', async () => {
+    const mutation = await send(
+      new URLSearchParams({ query: 'mutation { cancelDeployment(id: "x") { id } }' }),
+    )
+    expect(mutation).toMatchObject({ status: 405, codes: ['BAD_REQUEST'] })
+    expect(mutation.headers.get('allow')).toBe('POST')
+    const subscription = await send(
+      new URLSearchParams({ query: 'subscription { deploymentStatus { cursor } }' }),
+    )
+    expect(subscription).toMatchObject({ status: 405 })
+  })
+
+  test.each(['cross-site', 'same-site'])('is refused from a page that is %s', async (site) => {
+    const headers = { 'sec-fetch-site': site }
+    const response = await fetch(`${server.url}/graphql?query={__typename}`, { headers })
+    expect(response.status).toBe(403)
+    expect((await fetch(`${server.url}/`, { headers })).status).toBe(200)
+  })
+})
