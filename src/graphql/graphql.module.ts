@@ -62,7 +62,8 @@ function execution(limits: Limits): ApolloServerPlugin<RequestContext> {
             if (error instanceof RateLimited) setRetryAfter(response.http, error)
             throw error instanceof GraphQLError ? badRequest(error) : error
           }
-          await letOthersGo(request.http?.headers.get('content-length'))
+          const { http } = request
+          if (http?.method === 'POST') await letOthersGo(http.headers.get('content-length'))
         },
         // Apollo's own execution would coerce the variables again.
         async responseForOperation({ response: { http } }) {
