@@ -6,7 +6,6 @@ import {
   execute,
   GraphQLError,
   type GraphQLSchema,
-  OperationTypeNode,
 } from 'graphql'
 import {
   CloseCode,
@@ -25,9 +24,10 @@ import { FollowRequest } from '../events/follow-request.ts'
 import { refuseDear } from '../graphql/document-limits.ts'
 import { AccessWatch, FORBIDDEN, UNAUTHENTICATED } from './access-watch.ts'
 import { type Connection, NOT_UNDERSTOOD } from './connection.ts'
-import { Documents, type ReadDocument } from './documents.ts'
+import { Documents } from './documents.ts'
 import { FanOut, type Shared } from './fan-out.ts'
 import { LiveMetrics } from './live-metrics.ts'
+import { type NormalForm, normalValues } from './normal-form.ts'
 import { OwnStream, stop } from './own-stream.ts'
 
 const MOST_OPERATIONS = 100
@@ -51,8 +51,8 @@ const NOT_LET_IN = 'Sign in, or send a valid token in the payload of connection_
 /** What is wanted, when it may be had. */
 interface Prepared {
   args: Shared['args']
-  /** Of a subscription: names the document and the variables that decide what is told. */
-  sharedKey: string | undefined
+  /** Of a subscription: what is executed for all who want the same. */
+  shared: Shared | undefined
 }
 
 type Result = AsyncIterable<unknown> | ExecutionResult
@@ -193,14 +193,14 @@ export class GraphQLProtocol {
   }
 
   /** What was begun is answered, or is a stream from now on. */
-  private goOn(connection: Connection, id: string, { args, sharedKey }: Prepared, result: Result) {
+  private goOn(connection: Connection, id: string, { args, shared }: Prepared, result: Result) {
     if (!isStream(result)) return connection.answer(id, result)
-    if (!(result instanceof FollowRequest) || sharedKey === undefined) {
+    if (!(result instanceof FollowRequest) || !shared) {
       this.metrics.unshared.inc()
       const contextArgs = { ...args, contextValue: connection }
       return new OwnStream(connection, id, result[Symbol.asyncIterator](), contextArgs).run()
     }
-    const member = this.fanOut.join(id, { key: sharedKey, args }, result, connection)
+    const member = this.fanOut.join(id, shared, result, connection)
     if (member instanceof RateLimited) return connection.fail(id, [member])
     connection.operations.set(id, member)
     member.begin()
@@ -208,9 +208,9 @@ export class GraphQLProtocol {
   }
 
   /** Of a subscription: the stream that its resolver returns, unless something is wrong. */
-  private resultOf(connection: Connection, { args, sharedKey }: Prepared): Result | Promise<Result> {
+  private resultOf(connection: Connection, { args, shared }: Prepared): Result | Promise<Result> {
     const contextArgs = { ...args, contextValue: connection }
-    return sharedKey === undefined ? execute(contextArgs) : createSourceEventStream(contextArgs)
+    return shared ? createSourceEventStream(contextArgs) : execute(contextArgs)
   }
 
   private prepare(
@@ -227,16 +227,15 @@ export class GraphQLProtocol {
     }
     const read = this.documents.read(schema, operation)
     if (Array.isArray(read)) return read
-    const { document, type } = read
+    const { document, type, normal } = read
     if (type === undefined) return [NO_OPERATION]
     const { operationName, variables } = operation
-    const sharedKey = type === OperationTypeNode.SUBSCRIPTION ? sharedKeyOf(read, variables) : undefined
-    const refusal =
-      sharedKey === undefined
-        ? refuseDear(schema, document, operation)
-        : this.weigh(sharedKey, schema, document, operation)
+    const shared = normal && sharedBy(schema, normal, variables)
+    const refusal = shared
+      ? this.weigh(shared.key, schema, document, operation)
+      : refuseDear(schema, document, operation)
     if (refusal) return [refusal]
-    return { args: { schema, document, operationName, variableValues: variables }, sharedKey }
+    return { args: { schema, document, operationName, variableValues: variables }, shared }
   }
 
   /** Once for all who want the same. */
@@ -246,12 +245,12 @@ export class GraphQLProtocol {
     document: DocumentNode,
     operation: SubscribePayload,
   ): GraphQLError | undefined {
-    if (this.weighed.has(sharedKey)) return undefined
-    if (sharedKey.length > MOST_VARIABLES_LENGTH) {
+    if (JSON.stringify(operation.variables ?? {}).length > MOST_VARIABLES_LENGTH) {
       return new TooLarge(
         `The variables of a subscription may be ${MOST_VARIABLES_LENGTH} characters long, as JSON. Send less.`,
       )
     }
+    if (this.weighed.has(sharedKey)) return undefined
     const tooDear = refuseDear(schema, document, operation)
     if (tooDear) return tooDear
     if (this.weighed.size >= MOST_WEIGHED) this.weighed.clear()
@@ -261,9 +260,14 @@ export class GraphQLProtocol {
 }
 
 /** The same for all who want the same, whatever their cursor is. */
-function sharedKeyOf({ id, cursorVariable }: ReadDocument, variables: SubscribePayload['variables']): string {
-  const names = Object.keys(variables ?? {}).filter((name) => name !== cursorVariable)
-  return JSON.stringify([id, names.sort().map((name) => [name, variables?.[name]])])
+function sharedBy(
+  schema: GraphQLSchema,
+  normal: NormalForm,
+  variables: SubscribePayload['variables'],
+): Shared {
+  const variableValues = normalValues(normal, variables ?? {})
+  const key = `${normal.key} ${JSON.stringify(variableValues)}`
+  return { key, args: { schema, document: normal.document, variableValues } }
 }
 
 function isStream(result: Result): result is AsyncIterable<unknown> {
