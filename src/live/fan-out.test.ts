@@ -351,6 +351,68 @@ describe('many different subscriptions', () => {
   })
 })
 
+describe('while a group waits for its turn', () => {
+  /** As if everything before had used up each turn. */
+  function setSlices(ms: number): void {
+    const { slices } = Reflect.get(node.fanOut, 'shared') as { slices: object }
+    Reflect.set(slices, 'sliceMs', ms)
+    Reflect.set(slices, 'limitMs', ms)
+  }
+
+  test('and falls too far behind, nobody is sent anything twice', async () => {
+    const EVENTS = 1_001
+    const id = uuidv7()
+    const first = new Client()
+    await first.join(null)
+    await members(1)
+    setSlices(0)
+    const position = node.feed.head
+    await node.append(id, 1, 10)
+    while (node.feed.head === position) await new Promise(setImmediate)
+    const second = new Client()
+    await second.join(null)
+    await members(2)
+    await node.append(id, EVENTS - 1, 10)
+    while (node.feed.head < position + EVENTS) await new Promise(setImmediate)
+    expect([first.sequences, second.sequences]).toEqual([[], []])
+    setSlices(12)
+    await node.append(id, 1, 10)
+    await first.until(() => first.sequences.length > EVENTS)
+    await second.until(() => second.sequences.length >= EVENTS)
+    expect(first.sequences).toEqual(upTo(EVENTS + 1))
+    expect(second.sequences).toEqual(upTo(EVENTS + 1).slice(1))
+  })
+
+  test('and the log is found to have lost what it waits for, that is never sent', async () => {
+    const id = uuidv7()
+    await node.append(id, 1, 10)
+    const client = new Client()
+    await client.join(null)
+    await members(1)
+    const { head, logId } = node.feed
+    setSlices(0)
+    await node.append(id, 3, 10)
+    while (node.feed.head < head + 3) await new Promise(setImmediate)
+    await test_.database.transaction(async (tx) => {
+      await tx.query(
+        'update log set head = $1, (follows, link) = (select follows, link from events where position = $1)',
+        [head],
+      )
+      await tx.query('delete from events where position > $1', [head])
+    })
+    node.feed.look()
+    await client.until(() => client.closeCode !== undefined)
+    expect([client.closeCode, client.sequences, node.feed.logId === logId]).toEqual([1012, [], false])
+    const again = new Client()
+    await again.join(null)
+    await members(1)
+    setSlices(12)
+    await node.append(id, 1, 10)
+    await again.until(() => again.sequences.length === 1)
+    expect(again.sequences).toEqual([2])
+  })
+})
+
 test('whether a token has ended is said by the clock of the database, whatever our own does', async () => {
   const credentials = new CredentialStore(test_.database)
   const [valid, ended] = await Promise.all(
