@@ -10,6 +10,7 @@ import { LiveNode } from './testing/live-node.ts'
 let test_: TestDatabase
 let node: LiveNode
 let clients: Client[]
+let watchers: ManyWatcher[]
 
 beforeAll(async () => {
   test_ = await createTestDatabase(MIGRATIONS)
@@ -19,11 +20,12 @@ afterAll(() => test_.drop())
 
 beforeEach(async () => {
   clients = []
+  watchers = []
   node = await LiveNode.start(test_.database)
 })
 
 afterEach(async () => {
-  for (const client of clients) client.socket.terminate()
+  for (const { socket } of [...clients, ...watchers]) socket.terminate()
   await node.stop()
 })
 
@@ -177,6 +179,236 @@ describe('a herd that comes back', () => {
     for (const { client, seen } of herd) await client.until(() => client.sequences.length >= EVENTS - seen)
     expect(statements.stop()).toBeLessThanOrEqual(20)
     for (const { client, seen } of herd) expect(client.sequences).toEqual(upTo(EVENTS).slice(seen))
+  })
+})
+
+/** One socket with any number of subscriptions, each with an alias that makes it different from all others. */
+class ManyWatcher {
+  readonly socket: WebSocket
+  readonly sequences = new Map<string, number[]>()
+  readonly refusals: { id: string; code: string; message: string }[] = []
+  private changed = Promise.withResolvers<void>()
+
+  private constructor(token: string | undefined) {
+    this.socket = new WebSocket(node.url, 'graphql-transport-ws')
+    this.socket.on('message', (data) => {
+      const { id, type, payload } = JSON.parse(String(data))
+      if (type === 'next') {
+        const [event] = Object.values<{ sequence: number }>(payload.data)
+        this.sequences.get(id)?.push(event?.sequence ?? 0)
+      } else if (type === 'error') {
+        this.refusals.push({ id, code: payload[0].extensions.code, message: payload[0].message })
+      }
+      this.changed.resolve()
+      this.changed = Promise.withResolvers<void>()
+    })
+    this.socket.on('error', () => undefined)
+    watchers.push(this)
+    this.socket.once('open', () => this.send({ type: 'connection_init', payload: { token } }))
+  }
+
+  static async open(token?: string): Promise<ManyWatcher> {
+    const watcher = new ManyWatcher(token)
+    await once(watcher.socket, 'message')
+    return watcher
+  }
+
+  subscribe(
+    alias: string,
+    deploymentId: string | null = null,
+    after = node.feed.cursorOf(node.feed.head),
+  ): void {
+    this.sequences.set(alias, [])
+    const query = `subscription N${alias}($after: String, $deploymentId: ID) {
+      ${alias}: deploymentStatus(after: $after, deploymentId: $deploymentId) { sequence deployment { id org } }
+    }`
+    this.send({ id: alias, type: 'subscribe', payload: { query, variables: { after, deploymentId } } })
+  }
+
+  complete(alias: string): void {
+    this.send({ id: alias, type: 'complete' })
+  }
+
+  has(count: number): boolean {
+    return [...this.sequences.values()].every((sequences) => sequences.length >= count)
+  }
+
+  async until(condition: () => boolean): Promise<void> {
+    while (!condition()) await this.changed.promise
+  }
+
+  private send(message: object): void {
+    this.socket.send(JSON.stringify(message))
+  }
+}
+
+async function tokenOf(name: string): Promise<string> {
+  const grants = [{ role: 'viewer', orgs: 'all' }] as const
+  const subjectId = `service:${name}`
+  const made = { kind: 'token', subjectId, name, grants, lifetimeMs: 3_600_000 } as const
+  return (await new CredentialStore(test_.database).create(made)).secret
+}
+
+async function metric(gauge: { get(): Promise<{ values: { value: number }[] }> }): Promise<number> {
+  return (await gauge.get()).values[0]?.value ?? 0
+}
+
+describe('many different subscriptions', () => {
+  const PER_SOCKET = 100
+  const aliases = (from: string) => upTo(PER_SOCKET).map((i) => `${from}${i}`)
+
+  test('of one subject have a share, and leave the rest to others; what is given up may be taken again', async () => {
+    const [greedy, other] = [await tokenOf('greedy'), await tokenOf('other')]
+    const sockets = await Promise.all(upTo(5).map(() => ManyWatcher.open(greedy)))
+    for (const [i, socket] of sockets.entries())
+      for (const alias of aliases(`s${i}_`)) socket.subscribe(alias)
+    const refusals = () => sockets.flatMap((socket) => socket.refusals)
+    await members(200)
+    while (refusals().length < 300) await new Promise(setImmediate)
+    expect(refusals()).toHaveLength(300)
+    for (const { code, message } of refusals()) {
+      expect(code).toBe('RATE_LIMITED')
+      expect(message).toMatch(/^You have 200 different subscriptions to the same events on this node\. /)
+    }
+    // What it follows already takes no further place, and neither does what others follow.
+    const again = await ManyWatcher.open(greedy)
+    const shared = [...sockets[0]!.sequences.keys()].find(
+      (alias) => !sockets[0]!.refusals.some(({ id }) => id === alias),
+    )!
+    again.subscribe(shared)
+    await members(201)
+    const others = await ManyWatcher.open(other)
+    for (const alias of aliases('o').slice(1)) others.subscribe(alias)
+    others.subscribe(shared)
+    await members(301)
+    expect(others.refusals).toEqual([])
+    expect(await metric(node.metrics.groups)).toBe(299)
+
+    // Its last member has to leave for the place to be free.
+    sockets[0]!.complete(shared)
+    again.subscribe('one')
+    await again.until(() => again.refusals.length === 1)
+    again.complete(shared)
+    again.subscribe('two')
+    await members(300)
+    expect(again.refusals).toHaveLength(1)
+    for (const socket of [...sockets, again, others]) socket.socket.terminate()
+    await members(0)
+    expect(Reflect.get(Reflect.get(node.fanOut, 'shares'), 'counts')).toEqual(new Map())
+  })
+
+  test('are executed in turns: a popular subscription waits for none of them, and all get all', async () => {
+    const EVENTS = 8
+    const many = await Promise.all(
+      upTo(20).map(async (i) => ManyWatcher.open(await tokenOf(`many-${Math.ceil(i / 2)}`))),
+    )
+    for (const [i, socket] of many.entries()) for (const alias of aliases(`m${i}_`)) socket.subscribe(alias)
+    await members(20 * PER_SOCKET)
+    // The last to come.
+    const bystanders = await Promise.all(upTo(2).map(async (i) => ManyWatcher.open(await tokenOf(`by-${i}`))))
+    for (const bystander of bystanders) bystander.subscribe('same')
+    await members(20 * PER_SOCKET + 2)
+    const before = await metric(node.metrics.executions)
+    await node.append(uuidv7(), EVENTS, 10)
+    await Promise.all(bystanders.map((bystander) => bystander.until(() => bystander.has(EVENTS))))
+    const executions = (await metric(node.metrics.executions)) - before
+    // Meanwhile some come, with a cursor from before, and some go.
+    const late = await ManyWatcher.open(await tokenOf('late'))
+    for (const alias of aliases('l')) late.subscribe(alias, null, node.feed.cursorOf(node.feed.head - EVENTS))
+    for (const alias of aliases('m0_').slice(0, 50)) many[0]!.complete(alias)
+    for (const socket of many.slice(1)) await socket.until(() => socket.has(EVENTS))
+    await late.until(() => late.has(EVENTS))
+    for (const socket of [...many.slice(1), ...bystanders, late]) {
+      for (const sequences of socket.sequences.values()) expect(sequences).toEqual(upTo(EVENTS))
+    }
+    expect(executions).toBeLessThan((EVENTS * 20 * PER_SOCKET) / 4)
+  })
+
+  test('of one that comes back with an old cursor do not keep others from coming back', async () => {
+    const EVENTS = 100
+    const cursor = node.feed.cursorOf(node.feed.head)
+    await node.append(uuidv7(), EVENTS, 10)
+    const position = node.feed.head
+    while (node.feed.head < position + EVENTS) await new Promise(setImmediate)
+    const sockets = await Promise.all(upTo(2).map(async () => ManyWatcher.open(await tokenOf('back'))))
+    const bystander = await ManyWatcher.open(await tokenOf('bystander'))
+    for (const [i, socket] of sockets.entries()) {
+      for (const alias of aliases(`b${i}_`)) socket.subscribe(alias, null, cursor)
+    }
+    await members(2 * PER_SOCKET)
+    bystander.subscribe('same', null, cursor)
+    await bystander.until(() => bystander.has(EVENTS))
+    expect(await metric(node.metrics.executions)).toBeLessThan((EVENTS * 2 * PER_SOCKET) / 2)
+    for (const socket of sockets) await socket.until(() => socket.has(EVENTS))
+    for (const socket of [...sockets, bystander]) {
+      for (const sequences of socket.sequences.values()) expect(sequences).toEqual(upTo(EVENTS))
+    }
+  })
+})
+
+describe('while a group waits for its turn', () => {
+  /** As if everything before had used up each turn. */
+  function setSlices(ms: number): void {
+    const { slices } = Reflect.get(node.fanOut, 'shared') as { slices: object }
+    Reflect.set(slices, 'sliceMs', ms)
+    Reflect.set(slices, 'limitMs', ms)
+  }
+
+  test('and falls too far behind, nobody is sent anything twice', async () => {
+    const EVENTS = 1_001
+    const id = uuidv7()
+    const first = new Client()
+    await first.join(null)
+    await members(1)
+    setSlices(0)
+    const position = node.feed.head
+    await node.append(id, 1, 10)
+    while (node.feed.head === position) await new Promise(setImmediate)
+    const second = new Client()
+    await second.join(null)
+    await members(2)
+    await node.append(id, EVENTS - 1, 10)
+    while (node.feed.head < position + EVENTS) await new Promise(setImmediate)
+    expect([first.sequences, second.sequences]).toEqual([[], []])
+    setSlices(12)
+    await node.append(id, 1, 10)
+    await first.until(() => first.sequences.length > EVENTS)
+    await second.until(() => second.sequences.length >= EVENTS)
+    expect(first.sequences).toEqual(upTo(EVENTS + 1))
+    expect(second.sequences).toEqual(upTo(EVENTS + 1).slice(1))
+  })
+
+  test('and the log is found to have lost what it waits for, that is never sent', async () => {
+    const id = uuidv7()
+    const before = node.feed.head
+    await node.append(id, 1, 10)
+    while (node.feed.head === before) await new Promise(setImmediate)
+    const client = new Client()
+    await client.join(null)
+    await members(1)
+    const { head, logId } = node.feed
+    setSlices(0)
+    await node.append(id, 3, 10)
+    while (node.feed.head < head + 3) await new Promise(setImmediate)
+    await test_.database.transaction(async (tx) => {
+      await tx.query(
+        'update log set head = $1, (follows, link) = (select follows, link from events where position = $1)',
+        [head],
+      )
+      await tx.query('delete from events where position > $1', [head])
+    })
+    // It does not answer the close, so that its group is there until it is cut off.
+    client.socket.pause()
+    node.feed.look()
+    while (node.feed.logId === logId) await new Promise(setImmediate)
+    const again = new Client()
+    await again.join(null)
+    await members(2)
+    setSlices(12)
+    await node.append(id, 1, 10)
+    await again.until(() => again.sequences.length >= 1)
+    expect(again.sequences).toEqual([2])
+    expect(client.sequences).toEqual([])
   })
 })
 

@@ -5,7 +5,9 @@ import { EventFeed } from '../events/event-feed.ts'
 import type { FollowRequest } from '../events/follow-request.ts'
 import type { LoggedEvent } from '../events/logged-event.ts'
 import type { PreparedArgs } from '../graphql/prepare-operation.ts'
+import { ExecutionSlices } from './execution-slices.ts'
 import { type Encoded, Group, type Groups } from './group.ts'
+import { GroupShares } from './group-shares.ts'
 import { LiveMetrics } from './live-metrics.ts'
 import { Member, type Viewer } from './member.ts'
 
@@ -17,7 +19,7 @@ const KEPT_OVERHEAD_BYTES = 400
 
 /** What all members of a group share: everything that decides what they are told, and nothing else. */
 export interface Shared {
-  /** Names the document and its variables, without the cursor, in which members differ. */
+  /** Names what is executed, and with which values. */
   key: string
   args: PreparedArgs
 }
@@ -35,7 +37,10 @@ export class FanOut implements OnModuleInit {
   private readonly groups = new Map<string, Group>()
   /** By the deployment that a group is about; undefined: about all. */
   private readonly interested = new Map<string | undefined, Set<Group>>()
+  private readonly shares = new GroupShares()
   private readonly shared: Groups
+  /** Position of the newest event that somebody was sent as it happened. */
+  private deliveredUntil = 0
 
   constructor(
     private readonly feed: EventFeed,
@@ -46,43 +51,67 @@ export class FanOut implements OnModuleInit {
       sizeCalculation: (payload) =>
         KEPT_OVERHEAD_BYTES + (payload instanceof Promise ? 0 : payload.byteLength),
     })
-    this.shared = { feed, metrics, encoded, end: (group) => this.end(group) }
+    this.shared = {
+      feed,
+      metrics,
+      slices: new ExecutionSlices(),
+      shares: this.shares,
+      encoded,
+      delivering: (event) => this.observe(event),
+      end: (group) => this.end(group),
+    }
   }
 
   onModuleInit(): void {
     this.feed.listen((event) => this.take(event))
-    // Events of the same positions will follow.
-    this.feed.onRestart(() => this.shared.encoded.clear())
+    this.feed.onRestart(() => this.startOver())
   }
 
   /** Adds a subscription to those who want the same. The member is to be begun. */
   join(operationId: string, shared: Shared, request: FollowRequest, viewer: Viewer): Member | RateLimited {
+    const { subject } = viewer
     const key = groupKey(shared, request)
     let group = this.groups.get(key)
+    if (!group?.includes(subject.id)) {
+      const refusal = this.shares.refusal(subject, request.options.deploymentId)
+      if (refusal !== undefined) return this.refuse('share', refusal)
+    }
     if (!group) {
       if (this.groups.size >= MOST_GROUPS) {
-        this.metrics.refusals.inc({ reason: 'groups' })
-        return new RateLimited(
-          `${MOST_GROUPS} different subscriptions are open here. Ask for what others ask for, or elsewhere.`,
+        return this.refuse(
+          'groups',
+          `This node has ${MOST_GROUPS} different subscriptions open. Ask for the same fields as others do, or connect to another node.`,
         )
       }
       group = this.begin(key, shared, request)
     }
-    group.join()
+    group.join(subject.id)
     return new Member(operationId, request, group, viewer)
   }
 
+  private refuse(reason: string, sentence: string): RateLimited {
+    this.metrics.refusals.inc({ reason })
+    return new RateLimited(sentence)
+  }
+
   private take(event: LoggedEvent): void {
-    let isFirst = true
     for (const about of [undefined, event.deploymentId]) {
-      for (const group of this.interested.get(about) ?? []) {
-        if (isFirst && group.live.size > 0) {
-          isFirst = false
-          this.metrics.commitToSocketSeconds.observe(Math.max(0, Date.now() - event.at.getTime()) / 1000)
-        }
-        group.take(event)
-      }
+      for (const group of this.interested.get(about) ?? []) group.take(event)
     }
+  }
+
+  /** Once for each event, before its first write. */
+  private observe({ position, at }: LoggedEvent): void {
+    if (position <= this.deliveredUntil) return
+    this.deliveredUntil = position
+    this.metrics.commitToSocketSeconds.observe(Math.max(0, Date.now() - at.getTime()) / 1000)
+  }
+
+  /** All sockets are being closed, and events of the same positions will follow. */
+  private startOver(): void {
+    this.shared.encoded.clear()
+    this.deliveredUntil = 0
+    for (const group of this.groups.values()) group.forgetQueue()
   }
 
   private begin(key: string, { args }: Shared, { options }: FollowRequest): Group {

@@ -5,7 +5,6 @@ import {
   execute,
   type GraphQLError,
   type GraphQLSchema,
-  OperationTypeNode,
 } from 'graphql'
 import {
   CloseCode,
@@ -25,9 +24,10 @@ import { FollowRequest } from '../events/follow-request.ts'
 import { type PreparedArgs, prepareOperation, weigh } from '../graphql/prepare-operation.ts'
 import { AccessWatch, FORBIDDEN, UNAUTHENTICATED } from './access-watch.ts'
 import { type Connection, NOT_UNDERSTOOD } from './connection.ts'
-import { Documents, type ReadDocument } from './documents.ts'
-import { FanOut } from './fan-out.ts'
+import { Documents } from './documents.ts'
+import { FanOut, type Shared } from './fan-out.ts'
 import { LiveMetrics } from './live-metrics.ts'
+import { type NormalForm, normalValues } from './normal-form.ts'
 import { OwnStream, stop } from './own-stream.ts'
 
 const MOST_OPERATIONS = 100
@@ -47,8 +47,8 @@ const NOT_LET_IN = 'Sign in, or send a valid token in the payload of connection_
 /** What is wanted, when it may be had. */
 interface Prepared {
   args: PreparedArgs
-  /** Of a subscription: names the document and the variables that decide what is told. */
-  sharedKey: string | undefined
+  /** Of a subscription: what is executed for all who want the same. */
+  shared: Shared | undefined
 }
 
 type Result = AsyncIterable<unknown> | ExecutionResult
@@ -196,14 +196,14 @@ export class GraphQLProtocol {
   }
 
   /** What was begun is answered, or is a stream from now on. */
-  private goOn(connection: Connection, id: string, { args, sharedKey }: Prepared, result: Result) {
+  private goOn(connection: Connection, id: string, { args, shared }: Prepared, result: Result) {
     if (!isStream(result)) return connection.answer(id, result)
-    if (!(result instanceof FollowRequest) || sharedKey === undefined) {
+    if (!(result instanceof FollowRequest) || !shared) {
       this.metrics.unshared.inc()
       const contextArgs = { ...args, contextValue: connection }
       return new OwnStream(connection, id, result[Symbol.asyncIterator](), contextArgs).run()
     }
-    const member = this.fanOut.join(id, { key: sharedKey, args }, result, connection)
+    const member = this.fanOut.join(id, shared, result, connection)
     if (member instanceof RateLimited) return connection.fail(id, [member])
     connection.operations.set(id, member)
     member.begin()
@@ -211,9 +211,9 @@ export class GraphQLProtocol {
   }
 
   /** Of a subscription: the stream that its resolver returns, unless something is wrong. */
-  private resultOf(connection: Connection, { args, sharedKey }: Prepared): Result | Promise<Result> {
+  private resultOf(connection: Connection, { args, shared }: Prepared): Result | Promise<Result> {
     const contextArgs = { ...args, contextValue: connection }
-    return sharedKey === undefined ? execute(contextArgs) : createSourceEventStream(contextArgs)
+    return shared ? createSourceEventStream(contextArgs) : execute(contextArgs)
   }
 
   /** @throws BadUserInput, TooLarge, RateLimited */
@@ -227,23 +227,23 @@ export class GraphQLProtocol {
     const read = this.documents.read(schema, request)
     if (Array.isArray(read)) return read
     const args = prepareOperation(schema, read.document, read.operation, request.variables)
-    if (read.operation.operation !== OperationTypeNode.SUBSCRIPTION) {
+    if (!read.normal) {
       this.limits.countCost(connection.subject, weigh(args))
-      return { args, sharedKey: undefined }
+      return { args, shared: undefined }
     }
-    const sharedKey = sharedKeyOf(read, args)
-    this.weighOnce(sharedKey, args)
-    return { args, sharedKey }
+    if (JSON.stringify(args.variableValues).length > MOST_VARIABLES_LENGTH) {
+      throw new TooLarge(
+        `The variables of a subscription may be ${MOST_VARIABLES_LENGTH} characters long, as JSON. Send less.`,
+      )
+    }
+    const shared = sharedBy(schema, read.normal, args)
+    this.weighOnce(shared.key, args)
+    return { args, shared }
   }
 
   /** For all who want the same. @throws TooLarge */
   private weighOnce(sharedKey: string, args: PreparedArgs): void {
     if (this.weighed.has(sharedKey)) return
-    if (sharedKey.length > MOST_VARIABLES_LENGTH) {
-      throw new TooLarge(
-        `The variables of a subscription may be ${MOST_VARIABLES_LENGTH} characters long, as JSON. Send less.`,
-      )
-    }
     weigh(args)
     if (this.weighed.size >= MOST_WEIGHED) this.weighed.clear()
     this.weighed.add(sharedKey)
@@ -251,9 +251,10 @@ export class GraphQLProtocol {
 }
 
 /** The same for all who want the same, whatever their cursor is. */
-function sharedKeyOf({ id, cursorVariable }: ReadDocument, { variableValues }: PreparedArgs): string {
-  const names = Object.keys(variableValues).filter((name) => name !== cursorVariable)
-  return JSON.stringify([id, names.sort().map((name) => [name, variableValues[name]])])
+function sharedBy(schema: GraphQLSchema, normal: NormalForm, args: PreparedArgs): Shared {
+  const variableValues = normalValues(normal, args.variableValues)
+  const key = `${normal.key} ${JSON.stringify(variableValues)}`
+  return { key, args: { schema, document: normal.document, variableValues } }
 }
 
 function isStream(result: Result): result is AsyncIterable<unknown> {

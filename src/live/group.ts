@@ -7,10 +7,12 @@ import type { LoggedEvent } from '../events/logged-event.ts'
 import { resultForClient } from '../graphql/client-errors.ts'
 import type { PreparedArgs } from '../graphql/prepare-operation.ts'
 import type { RequestContext } from '../request-context.ts'
+import type { ExecutionSlices, Late } from './execution-slices.ts'
+import type { GroupShares } from './group-shares.ts'
 import type { LiveMetrics } from './live-metrics.ts'
 import type { Member } from './member.ts'
 
-/** Events that wait for one whose execution takes its time; beyond it the members read on by themselves. */
+/** Events that wait for an execution, or for a turn to be executed; beyond it the members read on by themselves. */
 const MOST_QUEUED = 1_000
 
 /** The end of an event's `next` message, `…"payload":{…}}`, as bytes; or it is still being made. */
@@ -29,8 +31,12 @@ const SHARED_CONTEXT: RequestContext = {
 export interface Groups {
   feed: EventFeed
   metrics: LiveMetrics
+  slices: ExecutionSlices
+  shares: GroupShares
   /** Encoded events, kept for a while. */
   encoded: LRUCache<string, Encoded>
+  /** Called before live members are sent an event. */
+  delivering(event: LoggedEvent): void
   /** Called when the last member has left. */
   end(group: Group): void
 }
@@ -39,10 +45,12 @@ export interface Groups {
  * All who want the same: each event is executed once and encoded once for all of them. The end of the message is
  * theirs together; the beginning, with the operation's id, is each member's own.
  */
-export class Group {
+export class Group implements Late {
   /** Members that have been sent everything that this group has delivered. */
   readonly live = new Set<Member>()
   private memberCount = 0
+  /** How many of them are of which subject. */
+  private readonly subjects = new Map<string, number>()
   private readonly logger = new Logger(Group.name)
   private queue: LoggedEvent[] = []
 
@@ -70,44 +78,90 @@ export class Group {
     return next ? next.position - 1 : this.feed.head
   }
 
-  join(): void {
+  get slices(): ExecutionSlices {
+    return this.groups.slices
+  }
+
+  get waitingCount(): number {
+    return this.live.size
+  }
+
+  includes(subjectId: string): boolean {
+    return this.subjects.has(subjectId)
+  }
+
+  join(subjectId: string): void {
+    const ofSubject = this.subjects.get(subjectId) ?? 0
+    this.subjects.set(subjectId, ofSubject + 1)
+    if (ofSubject === 0) this.groups.shares.take(subjectId, this.about)
     this.memberCount++
     this.metrics.members.inc()
   }
 
-  leave(member: Member): void {
+  leave(member: Member, subjectId: string): void {
     this.live.delete(member)
+    const ofSubject = (this.subjects.get(subjectId) ?? 0) - 1
+    if (ofSubject > 0) {
+      this.subjects.set(subjectId, ofSubject)
+    } else {
+      this.subjects.delete(subjectId)
+      this.groups.shares.release(subjectId, this.about)
+    }
     this.memberCount--
     this.metrics.members.dec()
-    if (this.memberCount === 0) this.groups.end(this)
+    if (this.memberCount > 0) return
+    this.forgetQueue()
+    this.groups.end(this)
   }
 
   /** A new event of what it is about. */
   take(event: LoggedEvent): void {
     if (!includesOrg(this.sees, event.deployment.org)) return
-    if (this.queue.length > 0) {
-      this.queue.push(event)
-      if (this.queue.length > MOST_QUEUED) this.fallBehind()
-      return
+    this.queue.push(event)
+    if (this.queue.length > MOST_QUEUED) this.fallBehind()
+    else if (this.queue.length === 1) this.goOn()
+  }
+
+  /** Delivers what waits, in order, for as long as this turn of the event loop may take. */
+  goOn(): void {
+    const { queue } = this
+    for (let event = queue[0]; event && queue === this.queue; event = queue[0]) {
+      if (this.slices.isOver) {
+        this.slices.deliverLater(this)
+        return
+      }
+      try {
+        const payload = this.encode(event)
+        if (payload instanceof Promise) {
+          void this.goOnAfter(payload, event)
+          return
+        }
+        queue.shift()
+        this.deliver(event, payload)
+      } catch (error) {
+        this.giveUp(error)
+      }
     }
-    const payload = this.encode(event)
-    if (payload instanceof Promise) {
-      this.queue.push(event)
-      void this.work(this.queue)
-    } else {
-      this.deliver(event, payload)
-    }
+  }
+
+  /** What waits is not to be delivered: nobody is left, or it is of a log that is no more. */
+  forgetQueue(): void {
+    this.queue = []
+  }
+
+  /** Whether it can be had without an execution. */
+  hasEncoded(event: LoggedEvent): boolean {
+    return this.groups.encoded.has(this.encodedKey(event))
   }
 
   /** Made once, and kept for a while for those who join or lag. */
   encode(event: LoggedEvent): Encoded {
-    const key = `${event.position} ${this.key}`
+    const key = this.encodedKey(event)
     const { encoded } = this.groups
     const before = encoded.get(key)
     if (before) return before
     this.metrics.executions.inc()
-    const result = execute({ ...this.args, rootValue: event, contextValue: SHARED_CONTEXT })
-    const payload = result instanceof Promise ? result.then(encodeResult) : encodeResult(result)
+    const payload = this.slices.run(() => this.execute(event))
     encoded.set(key, payload)
     if (payload instanceof Promise) {
       payload.then(
@@ -118,30 +172,48 @@ export class Group {
     return payload
   }
 
+  private execute(event: LoggedEvent): Encoded {
+    const result = execute({ ...this.args, rootValue: event, contextValue: SHARED_CONTEXT })
+    return result instanceof Promise ? result.then(encodeResult) : encodeResult(result)
+  }
+
+  /** The link tells events of one position apart, of which there are two when the database has lost one. */
+  private encodedKey({ position, link }: LoggedEvent): string {
+    return `${position} ${link} ${this.key}`
+  }
+
   private deliver(event: LoggedEvent, payload: Uint8Array): void {
+    if (this.live.size === 0) return
+    this.groups.delivering(event)
     this.metrics.deliveries.inc(this.live.size)
     this.metrics.sentBytes.inc(this.live.size * payload.byteLength)
     for (const member of this.live) member.send(event, payload)
   }
 
-  /** Delivers what waits, one after the other. The queue is given up when it has become too long. */
-  private async work(queue: LoggedEvent[]): Promise<void> {
-    for (let event = queue[0]; event && queue === this.queue; event = queue[0]) {
-      try {
-        const payload = await this.encode(event)
-        if (queue !== this.queue) return
-        queue.shift()
-        this.deliver(event, payload)
-      } catch (error) {
-        this.logger.error('An event could not be encoded', { error })
-        this.fallBehind()
-      }
+  /** The queue is given up when it has become too long meanwhile. */
+  private async goOnAfter(encoding: Promise<Uint8Array>, event: LoggedEvent): Promise<void> {
+    const { queue } = this
+    try {
+      const payload = await encoding
+      if (queue !== this.queue) return
+      queue.shift()
+      this.deliver(event, payload)
+    } catch (error) {
+      if (queue !== this.queue) return
+      this.giveUp(error)
     }
+    this.goOn()
+  }
+
+  /** Each member is told, as soon as it comes to what cannot be encoded. */
+  private giveUp(error: unknown): void {
+    this.logger.error('An event could not be encoded', { error })
+    this.fallBehind()
   }
 
   private fallBehind(): void {
     const { position } = this
-    this.queue = []
+    this.forgetQueue()
     const members = [...this.live]
     this.live.clear()
     for (const member of members) member.readOnFrom(position)

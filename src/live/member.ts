@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Subject } from '../auth/rights.ts'
 import { DatabaseUnavailable } from '../database/database-unavailable.ts'
 import type { Stretch } from '../events/event-feed.ts'
 import type { FollowRequest } from '../events/follow-request.ts'
@@ -6,13 +7,15 @@ import type { LoggedEvent } from '../events/logged-event.ts'
 import type { Operation } from './connection.ts'
 import type { FrameStart } from './frame-batch.ts'
 import type { FrameWriter } from './frame-writer.ts'
-import type { Group } from './group.ts'
+import type { Encoded, Group } from './group.ts'
 
 const DATABASE_PAUSE_MS = 500
+const NOTHING = new Uint8Array()
 
 /** Whose subscription it is. */
 export interface Viewer {
   readonly writer: FrameWriter
+  readonly subject: Subject
   /** Ends the operation with an error. */
   fail(operationId: string, errors: readonly unknown[]): Promise<void>
 }
@@ -60,7 +63,7 @@ export class Member implements Operation {
     if (this.hasEnded) return
     this.hasEnded = true
     this.takeBack?.()
-    this.group.leave(this)
+    this.group.leave(this, this.viewer.subject.id)
   }
 
   /** The next event of a live member. */
@@ -78,7 +81,8 @@ export class Member implements Operation {
 
   /** Leaves the live ones; gets what follows by itself until it is one of them again. */
   readOnFrom(position: number): void {
-    this.position = position
+    // It may have read on further than its group.
+    this.position = Math.max(position, this.position ?? position)
     this.catchUp()
   }
 
@@ -110,17 +114,19 @@ export class Member implements Operation {
     return position === undefined ? feed.current(deploymentId) : feed.since(position, deploymentId)
   }
 
-  /** False: an execution has to be waited for, and nothing was sent. */
+  /** False: an execution has to be waited for, or put off, and nothing was sent. */
   private sendStretch({ events, until }: Stretch): boolean {
+    const { group } = this
     const payloads: Uint8Array[] = []
     for (const event of events) {
       if (!this.isWanted(event)) continue
-      const payload = this.group.encode(event)
+      if (group.slices.isOver && !group.hasEncoded(event)) return false
+      const payload = group.encode(event)
       if (payload instanceof Promise) return false
       payloads.push(payload)
     }
     for (const payload of payloads) this.write(payload)
-    if (payloads.length > 0) this.group.metrics.deliveries.inc(payloads.length)
+    if (payloads.length > 0) group.metrics.deliveries.inc(payloads.length)
     this.position = until
     return true
   }
@@ -134,7 +140,7 @@ export class Member implements Operation {
       const { events, until } = await stretch
       for (const event of events) {
         if (!this.isWanted(event)) continue
-        const payload = await this.group.encode(event)
+        const payload = await this.encodeInTurn(event)
         if (this.hasEnded) return
         this.write(payload)
         // From here on a failure must not tell it again; the state now is told in ascending order as well.
@@ -153,6 +159,21 @@ export class Member implements Operation {
       this.isReading = false
     }
     this.catchUp()
+  }
+
+  private encodeInTurn(event: LoggedEvent): Encoded {
+    const { group } = this
+    if (!group.slices.isOver || group.hasEncoded(event)) return group.encode(event)
+    return new Promise((resolve, reject) => {
+      group.slices.catchUpLater(this.viewer.subject.id, () => {
+        try {
+          // Whoever has left meanwhile is sent nothing.
+          resolve(this.hasEnded ? NOTHING : group.encode(event))
+        } catch (error) {
+          reject(error)
+        }
+      })
+    })
   }
 
   /** Still to be told the state now. */

@@ -1,0 +1,94 @@
+/** What executions may take of one turn of the event loop. */
+const SLICE_MS = 12
+
+/** Somebody whose events wait for their execution. */
+export interface Late {
+  /** Those with the most go first. */
+  readonly waitingCount: number
+  /** Delivers until the slice is over, and comes again with what is left. */
+  goOn(): void
+}
+
+/**
+ * Keeps executions from stalling the event loop, however many there are. What fits into a slice is executed at once;
+ * the rest goes on in the turns that follow, which are shared by
+ *
+ *   deliveries  events that have just happened: groups with the most live members first
+ *   catch-ups   events that somebody has missed: subjects take turns
+ */
+export class ExecutionSlices {
+  private spentMs = 0
+  private limitMs: number
+  private isScheduled = false
+  private readonly deliveries = new Set<Late>()
+  private readonly catchUps = new Map<string, (() => void)[]>()
+
+  constructor(private readonly sliceMs = SLICE_MS) {
+    this.limitMs = sliceMs
+  }
+
+  get isOver(): boolean {
+    return this.spentMs >= this.limitMs
+  }
+
+  /** Executes now, and counts the time. */
+  run<Result>(execution: () => Result): Result {
+    const startedAt = performance.now()
+    try {
+      return execution()
+    } finally {
+      this.spentMs += performance.now() - startedAt
+      this.schedule()
+    }
+  }
+
+  deliverLater(late: Late): void {
+    this.deliveries.add(late)
+    this.schedule()
+  }
+
+  catchUpLater(subjectId: string, job: () => void): void {
+    const jobs = this.catchUps.get(subjectId)
+    if (jobs) jobs.push(job)
+    else this.catchUps.set(subjectId, [job])
+    this.schedule()
+  }
+
+  private schedule(): void {
+    if (this.isScheduled) return
+    this.isScheduled = true
+    setImmediate(this.turn)
+  }
+
+  private readonly turn = (): void => {
+    this.isScheduled = false
+    this.spentMs = 0
+    // Neither keeps the other waiting.
+    if (this.catchUps.size > 0) this.limitMs = this.sliceMs / 2
+    this.deliver()
+    this.limitMs = this.sliceMs
+    this.catchUp()
+    if (this.deliveries.size + this.catchUps.size > 0) this.schedule()
+  }
+
+  private deliver(): void {
+    if (this.deliveries.size === 0) return
+    const inOrder = [...this.deliveries].sort((one, other) => other.waitingCount - one.waitingCount)
+    for (const late of inOrder) {
+      if (this.isOver) return
+      this.deliveries.delete(late)
+      late.goOn()
+    }
+  }
+
+  private catchUp(): void {
+    for (const [subjectId, jobs] of this.catchUps) {
+      if (this.isOver) return
+      this.catchUps.delete(subjectId)
+      const job = jobs.shift()
+      // At the end of the line, where this loop comes to it again.
+      if (jobs.length > 0) this.catchUps.set(subjectId, jobs)
+      job?.()
+    }
+  }
+}

@@ -1,0 +1,127 @@
+import { readFileSync } from 'node:fs'
+import { describe, expect, test } from '@jest/globals'
+import { buildSchema, execute, getOperationAST, parse, validate } from 'graphql'
+import { normalForm, normalValues, refuseForEvents } from './normal-form.ts'
+
+const schema = buildSchema(readFileSync('schema.gql', 'utf8'))
+
+function read(text: string, operationName?: string) {
+  const document = parse(text)
+  expect(validate(schema, document)).toEqual([])
+  const operation = getOperationAST(document, operationName)
+  if (!operation) throw new Error('There is no such operation.')
+  return { document, operation, normal: normalForm(document, operation) }
+}
+
+const keyOf = (text: string, operationName?: string) => read(text, operationName).normal.key
+
+describe('two subscriptions are the same', () => {
+  const PLAIN = 'subscription { deploymentStatus { cursor deployment { id org } } }'
+
+  test.each([
+    ['a name', 'subscription Any { deploymentStatus { cursor deployment { id org } } }'],
+    ['white space and comments', '#x\nsubscription{deploymentStatus{cursor,deployment{id\n#y\norg}}}'],
+    [
+      'a cursor and an id, as variables',
+      'subscription ($a: String, $b: ID) { deploymentStatus(after: $a, deploymentId: $b) { cursor deployment { id org } } }',
+    ],
+    [
+      'a cursor and an id, as they are',
+      'subscription { deploymentStatus(deploymentId: "x", after: "1") { cursor deployment { id org } } }',
+    ],
+  ])('but for %s', (_, text) => {
+    expect(keyOf(text)).toBe(keyOf(PLAIN))
+  })
+
+  test('but for names of fragments, their order, and what is not used', () => {
+    const one = `subscription { deploymentStatus { ...A deployment { ...B } } }
+      fragment A on DeploymentEvent { cursor } fragment B on Deployment { id ...C } fragment C on Deployment { org }`
+    const other = `query Other { me { name } } fragment Y on Deployment { org } fragment Z on Deployment { repo }
+      fragment X on Deployment { id ...Y } fragment A on DeploymentEvent { cursor }
+      subscription S { deploymentStatus { ...A deployment { ...X } } } query Q { deployments { edges { node { ...Z } } } }`
+    expect(keyOf(other, 'S')).toBe(keyOf(one))
+  })
+
+  test('but for names and order of variables, when the values are equal', () => {
+    const one = read(`subscription ($a: Boolean!, $b: Boolean! = true, $c: String) {
+      deploymentStatus(after: $c) { cursor text @include(if: $a) at @skip(if: $b) } }`)
+    const other = read(`subscription ($after: String, $at: Boolean!, $text: Boolean!) {
+      deploymentStatus(after: $after) { cursor text @include(if: $text) at @skip(if: $at) } }`)
+    expect(other.normal.key).toBe(one.normal.key)
+    expect(normalValues(one.normal, { c: '1', a: false, b: true })).toEqual({ v0: false, v1: true })
+    expect(normalValues(other.normal, { at: true, text: false, after: '2' })).toEqual({ v0: false, v1: true })
+  })
+
+  test('and a variable that was not sent is none of JavaScript’s own', () => {
+    const { normal } = read(
+      'subscription ($toString: Boolean! = true) { deploymentStatus { at @skip(if: $toString) } }',
+    )
+    expect(normalValues(normal, {})).toEqual({ v0: undefined })
+  })
+})
+
+describe('two subscriptions are not the same', () => {
+  test.each([
+    ['an alias', '{ deploymentStatus { a: cursor } }', '{ deploymentStatus { b: cursor } }'],
+    ['an alias of the root', '{ a: deploymentStatus { cursor } }', '{ b: deploymentStatus { cursor } }'],
+    ['the order of fields', '{ deploymentStatus { at cursor } }', '{ deploymentStatus { cursor at } }'],
+    [
+      'a condition',
+      '{ deploymentStatus { at cursor @skip(if: true) } }',
+      '{ deploymentStatus { at cursor } }',
+    ],
+    [
+      'which of two variables is used where',
+      '($a: Boolean!, $b: Boolean!) { deploymentStatus { at @skip(if: $a) cursor @skip(if: $b) } }',
+      '($a: Boolean!, $b: Boolean!) { deploymentStatus { at @skip(if: $a) cursor @skip(if: $a) text @skip(if: $b) } }',
+    ],
+    [
+      'the condition of a fragment',
+      '{ deploymentStatus { at ...F @skip(if: true) } } fragment F on DeploymentEvent { cursor }',
+      '{ deploymentStatus { at ...F } } fragment F on DeploymentEvent { cursor }',
+    ],
+  ])('that differ in %s', (_, one, other) => {
+    expect(keyOf(`subscription ${one}`)).not.toBe(keyOf(`subscription ${other}`))
+  })
+})
+
+test('the normal form is answered as the original is', () => {
+  const { document, normal } = read(`subscription S($no: Boolean!, $id: ID) {
+    s: deploymentStatus(deploymentId: $id) { ...E deployment { name: repo org @skip(if: $no) ...D @include(if: $no) } } }
+    fragment E on DeploymentEvent { sequence text @include(if: $no) }
+    fragment D on Deployment { id ... on Deployment { branch @skip(if: $no) } }`)
+  const event = { sequence: 4, text: 'x', deployment: { id: '1', repo: 'web', org: 'acme', branch: 'main' } }
+  const rootValue = { deploymentStatus: event }
+  for (const no of [true, false]) {
+    const original = execute({ schema, document, rootValue, variableValues: { no } })
+    const variableValues = normalValues(normal, { no })
+    const answer = execute({ schema, document: normal.document, rootValue, variableValues })
+    expect(JSON.stringify(answer)).toBe(JSON.stringify(original))
+    expect(original).not.toHaveProperty('errors')
+  }
+})
+
+describe('refused is', () => {
+  test.each([
+    'subscription { deploymentStatus { deployment { events { text } } } }',
+    'subscription { deploymentStatus { ...F } } fragment F on DeploymentEvent { deployment { all: events(first: 1) { at } } }',
+  ])('what is read from the database: %s', (text) => {
+    const refusal = refuseForEvents(schema, read(text).normal)
+    expect(refusal?.code).toBe('BAD_USER_INPUT')
+    expect(refusal?.extensions.fields).toMatchObject([{ path: 'Deployment.events' }])
+  })
+
+  test('more fields than any event has, by aliases or by fragments, and not those of another operation', () => {
+    const aliases = Array.from({ length: 201 }, (_, i) => `a${i}: text`).join(' ')
+    const flood = `query Q { deployments { edges { node { ${aliases} } } } }`
+    for (const text of [
+      `subscription { deploymentStatus { ${aliases} } }`,
+      `subscription { deploymentStatus { ${'...A '.repeat(20)} } } fragment A on DeploymentEvent { ${'...B '.repeat(20)} }
+       fragment B on DeploymentEvent { ${'...C '.repeat(20)} } fragment C on DeploymentEvent { text }`,
+    ]) {
+      expect(refuseForEvents(schema, read(text).normal)?.code).toBe('TOO_LARGE')
+    }
+    const small = read(`${flood} subscription S { deploymentStatus { text } }`, 'S')
+    expect(refuseForEvents(schema, small.normal)).toBeUndefined()
+  })
+})
