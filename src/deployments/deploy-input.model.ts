@@ -100,7 +100,7 @@ export class DeployInput implements Deploy {
   @Field(() => String, {
     nullable: true,
     description:
-      'Any text of yours, at most 255 characters. The same key with the same input is the same deployment, however often it is sent; with another input it is an error.',
+      'Any text of yours without control characters, 1 to 255 characters; compared exactly as sent. The same key with the same input is the same deployment, however often it is sent; with another input it is an error.',
   })
   idempotencyKey?: string | null
 }
