@@ -16,6 +16,9 @@ const PEOPLE: People = {
   vera: ['staff'],
   otto: ['staff-of-globex'],
   nobody: ['everybody'],
+  CI: ['developers'],
+  local: ['developers'],
+  'root (command)': ['developers'],
 }
 const ROLES =
   'platform-team=admin; developers=deployer:acme,acme-labs; developers=viewer; staff=viewer; staff-of-globex=viewer:globex'
@@ -133,6 +136,43 @@ async function stoppedOnTheWayBack(page: Page, name: string): Promise<string> {
   const resumed = await page.request.get(pressed.headers().location ?? '', { maxRedirects: 0 })
   return resumed.headers().location ?? ''
 }
+
+test('a person cannot pass for a service, nor for what is called so here', async () => {
+  const credentials = new CredentialStore(database.database)
+  const { secret } = await credentials.create({
+    kind: 'token',
+    subjectId: 'service:ci',
+    name: 'ci',
+    grants: [{ role: 'deployer', orgs: ['acme'] }],
+    lifetimeMs: 3_600_000,
+  })
+  const query = '{ me { name kind } }'
+  const service = await server.request(query, {}, { authorization: `Bearer ${secret}` })
+  expect(service.data.me).toEqual({ name: 'ci', kind: 'SERVICE' })
+  for (const name of ['CI', 'local', 'root (command)']) {
+    const { page } = await signedIn(name)
+    const response = await page.request.post(`${server.url}/graphql`, { data: { query } })
+    expect((await response.json()).data.me).toEqual({ name: `${name} (person)`, kind: 'PERSON' })
+    const id = await deployAs(page, 'acme', `of-${crypto.randomUUID()}`)
+    const told = await server.request(
+      `{ deployment(id: "${id}") { requestedBy requestedByKind } }`,
+      {},
+      { authorization: `Bearer ${secret}` },
+    )
+    expect(told.data.deployment).toEqual({ requestedBy: `${name} (person)`, requestedByKind: 'PERSON' })
+  }
+  const alice = await signedIn('alice')
+  const log = await alice.page.request.post(`${server.url}/graphql`, {
+    data: { query: '{ auditLog(first: 500) { edges { node { subject subjectId subjectKind } } } }' },
+  })
+  const { edges } = (await log.json()).data.auditLog as {
+    edges: { node: { subject: string; subjectKind: string } }[]
+  }
+  const kinds = new Map(edges.map(({ node }) => [node.subject, node.subjectKind]))
+  expect(kinds.get('CI (person)')).toBe('PERSON')
+  expect(kinds.get('alice')).toBe('PERSON')
+  expect(kinds.has('CI')).toBe(false)
+})
 
 describe('whoever signs in is offered what their role allows', () => {
   test('an admin: everything', async () => {

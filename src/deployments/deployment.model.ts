@@ -38,7 +38,8 @@ registerEnumType(DeploymentStatusEnum, {
   description: 'How a deployment is doing.',
   valuesMap: {
     QUEUED: {
-      description: 'All runners are busy; it starts as soon as one is free, first come, first served.',
+      description:
+        'All runners are busy; it starts as soon as one is free. Organizations take turns; within one it is first come, first served.',
     },
     RUNNING: { description: 'A runner works on it.' },
     WAITING: { description: 'For the forge, until `waitingUntil`; it goes on by itself.' },
