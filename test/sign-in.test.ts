@@ -18,10 +18,12 @@ const PEOPLE: People = {
   nobody: ['everybody'],
   CI: ['developers'],
   local: ['developers'],
+  // The Kelvin sign, which is "k" in small letters.
+  kelvin: ['\u212aubernetes'],
   'root (command)': ['developers'],
 }
 const ROLES =
-  'platform-team=admin; developers=deployer:acme,acme-labs; developers=viewer; staff=viewer; staff-of-globex=viewer:globex'
+  'platform-team=admin; developers=deployer:acme,acme-labs; developers=viewer; staff=viewer; kubernetes=admin; staff-of-globex=viewer:globex'
 const SESSION = '__Host-shipcast'
 
 let browser: Browser
@@ -287,14 +289,17 @@ test('leads back to the deployment that was looked at', async () => {
   await window.page.getByRole('heading', { name: 'acme/billing-api' }).waitFor()
 })
 
-test('tells somebody without a group so, and gives them no session', async () => {
-  const { page } = await open()
-  await signIn(page, 'nobody')
-  await page.getByText('You are nobody, and nothing says what you may do here.').waitFor()
-  expect(await sessionIn(page)).toBeUndefined()
-  await page.getByRole('link', { name: 'Back to Shipcast' }).click()
-  await askedToSignIn(page)
-})
+test.each(['nobody', 'kelvin'])(
+  'tells %s, who has no group here, and gives them no session',
+  async (name) => {
+    const { page } = await open()
+    await signIn(page, name)
+    await page.getByText(`You are ${name}, and nothing says what you may do here.`).waitFor()
+    expect(await sessionIn(page)).toBeUndefined()
+    await page.getByRole('link', { name: 'Back to Shipcast' }).click()
+    await askedToSignIn(page)
+  },
+)
 
 describe('what comes back is taken once, and from the browser in which it began', () => {
   const REFUSED = 'This sign-in has been used, has expired, or began in another browser. Begin again.'
