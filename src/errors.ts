@@ -67,7 +67,7 @@ export class NotFound extends ShipcastError {
 
   /** `what` as in "Deployment 4f1c". */
   constructor(what: string) {
-    super('NOT_FOUND', `${what} does not exist, or you may not see it. Check the id.`)
+    super('NOT_FOUND', `${escapeInvisible(what)} does not exist, or you may not see it. Check the id.`)
   }
 }
 
@@ -120,10 +120,23 @@ export function internalError(id: string): ShipcastError {
   return new ShipcastError('INTERNAL', message, { id })
 }
 
-/** Quotes what a client sent, for a message: on one line, and shortened. */
+/**
+ * Quotes a text from outside, for a message or the audit log: on one line and shortened, with what does not show, or
+ * changes how the rest of the line shows, as `\uXXXX`.
+ */
 export function quote(text: string): string {
   const shown = text.length > 80 ? `${text.slice(0, 79)}…` : text
-  return JSON.stringify(shown.toWellFormed())
+  return escapeInvisible(JSON.stringify(shown.toWellFormed()))
+}
+
+/** Control, bidirectional, zero-width, private and unassigned characters, and those that end a line. */
+function escapeInvisible(text: string): string {
+  return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (character) =>
+    character
+      .split('')
+      .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
+      .join(''),
+  )
 }
 
 function summary(faults: readonly Fault[]): string {

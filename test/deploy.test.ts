@@ -111,6 +111,43 @@ test('deploys a template that runs, with its executable bits', async () => {
   expect((await stat(join(clone, 'README.md'))).size).toBeGreaterThan(0)
 })
 
+test('warns of names that other systems cannot check out, in the answer and in all that is told later', async () => {
+  const paths = ['aux.c', 'docs/a?.md', 'README', 'readme', 'trailing.']
+  const files = paths.map((path) => ({ path, content: path }))
+  const request = input({ idempotencyKey: `commande n° 42 ✓ ${crypto.randomUUID()}`, contents: { files } })
+  const mutation = 'mutation ($input: DeployInput!) { deploy(input: $input) { id warnings warningCount } }'
+  type Warned = { id: string; warnings: string[]; warningCount: number }
+  const send = async () =>
+    (await server.request<{ deploy: Warned }>(mutation, { input: request })).data.deploy
+  const first = await send()
+  expect(first.warningCount).toBe(4)
+  const warned = [
+    /^"aux\.c" .*Windows/,
+    /^"docs\/a\?\.md" .*Windows/,
+    /^"README" and "readme" /,
+    /^"trailing\." /,
+  ]
+  expect(first.warnings).toEqual(warned.map((pattern) => expect.stringMatching(pattern)))
+
+  const viewer = new Viewer(server.socketUrl)
+  viewer.follow({ deploymentId: first.id })
+  const { cloneUrl } = (await viewer.end(first.id)).at(-1)!.deployment
+  await viewer.close()
+  expect(await send()).toEqual(first)
+  const { data } = await server.request<{ deployment: Warned & { events: { deployment: Warned }[] } }>(
+    `query ($id: ID!) { deployment(id: $id) {
+       id warnings warningCount events { deployment { id warnings warningCount } } } }`,
+    { id: first.id },
+  )
+  const { events, ...now } = data.deployment
+  expect(now).toEqual(first)
+  expect(events).toHaveLength(5)
+  for (const { deployment } of events) expect(deployment).toEqual(first)
+  const bare = join(await mkdtemp(join(folder, 'warned-')), 'x.git')
+  await git('clone', '-q', '--bare', cloneUrl!, bare)
+  expect(await git('-C', bare, 'fsck', '--full', '--strict')).toBe('')
+})
+
 describe('one request is one deployment', () => {
   test('fifty requests at once with one idempotency key', async () => {
     const same = input({ idempotencyKey: crypto.randomUUID() })

@@ -203,6 +203,21 @@ test('a submission whose answer was lost is tried again and is still one deploym
   ).toBe(1)
 })
 
+test('what a deployment warns of stands in its details', async () => {
+  const files = Array.from({ length: 23 }, (_, n) => ({ path: `${n}/aux.c`, content: '' }))
+  const request = input({ org: 'acme', repo: newName(), contents: { files } })
+  const { data } = await server.request<Accepted>(DEPLOY, { input: request })
+  const window = await open(`/#${data.deploy.id}`)
+  await window.status('SUCCEEDED')
+  const warnings = window.page.getByRole('list', { name: 'Warnings' }).getByRole('listitem')
+  await warnings.first().waitFor()
+  expect(await warnings.count()).toBe(21)
+  expect(await warnings.first().textContent()).toBe(
+    '"0/aux.c" cannot be checked out on Windows, where it is the name of a device.',
+  )
+  expect(await warnings.last().textContent()).toBe('And 3 more.')
+})
+
 describe('contents from this computer', () => {
   let contents: string
 

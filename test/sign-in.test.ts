@@ -16,9 +16,14 @@ const PEOPLE: People = {
   vera: ['staff'],
   otto: ['staff-of-globex'],
   nobody: ['everybody'],
+  CI: ['developers'],
+  local: ['developers'],
+  // The Kelvin sign, which is "k" in small letters.
+  kelvin: ['\u212aubernetes'],
+  'root (command)': ['developers'],
 }
 const ROLES =
-  'platform-team=admin; developers=deployer:acme,acme-labs; developers=viewer; staff=viewer; staff-of-globex=viewer:globex'
+  'platform-team=admin; developers=deployer:acme,acme-labs; developers=viewer; staff=viewer; kubernetes=admin; staff-of-globex=viewer:globex'
 const SESSION = '__Host-shipcast'
 
 let browser: Browser
@@ -134,6 +139,43 @@ async function stoppedOnTheWayBack(page: Page, name: string): Promise<string> {
   return resumed.headers().location ?? ''
 }
 
+test('a person cannot pass for a service, nor for what is called so here', async () => {
+  const credentials = new CredentialStore(database.database)
+  const { secret } = await credentials.create({
+    kind: 'token',
+    subjectId: 'service:ci',
+    name: 'ci',
+    grants: [{ role: 'deployer', orgs: ['acme'] }],
+    lifetimeMs: 3_600_000,
+  })
+  const query = '{ me { name kind } }'
+  const service = await server.request(query, {}, { authorization: `Bearer ${secret}` })
+  expect(service.data.me).toEqual({ name: 'ci', kind: 'SERVICE' })
+  for (const name of ['CI', 'local', 'root (command)']) {
+    const { page } = await signedIn(name)
+    const response = await page.request.post(`${server.url}/graphql`, { data: { query } })
+    expect((await response.json()).data.me).toEqual({ name: `${name} (person)`, kind: 'PERSON' })
+    const id = await deployAs(page, 'acme', `of-${crypto.randomUUID()}`)
+    const told = await server.request(
+      `{ deployment(id: "${id}") { requestedBy requestedByKind } }`,
+      {},
+      { authorization: `Bearer ${secret}` },
+    )
+    expect(told.data.deployment).toEqual({ requestedBy: `${name} (person)`, requestedByKind: 'PERSON' })
+  }
+  const alice = await signedIn('alice')
+  const log = await alice.page.request.post(`${server.url}/graphql`, {
+    data: { query: '{ auditLog(first: 500) { edges { node { subject subjectId subjectKind } } } }' },
+  })
+  const { edges } = (await log.json()).data.auditLog as {
+    edges: { node: { subject: string; subjectKind: string } }[]
+  }
+  const kinds = new Map(edges.map(({ node }) => [node.subject, node.subjectKind]))
+  expect(kinds.get('CI (person)')).toBe('PERSON')
+  expect(kinds.get('alice')).toBe('PERSON')
+  expect(kinds.has('CI')).toBe(false)
+})
+
 describe('whoever signs in is offered what their role allows', () => {
   test('an admin: everything', async () => {
     const window = await open()
@@ -247,14 +289,17 @@ test('leads back to the deployment that was looked at', async () => {
   await window.page.getByRole('heading', { name: 'acme/billing-api' }).waitFor()
 })
 
-test('tells somebody without a group so, and gives them no session', async () => {
-  const { page } = await open()
-  await signIn(page, 'nobody')
-  await page.getByText('You are nobody, and nothing says what you may do here.').waitFor()
-  expect(await sessionIn(page)).toBeUndefined()
-  await page.getByRole('link', { name: 'Back to Shipcast' }).click()
-  await askedToSignIn(page)
-})
+test.each(['nobody', 'kelvin'])(
+  'tells %s, who has no group here, and gives them no session',
+  async (name) => {
+    const { page } = await open()
+    await signIn(page, name)
+    await page.getByText(`You are ${name}, and nothing says what you may do here.`).waitFor()
+    expect(await sessionIn(page)).toBeUndefined()
+    await page.getByRole('link', { name: 'Back to Shipcast' }).click()
+    await askedToSignIn(page)
+  },
+)
 
 describe('what comes back is taken once, and from the browser in which it began', () => {
   const REFUSED = 'This sign-in has been used, has expired, or began in another browser. Begin again.'

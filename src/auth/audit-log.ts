@@ -1,5 +1,7 @@
+import { isIP } from 'node:net'
 import { v7 as uuidv7 } from 'uuid'
 import type { Queryable } from '../database/database.ts'
+import { quote } from '../errors.ts'
 import type { Subject } from './rights.ts'
 
 export const AUDIT_ACTIONS = [
@@ -22,7 +24,7 @@ export interface AuditEntry {
   subject: Pick<Subject, 'id' | 'name'> | null
   /** The network address that it came from; null: a command on the server's own machine. */
   address: string | null
-  /** `acme/hello`, the name of a token, a sign-in provider; at most 200 characters are kept. */
+  /** `acme/hello`, the name of a token, a sign-in provider. Whatever cannot be such a name is kept quoted. */
   target: string | null
   deploymentId?: string | undefined
   /** `OK`, or the code of the error that it ended with. */
@@ -41,7 +43,8 @@ export interface LoggedAuditEntry {
   result: string
 }
 
-const MOST_TARGET = 200
+/** Of an organization and a repository, a token, a provider, a deployment's id. */
+const TARGET = /^[A-Za-z0-9._@/-]{1,200}$/
 
 /** Adds an entry, in the transaction of what it is about where there is one. The database lets nobody change or remove it. */
 export async function appendAudit(database: Queryable, entry: AuditEntry): Promise<void> {
@@ -54,8 +57,9 @@ export async function appendAudit(database: Queryable, entry: AuditEntry): Promi
       action,
       subject?.id ?? null,
       subject?.name ?? null,
-      address,
-      target?.slice(0, MOST_TARGET).toWellFormed().replaceAll('\0', '') ?? null,
+      // What a proxy says need not be an address.
+      address === null || isIP(address) ? address : quote(address),
+      target === null || TARGET.test(target) ? target : quote(target),
       deploymentId ?? null,
       result,
     ],

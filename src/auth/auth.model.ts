@@ -1,7 +1,7 @@
 import { Field, GraphQLISODateTime, ID, ObjectType, registerEnumType } from '@nestjs/graphql'
 import { PageInfo } from '../graphql/page-info.model.ts'
 import { AUDIT_ACTIONS, type AuditAction } from './audit-log.ts'
-import type { Role } from './rights.ts'
+import { type Role, SUBJECT_KINDS, type SubjectKind } from './rights.ts'
 
 export const RoleEnum = { VIEWER: 'viewer', DEPLOYER: 'deployer', ADMIN: 'admin' } as const satisfies Record<
   string,
@@ -18,10 +18,26 @@ registerEnumType(RoleEnum, {
   },
 })
 
+export const SubjectKindEnum = Object.fromEntries(SUBJECT_KINDS.map((kind) => [kind, kind]))
+
+registerEnumType(SubjectKindEnum, {
+  name: 'SubjectKind',
+  description: 'What somebody is. A name alone does not tell: people choose theirs.',
+  valuesMap: {
+    PERSON: { description: 'A person who signed in.' },
+    SERVICE: { description: 'A service with a token.' },
+    LOCAL: { description: 'Anybody on this machine, where no access is configured.' },
+    COMMAND: { description: 'A command on the server, `npm run token`.' },
+  },
+})
+
 @ObjectType({ description: 'Who asks, and what they may do.' })
 export class Me {
   @Field({ description: 'As `Deployment.requestedBy` has it.' })
   name!: string
+
+  @Field(() => SubjectKindEnum, { description: 'As `Deployment.requestedByKind` has it.' })
+  kind!: SubjectKind
 
   @Field(() => RoleEnum, { description: 'The highest of their roles.' })
   role!: Role
@@ -81,6 +97,9 @@ export class AuditEntry {
   @Field(() => String, { nullable: true, description: 'Who did it, by name; null: nobody knows.' })
   subject!: string | null
 
+  @Field(() => SubjectKindEnum, { nullable: true, description: 'What they are; null: nobody knows.' })
+  subjectKind!: SubjectKind | null
+
   @Field(() => String, { nullable: true, description: 'Who did it; the same under another name.' })
   subjectId!: string | null
 
@@ -92,7 +111,8 @@ export class AuditEntry {
 
   @Field(() => String, {
     nullable: true,
-    description: 'What it was done to: `acme/hello`, the name of a token, a way to sign in.',
+    description:
+      'What it was done to: `acme/hello`, the name of a token, a way to sign in. In double quotes, with escapes, where it cannot be such a name.',
   })
   target!: string | null
 

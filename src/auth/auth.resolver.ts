@@ -7,7 +7,7 @@ import { connectionOf, readPaging } from '../graphql/paging.ts'
 import type { RequestContext } from '../request-context.ts'
 import { type AuditAction, readAudit } from './audit-log.ts'
 import { AuditActionEnum, AuditConnection, Me } from './auth.model.ts'
-import type { Organizations } from './rights.ts'
+import { type Organizations, subjectKind } from './rights.ts'
 
 const MOST_ENTRIES = 500
 
@@ -22,6 +22,7 @@ export class AuthResolver {
     const { role, sees, deploysTo } = subject.rights
     return {
       name: subject.name,
+      kind: subjectKind(subject.id),
       role,
       sees: orNull(sees),
       deploysTo: orNull(deploysTo),
@@ -55,7 +56,11 @@ export class AuthResolver {
       subject: subject ?? null,
       action: action ?? null,
     })
-    return connectionOf(found, paging)
+    const entries = found.map((entry) => ({
+      ...entry,
+      subjectKind: entry.subjectId === null ? null : subjectKind(entry.subjectId),
+    }))
+    return connectionOf(entries, paging)
   }
 }
 

@@ -112,6 +112,15 @@ export class CredentialStore {
     )
   }
 
+  /** Whether a token has or had this name, in either case of letters. */
+  async isTokenName(name: string): Promise<boolean> {
+    const tokens = await this.database.query(
+      `select from access_credentials where kind = 'token' and lower(name) = $1 limit 1`,
+      [name.toLowerCase()],
+    )
+    return tokens.length > 0
+  }
+
   /** Revokes the tokens of this name, or the one of this id. Returns those that it has ended. */
   revokeTokens(nameOrId: string): Promise<{ id: string; name: string }[]> {
     return this.database.query(

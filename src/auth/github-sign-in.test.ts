@@ -53,6 +53,13 @@ test('knows a person who is in no team, and one who is in no organization', asyn
   expect((await signIn.finish(checks, await sentBack())).groups).toEqual([])
 })
 
+test('takes out of a login what does not show', async () => {
+  github.person = { ...ALICE, login: 'al\u0000ice\u202e' }
+  expect((await signIn.finish(checks, await sentBack())).name).toBe('alice')
+  github.person = { ...ALICE, login: '\u200b' }
+  expect((await signIn.finish(checks, await sentBack())).name).toBe('583231')
+})
+
 test('reads all pages', async () => {
   const organizations = Array.from({ length: 100 }, (_, i) => `org-${i}`)
   const teams = Array.from({ length: 201 }, (_, i) => `org-0/team-${i}`)

@@ -1,7 +1,13 @@
 import * as oauth from 'openid-client'
 import type { AccessSettings } from '../config.ts'
 import { explain } from './oidc-sign-in.ts'
-import { type Person, type SignInChecks, SignInFailed, type SignInProvider } from './sign-in-provider.ts'
+import {
+  type Person,
+  personName,
+  type SignInChecks,
+  SignInFailed,
+  type SignInProvider,
+} from './sign-in-provider.ts'
 
 /** Organizations and teams, the private ones too. */
 const SCOPE = 'read:user read:org'
@@ -65,7 +71,7 @@ export class GitHubSignIn implements SignInProvider {
     )
     return {
       id: `${this.issuer}#${user.id}`,
-      name: user.login,
+      name: personName(user.login) ?? String(user.id),
       groups: [
         ...organizations.map(({ login }) => login),
         ...teams.map(({ slug, organization }) => `${organization.login}/${slug}`),

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, beforeEach, expect, test } from '@jest/globals'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import * as oidc from 'openid-client'
 import { OidcSignIn } from './oidc-sign-in.ts'
 import { type Person, SignInFailed } from './sign-in-provider.ts'
@@ -51,6 +51,42 @@ test('takes the name and the groups from the ID token, or from where the provide
   expect(await come({ userInfo: { sub: '1', groups: 'platform-team' } })).toEqual({ ...alice, name: '1' })
 })
 
+describe('takes names as nobody is misled by them', () => {
+  test.each<[unknown, string]>([
+    ['a\0b', 'ab'],
+    ['\u001b[31mroot\u001b[0m\r\nFAKE', '[31mroot[0mFAKE'],
+    ['\u202eecila', 'ecila'],
+    ['al\u200bice\ufeff', 'alice'],
+    ['e\u0301', '\u00e9'],
+    ['  Ada\u3000\u00a0Lovelace ', 'Ada Lovelace'],
+    ['Ada\u2028Lovelace', 'Ada Lovelace'],
+    ['\ud83d', 'someone@example.com'],
+    ['\u0000\u200d', 'someone@example.com'],
+    [' ', 'someone@example.com'],
+    ['', 'someone@example.com'],
+    [7, 'someone@example.com'],
+    [`${'x'.repeat(99)}😀😀`, `${'x'.repeat(99)}😀`],
+    ['日本 花子', '日本 花子'],
+  ])('%j as %j', async (preferred_username, name) => {
+    const claims = { preferred_username, email: 'someone@example.com', groups: [] }
+    expect(await come({ claims })).toMatchObject({ name })
+  })
+
+  test('by the identifier where no claim can be shown', async () => {
+    expect(
+      await come({ claims: { preferred_username: '\0', groups: [] }, userInfo: { sub: '1' } }),
+    ).toMatchObject({
+      name: '1',
+    })
+  })
+
+  test.each(['a\0', 'a\u202e', 'x'.repeat(256)])('refuses the identifier %j', async (sub) => {
+    await expect(come({ claims: { ...CLAIMS, sub } })).rejects.toThrow(
+      'Test ID sent an identifier (sub) with',
+    )
+  })
+})
+
 const FORGERIES: Record<string, Forgery> = {
   'no signature (alg: none)': { alg: 'none' },
   'a signature by a secret instead of a key': { alg: 'HS256' },
@@ -89,4 +125,6 @@ test('refuses an answer to another question', async () => {
   )
   const denied = new URL(`${REDIRECT_URL}?error=access_denied&state=${checks.state}`)
   await expect(signIn.finish(checks, denied)).rejects.toThrow('Test ID did not let you in (access_denied).')
+  denied.searchParams.set('error', '\u001b[31m\u202e')
+  await expect(signIn.finish(checks, denied)).rejects.toThrow('("\\u001b[31m\\u202e")')
 })

@@ -1,10 +1,18 @@
 import * as oidc from 'openid-client'
 import type { AccessSettings } from '../config.ts'
-import { type Person, type SignInChecks, SignInFailed, type SignInProvider } from './sign-in-provider.ts'
+import { quote } from '../errors.ts'
+import {
+  type Person,
+  personName,
+  type SignInChecks,
+  SignInFailed,
+  type SignInProvider,
+} from './sign-in-provider.ts'
 
 const TIMEOUT_SECONDS = 10
 const MOST_GROUPS = 1_000
-const LONGEST_NAME = 100
+/** OpenID Connect Core 1.0, section 2, says ASCII; what is stored and shown must be on one line and visible. */
+const SUBJECT = /^[^\p{C}\p{Zl}\p{Zp}]{1,255}$/u
 
 /** Any OpenID Connect provider: authorization code with PKCE, state and nonce (OpenID Connect Core 1.0, 3.1). */
 export class OidcSignIn implements SignInProvider {
@@ -46,10 +54,15 @@ export class OidcSignIn implements SignInProvider {
     })
     const idToken = tokens.claims()
     if (!idToken) throw new SignInFailed('The provider sent no ID token. Ask whoever runs Shipcast.')
+    if (!SUBJECT.test(idToken.sub)) {
+      throw new SignInFailed(
+        `${this.settings.name} sent an identifier (sub) with control characters, or a longer one than 255 characters. Ask whoever runs it.`,
+      )
+    }
     const claims = await this.withAllClaims(configuration, tokens.access_token, idToken)
     return {
       id: `${idToken.iss}#${idToken.sub}`,
-      name: nameIn(claims) ?? idToken.sub,
+      name: nameIn(claims) ?? personName(idToken.sub) ?? 'unnamed',
       groups: textsIn(claims[this.settings.rolesClaim]).slice(0, MOST_GROUPS),
     }
   }
@@ -92,13 +105,20 @@ export class OidcSignIn implements SignInProvider {
 /** Why somebody could not be signed in, for them. What is our own fault stays as it is. */
 export function explain(error: unknown, provider: string): unknown {
   if (error instanceof oidc.AuthorizationResponseError) {
-    return new SignInFailed(`${provider} did not let you in (${error.error}). Begin again.`, { cause: error })
+    return new SignInFailed(`${provider} did not let you in (${errorCode(error.error)}). Begin again.`, {
+      cause: error,
+    })
   }
   if (isUnreachable(error)) return away(provider, error)
   if (NOT_ACCEPTED.some((kind) => error instanceof kind)) {
     return new SignInFailed(`What ${provider} sent could not be accepted. Begin again.`, { cause: error })
   }
   return error
+}
+
+/** RFC 6749, 4.1.2.1. It comes with the browser, so from anybody. */
+function errorCode(text: string): string {
+  return /^[a-z_.-]{1,50}$/i.test(text) ? text : quote(text)
 }
 
 const NOT_ACCEPTED = [oidc.ClientError, oidc.ResponseBodyError, oidc.WWWAuthenticateChallengeError]
@@ -113,11 +133,8 @@ function isUnreachable(error: unknown): boolean {
   return error instanceof oidc.ClientError && error.code === 'OAUTH_TIMEOUT'
 }
 
-function nameIn(claims: Record<string, unknown>): string | undefined {
-  const name = [claims.preferred_username, claims.email, claims.name].find(
-    (value): value is string => typeof value === 'string' && value !== '',
-  )
-  return name?.slice(0, LONGEST_NAME)
+function nameIn({ preferred_username, email, name }: Record<string, unknown>): string | undefined {
+  return personName(preferred_username, email, name)
 }
 
 function textsIn(claim: unknown): string[] {

@@ -19,9 +19,19 @@ export interface Rights {
   deploysTo: Organizations
 }
 
+/** What a subject is. Names are for people and may be chosen by them; this is not. */
+export const SUBJECT_KINDS = ['PERSON', 'SERVICE', 'LOCAL', 'COMMAND'] as const
+export type SubjectKind = (typeof SUBJECT_KINDS)[number]
+
+export function subjectKind(id: string): SubjectKind {
+  if (id === 'local') return 'LOCAL'
+  if (id === 'command') return 'COMMAND'
+  return id.startsWith('service:') ? 'SERVICE' : 'PERSON'
+}
+
 /** Who asks, and what they may do. */
 export interface Subject {
-  /** Stays the same over sessions and tokens: `local`, `service:ci`, `user:<issuer>#<sub>`. */
+  /** Stays the same over sessions and tokens: `local`, `command`, `service:ci`, `user:<issuer>#<sub>`. */
   id: string
   /** For people. */
   name: string

@@ -2,6 +2,7 @@
 export interface Person {
   /** Stays the same when they change their name: `https://id.example.com#248289761001`. */
   id: string
+  /** Made by `personName`. */
   name: string
   /** What ACCESS_ROLES speaks of: groups, or GitHub's `acme` and `acme/platform`. In any case of letters. */
   groups: readonly string[]
@@ -25,4 +26,24 @@ export interface SignInProvider {
   begin(checks: SignInChecks, redirectUrl: string): Promise<URL>
   /** `returned`: the address that the browser has come back to. @throws SignInFailed */
   finish(checks: SignInChecks, returned: URL): Promise<Person>
+}
+
+const MAX_NAME_LENGTH = 100
+
+/**
+ * The first of these texts that somebody can be called by: on one line, and without characters that do not show or that
+ * change how others show. Whoever names themselves at a provider chooses what stands in our log and on our page.
+ */
+export function personName(...candidates: readonly unknown[]): string | undefined {
+  for (const candidate of candidates) {
+    if (typeof candidate !== 'string') continue
+    const visible = candidate
+      .replace(/\p{C}/gu, '')
+      .normalize('NFC')
+      .replace(/\p{Z}+/gu, ' ')
+      .trim()
+    const name = [...visible].slice(0, MAX_NAME_LENGTH).join('').trim()
+    if (name !== '') return name
+  }
+  return undefined
 }

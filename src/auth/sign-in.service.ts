@@ -15,6 +15,8 @@ import { type Person, SignInFailed, type SignInProvider } from './sign-in-provid
 import { SignInStore } from './sign-in-store.ts'
 
 const SWEPT_SESSIONS = 100
+/** No token can have one with brackets. */
+const RESERVED_NAME = /^local$|\((?:person|service|command)\)$/i
 
 /** How people come in and go: to a provider and back, with a session of ours at the end. */
 @Injectable()
@@ -100,7 +102,7 @@ export class SignInService {
     address: string,
     sessionBefore: string | null,
   ): Promise<{ secret: string; expiresAt: Date }> {
-    const subject = { id: `user:${person.id}`, name: person.name }
+    const subject = { id: `user:${person.id}`, name: await this.nameOf(person) }
     const grants = this.grantsOf(person, provider)
     // What has changed since they last came changes in their other browsers, too.
     if (grants.length > 0) await this.credentials.changeSessions(subject.id, grants)
@@ -110,7 +112,7 @@ export class SignInService {
     await this.note(subject, provider, address, grants.length > 0 ? 'OK' : 'FORBIDDEN')
     if (grants.length === 0) {
       throw new SignInFailed(
-        `You are ${person.name}, and nothing says what you may do here. Ask whoever runs Shipcast to add one of your groups to ACCESS_ROLES.`,
+        `You are ${subject.name}, and nothing says what you may do here. Ask whoever runs Shipcast to add one of your groups to ACCESS_ROLES.`,
       )
     }
     await this.credentials.removeEndedSessions(SWEPT_SESSIONS)
@@ -123,10 +125,18 @@ export class SignInService {
     })
   }
 
+  /** A person who goes by the name of a service, of `local`, or by what we add to names, is marked. */
+  private async nameOf({ name }: Person): Promise<string> {
+    const isOurs = RESERVED_NAME.test(name) || (await this.credentials.isTokenName(name))
+    return isOurs ? `${name} (person)` : name
+  }
+
   /** A group is its provider's own: elsewhere anybody may have one of that name. */
   private grantsOf({ groups }: Person, provider: string): Grant[] {
     const { roles } = this.config.access
-    const own = new Set(groups.map((group) => group.toLowerCase()))
+    // Only as Unicode normalises it: the Kelvin sign is no "k", though it becomes one in small letters.
+    const normal = groups.filter((group) => group === group.normalize('NFC'))
+    const own = new Set(normal.map((group) => group.toLowerCase()))
     return [...own].sort().flatMap((group) => roles.get(`${provider}:${group}`) ?? [])
   }
 

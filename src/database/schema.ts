@@ -300,4 +300,25 @@ export const MIGRATIONS: readonly Migration[] = [
       $$;
     `,
   },
+  {
+    version: 6,
+    name: 'warnings',
+    sql: `
+      -- What people should know of a deployment that was accepted: sentences, and how many there are in all.
+      alter table deployments
+        add column warnings jsonb not null default '[]', add column warning_count int not null default 0;
+
+      create or replace function deployment_snapshot(d deployments) returns jsonb language sql stable as $$
+        select jsonb_build_object(
+          'id', d.id, 'org', d.org, 'repo', d.repo, 'visibility', d.visibility, 'description', d.description,
+          'branch', d.branch, 'step', d.step, 'status', d.status, 'text', d.text, 'sequence', d.sequence,
+          'attempt', d.attempt, 'progress', d.progress, 'waitingUntil', d.waiting_until, 'error', d.error,
+          'repositoryUrl', d.repository_url, 'cloneUrl', d.clone_url, 'commitSha', d.commit_sha,
+          'fileCount', d.file_count, 'sizeBytes', d.size_bytes, 'createdAt', d.created_at,
+          'updatedAt', d.updated_at, 'finishedAt', d.finished_at, 'requestedBy', d.requested_by,
+          'warnings', d.warnings, 'warningCount', d.warning_count
+        )
+      $$;
+    `,
+  },
 ]

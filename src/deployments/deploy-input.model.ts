@@ -26,7 +26,10 @@ export class VariableInput implements Variable {
   @Field({ description: 'Its name.' })
   name!: string
 
-  @Field({ description: 'Replaces `{{name}}` in texts and paths.' })
+  @Field({
+    description:
+      'Replaces `{{name}}` in texts and paths. At most 64 KiB, without control characters other than newline and tab.',
+  })
   value!: string
 }
 
@@ -35,16 +38,23 @@ export class TemplateInput implements Template {
   @Field({ description: 'One of `templates`.' })
   name!: string
 
-  @Field(() => [VariableInput], { nullable: true, description: 'Those without a default must be given.' })
+  @Field(() => [VariableInput], {
+    nullable: true,
+    description:
+      'Those that are `required` must be given. Others have their default when they are not, or are empty.',
+  })
   variables?: VariableInput[] | null
 }
 
 @InputType({ description: 'One file.' })
 export class FileInput implements File {
-  @Field({ description: 'From the root of the repository, with `/` between folders: `src/main.ts`.' })
+  @Field({
+    description:
+      'From the root of the repository, with `/` between folders: `src/main.ts`. What git refuses is refused; what only other systems refuse is in `Deployment.warnings`.',
+  })
   path!: string
 
-  @Field({ description: 'At most 100 MiB.' })
+  @Field({ description: 'At most 100 MiB, and 32 MiB for the whole request.' })
   content!: string
 
   @Field(() => FileEncodingEnum, {
@@ -64,16 +74,19 @@ export class ContentsInput implements Contents {
   template?: TemplateInput | null
 
   @Extensions({ maxItems: MAX_FILES })
-  @Field(() => [FileInput], { nullable: true, description: 'These files; at most 20,000.' })
+  @Field(() => [FileInput], { nullable: true, description: 'These files; 1 to 20,000.' })
   files?: FileInput[] | null
 }
 
 @InputType({ description: 'The repository to be made.' })
 export class DeployInput implements Deploy {
-  @Field({ description: 'The organization: letters, digits and single hyphens, at most 39.' })
+  @Field({ description: 'The organization: letters, digits and single hyphens within, at most 39.' })
   org!: string
 
-  @Field({ description: 'The name of the repository: letters, digits, `.`, `_` and `-`, at most 100.' })
+  @Field({
+    description:
+      'The name of the repository: letters, digits, `.`, `_` and `-`, at most 100. Not `.` or `..`, and not ending in `.git` or `.wiki`.',
+  })
   repo!: string
 
   @Field(() => VisibilityEnum, {
@@ -83,26 +96,35 @@ export class DeployInput implements Deploy {
   })
   visibility?: Visibility | null
 
-  @Field(() => String, { nullable: true, description: 'One line about it, at most 350 characters.' })
+  @Field(() => String, {
+    nullable: true,
+    description: 'One line about it, at most 350 characters, without control characters.',
+  })
   description?: string | null
 
   @Field(() => ContentsInput, { description: 'What to put there.' })
   contents!: ContentsInput
 
-  @Field(() => String, { nullable: true, defaultValue: 'main', description: 'The branch to put it on.' })
+  @Field(() => String, {
+    nullable: true,
+    defaultValue: 'main',
+    description:
+      'The branch to put it on: a name that git takes, at most 244 bytes, not `HEAD`, below `refs/` or like a commit id.',
+  })
   branch?: string | null
 
   @Field(() => String, {
     nullable: true,
     defaultValue: 'Initial commit',
-    description: 'The message of the commit; a `Deployment-Id:` line is added.',
+    description:
+      'The message of the commit, at most 64 KiB, without control characters other than newline and tab; a `Deployment-Id:` line is added.',
   })
   commitMessage?: string | null
 
   @Field(() => String, {
     nullable: true,
     description:
-      'Any text of yours, at most 255 characters. The same key with the same input is the same deployment, however often it is sent; with another input it is an error.',
+      'Any text of yours without control characters, 1 to 255 characters; compared exactly as sent. The same key with the same input is the same deployment, however often it is sent; with another input it is an error.',
   })
   idempotencyKey?: string | null
 }

@@ -80,6 +80,8 @@ export class DeploymentStore {
           runner?.leaseMs ?? null,
           acceptance.origin,
           JSON.stringify(acceptance.requestedBy),
+          JSON.stringify(request.contents.warnings.listed),
+          request.contents.warnings.count,
         ])
       }),
     )
@@ -257,7 +259,8 @@ const ACCEPT = `
       id, org, repo, visibility, description, branch, step, status, text, sequence, attempt,
       file_count, size_bytes, created_at, updated_at, idempotency_key, input_digest,
       planned_commit, planned_tree, object_count, pack_bytes,
-      run_at, turn, lease_owner, lease_until, epoch, requested_by
+      run_at, turn, lease_owner, lease_until, epoch, requested_by,
+      warnings, warning_count
     )
     select
       $1, $2, $3, $4, $5, $6, 'DEPLOY', case when starts then 'RUNNING' else 'QUEUED' end,
@@ -265,7 +268,8 @@ const ACCEPT = `
       $9, $10, now, now, $11, $12,
       $13, $14, $15, $16,
       now, turn, case when starts then $17 end, case when starts then now + $18 * interval '1 ms' end,
-      case when starts then 1 else 0 end, $20::jsonb
+      case when starts then 1 else 0 end, $20::jsonb,
+      $21::jsonb, $22
     from here
     returning *
   )

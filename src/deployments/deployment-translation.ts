@@ -1,3 +1,4 @@
+import { subjectKind } from '../auth/rights.ts'
 import type { DeploymentSnapshot, LoggedEvent } from '../events/logged-event.ts'
 import type { Deployment } from './deployment.model.ts'
 import type { DeploymentEvent } from './deployment-event.model.ts'
@@ -11,6 +12,9 @@ export function toDeployment(snapshot: DeploymentSnapshot): Deployment {
     updatedAt: new Date(snapshot.updatedAt),
     finishedAt: toDate(snapshot.finishedAt),
     requestedBy: snapshot.requestedBy?.name ?? null,
+    requestedByKind: snapshot.requestedBy ? subjectKind(snapshot.requestedBy.id) : null,
+    warnings: snapshot.warnings ?? [],
+    warningCount: snapshot.warningCount ?? 0,
   }
 }
 

@@ -1,4 +1,6 @@
 import { Field, GraphQLISODateTime, ID, Int, ObjectType, registerEnumType } from '@nestjs/graphql'
+import { SubjectKindEnum } from '../auth/auth.model.ts'
+import type { SubjectKind } from '../auth/rights.ts'
 import type { DeploymentProblem, DeploymentStatus, DeploymentStep } from '../events/logged-event.ts'
 import type { Visibility } from '../github/github-client.ts'
 
@@ -36,7 +38,8 @@ registerEnumType(DeploymentStatusEnum, {
   description: 'How a deployment is doing.',
   valuesMap: {
     QUEUED: {
-      description: 'All runners are busy; it starts as soon as one is free, first come, first served.',
+      description:
+        'All runners are busy; it starts as soon as one is free. Organizations take turns; within one it is first come, first served.',
     },
     RUNNING: { description: 'A runner works on it.' },
     WAITING: { description: 'For the forge, until `waitingUntil`; it goes on by itself.' },
@@ -161,6 +164,21 @@ export class Deployment {
     description: 'Who asked for it: the name of a person or a service; `local` where there are no accounts.',
   })
   requestedBy!: string | null
+
+  @Field(() => SubjectKindEnum, {
+    nullable: true,
+    description: 'What they are: a person may have the name that another service has.',
+  })
+  requestedByKind!: SubjectKind | null
+
+  @Field(() => [String], {
+    description:
+      'What to know about the contents, which were accepted all the same: names that Windows or macOS cannot check out. A sentence each, at most 20.',
+  })
+  warnings!: string[]
+
+  @Field(() => Int, { description: 'How many warnings there are in all.' })
+  warningCount!: number
 
   @Field(() => GraphQLISODateTime, { description: 'When it was accepted.' })
   createdAt!: Date

@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto'
-import { Injectable } from '@nestjs/common'
+import { Injectable, Logger } from '@nestjs/common'
 import { validate as isUuid, v7 as uuidv7 } from 'uuid'
 import { type AuditAction, type AuditEntry, appendAudit } from '../auth/audit-log.ts'
 import { Limits } from '../auth/limits.ts'
 import { includesOrg, mayChange, type Organizations, type Subject } from '../auth/rights.ts'
 import { Database } from '../database/database.ts'
-import { Conflict, Forbidden, NotFound, quote, ShipcastError } from '../errors.ts'
+import { DatabaseUnavailable } from '../database/database-unavailable.ts'
+import { Conflict, type ErrorCode, Forbidden, NotFound, quote, ShipcastError } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import type { DeploymentSnapshot, DeploymentStatus } from '../events/logged-event.ts'
 import { prepareContents, type UnpackedContents } from '../github/prepare-contents.ts'
@@ -29,6 +30,8 @@ const CANCEL_ANSWER_MS = 5_000
 /** What people can do to deployments. Decides; does not speak GraphQL, and leaves the steps to the runner. */
 @Injectable()
 export class DeploymentService {
+  private readonly logger = new Logger(DeploymentService.name)
+
   constructor(
     private readonly store: DeploymentStore,
     private readonly runner: DeploymentRunner,
@@ -59,7 +62,8 @@ export class DeploymentService {
     const request = await readDeployInput(input, { templates: this.templates, signal })
     const id = uuidv7()
     const { files } = request.contents
-    return prepareContents(files, commitPlan(id, request), { signal }, (contents) =>
+    const parties = [subject.id, `org:${request.org.toLowerCase()}`]
+    return prepareContents(files, commitPlan(id, request), { signal, parties }, (contents) =>
       this.accept({
         id,
         request,
@@ -143,11 +147,14 @@ export class DeploymentService {
     return this.store.list(page)
   }
 
-  /** What somebody asks for, counted, and noted with what came of it. `work` stores the entry with what it does. */
+  /**
+   * Counts a mutation, carries it out, and has it in the audit log whatever it ends with. `work` stores the entry in the
+   * transaction of what it does.
+   */
   private async asked<T>(
     action: AuditAction,
     target: string,
-    { subject, address }: RequestContext,
+    { subject, address, signal }: RequestContext,
     work: (audit: AuditEntry) => Promise<T>,
   ): Promise<T> {
     this.limits.countMutation(subject)
@@ -155,24 +162,37 @@ export class DeploymentService {
     try {
       return await work(audit)
     } catch (error) {
-      if (error instanceof ShipcastError) {
-        await appendAudit(this.database, { ...audit, result: error.code })
-      }
+      const noted = this.note({ ...audit, result: resultOf(error, signal) })
+      // A second wait for a database that is away would keep the caller from hearing of it.
+      if (!(error instanceof DatabaseUnavailable)) await noted
       throw error
     }
   }
 
+  /** Never rejects: what the mutation ended with counts more than that it could not be noted. */
+  private async note(entry: AuditEntry): Promise<void> {
+    try {
+      await appendAudit(this.database, entry)
+    } catch (error) {
+      const { action, subject, address, target, result } = entry
+      this.logger.error('A mutation is missing from the audit log', {
+        ...{ action, subjectId: subject?.id, address, target, result },
+        error,
+      })
+    }
+  }
+
   /** The same, of a deployment that the subject may change. */
-  private async askedOf<T>(
+  private askedOf<T>(
     action: AuditAction,
     id: string,
     context: RequestContext,
     work: (deployment: DeploymentSnapshot, audit: AuditEntry) => Promise<T>,
   ): Promise<T> {
     const { subject } = context
-    const found = isUuid(id) ? await this.store.find(id) : undefined
-    const target = found ? `${found.org}/${found.repo}` : id
-    return this.asked(action, target, context, (audit) => {
+    return this.asked(action, id, context, async (audit) => {
+      const found = isUuid(id) ? await this.store.find(id) : undefined
+      if (found) audit.target = `${found.org}/${found.repo}`
       if (!found || !includesOrg(subject.rights.sees, found.org)) {
         throw new NotFound(`Deployment ${id.slice(0, 50)}`)
       }
@@ -283,6 +303,12 @@ export class DeploymentService {
       clearTimeout(giveUp)
     }
   }
+}
+
+/** The code that the caller is answered with. */
+function resultOf(error: unknown, signal: AbortSignal): ErrorCode | 'BAD_REQUEST' {
+  if (error instanceof ShipcastError) return error.code
+  return signal.aborted && error === signal.reason ? 'BAD_REQUEST' : 'INTERNAL'
 }
 
 function mayNotDeploy({ rights }: Subject, org: string): Forbidden {

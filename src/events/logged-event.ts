@@ -38,6 +38,9 @@ export interface DeploymentSnapshot {
   finishedAt: string | null
   /** Who asked for it. Absent in events from before there were accounts. */
   requestedBy?: { id: string; name: string } | null
+  /** At most 20 sentences, and how many there are in all. Absent in events from before there were warnings. */
+  warnings?: string[]
+  warningCount?: number
 }
 
 /** One line of the log. It holds all there is to tell, so that a viewer's state is right after any one event. */

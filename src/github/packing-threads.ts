@@ -1,12 +1,15 @@
 import { on } from 'node:events'
 import { MessageChannel, type MessagePort } from 'node:worker_threads'
 import { Piscina } from 'piscina'
-import { BoundedSlots } from './bounded-slots.ts'
-import { GitHubError } from './github-error.ts'
+import { RateLimited } from '../errors.ts'
+import { FairSlots } from './fair-slots.ts'
 import { type GitObject, type PackPart, PIECE_BYTES, piecesOf } from './pack.ts'
 
 const MAX_THREADS = 2
+/** Each holds the contents of its request. */
 const MAX_WAITING = 16
+/** About as long as packing the largest contents takes. */
+const RETRY_AFTER_MS = 5_000
 // A deflated object is garbage as soon as it is in its part. Without limits V8 lets it lie: at 10,000 files a third more
 // memory. A thread holds a part, a block and 150 bytes an object, far below these.
 const LIMITS = { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 128 }
@@ -27,7 +30,11 @@ export interface Block {
 
 // Piscina's own queue has no bound for tasks with a signal, and forgets those that wait when an abort ends the last
 // thread. So it is never given more tasks than it has threads; the rest wait here, and have copied nothing yet.
-const slots = new BoundedSlots(MAX_THREADS, MAX_WAITING)
+const slots = new FairSlots(
+  MAX_THREADS,
+  MAX_WAITING,
+  () => new RateLimited('Too many large deployments are being accepted at the moment.', RETRY_AFTER_MS),
+)
 
 interface Pool {
   threads: Piscina<PackingTask, void>
@@ -37,14 +44,13 @@ interface Pool {
 
 let pool: Pool | undefined
 
-/** Waits for its turn to use a packing thread. Resolves to the function that ends the turn, to be called once. */
-export async function packingTurn(signal: AbortSignal): Promise<() => void> {
-  const leave = await slots.enter(signal)
-  if (leave) return leave
-  throw new GitHubError(
-    'TRANSIENT',
-    'Too many large contents are being packed; this one has to wait its turn.',
-  )
+/**
+ * Waits for its turn to use a packing thread. Resolves to the function that ends the turn, to be called once.
+ * `parties` take turns, see `FairSlots`.
+ * @throws RateLimited
+ */
+export function packingTurn(parties: readonly string[], signal: AbortSignal): Promise<() => void> {
+  return slots.enter(parties, signal)
 }
 
 /** Packs in a thread of its own, no faster than it is read. For who has a turn, once at a time. */

@@ -87,7 +87,10 @@ describe('prepareContents', () => {
       release = resolve
     })
     const calls = Array.from({ length: 19 }, () => prepareContents(MANY, PLAN, abort, () => released))
-    await expect(Promise.race(calls)).rejects.toMatchObject({ code: 'TRANSIENT', remedy: 'backoff' })
+    await expect(Promise.race(calls)).rejects.toMatchObject({
+      code: 'RATE_LIMITED',
+      extensions: { retryAfterMs: expect.any(Number) },
+    })
     abort.abort()
     release()
     await Promise.allSettled(calls)

@@ -21,13 +21,13 @@ const INLINE_BYTES = 512 * 1024
  * pack, always.
  *
  * Small contents are packed on this thread; more by a packing thread, which is kept for `use` before it is called.
- * Rejects with the signal's reason once it is aborted, and with a `TRANSIENT` GitHubError when too many others wait for
- * a packing thread.
+ * The `parties` that a request is from (its subject, then its organization) take turns at these threads.
+ * Rejects with the signal's reason once it is aborted, and with `RateLimited` when too many wait for a packing thread.
  */
 export async function prepareContents<T>(
   files: readonly ContentFile[],
   plan: CommitPlan,
-  { signal }: { signal: AbortSignal },
+  { signal, parties = [] }: { signal: AbortSignal; parties?: readonly string[] },
   use: (contents: UnpackedContents) => Promise<T>,
 ): Promise<T> {
   const { commit, tree, objects } = await planContents(files, plan, signal)
@@ -37,7 +37,7 @@ export async function prepareContents<T>(
     const pack = () => packObjects(objects.length, objects.map(inPieces))
     return use({ ...facts, pack })
   }
-  const endTurn = await packingTurn(signal)
+  const endTurn = await packingTurn(parties, signal)
   try {
     return await use({ ...facts, pack: () => packInThread(objects, signal) })
   } finally {

@@ -35,13 +35,17 @@ provider.use(async (context, next) => {
   if (!context.path.startsWith('/interaction/')) return next()
   const { req, res } = context
   if (context.method === 'GET') {
-    const buttons = Object.keys(people).map((id) => `<button formaction="?${id}">${id}</button>`)
+    const buttons = Object.keys(people).map(
+      (id) => `<button formaction="?${encodeURIComponent(id)}">${id}</button>`,
+    )
     context.type = 'html'
     context.body = `<!doctype html><title>Test ID</title><form method="post">${buttons.join('')}</form>`
     return
   }
   context.respond = false
-  await provider.interactionFinished(req, res, { login: { accountId: context.querystring } })
+  await provider.interactionFinished(req, res, {
+    login: { accountId: decodeURIComponent(context.querystring) },
+  })
 })
 
 process.on('message', (message: People) => {

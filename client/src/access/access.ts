@@ -8,6 +8,7 @@ const WhoAmI = graphql(`
   query WhoAmI {
     me {
       name
+      kind
       role
       sees
       deploysTo

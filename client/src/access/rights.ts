@@ -11,7 +11,11 @@ export function mayDeployTo(me: Me | null, org: string): boolean {
 }
 
 /** Whether somebody may cancel and retry a deployment. */
-export function mayChange(me: Me | null, deployment: { org: string; requestedBy: string | null }): boolean {
+export function mayChange(
+  me: Me | null,
+  deployment: { org: string; requestedBy: string | null; requestedByKind: Me['kind'] | null },
+): boolean {
   if (me === null || me.role === 'ADMIN') return true
-  return me.role === 'DEPLOYER' && mayDeployTo(me, deployment.org) && deployment.requestedBy === me.name
+  const isOwn = deployment.requestedBy === me.name && deployment.requestedByKind === me.kind
+  return me.role === 'DEPLOYER' && mayDeployTo(me, deployment.org) && isOwn
 }

@@ -60,13 +60,22 @@ async function read({ path, file }: ChosenFile): Promise<{ input: FileInput; byt
   return { input: fileInput(path, bytes), bytes: bytes.length }
 }
 
-/** A browser does not tell which files are executable; a first line `#!…` does. */
+/** A browser does not tell which files are executable; their first line does. */
 export function fileInput(path: string, bytes: Uint8Array): FileInput {
-  const executable = bytes[0] === 0x23 && bytes[1] === 0x21
+  const executable = isScript(bytes)
   const text = asText(bytes)
   return text === null
     ? { path, content: toBase64(bytes), encoding: 'BASE64', executable }
     : { path, content: text, encoding: 'UTF8', executable }
+}
+
+/**
+ * `#!`, perhaps blanks, and the path of an interpreter, as execve(2) reads it: not Rust's `#![allow(…)]`. Linux looks at
+ * 256 bytes.
+ */
+function isScript(bytes: Uint8Array): boolean {
+  const [start = ''] = String.fromCharCode(...bytes.subarray(0, 256)).split('\n')
+  return /^#![ \t]*\//.test(start)
 }
 
 /** Null when the bytes would not come back the same from a string. */

@@ -12,6 +12,7 @@ const StageActions = graphql(`
     id
     org
     requestedBy
+    requestedByKind
     status
     error {
       retryable

@@ -14,6 +14,9 @@ const StageDetails = graphql(`
     fileCount
     sizeBytes
     requestedBy
+    requestedByKind
+    warnings
+    warningCount
     createdAt
     finishedAt
   }
@@ -23,7 +26,7 @@ export function Details({ deployment }: { deployment: FragmentType<StageDetailsF
   const { data, complete } = useFragment({ fragment: StageDetails, from: deployment })
   if (!complete) return null
   const { visibility, description, branch, attempt, commitSha, fileCount, sizeBytes } = data
-  const { requestedBy, createdAt, finishedAt } = data
+  const { requestedBy, requestedByKind, warnings, warningCount, createdAt, finishedAt } = data
   return (
     <>
       {description && <p className="stage-description">{description}</p>}
@@ -33,12 +36,25 @@ export function Details({ deployment }: { deployment: FragmentType<StageDetailsF
         <Detail name="Branch" value={branch} />
         {commitSha && <Detail name="Commit" value={commitSha.slice(0, 10)} title={commitSha} />}
         {attempt > 1 && <Detail name="Attempt" value={String(attempt)} />}
-        {requestedBy && <Detail name="Requested by" value={requestedBy} />}
+        {requestedBy && (
+          <Detail
+            name="Requested by"
+            value={requestedByKind === 'SERVICE' ? `${requestedBy} (service)` : requestedBy}
+          />
+        )}
         <Detail name="Started" value={dateAndTime(createdAt)} />
         {finishedAt && (
           <Detail name="Took" value={duration(Date.parse(finishedAt) - Date.parse(createdAt))} />
         )}
       </dl>
+      {warnings.length > 0 && (
+        <ul className="warnings" aria-label="Warnings">
+          {warnings.map((warning) => (
+            <li key={warning}>{warning}</li>
+          ))}
+          {warningCount > warnings.length && <li>And {warningCount - warnings.length} more.</li>}
+        </ul>
+      )}
     </>
   )
 }

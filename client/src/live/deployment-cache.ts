@@ -34,6 +34,9 @@ export const DeploymentState = graphql(`
     fileCount
     sizeBytes
     requestedBy
+    requestedByKind
+    warnings
+    warningCount
     createdAt
     updatedAt
     finishedAt

@@ -1,5 +1,6 @@
 import type { Visibility } from '../../github/github-client.ts'
 import type { ContentFile } from '../../github/prepared-contents.ts'
+import type { Warnings } from './path-warnings.ts'
 
 /** The mutation's input as GraphQL hands it over: types are checked, values are not, any optional may be null. */
 export interface DeployInput {
@@ -53,4 +54,5 @@ export interface RequestedContents {
   files: ContentFile[]
   /** Where they come from, if from a template: the variables as given, by name. */
   template?: { name: string; variables: Record<string, string> }
+  warnings: Warnings
 }

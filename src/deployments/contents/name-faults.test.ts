@@ -126,10 +126,12 @@ describe('texts', () => {
     'refuse the description %#',
     (description) => expect(descriptionFaults(description)).toHaveLength(1),
   )
-  test.each(['k', 'a b~!', 'x'.repeat(255)])('accept the idempotency key %#', (key) =>
-    expect(idempotencyKeyFaults(key)).toEqual([]),
+  test.each(['k', 'a b~!', 'commande n° 42 ✓', 'é', 'x'.repeat(255), '😀'.repeat(255)])(
+    'accept the idempotency key %#',
+    (key) => expect(idempotencyKeyFaults(key)).toEqual([]),
   )
-  test.each(['', 'é', 'a\n', 'a\x7f', 'x'.repeat(256)])('refuse the idempotency key %#', (key) =>
-    expect(idempotencyKeyFaults(key)).toHaveLength(1),
+  test.each(['', 'a\n', 'a\x7f', '\0', '\u0085', 'x'.repeat(256), '😀'.repeat(256), '\ud800'])(
+    'refuse the idempotency key %#',
+    (key) => expect(idempotencyKeyFaults(key)).toHaveLength(1),
   )
 })

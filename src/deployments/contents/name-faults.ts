@@ -72,9 +72,15 @@ export function descriptionFaults(description: string): string[] {
   return reasons
 }
 
+/** Keys are compared as they are sent: "é" composed and decomposed are two. */
 export function idempotencyKeyFaults(key: string): string[] {
-  if (key.length <= MAX_KEY && /^[ -~]+$/.test(key)) return []
-  return [`must be 1 to ${MAX_KEY} printable ASCII characters`]
+  if (key === '') return ['must not be empty']
+  // A character is at most two code units.
+  if (key.length > 2 * MAX_KEY || [...key].length > MAX_KEY) return [`must be at most ${MAX_KEY} characters`]
+  const reasons: string[] = []
+  if (!key.isWellFormed()) reasons.push(NOT_WELL_FORMED)
+  if (/\p{Cc}/u.test(key)) reasons.push('must not contain control characters')
+  return reasons
 }
 
 /** Lines of text: newline and tab are the only control characters. */

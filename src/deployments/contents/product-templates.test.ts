@@ -6,7 +6,8 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { afterEach, beforeEach, expect, test } from '@jest/globals'
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
+import { parse as parseYaml } from 'yaml'
 import { TemplateCatalog } from './template-catalog.ts'
 
 const TEMPLATES = join(import.meta.dirname, '../../../templates')
@@ -25,15 +26,20 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true, force: true }))
 
 /** Renders into the folder, as a clone of the repository would have it. */
-async function render(name: string, given: Record<string, string> = {}): Promise<string[]> {
+async function render(
+  name: string,
+  given: Record<string, string> = {},
+  builtIns = BUILT_INS,
+  into = folder,
+): Promise<string[]> {
   const catalog = await TemplateCatalog.load(TEMPLATES)
   const variables = Object.entries(given).map(([name, value]) => ({ name, value }))
-  const rendered = await catalog.render(name, variables, BUILT_INS, new AbortController().signal)
+  const rendered = await catalog.render(name, variables, builtIns, new AbortController().signal)
   if ('faults' in rendered) throw new Error(JSON.stringify(rendered.faults))
   for (const { path, content, executable } of rendered.files) {
-    await mkdir(dirname(join(folder, path)), { recursive: true })
-    await writeFile(join(folder, path), content)
-    await chmod(join(folder, path), executable ? 0o755 : 0o644)
+    await mkdir(dirname(join(into, path)), { recursive: true })
+    await writeFile(join(into, path), content)
+    await chmod(join(into, path), executable ? 0o755 : 0o644)
   }
   return rendered.files.map((file) => file.path)
 }
@@ -140,14 +146,99 @@ test('static-site links to nothing that is not there, and loads nothing from els
   expect(css).not.toMatch(/url\(|@import/)
 })
 
-test("static-site's workflow names the branch and keeps GitHub's own braces", async () => {
+test("static-site's workflow keeps GitHub's own braces", async () => {
   await render('static-site')
   const workflow = await text('.github/workflows/pages.yml')
-  expect(workflow).toContain(`branches: ["feature/it's\\"x\\""]`)
   expect(workflow).toContain(`url: \${{ steps.deployment.outputs.page_url }}`)
   expect(workflow).toMatch(/path: site\n/)
   expect(existsSync(join(folder, 'site/index.html'))).toBe(true)
 })
+
+describe.each(['-lead', '.dotfiles', '__init__', 'My.App', '_', 'x'.repeat(100)])(
+  'in a repository named %s',
+  (repo) => {
+    const builtIns = { ...BUILT_INS, repo, branch: '!a+b' }
+    let clone: string
+    beforeEach(() => {
+      clone = `${folder}/${repo}`
+    })
+
+    test.each(['hello-world', 'node-service', 'static-site'])(
+      '%s has files that can be read',
+      async (name) => {
+        for (const path of await render(name, {}, builtIns, clone)) {
+          const content = await readFile(`${clone}/${path}`, 'utf8')
+          if (path.endsWith('.json')) JSON.parse(content)
+          if (path.endsWith('.yml')) expect(parseYaml(content)).toHaveProperty('jobs')
+          if (path.endsWith('.html')) expect(opened(content)).toEqual([])
+          // Not as Markdown has it: __init__ would be bold.
+          if (path.endsWith('.md')) expect(content.split('\n')[0]).toBe(`# \`${repo}\``)
+          // A branch name is not a pattern: in one, "!" and "+" mean something.
+          if (path.includes('workflows')) expect(content).not.toContain('!a+b')
+        }
+      },
+    )
+
+    test("hello-world's instructions work beside the clone", async () => {
+      await render('hello-world', {}, builtIns, clone)
+      const [script = ''] = await snippets(`${clone}/README.md`)
+      expect(execFileSync('sh', ['-eu', '-c', script], { cwd: folder, env, encoding: 'utf8' })).toBe(
+        'Hello, world!\n',
+      )
+    })
+
+    test("node-service's instructions name what they should", async () => {
+      await render('node-service', {}, builtIns, clone)
+      const calls: string[][] = []
+      for (const script of await snippets(`${clone}/README.md`))
+        calls.push(...(await recorded(script, clone)))
+      expect(calls).toEqual([
+        ['npm', 'start'],
+        ['curl', 'http://localhost:8080/hello?name=Ada'],
+        ['npm', 'test'],
+        ['npm', 'run', 'dev'],
+        ['docker', 'build', '-t', 'service', '.'],
+        ['docker', 'run', '--rm', '-p', '8080:8080', 'service'],
+      ])
+      const output = execFileSync(process.execPath, ['--test', '--test-reporter=tap'], { cwd: clone, env })
+      expect(output.toString()).toMatch(/^# fail 0$/m)
+    })
+  },
+)
+
+test.each([
+  ['node-service', 'port', ['80\nRUN id', '0', '65536', '99999', 'x', '', ' 80']],
+  ['static-site', 'accent', ['red; } body { display: none', '#fff\n', 'url("x")', '</style>', '/* x']],
+  ['static-site', 'language', ['en"', 'en de', 'en\n']],
+])('%s refuses a %s that would be more than that', async (template, name, values) => {
+  for (const value of values) {
+    await expect(render(template, { [name]: value })).rejects.toThrow('must match the pattern')
+  }
+})
+
+/** What stands between "```sh" and "```". */
+async function snippets(path: string): Promise<string[]> {
+  return [...(await readFile(path, 'utf8')).matchAll(/^```sh\n(.*?)^```$/gms)].map(
+    ([, script = '']) => script,
+  )
+}
+
+/** Programs that cannot run here, or would not end, with the arguments that the shell gives them. */
+async function recorded(script: string, cwd: string): Promise<string[][]> {
+  const programs = await mkdtemp(join(folder, 'programs-'))
+  for (const name of ['npm', 'curl', 'docker']) {
+    await writeFile(join(programs, name), `#!/bin/sh\nprintf '%s\\0' ${name} "$@"; echo\n`, { mode: 0o755 })
+  }
+  const output = execFileSync('sh', ['-eu', '-c', script], {
+    cwd,
+    env: { PATH: `${programs}:${process.env.PATH}` },
+    encoding: 'utf8',
+  })
+  return output
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => line.split('\0').slice(0, -1))
+}
 
 const VOID = new Set(['meta', 'link', 'br', 'img', 'input', 'hr'])
 

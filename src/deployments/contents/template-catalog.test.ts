@@ -203,6 +203,17 @@ describe('refuses to render', () => {
     expect(await faults({ x: value })).toMatchObject([{ path: `${at}.variables[0].value` }])
   })
 
+  test('a value that does not match the pattern of its variable as a whole', async () => {
+    const port = variable('port', { default: '80', pattern: '[1-9][0-9]*|none' })
+    await template({ a: 'EXPOSE {{port}}' }, { variables: [port] })
+    for (const value of ['8080', 'none']) expect(await faults({ port: value })).toEqual([])
+    for (const value of ['80\nRUN x', '80 ', '', 'none80', '\n80']) {
+      expect(await faults({ port: value })).toEqual([
+        { path: `${at}.variables[0].value`, reason: 'must match the pattern ^(?:[1-9][0-9]*|none)$' },
+      ])
+    }
+  })
+
   test.each(['../x', '/x', '', '.git', 'a\nb', '.', 'a//b', 'x/'])('a path made of %j', async (value) => {
     await template({ 'f/{{x}}/a': '', '{{x}}/b': '' }, { variables: [variable('y'), variable('x')] })
     const found = await faults({ y: 'y', x: value })
@@ -270,6 +281,14 @@ describe('refuses to start', () => {
     [
       JSON.stringify({ ...MANIFEST, variables: [variable('x', { default: 'y', required: true })] }),
       /variables\[0\]\.required must not be true beside a default/,
+    ],
+    [
+      JSON.stringify({ ...MANIFEST, variables: [variable('x', { pattern: '(' })] }),
+      /variables\[0\]\.pattern is not a regular expression/,
+    ],
+    [
+      JSON.stringify({ ...MANIFEST, variables: [variable('x', { pattern: 'a', default: 'b' })] }),
+      /variables\[0\]\.default must match the pattern/,
     ],
     [JSON.stringify({ ...MANIFEST, verbatim: ['*.nope'] }), /verbatim has "\*\.nope", which matches no file/],
     [JSON.stringify({ ...MANIFEST, delimiters: ['{{'] }), /template\.json: delimiters must be two strings/],

@@ -15,7 +15,7 @@ export interface Template {
   name: string
   title: string
   description: string
-  variables: TemplateVariable[]
+  variables: Omit<TemplateVariable, 'pattern'>[]
   fileCount: number
 }
 
@@ -54,7 +54,7 @@ export class TemplateCatalog {
       name,
       title: manifest.title,
       description: manifest.description,
-      variables: manifest.variables.map((variable) => ({ ...variable })),
+      variables: manifest.variables.map(({ pattern: _, ...variable }) => variable),
       fileCount: files.length,
     }))
   }

@@ -7,6 +7,8 @@ export interface TemplateVariable {
   description: string
   default: string | null
   required: boolean
+  /** What the whole of a value has to match; null: any value will do. */
+  pattern: RegExp | null
 }
 
 /** What `template.json` says. */
@@ -61,7 +63,7 @@ function readVariables(reader: FieldReader, value: unknown): TemplateVariable[] 
   const names = new Set<string>(BUILT_INS)
   return items.map((item, n) => {
     const at = `variables[${n}]`
-    const fields = reader.object(item, at, ['name', 'description', 'default', 'required'])
+    const fields = reader.object(item, at, ['name', 'description', 'default', 'required', 'pattern'])
     const name = reader.text(fields.name, `${at}.name`)
     // Mustache looks names up in a plain object: what every object has would not be ours.
     if (!/^[A-Za-z][A-Za-z0-9_]{0,63}$/.test(name) || name in {}) {
@@ -77,16 +79,28 @@ function readVariables(reader: FieldReader, value: unknown): TemplateVariable[] 
     if (byDefault !== null && required === true) {
       reader.refuse(`${at}.required`, 'must not be true beside a default')
     }
+    const pattern = readPattern(reader, fields.pattern ?? null, `${at}.pattern`)
     if (typeof byDefault === 'string') {
-      for (const reason of valueFaults(byDefault)) reader.refuse(`${at}.default`, reason)
+      for (const reason of valueFaults(byDefault, pattern)) reader.refuse(`${at}.default`, reason)
     }
     return {
       name,
       description: reader.text(fields.description, `${at}.description`),
       default: typeof byDefault === 'string' ? byDefault : null,
       required: required === true,
+      pattern,
     }
   })
+}
+
+function readPattern(reader: FieldReader, value: unknown, at: string): RegExp | null {
+  if (value === null) return null
+  try {
+    return new RegExp(`^(?:${reader.text(value, at)})$`, 'u')
+  } catch (error) {
+    reader.refuse(at, `is not a regular expression: ${error instanceof Error ? error.message : error}`)
+    return null
+  }
 }
 
 function readDelimiters(reader: FieldReader, value: unknown): Delimiters {
@@ -102,11 +116,13 @@ function readDelimiters(reader: FieldReader, value: unknown): Delimiters {
 }
 
 /** The rules for a variable's value, given or by default. */
-export function valueFaults(value: string): string[] {
+export function valueFaults(value: string, pattern: RegExp | null): string[] {
   if (value.length > MAX_VALUE_LENGTH || Buffer.byteLength(value) > MAX_VALUE_LENGTH) {
     return [`must be at most ${MAX_VALUE_LENGTH} bytes`]
   }
-  return textFaults(value)
+  const reasons = textFaults(value)
+  if (pattern && !pattern.test(value)) reasons.push(`must match the pattern ${pattern.source}`)
+  return reasons
 }
 
 /** Reads values of unknown type; whatever is not as asked becomes a fault and a harmless value. */

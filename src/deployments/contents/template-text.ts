@@ -72,7 +72,11 @@ export function renderTemplateText(
 export function escapeFor(path: string): (value: string) => string {
   const extension = path.slice(path.lastIndexOf('.') + 1).toLowerCase()
   if (/^(?:json|ya?ml|toml|webmanifest)$/.test(extension))
-    return (value) => JSON.stringify(value).slice(1, -1)
+    return (value) =>
+      JSON.stringify(value)
+        .slice(1, -1)
+        // YAML 1.1 takes them for line breaks.
+        .replace(/[\u2028\u2029]/g, (end) => (end === '\u2028' ? '\\u2028' : '\\u2029'))
   if (/^(?:html?|xml|svg)$/.test(extension))
     return (value) => value.replace(/[&<>"']/g, (c) => ENTITIES[c] ?? c)
   return asItIs

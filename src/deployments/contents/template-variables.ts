@@ -47,7 +47,8 @@ export function resolveVariables(
     } else {
       givenAt.set(name, index)
       values[name] = value
-      for (const reason of valueFaults(value)) faults.push({ path: `${AT}[${index}].value`, reason })
+      const { pattern = null } = declared.get(name) ?? {}
+      for (const reason of valueFaults(value, pattern)) faults.push({ path: `${AT}[${index}].value`, reason })
     }
   }
   for (const { name, description, required } of manifest.variables) {

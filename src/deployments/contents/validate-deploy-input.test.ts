@@ -51,6 +51,7 @@ test('fills in what is not given and decodes the files', async () => {
         { path: 'a.txt', content: Buffer.from('é'), executable: false },
         { path: 'run.sh', content: Buffer.from([0, 255]), executable: true },
       ],
+      warnings: { listed: [], count: 0 },
     },
   })
 })
@@ -77,7 +78,7 @@ test('names every fault at once, with its field', async () => {
     description: 'a\nb',
     branch: 'a b',
     commitMessage: ' ',
-    idempotencyKey: 'é',
+    idempotencyKey: 'a\0',
     contents: {
       files: [
         { path: '/etc/passwd', content: '' },

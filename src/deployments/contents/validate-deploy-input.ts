@@ -8,6 +8,7 @@ import {
   orgFaults,
   repoFaults,
 } from './name-faults.ts'
+import { pathWarnings } from './path-warnings.ts'
 import { readFiles } from './read-files.ts'
 import type { TemplateCatalog } from './template-catalog.ts'
 import type { BuiltIns } from './template-variables.ts'
@@ -29,7 +30,9 @@ export async function readDeployInput(input: DeployInput, context: Context): Pro
   const builtIns = builtInsOf(fields, faults)
   const contents = await readContents(input.contents, builtIns, context, faults)
   if (faults.length > 0) throw new BadUserInput(faults)
-  return { ...fields, contents }
+  const paths = contents.files.map((file) => file.path)
+  const warnings = await pathWarnings(paths, new TimeSlices(context.signal))
+  return { ...fields, contents: { ...contents, warnings } }
 }
 
 type Fields = Omit<DeployRequest, 'contents'>
@@ -75,7 +78,7 @@ async function readContents(
   builtIns: BuiltIns,
   { templates, signal }: Context,
   faults: Fault[],
-): Promise<RequestedContents> {
+): Promise<Omit<RequestedContents, 'warnings'>> {
   if (template && !files) {
     const variables = template.variables ?? []
     const rendered = await templates.render(template.name, variables, builtIns, signal)

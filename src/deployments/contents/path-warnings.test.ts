@@ -1,0 +1,87 @@
+import { expect, test } from '@jest/globals'
+import { pathWarnings } from './path-warnings.ts'
+import { TimeSlices } from './time-slices.ts'
+
+const slices = () => new TimeSlices(new AbortController().signal)
+const warningsOf = (...paths: string[]) => pathWarnings(paths, slices())
+
+test('ordinary names give no warning', async () => {
+  const paths = [
+    'README.md',
+    'src/main.ts',
+    'src/con-text.ts',
+    'common/aux1.c',
+    'é/日本.txt',
+    'a b/.env',
+    'null',
+  ]
+  const near = ['context', 'nul-', 'auxiliary/x', 'com10', 'lpt', 'docs/a', 'docs/b', '.gitignore', 'a..b']
+  expect(await warningsOf(...paths, ...near)).toEqual({ listed: [], count: 0 })
+})
+
+const WINDOWS = [
+  'con',
+  'NUL',
+  'aux.c',
+  'src/PRN.tar.gz',
+  'com1',
+  'LPT9.txt',
+  'com¹',
+  'conin$',
+  'con .txt',
+  'aux/x.c',
+]
+const CHARACTERS = ['a:b', 'C:x', 'a<b', 'a>b', 'what?', 'a*', 'a|b', 'a"b', 'back\\slash', 'dir?/x']
+const ENDS = ['trailing.', 'trailing ', 'folder./x', 'folder /x', 'a...']
+
+test.each([...WINDOWS, ...CHARACTERS, ...ENDS])('%j cannot be checked out on Windows', async (path) => {
+  const { listed, count } = await warningsOf('README.md', path)
+  expect(count).toBe(1)
+  const name = path.split('/').find((part) => !['x', 'x.c', 'src'].includes(part))
+  expect(listed[0]).toContain(JSON.stringify(name).slice(1, -1))
+  expect(listed[0]).toMatch(/cannot be checked out on Windows, where .*\.$/)
+})
+
+test.each([
+  ['README', 'readme'],
+  ['\u00e9', 'e\u0301'],
+  ['src/Ä.ts', 'src/a\u0308.ts'],
+  ['ΑΣ', 'ας'],
+  ['Docs/a', 'docs/A'],
+  ['Readme', 'readme/x'],
+])('%j and %j are one name on Windows and macOS', async (one, other) => {
+  const { listed } = await warningsOf(one, other)
+  expect(listed.at(-1)).toMatch(
+    /^".*" and ".*" are the same name on Windows and macOS, where only one of them is kept\.$/,
+  )
+})
+
+test('folders that differ by case only are told once, however much is in them', async () => {
+  const paths = ['Docs/a', 'Docs/b', 'docs/c', 'docs/d', 'docs/sub/e', 'Docs/sub/f']
+  expect(await warningsOf(...paths)).toEqual({
+    listed: ['"Docs" and "docs" become one folder on Windows and macOS.'],
+    count: 1,
+  })
+})
+
+test.each(['a\u202egpj.exe', 'a\u200bb', 'a\u2028b', '\u2066x', 'a\u00adb'])(
+  '%j does not look like what it is, and the warning shows what it is',
+  async (path) => {
+    const { listed } = await warningsOf(path)
+    expect(listed).toEqual([expect.stringContaining('can look like another name')])
+    expect(listed[0]).toMatch(/^"[^"]*\\u[0-9a-f]{4}[^"]*" contains/)
+    expect(listed[0]).not.toMatch(/[\p{C}\p{Zl}\p{Zp}]/u)
+  },
+)
+
+test('characters that Unicode does not define are warned about', async () => {
+  expect((await warningsOf('a\uffff')).listed).toEqual([expect.stringMatching(/macOS/)])
+})
+
+test('at most 20 are listed, all are counted, and a long path shows its end', async () => {
+  const many = Array.from({ length: 20_000 }, (_, n) => `${'deep/'.repeat(20)}${n}?`)
+  const { listed, count } = await pathWarnings(many, slices())
+  expect(count).toBe(20_000)
+  expect(listed).toHaveLength(20)
+  expect(listed[7]).toMatch(/^"…[^"]{72,80}\/7\?" cannot/)
+})

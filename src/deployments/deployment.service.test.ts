@@ -1,0 +1,146 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
+import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
+import { rightsOf } from '../auth/rights.ts'
+import { MIGRATIONS } from '../database/schema.ts'
+import { closePackingThreads } from '../github/packing-threads.ts'
+import type { RequestContext } from '../request-context.ts'
+import type { DeployInput } from './contents/deploy-input.ts'
+import { MockGitHub } from './testing/mock-github.ts'
+import { BY_LOCAL, TestNode } from './testing/test-node.ts'
+
+let test_: TestDatabase
+let node: TestNode
+
+beforeAll(async () => {
+  test_ = await createTestDatabase(MIGRATIONS)
+})
+
+afterAll(async () => {
+  await test_.drop()
+  await closePackingThreads()
+})
+
+beforeEach(async () => {
+  node = await TestNode.start({ database: test_.database, github: new MockGitHub() })
+})
+
+afterEach(() => node.stop())
+
+function by(name: string, signal = BY_LOCAL.signal): RequestContext {
+  const rights = rightsOf([{ role: 'deployer', orgs: ['acme', 'globex'] }])
+  return { ...BY_LOCAL, subject: { id: `service:${name}`, name, rights }, signal }
+}
+
+function request(overrides: Partial<DeployInput> = {}): DeployInput {
+  const contents = { files: [{ path: 'README.md', content: '# Demo\n' }] }
+  return { org: 'acme', repo: `demo-${crypto.randomUUID()}`, contents, ...overrides }
+}
+
+/** Too many files to be packed on the main thread. */
+function large(overrides: Partial<DeployInput> = {}): DeployInput {
+  const files = Array.from({ length: 3_000 }, (_, n) => ({ path: `src/${n}.txt`, content: `file ${n}\n` }))
+  return request({ contents: { files }, ...overrides })
+}
+
+/** What has been noted of a subject, the oldest first. */
+function noted(name: string): Promise<{ action: string; target: string; result: string }[]> {
+  return test_.database.query(
+    'select action, target, result from audit_log where subject_id = $1 order by id',
+    [`service:${name}`],
+  )
+}
+
+const resultsOf = async (name: string) => (await noted(name)).map(({ result }) => result)
+
+describe('many large deployments at once', () => {
+  test.each(['globex', 'acme'])('keep those of another subject in %s from nothing', async (org) => {
+    const [mallory, bob] = [`mallory-${org}`, `bob-${org}`]
+    const many = Array.from({ length: 24 }, () => node.service.deploy(large(), by(mallory)))
+    const settling = Promise.allSettled(many)
+    const single = await node.service.deploy(large({ org }), by(bob))
+    expect(single.org).toBe(org)
+
+    const settled = await settling
+    const refused = settled.filter((outcome) => outcome.status === 'rejected')
+    expect(refused.length).toBeGreaterThan(0)
+    for (const { reason } of refused) {
+      expect(reason).toMatchObject({ code: 'RATE_LIMITED', extensions: { retryAfterMs: expect.any(Number) } })
+    }
+    const results = await resultsOf(mallory)
+    expect(results).toHaveLength(24)
+    expect(results.filter((result) => result === 'RATE_LIMITED')).toHaveLength(refused.length)
+    expect(await resultsOf(bob)).toEqual(['OK'])
+  })
+
+  test('leave the line when nobody waits for their answer any more', async () => {
+    const abort = new AbortController()
+    const many = Array.from({ length: 18 }, () => node.service.deploy(large(), by('gone', abort.signal)))
+    const settling = Promise.allSettled(many)
+    await new Promise(setImmediate)
+    abort.abort()
+    for (const outcome of await settling) expect(outcome).toMatchObject({ reason: { name: 'AbortError' } })
+    expect(await resultsOf('gone')).toEqual(Array(18).fill('BAD_REQUEST'))
+    expect((await node.service.deploy(large(), by('gone'))).status).toBe('RUNNING')
+  })
+})
+
+describe('the audit log has every mutation that was attempted', () => {
+  test('also those that failed by a fault of ours', async () => {
+    const { id } = await node.service.deploy(request(), by('faulty'))
+    await node.eventsOf(id)
+    await test_.database.query('alter table deployments add constraint broken check (false) not valid', [])
+    try {
+      await expect(node.service.deploy(request(), by('faulty'))).rejects.toThrow('broken')
+    } finally {
+      await test_.database.query('alter table deployments drop constraint broken', [])
+    }
+    const find = node.store.find
+    Reflect.set(node.store, 'find', () => Promise.reject(new Error('broken')))
+    await expect(node.service.cancel(id, by('faulty'))).rejects.toThrow('broken')
+    await expect(node.service.retry(id, by('faulty'))).rejects.toThrow('broken')
+    Reflect.set(node.store, 'find', find)
+    await expect(node.service.retry(id, by('faulty'))).rejects.toMatchObject({ code: 'CONFLICT' })
+    expect(await noted('faulty')).toMatchObject([
+      { action: 'DEPLOY', result: 'OK' },
+      { action: 'DEPLOY', result: 'INTERNAL' },
+      { action: 'CANCEL', target: id, result: 'INTERNAL' },
+      { action: 'RETRY', target: id, result: 'INTERNAL' },
+      { action: 'RETRY', target: expect.stringMatching(/^acme\//), result: 'CONFLICT' },
+    ])
+  })
+
+  test('but those refused by the count of a minute, which may be any number', async () => {
+    const attempts = Array.from({ length: 121 }, () => node.service.cancel('x', by('hasty')))
+    const settled = await Promise.allSettled(attempts)
+    expect(settled.at(-1)).toMatchObject({ reason: { code: 'RATE_LIMITED' } })
+    expect(await resultsOf('hasty')).toEqual(Array(120).fill('NOT_FOUND'))
+  })
+
+  test('and when it cannot be written, what the mutation ended with is told all the same', async () => {
+    await test_.database.query('alter table audit_log add constraint shut check (false) not valid', [])
+    try {
+      const refused = node.service.deploy(request({ org: 'initech' }), by('unheard'))
+      await expect(refused).rejects.toMatchObject({ code: 'FORBIDDEN' })
+      // Nothing is done without its entry.
+      await expect(node.service.deploy(request(), by('unheard'))).rejects.toThrow('shut')
+    } finally {
+      await test_.database.query('alter table audit_log drop constraint shut', [])
+    }
+    expect(await noted('unheard')).toEqual([])
+  })
+
+  test('with targets of which nothing acts on a terminal', async () => {
+    const odd = ['a\u001b[31m', '\u202egro', 'a\nb', '\0', 'x'.repeat(5_000), '', '\ud800']
+    for (const org of odd) {
+      await expect(node.service.deploy(request({ org, repo: 'x' }), by('odd'))).rejects.toThrow()
+      await expect(node.service.cancel(org, by('odd'))).rejects.toMatchObject({ code: 'NOT_FOUND' })
+    }
+    const entries = await noted('odd')
+    expect(entries).toHaveLength(2 * odd.length)
+    for (const { target } of entries) {
+      expect(target).not.toMatch(/[\p{C}\p{Zl}\p{Zp}]/u)
+      expect(target.length).toBeLessThan(600)
+    }
+    expect(entries[0]?.target).toBe('"a\\u001b[31m/x"')
+  })
+})
