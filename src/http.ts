@@ -4,7 +4,7 @@ import { Logger } from '@nestjs/common'
 import type { NestExpressApplication } from '@nestjs/platform-express'
 import compression from 'compression'
 import express, { type ErrorRequestHandler, type RequestHandler } from 'express'
-import { HttpAccess } from './auth/http-access.ts'
+import { HttpAccess, senderOf } from './auth/http-access.ts'
 import type { Config } from './config.ts'
 import { BadUserInput, ShipcastError, TooLarge } from './errors.ts'
 import { gitHttpHandler } from './github/git-http.ts'
@@ -32,6 +32,7 @@ export function configureHttp(app: NestExpressApplication, config: Config): void
       folder: forgeFolder(config),
       cloneUrlBase: `${config.publicUrl}/git`,
       mayRead: (request, response, owner) => access.forRepository(request, response, owner),
+      ...(config.access.isRequired && { subjectOf: (request) => senderOf(request).subject.id }),
       log: (line) => gitLogger.log(line),
     }),
   )

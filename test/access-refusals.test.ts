@@ -437,6 +437,33 @@ describe('others', () => {
     expect(answer.status).toBe(431)
   })
 
+  test('unfinished clones of one token keep no other token from cloning the same repository', async () => {
+    const { data } = await server.request<Accepted>(
+      DEPLOY,
+      { input: input({ org: 'globex', repo: 'wanted' }) },
+      bearer(admin),
+    )
+    const viewer = new Viewer(server.socketUrl, admin)
+    viewer.follow({ deploymentId: data.deploy.id })
+    await viewer.end(data.deploy.id)
+    await viewer.close()
+    const greedy = command('create', '--name', 'greedy', '--role', 'viewer').stdout.trim()
+    const url = `${server.url}/git/globex/wanted.git`
+    const refused = Promise.withResolvers<number | undefined>()
+    const posts = Array.from({ length: 41 }, () => {
+      const headers = { ...bearer(greedy), 'content-length': '1000' }
+      const request = httpRequest(`${url}/git-upload-pack`, { method: 'POST', headers, agent: false })
+      request.on('error', () => {}) // it is destroyed
+      request.on('response', (answer) => refused.resolve(answer.statusCode))
+      request.write('0')
+      return request
+    })
+    expect(await refused.promise).toBe(503)
+    const refs = await fetch(`${url}/info/refs?service=git-upload-pack`, { headers: bearer(admin) })
+    expect([refs.status, await refs.text()]).toEqual([200, expect.stringContaining('git-upload-pack')])
+    for (const each of posts) each.destroy()
+  })
+
   test('no trick with its path makes a clone URL show what it must not', async () => {
     const { data } = await server.request<Accepted>(
       DEPLOY,

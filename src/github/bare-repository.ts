@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { makeFolder, syncFolder } from '../folders.ts'
+import { makeFolder, PRIVATE_MODE, syncFolder } from '../folders.ts'
 import { createFile, readIfThere, replaceFile, sweepTemporaryFolder, writeNewFile } from './durable-files.ts'
 import { withFileLock } from './file-lock.ts'
 import type { RepositoryRecord } from './forge-folder.ts'
@@ -73,7 +73,7 @@ export class BareRepository {
     const folder = join(this.path, 'objects', 'pack')
     const name = `pack-${checksum.toString('hex')}`
     // What has this name is durable and whole: a crash came between here and the ref.
-    await makeFolder(folder)
+    await makeFolder(folder, PRIVATE_MODE)
     const present = new Set(await readdir(folder))
     if (!present.has(`${name}.pack`)) {
       await this.#putFile(join(folder, `${name}.pack`), checkedPack(contents, checksum, signal, onBytes))
@@ -129,7 +129,7 @@ export class BareRepository {
   async #putFile(path: string, content: Uint8Array | AsyncIterable<Uint8Array>): Promise<void> {
     const temporary = join(this.#temporaryFolder, await newMark())
     try {
-      await writeNewFile(temporary, content, 0o444)
+      await writeNewFile(temporary, content, 0o400)
       await rename(temporary, path)
     } catch (error) {
       await rm(temporary, { force: true })
@@ -150,7 +150,7 @@ export class BareRepository {
 
   async #makeRefFolder(ref: string): Promise<void> {
     try {
-      await makeFolder(dirname(join(this.path, ref)))
+      await makeFolder(dirname(join(this.path, ref)), PRIVATE_MODE)
     } catch (error) {
       if (!hasCode(error, 'EEXIST', 'ENOTDIR')) throw error
       throw new GitHubError('REF_MOVED', `${ref} cannot be: another branch has the name of its folder.`)
@@ -183,7 +183,7 @@ async function buildEmptyRepository(path: string, record: RepositoryRecord, head
     ...['', 'info', 'objects', 'objects/info', 'objects/pack', 'refs', 'refs/heads', 'refs/tags'],
     ...['shipcast', 'shipcast/tmp'],
   ]
-  for (const folder of folders) await mkdir(join(path, folder))
+  for (const folder of folders) await mkdir(join(path, folder), PRIVATE_MODE)
   await Promise.all([
     writeNewFile(join(path, 'HEAD'), `ref: ${headRef}\n`),
     writeNewFile(

@@ -1,6 +1,6 @@
 import { link, lstat, open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { makeFolder, syncFolder } from '../folders.ts'
+import { makeFolder, PRIVATE_MODE, syncFolder } from '../folders.ts'
 import { newMark, writerOf } from './process-identity.ts'
 import { hasCode } from './system-error.ts'
 
@@ -21,7 +21,7 @@ export async function readIfThere(path: string): Promise<string | null> {
 export async function writeNewFile(
   path: string,
   content: string | Uint8Array | AsyncIterable<Uint8Array>,
-  mode = 0o644,
+  mode = 0o600,
 ): Promise<void> {
   const file = await open(path, 'wx', mode)
   try {
@@ -66,7 +66,7 @@ export async function createFile(path: string, content: string, temporaryFolder:
  * folder when it is gone: copies and backups often leave empty folders out.
  */
 export async function sweepTemporaryFolder(path: string): Promise<void> {
-  await makeFolder(path)
+  await makeFolder(path, PRIVATE_MODE)
   for (const name of await readdir(path)) {
     const writer = await writerOf(name)
     if (writer === 'running') continue

@@ -1,4 +1,4 @@
-import { execFile, spawn } from 'node:child_process'
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { access, constants } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
@@ -9,6 +9,31 @@ import { promisify } from 'node:util'
 
 const LONGEST_HEADER_BYTES = 16 * 1024
 const LONGEST_COMPLAINT = 2_000
+const FIND_TIMEOUT_MS = 10_000
+const KILL_AFTER_MS = 2_000
+
+/**
+ * For git and each of its children: no core file, 512 MiB of memory of its own, 60 s of computing. Where a system
+ * refuses a limit, git runs without that one.
+ */
+const WITH_LIMITS = `for limit in '-c 0' '-d 524288' '-t 60'; do ulimit $limit 2>/dev/null; done; exec "$0"`
+
+/** A clone copies what is stored. Nothing here computes deltas, or evaluates what only the client describes. */
+const GIT_CONFIG = {
+  // The folder may belong to another user than the one who serves it.
+  'safe.directory': '*',
+  'http.receivepack': 'false',
+  'pack.threads': '1',
+  'pack.window': '0',
+  'core.packedGitWindowSize': '16m',
+  'core.packedGitLimit': '128m',
+  'uploadpack.allowFilter': 'true',
+  'uploadpackfilter.allow': 'false',
+  'uploadpackfilter.blob:none.allow': 'true',
+  'uploadpackfilter.blob:limit.allow': 'true',
+  'uploadpackfilter.tree.allow': 'true',
+  'uploadpackfilter.object:type.allow': 'true',
+}
 
 export interface GitBackendRun {
   /** From `findGitBackend`. */
@@ -18,8 +43,10 @@ export interface GitBackendRun {
   /** Below the folder: `/org/repo.git/info/refs`. */
   path: string
   request: IncomingMessage
+  /** The request's body, decompressed; git reads nothing else. */
+  body: Buffer
   response: ServerResponse
-  /** Aborted when the response is closed; git is ended then. */
+  /** Aborted when the response is closed or has taken too long; git is ended then, with its children. */
   signal: AbortSignal
   log(message: string): void
 }
@@ -27,7 +54,7 @@ export interface GitBackendRun {
 /** Where git keeps git-http-backend(1); null without git, or where a system has split it off (Alpine). */
 export async function findGitBackend(gitCommand: string): Promise<string | null> {
   try {
-    const { stdout } = await promisify(execFile)(gitCommand, ['--exec-path'])
+    const { stdout } = await promisify(execFile)(gitCommand, ['--exec-path'], { timeout: FIND_TIMEOUT_MS })
     const program = join(stdout.trim(), 'git-http-backend')
     await access(program, constants.X_OK)
     return program
@@ -38,11 +65,11 @@ export async function findGitBackend(gitCommand: string): Promise<string | null>
 
 /** Answers one request by git's own CGI program. Resolves when git has ended, whatever became of the client. */
 export async function runGitBackend(run: GitBackendRun): Promise<void> {
-  const { request, response, signal, log } = run
-  const git = spawn(run.program, [], { env: environment(run), cwd: run.folder, stdio: 'pipe' })
+  const { body, response, signal, log } = run
+  const git = start(run)
   const ended = once(git, 'close')
   ended.catch(() => {}) // awaited below, after what is read first
-  const end = () => git.kill()
+  const end = () => endGroup(git)
   signal.addEventListener('abort', end)
   if (signal.aborted) end()
 
@@ -50,8 +77,8 @@ export async function runGitBackend(run: GitBackendRun): Promise<void> {
   git.stderr.setEncoding('utf8').on('data', (text: string) => {
     complaint = (complaint + text).slice(0, LONGEST_COMPLAINT)
   })
-  // Git may answer before it has read all, and then does not care for the rest.
-  pipeline(request, git.stdin).catch(() => {})
+  git.stdin.on('error', () => {}) // git may answer before it has read all
+  git.stdin.end(body)
   try {
     await relayAnswer(git.stdout, response)
   } catch (error) {
@@ -60,40 +87,67 @@ export async function runGitBackend(run: GitBackendRun): Promise<void> {
   } finally {
     await ended
     signal.removeEventListener('abort', end)
-    if (complaint !== '' && !signal.aborted) log(`git http-backend: ${complaint.trim()}`)
+    const isUnheard = signal.aborted && !response.writableFinished // git complains that its reader is gone
+    if (complaint !== '' && !isUnheard) log(`git http-backend: ${complaint.trim()}`)
   }
 }
 
+/** In a process group of its own, so that all of it can be ended; with limits where there is a shell to set them. */
+function start(run: GitBackendRun) {
+  const options = { env: environment(run), cwd: run.folder, stdio: 'pipe' } as const
+  if (process.platform === 'win32') return spawn(run.program, [], options)
+  return spawn('/bin/sh', ['-c', WITH_LIMITS, run.program], { ...options, detached: true })
+}
+
+/** Asks first: git removes its temporary files then. */
+function endGroup(git: ChildProcess): void {
+  const signalGroup = (name: NodeJS.Signals) => {
+    if (process.platform === 'win32' || git.pid === undefined) git.kill(name)
+    else {
+      try {
+        process.kill(-git.pid, name)
+      } catch {
+        // all of them have ended
+      }
+    }
+  }
+  signalGroup('SIGTERM')
+  const timer = setTimeout(() => signalGroup('SIGKILL'), KILL_AFTER_MS)
+  git.once('close', () => clearTimeout(timer))
+}
+
 /** Nothing of ours but the path: no configuration, no credentials, no locale of whoever runs the server. */
-function environment({ folder, path, request }: GitBackendRun): NodeJS.ProcessEnv {
+function environment({ folder, path, request, body }: GitBackendRun): NodeJS.ProcessEnv {
   const { headers } = request
+  const protocol = String(headers['git-protocol'] ?? '')
   return {
     PATH: process.env.PATH,
     LC_ALL: 'C',
     HOME: folder,
     GIT_CONFIG_NOSYSTEM: '1',
     GIT_CONFIG_GLOBAL: '/dev/null',
-    GIT_CONFIG_COUNT: '2',
-    // The folder may belong to another user than the one who serves it.
-    GIT_CONFIG_KEY_0: 'safe.directory',
-    GIT_CONFIG_VALUE_0: '*',
-    GIT_CONFIG_KEY_1: 'uploadpack.allowFilter',
-    GIT_CONFIG_VALUE_1: 'true',
+    ...configuration(),
     GIT_PROJECT_ROOT: folder,
     GIT_HTTP_EXPORT_ALL: '1',
-    GIT_PROTOCOL: single(headers['git-protocol']),
+    GIT_PROTOCOL: /^[\w.:=-]{1,100}$/.test(protocol) ? protocol : undefined,
     PATH_INFO: path,
     QUERY_STRING: request.method === 'POST' ? '' : 'service=git-upload-pack',
     REQUEST_METHOD: request.method,
     REMOTE_ADDR: request.socket.remoteAddress,
     CONTENT_TYPE: headers['content-type'],
-    CONTENT_LENGTH: headers['content-length'],
-    HTTP_CONTENT_ENCODING: headers['content-encoding'],
+    CONTENT_LENGTH: String(body.length),
   }
 }
 
-function single(header: string | string[] | undefined): string | undefined {
-  return Array.isArray(header) ? header[0] : header
+function configuration(): NodeJS.ProcessEnv {
+  const entries = Object.entries(GIT_CONFIG)
+  return Object.fromEntries([
+    ['GIT_CONFIG_COUNT', String(entries.length)],
+    ...entries.flatMap(([key, value], index) => [
+      [`GIT_CONFIG_KEY_${index}`, key],
+      [`GIT_CONFIG_VALUE_${index}`, value],
+    ]),
+  ])
 }
 
 /** A CGI answer (RFC 3875, 6): header lines, an empty line, the body. */

@@ -6,7 +6,9 @@ import { BareRepository } from './bare-repository.ts'
 import { BoundedSlots } from './bounded-slots.ts'
 import { type RepositoryRecord, repositoryFolder } from './forge-folder.ts'
 import { findGitBackend, runGitBackend } from './git-backend.ts'
+import { discardRest, GitRequestError, readGitRequest } from './git-request-body.ts'
 import { GitHubError } from './github-error.ts'
+import { enforceReadingRate, type ReadingRate } from './minimum-rate.ts'
 import { hasCode } from './system-error.ts'
 
 export interface GitHttpOptions {
@@ -20,12 +22,49 @@ export interface GitHttpOptions {
     response: ServerResponse,
     owner: string,
   ): Promise<'allowed' | 'hidden' | 'answered'>
+  /**
+   * Who asks, so that one subject cannot use up what all need. Without it callers cannot be told apart, and each
+   * organization has a share instead.
+   */
+  subjectOf?(request: IncomingMessage): string
   /** Is told once when there is no git command, and of what git complains about. */
   log(message: string): void
-  /** How many git processes may run at once; more wait, and very many are told to come back. */
-  maxProcesses?: number
+  limits?: Partial<GitHttpLimits>
   gitCommand?: string
 }
+
+/** Documented for those who clone in PROTOCOL.md, for those who run it in docs/operations.md. */
+export interface GitHttpLimits {
+  /** How many git processes run at once, and how many of them for one subject or organization. */
+  processes: number
+  processesPerSubject: number
+  processesPerOrganization: number
+  /** A request waits so long for its turn. */
+  waitMs: number
+  /** Of a request, as sent and as decompressed, and how long it may take to arrive. */
+  requestBytes: number
+  requestMs: number
+  /** How slowly an answer may be read. */
+  readingRate: ReadingRate
+  /** From git's start to the last byte. */
+  answerMs: number
+}
+
+const LIMITS: GitHttpLimits = {
+  processes: 8,
+  processesPerSubject: 2,
+  processesPerOrganization: 4,
+  waitMs: 50_000, // usual proxies give up after 60 s, without a sentence
+  requestBytes: 1024 * 1024,
+  requestMs: 30_000,
+  readingRate: { bytesPerSecond: 64 * 1024, overSeconds: 30 },
+  answerMs: 15 * 60_000,
+}
+/** Requests that are held in memory, whether they arrive, wait or are answered; more wait unread. */
+const REQUESTS = 64
+const REQUESTS_PER_KEY = 8
+const MAX_WAITING = 256
+const MAX_WAITING_PER_KEY = 32
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void
 
@@ -36,8 +75,6 @@ interface Exchange {
   record: RepositoryRecord
 }
 
-const MAX_WAITING = 64
-const IDLE_MS = 120_000
 const PATH = /^\/([^/]+)\/([^/]+?)(?:\.git)?(\/.*)?$/
 /** What a "dumb" client reads, as files: gitprotocol-http(5). Nothing else of a repository is shown. */
 const FILE =
@@ -51,7 +88,13 @@ const READ_ONLY =
  * files that "dumb" HTTP needs. Names compare without case; who may read is the caller's to say: without `mayRead`, everybody.
  */
 export function gitHttpHandler(options: GitHttpOptions): Handler {
-  const slots = new BoundedSlots(options.maxProcesses ?? 8, MAX_WAITING)
+  const limits = { ...LIMITS, ...options.limits }
+  const perKey = options.subjectOf ? limits.processesPerSubject : limits.processesPerOrganization
+  const processes = new BoundedSlots(limits.processes, REQUESTS, { slots: perKey, waiting: REQUESTS })
+  const requests = new BoundedSlots(REQUESTS, MAX_WAITING, {
+    slots: REQUESTS_PER_KEY,
+    waiting: MAX_WAITING_PER_KEY,
+  })
   const folder = resolve(options.folder)
   const backend = findGitBackend(options.gitCommand ?? 'git').then((found) => {
     if (found === null)
@@ -81,34 +124,66 @@ export function gitHttpHandler(options: GitHttpOptions): Handler {
     if (program !== null) return serveSmart(exchange, program, rest)
     if (!isRead) return answer(response, 405, 'Only reading is possible here.\n')
     if (rest === '/') return servePage(exchange)
-    if (FILE.test(rest)) return serveFile(exchange, rest)
+    if (response.closed) return
+    if (FILE.test(rest)) {
+      watchReader(response, path)
+      return serveFile(exchange, rest)
+    }
     return answer(response, 404, 'There is no such page here.\n')
   }
 
-  async function serveSmart({ request, response, repository }: Exchange, program: string, rest: string) {
+  /** In this order, so that a slow sender holds no git process, and a request in line holds nothing but its bytes. */
+  async function serveSmart(exchange: Exchange, program: string, rest: string): Promise<void> {
+    const { request, response, record } = exchange
+    const key = options.subjectOf?.(request) ?? record.owner.toLowerCase()
+    if (response.closed) return
     const closed = new AbortController()
     response.once('close', () => closed.abort())
-    const leave = await slots.enter(closed.signal)
-    if (leave === null) {
-      response.setHeader('Retry-After', '2')
-      return answer(response, 503, 'Too many clones at once. Try again in a few seconds.\n')
-    }
+    const late = new AbortController()
+    const timer = setTimeout(() => late.abort(new TooBusyError()), limits.waitMs)
+    const signal = AbortSignal.any([closed.signal, late.signal])
     try {
-      // A reader that stalls would keep others out.
-      response.setTimeout(IDLE_MS, () => response.destroy())
-      const path = repository.path.slice(folder.length) + rest
-      await runGitBackend({
-        program,
-        folder,
-        path,
-        request,
-        response,
-        signal: closed.signal,
-        log: options.log,
+      await inSlot(requests, key, signal, async () => {
+        const body = request.method === 'POST' ? await readRequest(request, signal) : Buffer.alloc(0)
+        await inSlot(processes, key, signal, async () => {
+          clearTimeout(timer)
+          await runGit(exchange, program, rest, body, closed.signal)
+        })
       })
+    } catch (error) {
+      if (closed.signal.aborted) return
+      refuse(response, error)
+      discardRest(request)
     } finally {
-      leave()
+      clearTimeout(timer)
     }
+  }
+
+  function readRequest(request: IncomingMessage, signal: AbortSignal): Promise<Buffer> {
+    return readGitRequest(request, { maxBytes: limits.requestBytes, timeoutMs: limits.requestMs }, signal)
+  }
+
+  async function runGit(
+    { request, response, repository }: Exchange,
+    program: string,
+    rest: string,
+    body: Buffer,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const path = repository.path.slice(folder.length) + rest
+    watchReader(response, path)
+    await runGitBackend({ program, folder, path, request, body, response, signal, log: options.log })
+  }
+
+  /** Closes the connection of a client that reads too slowly, or takes too long in all. */
+  function watchReader(response: ServerResponse, path: string): void {
+    const close = (why: string) => {
+      options.log(`The answer about ${path} was cut off: ${why}`)
+      response.destroy()
+    }
+    enforceReadingRate(response, limits.readingRate, () => close('it was read too slowly'))
+    const timer = setTimeout(() => close('it took too long'), limits.answerMs)
+    response.once('close', () => clearTimeout(timer))
   }
 
   async function servePage({ response, repository, record }: Exchange): Promise<void> {
@@ -130,6 +205,38 @@ export function gitHttpHandler(options: GitHttpOptions): Handler {
       if (response.headersSent) response.destroy()
       else answer(response, 500, 'Something went wrong here.\n')
     })
+  }
+}
+
+/** There is no place in line, or waiting took too long. */
+class TooBusyError extends Error {
+  override readonly name = 'TooBusyError'
+}
+
+async function inSlot(
+  slots: BoundedSlots,
+  key: string,
+  signal: AbortSignal,
+  action: () => Promise<void>,
+): Promise<void> {
+  const leave = await slots.enter(signal, key)
+  if (leave === null) throw new TooBusyError()
+  try {
+    await action()
+  } finally {
+    leave()
+  }
+}
+
+function refuse(response: ServerResponse, error: unknown): void {
+  if (error instanceof TooBusyError) {
+    response.setHeader('Retry-After', '5')
+    answer(response, 503, 'Too many clones at once. Try again in a few seconds.\n')
+  } else if (error instanceof GitRequestError) {
+    if (error.status === 415) response.setHeader('Accept-Encoding', 'gzip')
+    answer(response, error.status, `${error.message}\n`)
+  } else {
+    throw error
   }
 }
 

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { Global, Inject, Logger, Module, type OnApplicationShutdown } from '@nestjs/common'
 import { Config, ConfigError } from '../config.ts'
 import { Database } from '../database/database.ts'
-import { makeFolder } from '../folders.ts'
+import { closeToOthers, makeFolder, PRIVATE_MODE } from '../folders.ts'
 import { GitHubClient } from './github-client.ts'
 import { GitHubRestClient } from './github-rest-client.ts'
 import { LocalForge } from './local-forge.ts'
@@ -39,10 +39,17 @@ export class GitHubModule implements OnApplicationShutdown {
 
 const logger = new Logger('GitHub')
 
-async function openLocalForge(config: Config): Promise<LocalForge> {
+/** Its repositories are for this account only, whatever the umask. */
+export async function openLocalForge(config: Pick<Config, 'dataDir' | 'publicUrl'>): Promise<LocalForge> {
   const folder = forgeFolder(config)
   try {
-    await makeFolder(folder)
+    await makeFolder(config.dataDir) // not private: the embedded Postgres may run as another account
+    await makeFolder(folder, PRIVATE_MODE)
+    if (!(await closeToOthers(folder))) {
+      logger.warn(
+        `Other accounts may be able to read the repositories in ${folder}: its mode cannot be changed to 700. Change its owner, or set DATA_DIR to a folder on another file system.`,
+      )
+    }
     await access(folder, constants.W_OK)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
@@ -54,6 +61,6 @@ async function openLocalForge(config: Config): Promise<LocalForge> {
   return new LocalForge({ folder, cloneUrlBase: `${config.publicUrl}/git` })
 }
 
-export function forgeFolder(config: Config): string {
+export function forgeFolder(config: Pick<Config, 'dataDir'>): string {
   return join(config.dataDir, 'forge')
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
-import { makeFolder } from '../folders.ts'
+import { makeFolder, PRIVATE_MODE } from '../folders.ts'
 import { BareRepository } from './bare-repository.ts'
 import { createFile, readIfThere, sweepTemporaryFolder } from './durable-files.ts'
 import {
@@ -56,8 +56,8 @@ export class LocalForge extends GitHubClient {
       const existing = await readOrganization(path)
       if (existing !== null) return { outcome: 'existed', id: existing.id, login: existing.login }
 
-      await makeFolder(this.#temporaryFolder)
-      await makeFolder(organizationFolder(this.#options.folder, input.login))
+      await makeFolder(this.#temporaryFolder, PRIVATE_MODE)
+      await makeFolder(organizationFolder(this.#options.folder, input.login), PRIVATE_MODE)
       const record: OrganizationRecord = {
         id: randomUUID(),
         login: input.login,

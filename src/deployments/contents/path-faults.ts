@@ -1,4 +1,5 @@
 import { type Fault, quote } from '../../errors.ts'
+import { gitFileOf } from './git-file-faults.ts'
 import type { TimeSlices } from './time-slices.ts'
 
 const MAX_PATH_BYTES = 4096
@@ -34,6 +35,9 @@ export function pathFaults(path: string): string[] {
   if (named.some(isTakenForDotGit)) {
     reasons.push('must not have a ".git" segment, nor one that some system takes for it')
   }
+  if (segments.slice(0, -1).some(isTakenForGitFile)) {
+    reasons.push('must not have a folder that git takes for its file .gitmodules or .gitattributes')
+  }
   if (named.some((segment) => Buffer.byteLength(segment) > MAX_SEGMENT_BYTES)) {
     reasons.push(`must have at most ${MAX_SEGMENT_BYTES} bytes in each segment`)
   }
@@ -53,6 +57,12 @@ const DOT_GIT = /^(?:\.git|git~1)[. ]*(?::|$)/i
 
 function isTakenForDotGit(segment: string): boolean {
   return segment.split('\\').some((name) => DOT_GIT.test(name.replace(HFS_IGNORED, '')))
+}
+
+/** Git wants these to be files (fsck.c, gitmodulesBlob, gitattributesBlob). */
+function isTakenForGitFile(folder: string): boolean {
+  const file = gitFileOf(folder)
+  return file === '.gitmodules' || file === '.gitattributes'
 }
 
 /**

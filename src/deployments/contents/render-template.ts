@@ -1,5 +1,6 @@
 import { type Fault, quote } from '../../errors.ts'
 import type { ContentFile } from '../../github/prepared-contents.ts'
+import { gitFileFaults } from './git-file-faults.ts'
 import { clashFaults, pathFaults } from './path-faults.ts'
 import type { LoadedTemplate, TemplateFile } from './template-folder.ts'
 import { asItIs, escapeFor, renderTemplateText, type TemplateText } from './template-text.ts'
@@ -25,7 +26,14 @@ export async function renderTemplate(
   for (const file of files) {
     if (slices.isOver) await slices.next()
     const path = renderPath(file, variables, faults)
-    rendered.push({ path, content: renderContent(file, path, variables.values), executable: file.executable })
+    const content = renderContent(file, path, variables.values)
+    // A file without tags was checked when the template was loaded.
+    if (path !== file.path || content !== file.content) {
+      for (const reason of gitFileFaults(path, content)) {
+        faults.push({ path: AT, reason: `renders badly: ${quote(file.path)} ${reason}` })
+      }
+    }
+    rendered.push({ path, content, executable: file.executable })
   }
   // Paths without tags are those of a folder: they cannot clash.
   if (files.some((file) => file.renderedPath !== null)) {

@@ -344,3 +344,21 @@ describe('refuses to start', () => {
     expect(await refusal()).toMatch(/files\/a: has tags but is larger than 1 MiB/)
   })
 })
+
+test('refuses values that make one of git’s own files say what git refuses', async () => {
+  await template(
+    { '.gitmodules': '[submodule "a"]\n\turl = {{x}}\n', 'm/{{y}}': '[submodule "a"] update = !x' },
+    { variables: [variable('x'), variable('y')] },
+  )
+  expect(await faults({ x: 'https://example.com/a', y: 'modules' })).toEqual([])
+  expect(await faults({ x: '-u./payload', y: '.gitmodules' })).toEqual([
+    {
+      path: 'input.contents.template',
+      reason: expect.stringMatching(/^renders badly: ".gitmodules" must not give a submodule a url/),
+    },
+    {
+      path: 'input.contents.template',
+      reason: expect.stringMatching(/^renders badly: "m\/{{y}}" must not give a submodule an update command/),
+    },
+  ])
+})

@@ -41,7 +41,7 @@ type Service = 'git-upload-pack' | 'git-receive-pack'
 
 /** As git does, `http.postBuffer`: up to here with a length, above in chunks. */
 const MOST_BUFFERED_BYTES = 1024 * 1024
-const MOST_ANSWER_BYTES = 16 * 1024 * 1024
+const MOST_ANSWER_BYTES = 4 * 1024 * 1024
 /** docs "Repository limits": one push. */
 const MOST_PUSH_BYTES = 2 * 1024 ** 3
 

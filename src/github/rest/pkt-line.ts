@@ -8,6 +8,9 @@ type Packet = Buffer | typeof FLUSH
 /** Longer payloads are not allowed in one packet. */
 const MOST_PAYLOAD_BYTES = 65_516
 
+/** Reading packets holds up everything else on the node; 20,000 are a tenth of a second. */
+const MAX_PACKETS = 20_000
+
 export const FLUSH_PACKET = Buffer.from('0000')
 
 export function packet(payload: string): Buffer {
@@ -17,9 +20,11 @@ export function packet(payload: string): Buffer {
   return Buffer.concat([Buffer.from((bytes.length + 4).toString(16).padStart(4, '0')), bytes])
 }
 
-/** Throws `NotGit` where the bytes are not packets to the end. */
+/** Throws `NotGit` where the bytes are not packets to the end, or too many. */
 export function* packets(bytes: Buffer): Generator<Packet> {
+  let count = 0
   for (let at = 0; at < bytes.length; ) {
+    if (++count > MAX_PACKETS) throw new NotGit(`the answer has more than ${MAX_PACKETS} lines`)
     const digits = bytes.toString('latin1', at, at + 4)
     if (!/^[0-9a-f]{4}$/i.test(digits)) throw new NotGit()
     const length = Number.parseInt(digits, 16)
@@ -45,7 +50,7 @@ export function lines(bytes: Buffer): string[] {
 export class NotGit extends Error {
   override readonly name = 'NotGit'
 
-  constructor() {
-    super('the answer is not in git’s protocol, or is cut off')
+  constructor(message = 'the answer is not in git’s protocol, or is cut off') {
+    super(message)
   }
 }

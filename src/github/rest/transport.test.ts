@@ -146,3 +146,12 @@ describe('an answer', () => {
     await expect(open().send({ ...post, body: broken() })).rejects.toBe(fault)
   })
 })
+
+test('an answer that comes byte by byte ends all the same', async () => {
+  const { url } = await serve((_request, response) => {
+    const timer = setInterval(() => response.write('x'), 20)
+    response.once('close', () => clearInterval(timer))
+  })
+  const dribbled = open().send({ ...get(url), timeoutMs: 100, progressCounts: true, mostBytes: 1_000_000 })
+  await expect(dribbled).rejects.toThrow('no answer within 0.1 s')
+})

@@ -39,6 +39,8 @@ export class NoAnswer extends Error {
 const MOST_REDIRECTS = 5
 const KEEP_IDLE_CONNECTION_MS = 10_000
 const MOST_CONNECTIONS = 16
+/** An answer whose progress counts may take so many times its timeout in all, however steadily it comes. */
+const MAX_ANSWER_TIMEOUTS = 10
 
 /**
  * HTTP as GitHub's API wants it, and nothing more: no retries, and nothing is decided about a status.
@@ -131,8 +133,9 @@ export class Transport {
       })
       const parts: Buffer[] = []
       let length = 0
+      const deadline = performance.now() + MAX_ANSWER_TIMEOUTS * wanted.timeoutMs
       for await (const part of answer.body) {
-        if (wanted.progressCounts) clock.reset()
+        if (wanted.progressCounts && performance.now() < deadline) clock.reset()
         length += part.length
         if (length > mostBytes) throw new NoAnswer(`the answer is longer than ${mostBytes} bytes`)
         parts.push(part)

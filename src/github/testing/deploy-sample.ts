@@ -4,15 +4,18 @@ import { packContents } from './pack-contents.ts'
 import { ODD_FILES, PLAN } from './sample-contents.ts'
 
 /** The whole way, as the runner goes it, without any memory of an earlier time. */
-export async function deploySample(folder: string): Promise<{ repositoryId: string; commit: string }> {
+export async function deploySample(
+  folder: string,
+  { owner = 'acme', name = 'site', files = ODD_FILES } = {},
+): Promise<{ repositoryId: string; commit: string }> {
   const forge = new LocalForge({ folder, cloneUrlBase: 'http://localhost/git' })
   const context = { signal: new AbortController().signal }
-  const packed = await packContents(ODD_FILES, PLAN)
-  const { login } = await forge.ensureOrganization({ login: 'acme' }, context)
+  const packed = await packContents(files, PLAN)
+  const { login } = await forge.ensureOrganization({ login: owner }, context)
   const { id } = await forge.ensureRepository(
     {
       owner: login,
-      name: 'site',
+      name,
       visibility: 'PUBLIC',
       description: null,
       intentId: 'intent-1',
@@ -27,7 +30,7 @@ export async function deploySample(folder: string): Promise<{ repositoryId: stri
     () => packed.packParts,
     async () => packed.index,
   )
-  const push = { owner: login, name: 'site', repositoryId: id, branch: 'main', expectedHead: null, contents }
+  const push = { owner: login, name, repositoryId: id, branch: 'main', expectedHead: null, contents }
   await forge.pushContents(push, context)
   return { repositoryId: id, commit: packed.commit }
 }

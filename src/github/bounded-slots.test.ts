@@ -1,0 +1,58 @@
+import { setImmediate } from 'node:timers/promises'
+import { expect, test } from '@jest/globals'
+import { BoundedSlots } from './bounded-slots.ts'
+
+const calm = new AbortController().signal
+
+/** Enters for each of the keys, and says who is in, in the order in which they got there. */
+async function enterAll(slots: BoundedSlots, keys: readonly string[]) {
+  const entered: string[] = []
+  const leaving: (() => void)[] = []
+  const refused: string[] = []
+  for (const key of keys) {
+    void slots.enter(calm, key).then((leave) => {
+      if (leave === null) refused.push(key)
+      else {
+        entered.push(key)
+        leaving.push(leave)
+      }
+    })
+    await setImmediate()
+  }
+  return { entered, leaving, refused }
+}
+
+test('lets keys take turns, whoever has the longer line', async () => {
+  const slots = new BoundedSlots(1, 100)
+  const { entered, leaving } = await enterAll(slots, ['a', 'a', 'a', 'a', 'b', 'c', 'b'])
+  for (let i = 0; i < 7; i++) {
+    leaving[i]?.()
+    await setImmediate()
+  }
+  expect(entered).toEqual(['a', 'b', 'c', 'a', 'b', 'a', 'a'])
+})
+
+test('keeps slots for others, however many of one key wait', async () => {
+  const slots = new BoundedSlots(3, 100, { slots: 2, waiting: 2 })
+  const { entered, leaving, refused } = await enterAll(slots, ['a', 'a', 'a', 'a', 'a', 'b', 'b'])
+  expect([entered, refused]).toEqual([['a', 'a', 'b'], ['a']])
+  leaving[2]?.()
+  await setImmediate()
+  expect(entered).toEqual(['a', 'a', 'b', 'b'])
+  leaving[0]?.()
+  await setImmediate()
+  expect(entered).toEqual(['a', 'a', 'b', 'b', 'a'])
+})
+
+test('frees the place in line of who gives up', async () => {
+  const slots = new BoundedSlots(1, 1, { slots: 1, waiting: 1 })
+  const { leaving } = await enterAll(slots, ['a'])
+  const impatient = new AbortController()
+  const waiting = slots.enter(impatient.signal, 'a')
+  expect(await slots.enter(calm, 'b')).toBeNull()
+  impatient.abort(new Error('enough'))
+  await expect(waiting).rejects.toThrow('enough')
+  const next = slots.enter(calm, 'b')
+  leaving[0]?.()
+  expect(await next).not.toBeNull()
+})
