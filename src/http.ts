@@ -3,16 +3,14 @@ import { fileURLToPath } from 'node:url'
 import { Logger } from '@nestjs/common'
 import type { NestExpressApplication } from '@nestjs/platform-express'
 import compression from 'compression'
-import express, { type ErrorRequestHandler, type RequestHandler } from 'express'
-import { HttpAccess } from './auth/http-access.ts'
+import express, { type RequestHandler } from 'express'
+import { GraphQLError } from 'graphql'
+import { HttpAccess, senderOf } from './auth/http-access.ts'
 import type { Config } from './config.ts'
-import { BadUserInput, type ShipcastError, TooLarge } from './errors.ts'
 import { gitHttpHandler } from './github/git-http.ts'
 import { forgeFolder } from './github/github.module.ts'
-import { letOthersGo } from './let-others-go.ts'
 import { OriginGuard } from './live/origin-guard.ts'
-
-const MOST_BODY_BYTES = 32 * 1024 * 1024
+import { jsonBody, refuse } from './request-body.ts'
 
 const PAGE_FOLDER = fileURLToPath(new URL('../dist/client', import.meta.url))
 
@@ -36,7 +34,8 @@ export function configureHttp(app: NestExpressApplication, config: Config): void
   app.use('/metrics', access.forMetrics)
   app.use('/auth/sign-out', access.forGraphQL)
   app.use('/graphql', access.forGraphQL)
-  app.use('/graphql', express.json({ limit: MOST_BODY_BYTES }), explainBody, giveWay)
+  app.use('/graphql', refuseOtherMethods)
+  app.use('/graphql', jsonBody({ subjectOf: (request) => senderOf(request).subject }))
   app.use(
     compression({ filter: ({ method }) => method === 'GET' }),
     express.static(PAGE_FOLDER, { extensions: ['html'], setHeaders: cacheHeaders }),
@@ -83,38 +82,16 @@ function refuseForeignRequests(config: Config): RequestHandler {
   }
 }
 
-/** Bodies that are too large or no JSON are answered as GraphQL answers, with a code and what to do. */
-const explainBody: ErrorRequestHandler = (error: unknown, _request, response, next) => {
-  const explained = bodyError(error)
-  if (!explained) return next(error)
-  const status = explained instanceof TooLarge ? 413 : 400
-  // The rest of the body is not read.
-  response
-    .status(status)
-    .set('Connection', 'close')
-    .json({ errors: [explained.toJSON()] })
-}
-
-function bodyError(error: unknown): ShipcastError | undefined {
-  const type = error instanceof Error && 'type' in error ? error.type : undefined
-  if (type === 'entity.too.large') {
-    return new TooLarge(
-      `The request is larger than ${MOST_BODY_BYTES / 1024 / 1024} MiB. Send fewer or smaller files, or make a template of them.`,
-    )
-  }
-  if (type === 'entity.parse.failed') {
-    return new BadUserInput([{ path: 'body', reason: 'is not JSON; send {"query": …, "variables": …}' }])
-  }
-  // Its character set, compression or length.
-  if (error instanceof Error && 'status' in error && Number(error.status) < 500) {
-    return new BadUserInput([{ path: 'body', reason: `cannot be read: ${error.message}` }])
-  }
-  return undefined
-}
-
-const giveWay: RequestHandler = async (request, _response, next) => {
-  await letOthersGo(request.headers['content-length'])
-  next()
+/** RFC 9110, 15.5.6. Subscriptions upgrade a GET, and do not come this way. */
+const refuseOtherMethods: RequestHandler = (request, response, next) => {
+  const { method } = request
+  if (method === 'GET' || method === 'HEAD' || method === 'POST') return next()
+  response.setHeader('Allow', 'GET, POST')
+  const message = `${method} is not possible here. Send queries by POST.`
+  refuse(request, response, {
+    status: 405,
+    error: new GraphQLError(message, { extensions: { code: 'BAD_REQUEST' } }),
+  })
 }
 
 /** The build names its assets by their content. */
