@@ -1,4 +1,5 @@
 import type { Server } from 'node:http'
+import type { Socket } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { Logger } from '@nestjs/common'
 import type { NestExpressApplication } from '@nestjs/platform-express'
@@ -12,14 +13,27 @@ import { forgeFolder } from './github/github.module.ts'
 import { OriginGuard } from './live/origin-guard.ts'
 import { jsonBody, refuse } from './request-body.ts'
 
+/**
+ * How long an idle connection is kept. A proxy that has just sent a request over one that we close at that moment
+ * answers 502, so ours must be the longer time: nginx and AWS keep them 60 s, Traefik 90 s, Caddy 120 s, and Google's
+ * load balancers 600 s.
+ */
+const KEEP_ALIVE_MS = 620_000
+/** After `DRAIN_MS`, for answers that are under way. */
+const CLOSE_GRACE_MS = 5_000
+/** After that, for the rest of a stop: the database's connections, or its server. */
+const EXIT_GRACE_MS = 15_000
+
 const PAGE_FOLDER = fileURLToPath(new URL('../dist/client', import.meta.url))
 
 /** Whatever is HTTP and not GraphQL: who may ask, how much at once, the clone URLs, and the page. */
 export function configureHttp(app: NestExpressApplication, config: Config): void {
   const gitLogger = new Logger('GitHttp')
   const access = app.get(HttpAccess)
+  const server: Server = app.getHttpServer()
+  server.keepAliveTimeout = KEEP_ALIVE_MS
   app.disable('x-powered-by')
-  app.use(endIdleConnections(app.getHttpServer()))
+  app.use(endIdleConnections(server))
   app.use(securityHeaders(config))
   app.use(refuseForeignRequests(config))
   app.use(
@@ -55,6 +69,38 @@ function endIdleConnections(server: Server): RequestHandler {
   }
 }
 
+/**
+ * Bounds a stop, whatever others do. A closed server no longer looks at its clocks, so that a single client which
+ * sends or reads a byte now and then could hold it up for as long as it likes.
+ */
+export function boundStop(server: Server, signals: readonly NodeJS.Signals[], { drainMs }: Config): void {
+  const logger = new Logger('Stop')
+  // All of them, also those that were upgraded or have not sent anything yet.
+  const sockets = new Set<Socket>()
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  })
+  const closeAll = () => {
+    server.close()
+    if (sockets.size > 0) logger.warn('Connections were still in use and are closed', { count: sockets.size })
+    for (const socket of sockets) socket.destroy()
+  }
+  const exit = () => {
+    logger.error('The stop took too long; what is left is abandoned')
+    process.exit(1)
+  }
+  let isStopping = false
+  for (const signal of signals) {
+    process.once(signal, () => {
+      if (isStopping) return
+      isStopping = true
+      setTimeout(closeAll, drainMs + CLOSE_GRACE_MS).unref()
+      setTimeout(exit, drainMs + CLOSE_GRACE_MS + EXIT_GRACE_MS).unref()
+    })
+  }
+}
+
 /** Nothing is loaded from elsewhere, and nobody frames us. The playground's editor makes its own style elements. */
 const securityHeaders =
   ({ publicUrl }: Config): RequestHandler =>
@@ -73,9 +119,14 @@ const securityHeaders =
     next()
   }
 
+const HEALTH_PATH = /^\/health\/(live|ready)$/
+
 function refuseForeignRequests(config: Config): RequestHandler {
   const guard = new OriginGuard(config)
   return (request, response, next) => {
+    // Balancers ask without a Host, or with a name of their own; the answer tells nothing of anyone, and changes nothing.
+    const isRead = request.method === 'GET' || request.method === 'HEAD'
+    if (isRead && HEALTH_PATH.test(request.path)) return next()
     const reason = guard.refuse(request)
     if (reason === undefined) next()
     else response.status(403).type('text/plain').send(`${reason}\n`)

@@ -7,8 +7,10 @@ import { DatabaseUnavailable } from './database/database-unavailable.ts'
 import { DatabaseUrlError } from './database/database-url.ts'
 import { SchemaTooNew } from './database/migrations.ts'
 import { BrokenTemplate } from './deployments/contents/template-folder.ts'
-import { configureHttp } from './http.ts'
+import { boundStop, configureHttp } from './http.ts'
 import { createLogger } from './logging.ts'
+
+const STOP_SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 
 // What a person can mend is said in a sentence.
 const FOR_PEOPLE = [ConfigError, DatabaseUrlError, DatabaseUnavailable, SchemaTooNew, BrokenTemplate]
@@ -27,7 +29,8 @@ async function start(config: Config): Promise<void> {
     bodyParser: false,
     abortOnError: false,
   })
-  app.enableShutdownHooks(['SIGTERM', 'SIGINT', 'SIGHUP'])
+  app.enableShutdownHooks([...STOP_SIGNALS])
+  boundStop(app.getHttpServer(), STOP_SIGNALS, config)
   configureHttp(app, config)
   await app.listen(config.port, config.host).catch((error: unknown) => {
     throw isListenError(error) ? cannotListen(config, error) : error
