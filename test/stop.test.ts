@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { createDataFolder, type DataFolder } from './support/data-folder.ts'
@@ -65,6 +66,8 @@ describe('a node that is told to stop', () => {
     const answer = await fetch(`${server.url}/health/live`)
     // Longer than any usual proxy keeps one: a request that meets its end there would be a 502.
     expect(answer.headers.get('keep-alive')).toBe('timeout=620')
+    const [, proxySeconds] = /keepalive_timeout (\d+)s;/.exec(await readFile('docs/nginx.conf', 'utf8')) ?? []
+    expect(Number(proxySeconds)).toBeLessThan(620)
     const startedAt = performance.now()
     await server.stop()
     expect(performance.now() - startedAt).toBeLessThan(5_000)
