@@ -13,6 +13,7 @@ WORKDIR /shipcast
 COPY --from=build /shipcast/package.json ./
 COPY --from=build /shipcast/node_modules node_modules
 COPY --from=build /shipcast/dist dist
+COPY --from=build /shipcast/scripts/check-build.mjs scripts/
 COPY --from=build /shipcast/templates templates
 RUN mkdir /data && chown node:node /data
 USER node

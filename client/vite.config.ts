@@ -4,7 +4,10 @@ import react from '@vitejs/plugin-react'
 import { defineConfig, type Plugin } from 'vite'
 import codegen from './codegen.ts'
 
-const server = 'http://127.0.0.1:3000'
+/** Where `npm run dev` starts the server: the same HOST and PORT. */
+const { HOST = '', PORT = '' } = process.env
+const host = HOST === '' || HOST === '0.0.0.0' || HOST === '::' ? '127.0.0.1' : HOST
+const server = `http://${host.includes(':') ? `[${host}]` : host}:${PORT || 3000}`
 
 export default defineConfig({
   root: import.meta.dirname,

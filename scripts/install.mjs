@@ -20,7 +20,9 @@ if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== wanted) {
     shell: process.platform === 'win32',
   })
   if (status !== 0) {
-    console.error('npm ci failed. Check the network and the npm registry, then run the same command again.')
+    console.error(
+      'npm ci failed: npm says above what was in the way. Often it is the network, the registry, or a cache that cannot be written (npm_config_cache=FOLDER sets another). Then run the same command again.',
+    )
     process.exit(status ?? 1)
   }
   writeFileSync(stamp, wanted)

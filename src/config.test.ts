@@ -24,6 +24,20 @@ afterAll(() => rm(folder, { recursive: true, force: true }))
 
 const TOKEN = 'github_pat_11SECRET'
 
+test('our templates are found wherever the server is started from; other folders go by where that is', () => {
+  const before = process.cwd()
+  process.chdir(folder)
+  try {
+    expect(new Config({})).toMatchObject({
+      templatesDir: join(before, 'templates'),
+      dataDir: join(folder, 'data'),
+    })
+    expect(new Config({ TEMPLATES_DIR: './ours' }).templatesDir).toBe(join(folder, 'ours'))
+  } finally {
+    process.chdir(before)
+  }
+})
+
 describe('GitHub', () => {
   test('is the forge where a credential is set, and only then', () => {
     expect(new Config({})).toMatchObject({ forge: 'local', github: undefined })

@@ -1,6 +1,7 @@
 import { createPrivateKey } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import proxyAddress from 'proxy-addr'
 import type { Grant } from './auth/rights.ts'
 import { readRoles, rolesOfProviders } from './auth/role-mapping.ts'
@@ -110,7 +111,7 @@ export class Config {
     }
     this.forge = read.forge()
     this.github = this.forge === 'github' ? read.github() : undefined
-    this.templatesDir = resolve(read.text('TEMPLATES_DIR', './templates'))
+    this.templatesDir = resolve(read.text('TEMPLATES_DIR', OUR_TEMPLATES))
     this.deployConcurrency = read.integer('DEPLOY_CONCURRENCY', 10, { min: 1, max: 1_000 })
     this.leaseMs = read.integer('LEASE_MS', 6_000, { min: 500, max: 600_000 })
     this.drainMs = read.integer('DRAIN_MS', 5_000, { min: 0, max: 600_000 })
@@ -120,6 +121,9 @@ export class Config {
     this.trustedProxies = read.proxies('TRUSTED_PROXIES')
   }
 }
+
+/** Ours, wherever the server is started from. */
+const OUR_TEMPLATES = fileURLToPath(new URL('../templates', import.meta.url))
 
 const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const
 export type LogLevel = (typeof LOG_LEVELS)[number]

@@ -1,20 +1,29 @@
 import type { Server } from 'node:http'
+import type { Socket } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { Logger } from '@nestjs/common'
 import type { NestExpressApplication } from '@nestjs/platform-express'
 import compression from 'compression'
-import express, { type ErrorRequestHandler, type RequestHandler } from 'express'
+import express, { type RequestHandler } from 'express'
+import { GraphQLError } from 'graphql'
 import { HttpAccess, senderOf } from './auth/http-access.ts'
 import type { Config } from './config.ts'
-import { BadUserInput, ShipcastError, TooLarge } from './errors.ts'
 import { gitHttpHandler } from './github/git-http.ts'
 import { forgeFolder } from './github/github.module.ts'
 import { checkText } from './graphql/document-limits.ts'
-import { JsonLimits } from './graphql/json-limits.ts'
-import { letOthersGo } from './let-others-go.ts'
 import { OriginGuard } from './live/origin-guard.ts'
+import { jsonBody, refuse } from './request-body.ts'
 
-const MOST_BODY_BYTES = 32 * 1024 * 1024
+/**
+ * How long an idle connection is kept. A proxy that has just sent a request over one that we close at that moment
+ * answers 502, so ours must be the longer time: nginx and AWS keep them 60 s, Traefik 90 s, Caddy 120 s, and Google's
+ * load balancers 600 s.
+ */
+const KEEP_ALIVE_MS = 620_000
+/** After `DRAIN_MS`, for answers that are under way. */
+const CLOSE_GRACE_MS = 5_000
+/** After that, for the rest of a stop: the database's connections, or its server. */
+const EXIT_GRACE_MS = 15_000
 
 const PAGE_FOLDER = fileURLToPath(new URL('../dist/client', import.meta.url))
 
@@ -22,8 +31,10 @@ const PAGE_FOLDER = fileURLToPath(new URL('../dist/client', import.meta.url))
 export function configureHttp(app: NestExpressApplication, config: Config): void {
   const gitLogger = new Logger('GitHttp')
   const access = app.get(HttpAccess)
+  const server: Server = app.getHttpServer()
+  server.keepAliveTimeout = KEEP_ALIVE_MS
   app.disable('x-powered-by')
-  app.use(endIdleConnections(app.getHttpServer()))
+  app.use(endIdleConnections(server))
   app.use(securityHeaders(config))
   app.use(refuseForeignRequests(config))
   app.use(
@@ -39,7 +50,8 @@ export function configureHttp(app: NestExpressApplication, config: Config): void
   app.use('/metrics', access.forMetrics)
   app.use('/auth/sign-out', access.forGraphQL)
   app.use('/graphql', access.forGraphQL)
-  app.use('/graphql', express.json({ limit: MOST_BODY_BYTES, verify: checkBody }), explainBody, giveWay)
+  app.use('/graphql', refuseOtherMethods)
+  app.use('/graphql', jsonBody({ subjectOf: (request) => senderOf(request).subject }))
   app.use('/graphql', checkDocument)
   app.use(
     compression({ filter: ({ method }) => method === 'GET' }),
@@ -57,6 +69,38 @@ function endIdleConnections(server: Server): RequestHandler {
       if (!server.listening) setImmediate(() => server.closeIdleConnections())
     })
     next()
+  }
+}
+
+/**
+ * Bounds a stop, whatever others do. A closed server no longer looks at its clocks, so that a single client which
+ * sends or reads a byte now and then could hold it up for as long as it likes.
+ */
+export function boundStop(server: Server, signals: readonly NodeJS.Signals[], { drainMs }: Config): void {
+  const logger = new Logger('Stop')
+  // All of them, also those that were upgraded or have not sent anything yet.
+  const sockets = new Set<Socket>()
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
+  })
+  const closeAll = () => {
+    server.close()
+    if (sockets.size > 0) logger.warn('Connections were still in use and are closed', { count: sockets.size })
+    for (const socket of sockets) socket.destroy()
+  }
+  const exit = () => {
+    logger.error('The stop took too long; what is left is abandoned')
+    process.exit(1)
+  }
+  let isStopping = false
+  for (const signal of signals) {
+    process.once(signal, () => {
+      if (isStopping) return
+      isStopping = true
+      setTimeout(closeAll, drainMs + CLOSE_GRACE_MS).unref()
+      setTimeout(exit, drainMs + CLOSE_GRACE_MS + EXIT_GRACE_MS).unref()
+    })
   }
 }
 
@@ -78,49 +122,30 @@ const securityHeaders =
     next()
   }
 
+const HEALTH_PATH = /^\/health\/(live|ready)$/
+
 function refuseForeignRequests(config: Config): RequestHandler {
   const guard = new OriginGuard(config)
   return (request, response, next) => {
+    // Balancers ask without a Host, or with a name of their own; the answer tells nothing of anyone, and changes nothing.
+    const isRead = request.method === 'GET' || request.method === 'HEAD'
+    if (isRead && HEALTH_PATH.test(request.path)) return next()
     const reason = guard.refuse(request)
     if (reason === undefined) next()
     else response.status(403).type('text/plain').send(`${reason}\n`)
   }
 }
 
-/** Bodies that are too large or no JSON are answered as GraphQL answers, with a code and what to do. */
-const explainBody: ErrorRequestHandler = (error: unknown, _request, response, next) => {
-  const explained = bodyError(error)
-  if (!explained) return next(error)
-  const status = explained instanceof TooLarge ? 413 : 400
-  // The rest of the body is not read.
-  response
-    .status(status)
-    .set('Connection', 'close')
-    .json({ errors: [explained.toJSON()] })
-}
-
-function bodyError(error: unknown): ShipcastError | undefined {
-  if (error instanceof ShipcastError) return error
-  const type = error instanceof Error && 'type' in error ? error.type : undefined
-  if (type === 'entity.too.large') {
-    return new TooLarge(
-      `The request is larger than ${MOST_BODY_BYTES / 1024 / 1024} MiB. Send fewer or smaller files, or make a template of them.`,
-    )
-  }
-  if (type === 'entity.parse.failed') {
-    return new BadUserInput([{ path: 'body', reason: 'is not JSON; send {"query": …, "variables": …}' }])
-  }
-  // Its character set, compression or length.
-  if (error instanceof Error && 'status' in error && Number(error.status) < 500) {
-    return new BadUserInput([{ path: 'body', reason: `cannot be read: ${error.message}` }])
-  }
-  return undefined
-}
-
-/** Before it is parsed: what would take too long. */
-function checkBody(_request: unknown, _response: unknown, body: Uint8Array, encoding: string): void {
-  if (encoding !== 'utf-8') throw new BadUserInput([{ path: 'body', reason: 'must be in UTF-8' }])
-  new JsonLimits().check(body)
+/** RFC 9110, 15.5.6. Subscriptions upgrade a GET, and do not come this way. */
+const refuseOtherMethods: RequestHandler = (request, response, next) => {
+  const { method } = request
+  if (method === 'GET' || method === 'HEAD' || method === 'POST') return next()
+  response.setHeader('Allow', 'GET, POST')
+  const message = `${method} is not possible here. Send queries by POST.`
+  refuse(request, response, {
+    status: 405,
+    error: new GraphQLError(message, { extensions: { code: 'BAD_REQUEST' } }),
+  })
 }
 
 /** Apollo parses a document before it asks anybody. */
@@ -129,11 +154,6 @@ const checkDocument: RequestHandler = (request, response, next) => {
   const tooLarge = typeof query === 'string' ? checkText(query) : undefined
   if (tooLarge) response.status(400).json({ errors: [tooLarge.toJSON()] })
   else next()
-}
-
-const giveWay: RequestHandler = async (request, _response, next) => {
-  await letOthersGo(request.headers['content-length'])
-  next()
 }
 
 /** The build names its assets by their content. */

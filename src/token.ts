@@ -1,5 +1,6 @@
+import './node-version.ts'
 import 'reflect-metadata'
-import { runTokenCommand } from './auth/token-command.ts'
 
+const { runTokenCommand } = await import('./auth/token-command.ts')
 const isDone = await runTokenCommand(process.argv.slice(2))
 process.exitCode = isDone ? 0 : 1

@@ -1,4 +1,5 @@
 import { mkdtemp, readFile, rm, stat } from 'node:fs/promises'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
@@ -330,6 +331,22 @@ describe('bad input', () => {
     expect(server.log).not.toContain('"level":"error"')
   })
 
+  test('another method is 405 and another content type 415, with what to do instead', async () => {
+    for (const method of ['PUT', 'PATCH', 'DELETE', 'OPTIONS']) {
+      const response = await fetch(`${server.url}/graphql`, { method })
+      expect([response.status, response.headers.get('allow')]).toEqual([405, 'GET, POST'])
+      expect(await response.json()).toMatchObject({ errors: [{ extensions: { code: 'BAD_REQUEST' } }] })
+    }
+    const response = await fetch(`${server.url}/graphql`, {
+      method: 'POST',
+      body: '{"query":"{ me { name } }"}',
+    })
+    expect(response.status).toBe(415)
+    expect(await response.json()).toMatchObject({
+      errors: [{ message: expect.stringContaining('application/json'), extensions: { code: 'BAD_REQUEST' } }],
+    })
+  })
+
   test('a subscription over HTTP is told where the socket is', async () => {
     const response = await post({ query: 'subscription { deploymentStatus { cursor } }' })
     expect(response.status).toBe(400)
@@ -406,6 +423,32 @@ describe('who may ask', () => {
     })
     expect(response.ok).toBe(false)
   })
+})
+
+test('health is told to whoever asks, by any name or none; nothing else is', async () => {
+  async function ask(line: string, host = ''): Promise<string> {
+    const socket = connect(server.port, '127.0.0.1').setEncoding('utf8')
+    // HTTP/1.0: the server closes the connection behind its answer.
+    socket.write(`${line}\r\n${host}\r\n`)
+    return (await socket.toArray()).join('')
+  }
+  for (const host of ['', 'Host: shipcast-node-1\r\n', 'Host: evil.example\r\n']) {
+    for (const path of ['/health/ready', '/health/live']) {
+      expect(await ask(`GET ${path} HTTP/1.0`, host)).toContain('"status":"ok"')
+      expect(await ask(`HEAD ${path} HTTP/1.0`, host)).toMatch(/^HTTP\/1\.1 200 /)
+      expect(await ask(`POST ${path} HTTP/1.0`, host)).toMatch(/^HTTP\/1\.1 403 /)
+    }
+    for (const path of [
+      '/',
+      '/health',
+      '/health/../index.html',
+      '/health/live/../../graphql',
+      '/metrics',
+      '/graphql',
+    ]) {
+      expect(await ask(`GET ${path} HTTP/1.0`, host)).toMatch(/^HTTP\/1\.1 403 /)
+    }
+  }
 })
 
 test('health says ready while the database answers and the runner looks for work', async () => {

@@ -13,7 +13,11 @@ import { RoamingViewer } from './support/roaming-viewer.ts'
 import { freePort } from './support/server.ts'
 import { Viewer } from './support/viewer.ts'
 
-const isInstalled = spawnSync('nginx', ['-v']).status === 0
+/** An ordinary user's PATH lacks the folders where it is installed. */
+const NGINX = ['nginx', '/usr/sbin/nginx', '/usr/local/sbin/nginx', '/opt/homebrew/bin/nginx'].find(
+  (command) => spawnSync(command, ['-v']).status === 0,
+)
+const isInstalled = NGINX !== undefined
 const withNginx = isInstalled ? test : test.skip
 if (!isInstalled) console.info('nginx is not installed: docs/nginx.conf is not tested here.')
 
@@ -50,7 +54,9 @@ async function startNginx(): Promise<ChildProcess> {
   }
   const file = join(folder.path, 'nginx.conf')
   await writeFile(file, config.replace('127.0.0.1:8080', host).replace('http {', `http {${TEMPORARY}`))
-  const child = spawn('nginx', ['-p', folder.path, '-c', file, '-g', 'daemon off;'], { stdio: 'ignore' })
+  const child = spawn(NGINX ?? 'nginx', ['-p', folder.path, '-c', file, '-g', 'daemon off;'], {
+    stdio: 'ignore',
+  })
   await waitUntil(async () => (await ready()) === 200, 'nginx answers')
   return child
 }

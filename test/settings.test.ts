@@ -1,3 +1,7 @@
+import { spawnSync } from 'node:child_process'
+import { cp, mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { createDataFolder, removeDataFolder } from './support/data-folder.ts'
 import { TestServer } from './support/server.ts'
@@ -56,4 +60,33 @@ test('a port that is in use is named, with another to try', async () => {
     `PORT ${first.port} is in use. Set another, for example PORT=${first.port + 1}`,
   )
   await first.stop()
+})
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url))
+
+function run(...args: string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { cwd: ROOT, encoding: 'utf8' })
+  return { status, output: stdout + stderr }
+}
+
+test.each(['dist/main.js', 'dist/token.js'])('%s on an older Node says which one to use', (program) => {
+  const older = `Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '20.19.0' } })`
+  const { status, output } = run('--import', `data:text/javascript,${encodeURIComponent(older)}`, program)
+  expect(status).toBe(1)
+  expect(output).toMatch(/^Shipcast runs on Node 24 or newer, and this is 20\.19\.0\. .*\n$/)
+})
+
+test('npm start and npm run token without a build say how to make one', async () => {
+  const scripts = join(folder.path, 'unbuilt', 'scripts')
+  await mkdir(scripts, { recursive: true })
+  await cp(join(ROOT, 'scripts/check-build.mjs'), join(scripts, 'check-build.mjs'))
+  const { status, output } = run(join(scripts, 'check-build.mjs'))
+  expect([status, output]).toEqual([
+    1,
+    expect.stringMatching(/^Shipcast has not been built yet\. .*npm run up.*\n$/),
+  ])
+  await writeFile(join(scripts, '../node_modules'), '')
+  await mkdir(join(scripts, '../dist'))
+  for (const name of ['main.js', 'token.js']) await writeFile(join(scripts, '../dist', name), '')
+  expect(run(join(scripts, 'check-build.mjs'))).toEqual({ status: 0, output: '' })
 })

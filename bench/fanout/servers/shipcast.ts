@@ -10,7 +10,7 @@ import { SAMPLE } from '../events.ts'
 import { serve } from './serve.ts'
 
 /*
- * Shipcast as built, started as main.ts starts it. Events are appended to its log for real, by the SQL function that its
+ * Shipcast as built, started as start.ts starts it. Events are appended to its log for real, by the SQL function that its
  * runner uses, and told by the hint that its EventLog gives. Those statements are part of what is measured.
  */
 

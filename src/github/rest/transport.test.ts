@@ -59,8 +59,10 @@ describe('a proxy', () => {
     const through = open({ httpProxy: proxy.url })
     expect((await through.send(get(target.url))).body.toString()).toBe('there')
     expect(tunnels).toEqual([new URL(target.url).host])
-    const around = open({ httpProxy: proxy.url, noProxy: '127.0.0.1' })
-    expect((await around.send(get(target.url))).status).toBe(200)
+    for (const noProxy of ['127.0.0.1', '10.0.0.0/8, 127.0.0.0/8']) {
+      const around = open({ httpProxy: proxy.url, noProxy })
+      expect((await around.send(get(target.url))).status).toBe(200)
+    }
     expect(tunnels).toHaveLength(1)
   })
 })

@@ -1,5 +1,6 @@
 import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici'
 import { GitHubError } from '../github-error.ts'
+import { isExemptFromProxy } from './no-proxy.ts'
 
 export interface ProxySettings {
   httpProxy?: string | undefined
@@ -50,7 +51,9 @@ const MAX_ANSWER_TIMEOUTS = 10
  * from NODE_EXTRA_CA_CERTS, which is Node's, and whose absence is told by name.
  */
 export class Transport {
-  readonly #dispatcher: Dispatcher
+  readonly #direct: Dispatcher
+  readonly #proxied: Dispatcher | undefined
+  readonly #noProxy: string
 
   constructor(proxies: ProxySettings = {}) {
     const options: Agent.Options = {
@@ -62,15 +65,17 @@ export class Transport {
       connect: { timeout: 10_000 },
     }
     const { httpProxy, httpsProxy, noProxy } = proxies
-    this.#dispatcher =
-      httpProxy || httpsProxy
-        ? new EnvHttpProxyAgent({
-            ...options,
-            httpProxy: httpProxy ?? '',
-            httpsProxy: httpsProxy ?? '',
-            noProxy: noProxy ?? '',
-          })
-        : new Agent(options)
+    this.#noProxy = noProxy ?? ''
+    this.#direct = new Agent(options)
+    if (httpProxy || httpsProxy) {
+      this.#proxied = new EnvHttpProxyAgent({
+        ...options,
+        // Its own reading knows no networks; see `#dispatcherFor`.
+        noProxy: '',
+        httpProxy: httpProxy ?? '',
+        httpsProxy: httpsProxy ?? '',
+      })
+    }
   }
 
   /**
@@ -97,8 +102,12 @@ export class Transport {
     }
   }
 
+  #dispatcherFor(url: string): Dispatcher {
+    return this.#proxied && !isExemptFromProxy(this.#noProxy, url) ? this.#proxied : this.#direct
+  }
+
   async close(): Promise<void> {
-    await this.#dispatcher.destroy()
+    await Promise.all([this.#direct.destroy(), this.#proxied?.destroy()])
   }
 
   async #sendOnce(wanted: HttpRequest): Promise<HttpAnswer> {
@@ -124,7 +133,7 @@ export class Transport {
         : watched(wanted.body)
     try {
       const answer = await request(url, {
-        dispatcher: this.#dispatcher,
+        dispatcher: this.#dispatcherFor(url),
         method,
         headers,
         // undici takes any async iterable of bytes, which its types do not say.

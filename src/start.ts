@@ -1,0 +1,68 @@
+import 'reflect-metadata'
+import { NestFactory } from '@nestjs/core'
+import type { NestExpressApplication } from '@nestjs/platform-express'
+import { AppModule } from './app.module.ts'
+import { Config, ConfigError } from './config.ts'
+import { DatabaseUnavailable } from './database/database-unavailable.ts'
+import { DatabaseUrlError } from './database/database-url.ts'
+import { SchemaTooNew } from './database/migrations.ts'
+import { BrokenTemplate } from './deployments/contents/template-folder.ts'
+import { boundStop, configureHttp } from './http.ts'
+import { createLogger } from './logging.ts'
+
+const STOP_SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
+
+// What a person can mend is said in a sentence.
+const FOR_PEOPLE = [ConfigError, DatabaseUrlError, DatabaseUnavailable, SchemaTooNew, BrokenTemplate]
+
+/** The server, as the environment says; ends the process with a sentence where that cannot be. */
+export async function start(): Promise<void> {
+  try {
+    await startServer(new Config(process.env))
+  } catch (error) {
+    // What is our fault is shown with its stack.
+    console.error(isForPeople(error) ? error.message : error)
+    process.exit(1)
+  }
+}
+
+async function startServer(config: Config): Promise<void> {
+  const app = await NestFactory.create<NestExpressApplication>(AppModule.forRoot(config), {
+    logger: createLogger(config.logLevel),
+    bodyParser: false,
+    abortOnError: false,
+  })
+  app.enableShutdownHooks([...STOP_SIGNALS])
+  boundStop(app.getHttpServer(), STOP_SIGNALS, config)
+  configureHttp(app, config)
+  await app.listen(config.port, config.host).catch((error: unknown) => {
+    throw isListenError(error) ? cannotListen(config, error) : error
+  })
+  console.log(accessIn(config))
+  console.log(`Shipcast is ready: ${config.publicUrl}`)
+}
+
+function accessIn({ access: { isRequired, oidc, github } }: Config): string {
+  if (!isRequired) return 'Everybody on this machine is let in, as an admin. Others cannot reach it.'
+  const ways = [oidc?.name, github && 'GitHub'].filter((name) => name !== undefined)
+  return `Let in is who has a token (npm run token)${ways.map((name) => ` or signs in with ${name}`).join('')}.`
+}
+
+function isForPeople(error: unknown): error is Error {
+  return FOR_PEOPLE.some((kind) => error instanceof kind)
+}
+
+function isListenError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && 'syscall' in error
+}
+
+function cannotListen({ host, port }: Config, error: NodeJS.ErrnoException): ConfigError {
+  const sentences: Record<string, string> = {
+    EADDRINUSE: `PORT ${port} is in use. Set another, for example PORT=${port + 1}, or end what uses it.`,
+    EACCES: `PORT ${port} may not be used by this account. Set one from 1024 on, for example PORT=3000.`,
+  }
+  const sentence =
+    sentences[error.code ?? ''] ??
+    `HOST ${host} is not an address of this machine (${error.message}). Set one that is, for example HOST=127.0.0.1.`
+  return new ConfigError(sentence, { cause: error })
+}
