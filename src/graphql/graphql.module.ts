@@ -9,12 +9,14 @@ import { letOthersGo } from '../let-others-go.ts'
 import type { RequestContext } from '../request-context.ts'
 import { forClient } from './client-errors.ts'
 import { MOST_DOCUMENT_TOKENS, refuseDear, refuseLong } from './document-limits.ts'
+import { describeRootTypes } from './root-types.ts'
 
 /** GraphQL over HTTP: `POST /graphql`. Subscriptions have a socket of our own, in `live/`. */
 export const GraphQLHttpModule = GraphQLModule.forRoot<ApolloDriverConfig>({
   driver: ApolloDriver,
   path: '/graphql',
   autoSchemaFile: true,
+  transformSchema: describeRootTypes,
   graphiql: false,
   introspection: true,
   persistedQueries: false,
