@@ -95,9 +95,8 @@ test('graphql-ws, Apollo Client, urql and Relay miss and repeat no event over ki
   const clients = CLIENTS.map(run)
   await watched(first, CLIENTS.length)
 
-  const ids = [await deploy(first, 'live')]
-  await Promise.all(clients.map((client) => client.printed(lastOf(ids[0]!))))
-
+  // The first time, no client has seen an event yet.
+  const ids: string[] = []
   for (const end of ['kill', 'stop'] as const) {
     await first[end]()
     const id = await deploy(second, `meanwhile-${end}`)
