@@ -1,16 +1,18 @@
 import { GraphQLError } from 'graphql'
 
 /** The codes that a client may act on, in `extensions.code`, over HTTP and over the socket alike. */
-export type ErrorCode =
-  | 'BAD_USER_INPUT'
-  | 'UNAUTHENTICATED'
-  | 'FORBIDDEN'
-  | 'NOT_FOUND'
-  | 'CONFLICT'
-  | 'CURSOR_UNKNOWN'
-  | 'TOO_LARGE'
-  | 'RATE_LIMITED'
-  | 'INTERNAL'
+export const ERROR_CODES = [
+  'BAD_USER_INPUT',
+  'UNAUTHENTICATED',
+  'FORBIDDEN',
+  'NOT_FOUND',
+  'CONFLICT',
+  'CURSOR_UNKNOWN',
+  'TOO_LARGE',
+  'RATE_LIMITED',
+  'INTERNAL',
+] as const
+export type ErrorCode = (typeof ERROR_CODES)[number]
 
 /** One thing wrong with an input: where (`input.contents.files[3].path`) and why, as the end of "<path> …". */
 export interface Fault {

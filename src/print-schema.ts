@@ -5,6 +5,7 @@ import { GraphQLSchemaBuilderModule, GraphQLSchemaFactory } from '@nestjs/graphq
 import { printSchema } from 'graphql'
 import { AuthResolver } from './auth/auth.resolver.ts'
 import { DeploymentsResolver } from './deployments/deployments.resolver.ts'
+import { describeRootTypes } from './graphql/root-types.ts'
 
 // Writes the schema that the code makes, or with --check says whether the file holds just that.
 const args = process.argv.slice(2)
@@ -14,7 +15,7 @@ const file = args.find((arg) => !arg.startsWith('--')) ?? 'schema.gql'
 const app = await NestFactory.create(GraphQLSchemaBuilderModule, { logger: false })
 await app.init()
 const schema = `# Made by "npm run schema" from the code. Do not edit.\n\n${printSchema(
-  await app.get(GraphQLSchemaFactory).create([DeploymentsResolver, AuthResolver]),
+  describeRootTypes(await app.get(GraphQLSchemaFactory).create([DeploymentsResolver, AuthResolver])),
 )}\n`
 await app.close()
 

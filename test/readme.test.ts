@@ -1,68 +1,98 @@
-import { type ChildProcessByStdio, execFile, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { readFile, rm, writeFile } from 'node:fs/promises'
-import type { Readable } from 'node:stream'
+import { execFile } from 'node:child_process'
+import { rm, writeFile } from 'node:fs/promises'
 import { setTimeout } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
+import { ClientProgram } from './support/client-program.ts'
+import { codeBlocks } from './support/code-blocks.ts'
+import { createDataFolder } from './support/data-folder.ts'
 import { TestServer } from './support/server.ts'
 
-let server: TestServer
-let readme: string
-let client: ChildProcessByStdio<null, Readable, null> | undefined
+const servers: TestServer[] = []
+let client: ClientProgram
+let curl: string
+// Beside node_modules, where it finds graphql-ws as a reader's own file would.
 const script = `readme-${process.pid}.tmp.mjs`
 
 beforeAll(async () => {
-  server = await TestServer.start()
-  readme = (await readFile('README.md', 'utf8')).replaceAll('127.0.0.1:3000', `127.0.0.1:${server.port}`)
+  const { port } = await startServer()
+  const find = async (language: string, holding: string) => {
+    const found = (await codeBlocks('README.md', language, port)).find((code) => code.includes(holding))
+    if (!found) throw new Error(`README.md has no ${language} block with "${holding}".`)
+    return found
+  }
+  curl = await find('sh', 'curl')
+  await writeFile(script, await find('js', 'createClient'))
+  client = new ClientProgram(script)
 })
 
 afterAll(async () => {
-  client?.kill()
-  await server.stop()
-  await server.removeData()
+  await client?.stop()
+  for (const server of servers) await server.stop()
+  for (const server of servers) await server.removeData()
   await rm(script, { force: true })
 })
 
-function block(language: string, holding: string): string {
-  const blocks = [...readme.matchAll(/```(\w+)\n(.*?)```/gs)]
-  const found = blocks.find(([, name, code]) => name === language && code?.includes(holding))
-  if (!found?.[2]) throw new Error(`README.md has no ${language} block with "${holding}".`)
-  return found[2]
+async function startServer(options: Parameters<typeof TestServer.start>[0] = {}): Promise<TestServer> {
+  const server = await TestServer.start(options)
+  servers.push(server)
+  return server
 }
 
-test("the README's curl deploys, and its client follows through a restart, missing nothing", async () => {
-  // Beside node_modules, where it finds graphql-ws as a reader's own file would.
-  await writeFile(script, block('js', 'createClient'))
-  client = spawn(process.execPath, [script], { stdio: ['ignore', 'pipe', 'inherit'] })
-  let output = ''
-  const { stdout } = client
-  stdout.on('data', (chunk: Buffer) => {
-    output += chunk
-  })
-  const printed = async (pattern: RegExp) => {
-    while (!pattern.test(output)) await once(stdout, 'data')
-  }
-  const curl = block('sh', 'curl')
-  const deploy = async (repo: string) => {
-    const { stdout } = await promisify(execFile)('sh', [
-      '-c',
-      curl.replace('"hello"', `"${repo}"`).replace('order-4711', repo),
-    ])
-    const { data } = JSON.parse(stdout) as { data: { deploy: { id: string; status: string } } }
-    return data.deploy.id
-  }
+async function deploy(repo: string): Promise<string> {
+  const command = curl.replace('"hello"', `"${repo}"`).replace('order-4711', repo)
+  const { stdout } = await promisify(execFile)('sh', ['-c', command])
+  const { data } = JSON.parse(stdout) as { data: { deploy: { id: string } } }
+  return data.deploy.id
+}
 
+const endOf = (id: string) => new RegExp(`${id}[^}]*SUCCEEDED`)
+
+test("the README's curl deploys, and its client follows through a restart, missing nothing", async () => {
+  const [server] = servers as [TestServer]
   // Before anything is active: what it sees first is then the first event of all, not a state that stands for several.
-  while (!(await (await fetch(`${server.url}/metrics`)).text()).includes('shipcast_members 1\n'))
-    await setTimeout(50)
+  await watched(server)
   const first = await deploy('hello')
-  await printed(new RegExp(`${first}[^}]*SUCCEEDED`))
+  await client.printed(endOf(first))
   await server.kill()
   await server.start()
   const last = await deploy('hello-again')
-  await printed(new RegExp(`${last}[^}]*SUCCEEDED`))
+  await client.printed(endOf(last))
 
-  const cursors = [...output.matchAll(/cursor: '(\d+)'/g)].map((match) => Number(match[1]))
+  const cursors = [...client.output.matchAll(/cursor: '(\d+)'/g)].map((match) => Number(match[1]))
   expect(cursors).toEqual(cursors.map((_, i) => cursors[0]! + i))
 })
+
+test('the client goes on with another log, whose cursors are others', async () => {
+  const [server] = servers as [TestServer]
+  await server.stop()
+  const other = await startServer({ port: server.port, dataDir: (await createDataFolder()).path })
+  await client.printed(/The cursor .* is not one of/)
+  await watched(other)
+  const id = await deploy('hello')
+  await client.printed(endOf(id))
+  const sequences = [...client.output.matchAll(/deploymentId: '(.*?)',\s+sequence: (\d)/g)]
+  expect(sequences.filter((match) => match[1] === id).map((match) => match[2])).toEqual([
+    '1',
+    '2',
+    '3',
+    '4',
+    '5',
+  ])
+  await other.stop()
+})
+
+test('the client ends where its token is not valid, and says so', async () => {
+  const [server] = servers as [TestServer]
+  await startServer({ port: server.port, dataDir: server.dataDir, env: { ACCESS: 'required' } })
+  await client.printed(/send a valid token/)
+  await client.ended()
+})
+
+async function watched(server: TestServer): Promise<void> {
+  const timeout = AbortSignal.timeout(60_000)
+  while (!(await (await fetch(`${server.url}/metrics`)).text()).includes('shipcast_members 1\n')) {
+    if (timeout.aborted) throw new Error(`Nobody watches. Printed:\n${client.output}`)
+    await setTimeout(50)
+  }
+}

@@ -60,13 +60,16 @@ export class DeploymentsResolver {
     description:
       'Puts a repository with these contents on the forge. Answers as soon as that is stored; follow it with `deploymentStatus`.',
   })
-  async deploy(@Args('input') input: DeployInput, @Context() context: RequestContext): Promise<Deployment> {
+  async deploy(
+    @Args('input', { description: 'Where the repository goes, and what is in it.' }) input: DeployInput,
+    @Context() context: RequestContext,
+  ): Promise<Deployment> {
     return toDeployment(await this.service.deploy(input, context))
   }
 
   @Mutation(() => Deployment, { description: 'Stops a deployment, a call to the forge in flight included.' })
   async cancelDeployment(
-    @Args('id', { type: () => ID }) id: string,
+    @Args('id', { type: () => ID, description: 'The id of the deployment.' }) id: string,
     @Context() context: RequestContext,
   ): Promise<Deployment> {
     return toDeployment(await this.service.cancel(id, context))
@@ -76,7 +79,7 @@ export class DeploymentsResolver {
     description: 'Goes on with a deployment that failed or was cancelled, from the step that it had reached.',
   })
   async retryDeployment(
-    @Args('id', { type: () => ID }) id: string,
+    @Args('id', { type: () => ID, description: 'The id of the deployment.' }) id: string,
     @Context() context: RequestContext,
   ): Promise<Deployment> {
     return toDeployment(await this.service.retry(id, context))
@@ -87,7 +90,7 @@ export class DeploymentsResolver {
     description: 'One deployment as it is now; null: there is none, or you may not see it.',
   })
   async deployment(
-    @Args('id', { type: () => ID }) id: string,
+    @Args('id', { type: () => ID, description: 'The id of the deployment.' }) id: string,
     @Context() { subject }: RequestContext,
   ): Promise<Deployment | null> {
     const found = await this.service.find(id, subject)

@@ -7,7 +7,7 @@
  */
 export type Remedy = 'backoff' | 'pause' | 'person' | 'never'
 
-const REMEDIES = {
+export const REMEDIES = {
   /** The repository name is in use by somebody else's repository. */
   REPO_TAKEN: 'person',
   /** The branch is not where it must be for the push. */

@@ -12,6 +12,7 @@ import type { RequestContext } from '../request-context.ts'
 import { forClient, resultForClient } from './client-errors.ts'
 import { checkDepth, MAX_DOCUMENT_TOKENS, MAX_VALIDATION_ERRORS } from './document-limits.ts'
 import { operationNotFound, type PreparedArgs, prepareOperation, weigh } from './prepare-operation.ts'
+import { describeRootTypes } from './root-types.ts'
 
 /** GraphQL over HTTP: `/graphql`. Subscriptions have a socket of our own, in `live/`. */
 export const GraphQLHttpModule = GraphQLModule.forRootAsync<ApolloDriverConfig>({
@@ -20,6 +21,7 @@ export const GraphQLHttpModule = GraphQLModule.forRootAsync<ApolloDriverConfig>(
   useFactory: (limits: Limits) => ({
     path: '/graphql',
     autoSchemaFile: true,
+    transformSchema: describeRootTypes,
     graphiql: false,
     introspection: true,
     persistedQueries: false,

@@ -1,0 +1,24 @@
+import { readFile } from 'node:fs/promises'
+import { ApolloServerErrorCode } from '@apollo/server/errors'
+import { expect, test } from '@jest/globals'
+import { ERROR_CODES } from '../src/errors.ts'
+import { REMEDIES } from '../src/github/github-error.ts'
+
+/** Those that Apollo Server gives only with persisted queries, or for what we answer as `INTERNAL`. */
+const NEVER_SENT: string[] = [
+  ApolloServerErrorCode.PERSISTED_QUERY_NOT_FOUND,
+  ApolloServerErrorCode.INTERNAL_SERVER_ERROR,
+]
+
+test("PROTOCOL.md lists every code that an answer or a deployment's error may have, and no other", async () => {
+  const [answers, deployments] = (await readFile('PROTOCOL.md', 'utf8'))
+    .split('\n## Errors\n')[1]!
+    .split("A deployment's own `error.code`")
+    .map((part) =>
+      [...part.matchAll(/^\| (`[A-Z].*?) \|/gm)].flatMap(([, codes]) => codes!.match(/[A-Z_]+/g)!),
+    )
+
+  const apollo = Object.values<string>(ApolloServerErrorCode).filter((code) => !NEVER_SENT.includes(code))
+  expect(answers!.toSorted()).toEqual([...new Set([...ERROR_CODES, ...apollo])].sort())
+  expect(deployments!.toSorted()).toEqual([...Object.keys(REMEDIES), 'RUNNER_DIED', 'INTERNAL'].sort())
+})
