@@ -192,6 +192,28 @@ describe('creating a repository', () => {
     expect(github.count(/^(POST|PATCH|DELETE|PUT)/)).toBe(0)
   })
 
+  test('of the same name by two deployments at once: one gets it, the other is told that it is taken', async () => {
+    const both = Promise.withResolvers<void>()
+    const first: Fault = async (apply) => {
+      await both.promise
+      return apply()
+    }
+    const second: Fault = (apply) => {
+      both.resolve()
+      return apply()
+    }
+    github.next(CREATE, first, second)
+    // With a queue of its own: writes of one queue wait for each other.
+    const other = open({ pauses: new MemoryPauses() })
+    const settled = await Promise.allSettled([
+      ensure(),
+      other.ensureRepository(wish({ intentId: 'intent-2' }), calm),
+    ])
+    expect(settled.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
+    expect(settled).toContainEqual({ status: 'rejected', reason: code('REPO_TAKEN') })
+    expect(github.count(CREATE)).toBe(2)
+  })
+
   test('does not touch the repository that once had the name', async () => {
     await github.add('acme', 'site')
     await github.rename('acme/site', 'acme/old-site')

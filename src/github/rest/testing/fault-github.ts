@@ -120,8 +120,9 @@ export class FaultGitHub {
       hiddenFor: 0,
       ...changes,
     }
-    await this.backend.create(owner, name)
+    // Before anything is awaited: of two creates at once, only one gets the name.
     this.repositories.set(`${owner}/${name}`.toLowerCase(), repository)
+    await this.backend.create(owner, name)
     return repository
   }
 
