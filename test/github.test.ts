@@ -4,6 +4,7 @@ import { FaultGitHub } from '../src/github/rest/testing/fault-github.ts'
 import { git } from '../src/github/testing/git.ts'
 import { type Accepted, DEPLOY, input } from './support/inputs.ts'
 import { deployKilledTwice, type Interceptable } from './support/kill-twice.ts'
+import { within } from './support/processes.ts'
 import { TestServer } from './support/server.ts'
 import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
 import { type ViewedEvent, Viewer } from './support/viewer.ts'
@@ -120,7 +121,7 @@ describe('killed with SIGKILL', () => {
       return null
     })
     const { id, repo } = await deploy()
-    await killed.promise
+    await within(killed.promise, `GitHub is asked for ${point}`)
     await server.start()
     await expectDone(id, repo)
     expect(github.count(CREATE)).toBe(1)

@@ -1,10 +1,9 @@
 import { type ChildProcessByStdio, execFile, spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { readFile, rm, writeFile } from 'node:fs/promises'
 import type { Readable } from 'node:stream'
-import { setTimeout } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
+import { MAX_WAIT_MS, waitUntil } from './support/processes.ts'
 import { TestServer } from './support/server.ts'
 
 let server: TestServer
@@ -41,7 +40,11 @@ test("the README's curl deploys, and its client follows through a restart, missi
     output += chunk
   })
   const printed = async (pattern: RegExp) => {
-    while (!pattern.test(output)) await once(stdout, 'data')
+    await waitUntil(
+      () => pattern.test(output),
+      () => `the client prints ${pattern}; it has printed:\n${output}`,
+      MAX_WAIT_MS,
+    )
   }
   const curl = block('sh', 'curl')
   const deploy = async (repo: string) => {
@@ -54,8 +57,10 @@ test("the README's curl deploys, and its client follows through a restart, missi
   }
 
   // Before anything is active: what it sees first is then the first event of all, not a state that stands for several.
-  while (!(await (await fetch(`${server.url}/metrics`)).text()).includes('shipcast_members 1\n'))
-    await setTimeout(50)
+  await waitUntil(
+    async () => (await (await fetch(`${server.url}/metrics`)).text()).includes('shipcast_members 1\n'),
+    'the client has subscribed',
+  )
   const first = await deploy('hello')
   await printed(new RegExp(`${first}[^}]*SUCCEEDED`))
   await server.kill()

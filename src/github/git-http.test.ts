@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
+import { waitUntil, within } from '../../test/support/processes.ts'
 import { type GitHttpOptions, gitHttpHandler } from './git-http.ts'
 import { LocalForge } from './local-forge.ts'
 import { preparedContents } from './prepared-contents.ts'
@@ -146,12 +147,18 @@ describe('gitHttpHandler', () => {
         if (answer.statusCode === 503) refused.resolve(answer)
       })
     }
-    expect((await refused.promise).headers['retry-after']).toBe('2')
+    expect((await within(refused.promise, 'a request is refused')).headers['retry-after']).toBe('2')
 
     for (const post of posts) post.destroy()
     const refs = `${url}/acme/site.git/info/refs?service=git-upload-pack`
     let answer = await fetch(refs)
-    while (answer.status !== 200) answer = await fetch(refs)
+    await waitUntil(
+      async () => {
+        if (answer.status !== 200) answer = await fetch(refs)
+        return answer.status === 200
+      },
+      () => `there is a place; the last answer was ${answer.status}`,
+    )
     expect(await answer.text()).toContain('service=git-upload-pack')
   })
 
