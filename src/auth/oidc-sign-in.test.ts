@@ -51,6 +51,16 @@ test('takes the name and the groups from the ID token, or from where the provide
   expect(await come({ userInfo: { sub: '1', groups: 'platform-team' } })).toEqual({ ...alice, name: '1' })
 })
 
+test.each([45, 240, -45, -240])(
+  'takes an ID token of a provider whose clock is %i s ahead',
+  async (seconds) => {
+    const now = Math.floor(Date.now() / 1000) + seconds
+    // One that is valid for so short a time is over by our clock when that is ahead.
+    const times = { iat: now, nbf: now, exp: now + 5 }
+    expect(await come({ claims: { ...CLAIMS, ...times } })).toMatchObject({ name: 'alice' })
+  },
+)
+
 const FORGERIES: Record<string, Forgery> = {
   'no signature (alg: none)': { alg: 'none' },
   'a signature by a secret instead of a key': { alg: 'HS256' },
@@ -63,6 +73,7 @@ const FORGERIES: Record<string, Forgery> = {
   },
   'another issuer': { claims: { iss: 'https://id.example.com' } },
   'a time that is over': { claims: { exp: Math.floor(Date.now() / 1000) - 3600 } },
+  'a time that has not come': { claims: { nbf: Math.floor(Date.now() / 1000) + 3600 } },
   'no subject': { claims: { sub: undefined } },
   'another person where it tells about them': { userInfo: { sub: '2', ...CLAIMS } },
 }
