@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
+import { within } from '../../../test/support/processes.ts'
 import { inMemory } from '../github-client.contract.ts'
 import type { EnsureRepositoryInput } from '../github-client.ts'
 import { GitHubRestClient, type GitHubRestOptions } from '../github-rest-client.ts'
@@ -195,7 +196,7 @@ describe('creating a repository', () => {
   test('of the same name by two deployments at once: one gets it, the other is told that it is taken', async () => {
     const both = Promise.withResolvers<void>()
     const first: Fault = async (apply) => {
-      await both.promise
+      await within(both.promise, 'both creates reach GitHub')
       return apply()
     }
     const second: Fault = (apply) => {
