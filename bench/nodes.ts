@@ -1,6 +1,7 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import pg from 'pg'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../src/database/embedded-postgres.ts'
@@ -152,7 +153,7 @@ async function latency(): Promise<void> {
   await listener.query('listen pong')
   await speaker.query(QUEUED_DEPLOYMENTS, [LATENCY_SECONDS * LATENCY_PACE, 'RUNNING'])
   const echo = spawn(process.execPath, [
-    new URL('echo-notify.mjs', import.meta.url).pathname,
+    fileURLToPath(new URL('echo-notify.mjs', import.meta.url)),
     JSON.stringify({ ...postgres.connection, ssl: false }),
   ])
   await once(echo.stdout, 'data')
@@ -225,7 +226,7 @@ async function appendEvents(
   rate = Number.POSITIVE_INFINITY,
   atOnce = AT_ONCE,
 ): Promise<{ events: number; seconds: number }> {
-  const program = new URL('append-events.mjs', import.meta.url).pathname
+  const program = fileURLToPath(new URL('append-events.mjs', import.meta.url))
   const args = [program, seconds, atOnce, rate].map(String)
   const { stdout } = await promisify(execFile)(process.execPath, args, {
     env: { ...process.env, DATABASE_URL: url },

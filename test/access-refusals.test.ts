@@ -1,10 +1,12 @@
 import { spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { request as httpRequest } from 'node:http'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { WebSocket } from 'ws'
 import { Database } from '../src/database/database.ts'
 import { createDataFolder, type DataFolder } from './support/data-folder.ts'
 import { type Accepted, DEPLOY, git, input } from './support/inputs.ts'
+import { within } from './support/processes.ts'
 import { TestServer } from './support/server.ts'
 import { Viewer } from './support/viewer.ts'
 
@@ -137,9 +139,8 @@ describe('where nothing has to be shown', () => {
       expect(await answer.text()).toContain('ACCESS=required')
     }
     const socket = new WebSocket(open.socketUrl, 'graphql-transport-ws', { headers })
-    expect(await new Promise((resolve) => socket.once('error', ({ message }) => resolve(message)))).toContain(
-      '403',
-    )
+    const [{ message }] = await within(once(socket, 'error'), 'the socket is refused')
+    expect(message).toContain('403')
   })
 
   test('only names of this machine are answered to: an address of the network came through a forwarded port', async () => {
@@ -262,9 +263,9 @@ describe('a token', () => {
 
   test('may also come with the upgrade of the socket, and is not asked for again', async () => {
     const socket = new WebSocket(server.socketUrl, 'graphql-transport-ws', { headers: bearer(deployer) })
-    const said = new Promise<string>((resolve) => socket.once('message', (data) => resolve(String(data))))
     socket.once('open', () => socket.send('{"type":"connection_init"}'))
-    expect(JSON.parse(await said)).toMatchObject({
+    const [said] = await within(once(socket, 'message'), 'the socket is answered')
+    expect(JSON.parse(String(said))).toMatchObject({
       type: 'connection_ack',
       payload: { expiresAt: expect.stringMatching(/^20/) },
     })
@@ -421,9 +422,8 @@ describe('others', () => {
     const headers = { ...bearer(admin), origin: 'https://evil.example' }
     expect((await post('{"query":"{ me { name } }"}', headers)).status).toBe(403)
     const socket = new WebSocket(server.socketUrl, 'graphql-transport-ws', { headers })
-    expect(await new Promise((resolve) => socket.once('error', ({ message }) => resolve(message)))).toContain(
-      '403',
-    )
+    const [{ message }] = await within(once(socket, 'error'), 'the socket is refused')
+    expect(message).toContain('403')
     const form = await fetch(`${server.url}/graphql`, {
       method: 'POST',
       headers: { ...bearer(admin), 'content-type': 'text/plain' },

@@ -8,6 +8,7 @@ import { type Grant, includesOrg, type Organizations, rightsOf } from '../src/au
 import { Database } from '../src/database/database.ts'
 import { Cluster } from './support/cluster.ts'
 import { type Accepted, DEPLOY, input } from './support/inputs.ts'
+import { waitUntil, within } from './support/processes.ts'
 import { RestartablePostgres } from './support/restartable-postgres.ts'
 import { Viewer } from './support/viewer.ts'
 
@@ -77,7 +78,14 @@ async function metric(name: string): Promise<number> {
 }
 
 async function members(count: number): Promise<void> {
-  while ((await metric('members')) !== count);
+  let seen: number | undefined
+  await waitUntil(
+    async () => {
+      seen = await metric('members')
+      return seen === count
+    },
+    () => `there are ${count} subscriptions; there are ${seen}`,
+  )
 }
 
 test('viewers of many scopes on the same documents: each is told all that it may see, and nothing else', async () => {
@@ -232,19 +240,14 @@ interface Message {
 /** graphql-transport-ws by hand, for what its client does not send. */
 class RawSocket {
   private readonly messages: Message[] = []
-  private changed = Promise.withResolvers<void>()
 
   private constructor(private readonly socket: WebSocket) {
-    socket.on('message', (data) => {
-      this.messages.push(JSON.parse(String(data)))
-      this.changed.resolve()
-      this.changed = Promise.withResolvers<void>()
-    })
+    socket.on('message', (data) => this.messages.push(JSON.parse(String(data))))
   }
 
   static async open(node: number, token: string): Promise<RawSocket> {
     const raw = new RawSocket(new WebSocket(cluster.node(node).socketUrl, 'graphql-transport-ws'))
-    await once(raw.socket, 'open')
+    await within(once(raw.socket, 'open'), 'the socket opens')
     raw.send({ type: 'connection_init', payload: { token } })
     await raw.next(({ type }) => type === 'connection_ack')
     return raw
@@ -255,15 +258,15 @@ class RawSocket {
   }
 
   async next(is: (message: Message) => boolean): Promise<Message> {
-    for (;;) {
-      const found = this.messages.find(is)
-      if (found) return found
-      await this.changed.promise
-    }
+    await waitUntil(
+      () => this.messages.some(is),
+      () => `a message; the last ones are ${JSON.stringify(this.messages.slice(-5))}`,
+    )
+    return this.messages.find(is) as Message
   }
 
   async closed(): Promise<number> {
-    const [code] = await once(this.socket, 'close')
+    const [code] = await within(once(this.socket, 'close'), 'the socket closes')
     return Number(code)
   }
 }

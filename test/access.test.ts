@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { CredentialStore } from '../src/auth/credential-store.ts'
 import type { Grant } from '../src/auth/rights.ts'
 import { MIGRATIONS } from '../src/database/schema.ts'
 import { type Accepted, DEPLOY, git, input } from './support/inputs.ts'
+import { MAX_WAIT_MS, waitUntil } from './support/processes.ts'
 import { TestServer } from './support/server.ts'
 import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
 import { Viewer } from './support/viewer.ts'
@@ -65,7 +65,11 @@ async function deployed(org: string, by: string): Promise<string> {
 
 async function hasStatus(id: string, status: string): Promise<void> {
   const sql = 'select from deployments where id = $1 and status = $2'
-  while ((await database.database.query(sql, [id, status])).length === 0) await sleep(20)
+  await waitUntil(
+    async () => (await database.database.query(sql, [id, status])).length > 0,
+    `deployment ${id} is ${status}`,
+    MAX_WAIT_MS,
+  )
 }
 
 /** Brings a deployment into a state, with an event that tells of it. */

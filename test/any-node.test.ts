@@ -3,7 +3,7 @@ import pg from 'pg'
 import { FaultGitHub } from '../src/github/rest/testing/fault-github.ts'
 import { Cluster } from './support/cluster.ts'
 import { type Accepted, DEPLOY, input } from './support/inputs.ts'
-import { waitUntil } from './support/processes.ts'
+import { waitUntil, within } from './support/processes.ts'
 import type { TestServer } from './support/server.ts'
 import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
 import { type ViewedEvent, Viewer } from './support/viewer.ts'
@@ -57,7 +57,7 @@ test('all connections of a node in use: requests are told so, it stays ready, wh
   const [busy] = cluster.nodes as [TestServer, TestServer]
   const created = holdCreate()
   const id = await cluster.deploy(keyed(), 0, PATIENCE_MS)
-  await created.reached
+  await created.reached()
   const before = await leaseOf(id)
   const giveFree = await holdUpAcceptance('blocked')
   const stuck = [1, 2].map(() => busy.request<Accepted>(DEPLOY, { input: keyed({ org: 'blocked' }) }))
@@ -88,14 +88,14 @@ describe('a deployment that another node runs', () => {
   test('is cancelled, and retried here: the viewers of both see it', async () => {
     const created = holdCreate()
     const id = await cluster.deploy(keyed(), 0, PATIENCE_MS)
-    await created.reached
+    await created.reached()
     expect(await runnerOf(id)).toBe('node-0')
     expect(await ask(1, CANCEL, id)).toMatchObject({ cancelDeployment: { status: 'CANCELLED' } })
     await eachSees(id, ({ status }) => status === 'CANCELLED')
 
     const again = holdCreate()
     expect(await ask(1, RETRY, id)).toMatchObject({ retryDeployment: { attempt: 2 } })
-    await again.reached
+    await again.reached()
     expect(await runnerOf(id)).toBe('node-1')
     created.goOn()
     again.goOn()
@@ -127,7 +127,7 @@ describe('a deployment that another node runs', () => {
 })
 
 /** The next create waits, until it is told to go on or its caller gives up. */
-function holdCreate(): { reached: Promise<void>; goOn: () => void } {
+function holdCreate(): { reached: () => Promise<void>; goOn: () => void } {
   const reached = Promise.withResolvers<void>()
   const going = Promise.withResolvers<void>()
   github.next(CREATE, async (apply) => {
@@ -135,7 +135,10 @@ function holdCreate(): { reached: Promise<void>; goOn: () => void } {
     await going.promise
     return apply()
   })
-  return { reached: reached.promise, goOn: going.resolve }
+  return {
+    reached: () => within(reached.promise, 'GitHub is asked to create the repository'),
+    goOn: going.resolve,
+  }
 }
 
 /** Takes the lock for which whoever accepts for this organization waits (`next_turn`), inside a transaction. */
@@ -173,7 +176,7 @@ async function ask(node: number, mutation: string, id: string): Promise<Record<s
 }
 
 async function eachSees(id: string, isIt: (event: ViewedEvent) => boolean): Promise<void> {
-  for (const viewer of viewers) await viewer.until(() => viewer.of(id).some(isIt))
+  for (const viewer of viewers) await viewer.until(() => viewer.of(id).some(isIt), `${isIt} of ${id}`)
 }
 
 function expectOnceAndInOrder(id: string): void {

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { afterAll, expect, test } from '@jest/globals'
 import { type Accepted, DEPLOY, git, input } from './support/inputs.ts'
+import { MAX_WAIT_MS, waitUntil } from './support/processes.ts'
 import { TestServer } from './support/server.ts'
 import { isEnd, type ViewedEvent, Viewer } from './support/viewer.ts'
 
@@ -52,7 +53,7 @@ test(
     await viewer.until(() => {
       const ended = new Set([...seen, ...viewer.events].filter(isEnd).map((event) => event.deploymentId))
       return [...accepted.keys()].every((id) => ended.has(id))
-    })
+    }, 'every deployment ends')
     seen.push(...viewer.events)
     await viewer.close()
 
@@ -102,9 +103,14 @@ async function post(
 
 /** Resolves once nothing runs that names the folder: the embedded Postgres ends with its owner. */
 async function noProcessOf(folder: string): Promise<void> {
-  for (;;) {
-    const { stdout } = await promisify(execFile)('ps', ['-eo', 'args'])
-    if (!stdout.includes(folder)) return
-    await sleep(50)
-  }
+  let running: string[] = []
+  await waitUntil(
+    async () => {
+      const { stdout } = await promisify(execFile)('ps', ['-eo', 'args'])
+      running = stdout.split('\n').filter((line) => line.includes(folder))
+      return running.length === 0
+    },
+    () => `nothing runs on the folder; there are:\n${running.join('\n')}`,
+    MAX_WAIT_MS,
+  )
 }

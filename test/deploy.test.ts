@@ -34,7 +34,8 @@ test('deploys, tells everyone each step in order, and the repository can be clon
     viewer.follow()
   }
 
-  const { id } = await deploy()
+  const coAuthor = 'Co-authored-by: Mona <mona@example.com>'
+  const { id } = await deploy({ commitMessage: `Add the demo\n\n${coAuthor}\n` })
 
   for (const viewer of viewers) {
     const events = await viewer.end(id)
@@ -51,9 +52,8 @@ test('deploys, tells everyone each step in order, and the repository can be clon
     await git('clone', '-q', cloneUrl!, clone)
     expect((await git('-C', clone, 'rev-parse', 'HEAD')).trim()).toBe(commitSha)
     expect(await readFile(join(clone, 'README.md'), 'utf8')).toBe('# Demo\n')
-    expect(await git('-C', clone, 'log', '-1', '--format=%(trailers:key=Deployment-Id,valueonly)')).toContain(
-      id,
-    )
+    const trailers = await git('-C', clone, 'log', '-1', '--format=%(trailers)')
+    expect(trailers.trim()).toBe(`${coAuthor}\nDeployment-Id: ${id}`)
     await viewer.close()
   }
 })

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { WebSocket } from 'ws'
 import { createDataFolder, type DataFolder } from './support/data-folder.ts'
 import { type Accepted, DEPLOY, input } from './support/inputs.ts'
+import { within } from './support/processes.ts'
 import { TestServer } from './support/server.ts'
 import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
 import { type ViewedEvent, Viewer } from './support/viewer.ts'
@@ -55,7 +56,7 @@ test('a node that goes away takes nobody new, closes its sockets in batches, and
   await viewers[0]!.until(() => viewers[0]!.closeCode !== undefined)
   expect((await fetch(`${leaving.url}/health/ready`)).status).toBe(503)
   const newcomer = new WebSocket(leaving.socketUrl, 'graphql-transport-ws')
-  const [error] = (await once(newcomer, 'error')) as [Error]
+  const [error] = (await within(once(newcomer, 'error'), 'the newcomer is refused')) as [Error]
   expect(error.message).toContain('503')
 
   const half = VIEWERS / 2

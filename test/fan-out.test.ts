@@ -1,6 +1,8 @@
+import { once } from 'node:events'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { WebSocket } from 'ws'
 import { type Accepted, DEPLOY, input } from './support/inputs.ts'
+import { waitUntil, within } from './support/processes.ts'
 import { TestServer } from './support/server.ts'
 import { Viewer } from './support/viewer.ts'
 
@@ -23,7 +25,14 @@ async function metric(name: string): Promise<number> {
 }
 
 async function until(name: string, value: number): Promise<void> {
-  while ((await metric(name)) !== value);
+  let seen: number | undefined
+  await waitUntil(
+    async () => {
+      seen = await metric(name)
+      return seen === value
+    },
+    () => `shipcast_${name} is ${value}; it is ${seen}`,
+  )
 }
 
 async function deploy(): Promise<string> {
@@ -103,16 +112,13 @@ describe('a raw client', () => {
   }> {
     const socket = new WebSocket(server.socketUrl, 'graphql-transport-ws')
     const messages: Message[] = []
-    let changed = Promise.withResolvers<void>()
-    socket.on('message', (data) => {
-      messages.push(JSON.parse(String(data)))
-      changed.resolve()
-      changed = Promise.withResolvers<void>()
-    })
-    await new Promise((resolve) => socket.once('open', resolve))
-    const has = async (found: (message: Message) => boolean) => {
-      while (!messages.some(found)) await changed.promise
-    }
+    socket.on('message', (data) => messages.push(JSON.parse(String(data))))
+    await within(once(socket, 'open'), 'the socket opens')
+    const has = (found: (message: Message) => boolean) =>
+      waitUntil(
+        () => messages.some(found),
+        () => `a message; the last ones are ${JSON.stringify(messages.slice(-5))}`,
+      )
     socket.send('{"type":"connection_init"}')
     await has(({ type }) => type === 'connection_ack')
     return { socket, messages, has }
@@ -189,13 +195,13 @@ describe('a raw client', () => {
       Array.from({ length: 150 }, async (_, i) => {
         const socket = new WebSocket(server.socketUrl, 'graphql-transport-ws')
         socket.on('error', () => undefined)
-        await new Promise((resolve) => socket.once('open', resolve))
+        await within(once(socket, 'open'), 'the socket opens')
         const closed = new Promise((resolve) => socket.once('close', resolve))
         if (i % 3 > 0) socket.send('{"type":"connection_init"}')
         for (let n = 0; n < 20; n++) socket.send(noise[(i * 7 + n * n) % noise.length]!)
         if (i % 2) socket.terminate()
         else socket.close()
-        await closed
+        await within(closed, 'the socket closes')
       }),
     )
     await Promise.all(deploying)

@@ -4,6 +4,7 @@ import { FaultGitHub } from '../src/github/rest/testing/fault-github.ts'
 import { git } from '../src/github/testing/git.ts'
 import { type Accepted, DEPLOY, input } from './support/inputs.ts'
 import { deployKilledTwice, type Interceptable } from './support/kill-twice.ts'
+import { within } from './support/processes.ts'
 import { TestServer } from './support/server.ts'
 import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
 import { type ViewedEvent, Viewer } from './support/viewer.ts'
@@ -120,7 +121,7 @@ describe('killed with SIGKILL', () => {
       return null
     })
     const { id, repo } = await deploy()
-    await killed.promise
+    await within(killed.promise, `GitHub is asked for ${point}`)
     await server.start()
     await expectDone(id, repo)
     expect(github.count(CREATE)).toBe(1)
@@ -213,6 +214,57 @@ describe('what stands in the way', () => {
     const last = await follow(id, (event) => event.status === 'SUCCEEDED')
     expect(last.at(-1)?.status).toBe('SUCCEEDED')
     expect(github.repositories.has(`acme/${repo}`)).toBe(true)
+  })
+
+  test('a former name of another repository is told as such, and cannot be retried', async () => {
+    await github.add('acme', 'old-name')
+    await github.rename('acme/old-name', 'acme/new-name')
+    const { id } = await deploy({ repo: 'old-name' })
+    expect((await follow(id)).at(-1)).toMatchObject({
+      status: 'FAILED',
+      error: {
+        code: 'REPO_TAKEN',
+        retryable: false,
+        message: expect.stringMatching(/former name of acme\/new-name.*another name/),
+      },
+    })
+    const { errors } = await server.request('mutation ($id: ID!) { retryDeployment(id: $id) { id } }', { id })
+    expect(errors).toMatchObject([{ extensions: { code: 'CONFLICT' } }])
+  })
+
+  test('a push that is declined for twelve secrets tells each path and address, and is retried once they are allowed', async () => {
+    const found = Array.from({ length: 12 }, (_, n) => [
+      `—— Some API Key ${n} ————————————`,
+      `   path: ${'folder/'.repeat(20)}${n}.ts:3`,
+      `   https://github.com/acme/secrets/security/secret-scanning/unblock-secret/2gakJrAududURpxlhIZdNlX1${n}`,
+    ])
+    const words = [
+      'error: GH013: Repository rule violations found.',
+      '- Push cannot contain secrets',
+      ...found.flat(),
+    ]
+    const hook = `cat >&2 <<'end'\n${words.join('\n')}\nend\nexit 1`
+    github.next(CREATE, async (apply) => {
+      const answer = await apply()
+      await github.backend.create('acme', 'secrets', hook)
+      return answer
+    })
+    const { id, repo } = await deploy({ repo: 'secrets' })
+    const failed = (await follow(id)).at(-1)
+    expect(failed).toMatchObject({ status: 'FAILED', error: { code: 'PUSH_REJECTED', retryable: true } })
+    const query = 'query ($id: ID!) { deployment(id: $id) { error { message } } }'
+    const { data } = await server.request<{ deployment: { error: { message: string } } }>(query, { id })
+    for (const message of [failed?.error?.message, data.deployment.error.message]) {
+      for (let n = 0; n < 12; n++) {
+        expect(message).toContain(`${'folder/'.repeat(20)}${n}.ts:3 https://github.com/acme/secrets/security`)
+        expect(message).toContain(`unblock-secret/2gakJrAududURpxlhIZdNlX1${n} `)
+      }
+    }
+    expect(server.log).toContain('GitHub declined a push')
+    await github.backend.create('acme', 'secrets', 'exit 0')
+    await server.request('mutation ($id: ID!) { retryDeployment(id: $id) { id } }', { id })
+    await follow(id, (event) => event.status === 'SUCCEEDED')
+    expect(github.repositories.get(`acme/${repo}`)?.homepage).toBeNull()
   })
 
   test('a rate limit is WAITING until then, for all of the credential and across a restart; it goes on by itself', async () => {

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { Cluster } from './support/cluster.ts'
 import { createDataFolder, type DataFolder } from './support/data-folder.ts'
 import { type Accepted, DEPLOY, git, input } from './support/inputs.ts'
-import { waitUntil } from './support/processes.ts'
+import { waitUntil, within } from './support/processes.ts'
 import { RestartablePostgres } from './support/restartable-postgres.ts'
 import { RoamingViewer } from './support/roaming-viewer.ts'
 import { freePort } from './support/server.ts'
@@ -40,7 +40,7 @@ afterAll(async () => {
   if (!isInstalled) return
   const exited = once(nginx, 'exit')
   nginx.kill('SIGQUIT')
-  await exited
+  await within(exited, 'nginx ends')
   await cluster.stop()
   await postgres.remove()
   await folder.remove()
@@ -106,14 +106,15 @@ withNginx('a rolling restart: whoever asks again is answered, and viewers see ev
   const posting = (async () => {
     while (!isOver) {
       const request = input({ idempotencyKey: crypto.randomUUID() })
-      for (let id: string | undefined; id === undefined; ) {
-        id = await deploy(request).then(
+      await waitUntil(async () => {
+        const id = await deploy(request).then(
           (deployment) => deployment.id,
           () => undefined,
         )
         if (id) ids.push(id)
-        await sleep(100)
-      }
+        return id !== undefined
+      }, 'a node accepts the deployment')
+      await sleep(100)
     }
   })()
   for (const node of cluster.nodes) {

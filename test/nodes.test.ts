@@ -335,12 +335,19 @@ const hasRoom = await roomOf(1).then(async (room) => {
       }
       const ids = [before]
       let refusal: { message: string; extensions: Record<string, unknown> } | undefined
-      while (!refusal) {
-        await fill()
-        const { data, errors } = await cluster.node(ids.length).request<Accepted>(DEPLOY, { input: large() })
-        refusal = errors?.[0]
-        if (!errors) ids.push(data.deploy.id)
-      }
+      await waitUntil(
+        async () => {
+          await fill()
+          const { data, errors } = await cluster
+            .node(ids.length)
+            .request<Accepted>(DEPLOY, { input: large() })
+          refusal = errors?.[0]
+          if (!errors) ids.push(data.deploy.id)
+          return refusal !== undefined
+        },
+        'a deployment is refused',
+        PATIENCE_MS,
+      )
       expect(refusal).toMatchObject({
         message: expect.stringContaining('Try again soon'),
         extensions: { code: 'INTERNAL' },

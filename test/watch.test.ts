@@ -1,8 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { WebSocket } from 'ws'
 import { type Accepted, DEPLOY, input } from './support/inputs.ts'
+import { within } from './support/processes.ts'
 import { TestServer } from './support/server.ts'
 import { isEnd, type ViewedEvent, Viewer } from './support/viewer.ts'
+
+/** For many deployments at once, on a busy machine. */
+const PATIENCE_MS = 100_000
 
 let server: TestServer
 const viewers: Viewer[] = []
@@ -156,6 +160,8 @@ test('200 deployments at once, 50 viewers joining and leaving: every one sees 1,
         const ids = visit < 4 ? [] : await accepted
         await viewer.until(
           () => viewer.events.length > leaveAt || (visit === 4 && allEnded(ids, [...seen, ...viewer.events])),
+          `visit ${visit} of viewer ${number} has seen enough`,
+          PATIENCE_MS,
         )
         // Frames may arrive while it closes; it has seen those as well.
         await viewer.close()
@@ -166,7 +172,7 @@ test('200 deployments at once, 50 viewers joining and leaving: every one sees 1,
   )
 
   const ids = await accepted
-  await constant.until(() => allEnded(ids, constant.events))
+  await constant.until(() => allEnded(ids, constant.events), 'every deployment ends', PATIENCE_MS)
   for (const events of [constant.events, ...restless]) {
     const byDeployment = Map.groupBy(events, (event) => event.deploymentId)
     for (const id of ids) {
@@ -188,10 +194,11 @@ function allEnded(ids: readonly string[], events: readonly ViewedEvent[]): boole
 describe('the socket', () => {
   /** Resolves to the close code. */
   async function closeOf(socket: WebSocket): Promise<number> {
-    return new Promise((resolve, reject) => {
+    const closed = new Promise<number>((resolve, reject) => {
       socket.once('close', resolve)
       socket.once('error', reject)
     })
+    return within(closed, 'the socket closes')
   }
 
   const open = (options = {}, protocols: string[] = ['graphql-transport-ws']) =>

@@ -86,6 +86,15 @@ describe('takes names as nobody is misled by them', () => {
     )
   })
 })
+test.each([45, 240, -45, -240])(
+  'takes an ID token of a provider whose clock is %i s ahead',
+  async (seconds) => {
+    const now = Math.floor(Date.now() / 1000) + seconds
+    // One that is valid for so short a time is over by our clock when that is ahead.
+    const times = { iat: now, nbf: now, exp: now + 5 }
+    expect(await come({ claims: { ...CLAIMS, ...times } })).toMatchObject({ name: 'alice' })
+  },
+)
 
 const FORGERIES: Record<string, Forgery> = {
   'no signature (alg: none)': { alg: 'none' },
@@ -99,6 +108,7 @@ const FORGERIES: Record<string, Forgery> = {
   },
   'another issuer': { claims: { iss: 'https://id.example.com' } },
   'a time that is over': { claims: { exp: Math.floor(Date.now() / 1000) - 3600 } },
+  'a time that has not come': { claims: { nbf: Math.floor(Date.now() / 1000) + 3600 } },
   'no subject': { claims: { sub: undefined } },
   'another person where it tells about them': { userInfo: { sub: '2', ...CLAIMS } },
 }

@@ -10,6 +10,8 @@ import {
 } from './sign-in-provider.ts'
 
 const TIMEOUT_SECONDS = 10
+/** How far the provider's clock may be from ours. The nonce keeps an ID token from being used later. */
+const CLOCK_TOLERANCE_SECONDS = 300
 const MOST_GROUPS = 1_000
 /** OpenID Connect Core 1.0, section 2, says ASCII; what is stored and shown must be on one line and visible. */
 const SUBJECT = /^[^\p{C}\p{Zl}\p{Zp}]{1,255}$/u
@@ -90,7 +92,8 @@ export class OidcSignIn implements SignInProvider {
 
   private discover(): Promise<oidc.Configuration> {
     const { issuer, clientId, clientSecret } = this.settings
-    return oidc.discovery(new URL(issuer), clientId, clientSecret, undefined, {
+    const metadata = { client_secret: clientSecret, [oidc.clockTolerance]: CLOCK_TOLERANCE_SECONDS }
+    return oidc.discovery(new URL(issuer), clientId, metadata, undefined, {
       timeout: TIMEOUT_SECONDS,
       execute: [
         // The library would take the connection's word for who has sent an ID token.

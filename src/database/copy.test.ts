@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from '@jest/globals'
+import { waitUntil } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { type CopyRow, int4 } from './copy.ts'
 import type { Database } from './database.ts'
@@ -110,5 +111,5 @@ test.each(['in', 'out'])('a connection that is lost while it copies %s is told a
 })
 
 async function killWhenThere(kill: string): Promise<void> {
-  while ((await database.query(kill)).length === 0) await new Promise(setImmediate)
+  await waitUntil(async () => (await database.query(kill)).length > 0, 'the copy runs')
 }

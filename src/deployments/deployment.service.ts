@@ -11,6 +11,7 @@ import { EventFeed } from '../events/event-feed.ts'
 import type { DeploymentSnapshot, DeploymentStatus } from '../events/logged-event.ts'
 import { prepareContents, type UnpackedContents } from '../github/prepare-contents.ts'
 import { originOf, type RequestContext } from '../request-context.ts'
+import { withTrailer } from './commit-message.ts'
 import type { DeployInput, DeployRequest } from './contents/deploy-input.ts'
 import { TemplateCatalog } from './contents/template-catalog.ts'
 import { readDeployInput } from './contents/validate-deploy-input.ts'
@@ -334,7 +335,7 @@ class NotStarted extends Error {}
 /** Fixed here, once: however often the commit is pushed, it is the same commit. */
 function commitPlan(id: string, request: DeployRequest) {
   return {
-    message: `${request.commitMessage.trimEnd()}\n\nDeployment-Id: ${id}\n`,
+    message: withTrailer(request.commitMessage, `Deployment-Id: ${id}`),
     author: AUTHOR,
     unixSeconds: Math.floor(Date.now() / 1000),
   }

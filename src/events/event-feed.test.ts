@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import { PubSub } from 'graphql-subscriptions'
 import { v7 as uuidv7 } from 'uuid'
-import { waitUntil } from '../../test/support/processes.ts'
+import { waitUntil, within } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { MIGRATIONS } from '../database/schema.ts'
 import { EventFeed } from './event-feed.ts'
@@ -74,10 +74,13 @@ function append(log: EventLog, sql: string, id: string): Promise<EventRow | unde
 async function take(events: AsyncIterable<LoggedEvent>, count: number): Promise<LoggedEvent[]> {
   const taken: LoggedEvent[] = []
   if (count === 0) return taken
-  for await (const event of events) {
-    taken.push(event)
-    if (taken.length === count) break
+  const read = async () => {
+    for await (const event of events) {
+      taken.push(event)
+      if (taken.length === count) break
+    }
   }
+  await within(read(), () => `${count} events; there are ${taken.length}`)
   return taken
 }
 
@@ -332,10 +335,13 @@ describe('a follower', () => {
 
 async function takeUntil(events: AsyncIterable<LoggedEvent>, position: number): Promise<LoggedEvent[]> {
   const taken: LoggedEvent[] = []
-  for await (const event of events) {
-    taken.push(event)
-    if (event.position >= position) break
+  const read = async () => {
+    for await (const event of events) {
+      taken.push(event)
+      if (event.position >= position) break
+    }
   }
+  await within(read(), () => `the event at ${position}; the last one is at ${taken.at(-1)?.position}`)
   // The state now comes first; other tests' deployments are in it.
   const own = taken.at(-1)?.deploymentId
   return taken.filter((event) => event.deploymentId === own)

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { readdir, readlink, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
+import { within } from '../../test/support/processes.ts'
 import { withFileLock } from './file-lock.ts'
 import { newMark } from './process-identity.ts'
 import { removeFolder, temporaryFolder } from './testing/git.ts'
@@ -26,10 +27,10 @@ describe('withFileLock', () => {
 
   test('takes over from a holder that was killed, and still lets one in at a time', async () => {
     const holder = fork(join(import.meta.dirname, 'testing', 'hold-lock.ts'), [lock, folder])
-    await once(holder, 'message')
+    await within(once(holder, 'message'), 'the holder has the lock')
     const mark = await readlink(lock)
     holder.kill('SIGKILL')
-    await once(holder, 'exit')
+    await within(once(holder, 'exit'), 'the holder is dead')
     expect(await readlink(lock)).toBe(mark)
 
     expect(await mostAtOnce(20)).toBe(1)
@@ -55,7 +56,7 @@ describe('withFileLock', () => {
       await leave.promise
       order.push('first')
     })
-    await entered.promise
+    await within(entered.promise, 'the first is in')
     const second = withFileLock(lock, folder, never, async () => order.push('second'))
     leave.resolve()
     await Promise.all([first, second])

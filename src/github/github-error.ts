@@ -51,7 +51,14 @@ export const REMEDIES = {
 export type GitHubErrorCode = keyof typeof REMEDIES
 
 /** What the forge's own words about a declined push come down to. */
-export type PushRejection = 'workflow-scope' | 'rule-violation' | 'bad-objects' | 'declined'
+export type PushRejection =
+  | 'workflow-scope'
+  | 'rule-violation'
+  | 'secret'
+  | 'email-privacy'
+  | 'lfs-objects-missing'
+  | 'bad-objects'
+  | 'declined'
 
 export interface GitHubErrorOptions extends ErrorOptions {
   /** `RATE_LIMITED`: when to come back, on this process's clock. Absent: not by itself. */
@@ -61,6 +68,8 @@ export interface GitHubErrorOptions extends ErrorOptions {
   /** GitHub's `x-github-request-id`, which its support asks for. */
   requestId?: string
   reason?: PushRejection
+  /** Where it is not the one that the code stands for. */
+  remedy?: Remedy
 }
 
 /** What went wrong on the forge, with a sentence that tells a person what to do. */
@@ -77,7 +86,7 @@ export class GitHubError extends Error {
   constructor(code: GitHubErrorCode, message: string, options: GitHubErrorOptions = {}) {
     super(message, options)
     this.code = code
-    this.remedy = REMEDIES[code]
+    this.remedy = options.remedy ?? REMEDIES[code]
     this.retryAt = options.retryAt
     this.status = options.status
     this.requestId = options.requestId

@@ -17,14 +17,14 @@ import { type GitRemotes, type Remote, RemoteMissing } from './rest/git-remote.t
 import { checkLogin, checkRepositoryName, isSameName } from './rest/names.ts'
 import { type EnterpriseSettings, Organizations } from './rest/organizations.ts'
 import { lookFor, PATIENCE, type Patience } from './rest/patience.ts'
-import type { Advertisement } from './rest/receive-pack.ts'
+import type { Advertisement, PushReport } from './rest/receive-pack.ts'
 import { isMarked, isNamed, markOf, Repositories } from './rest/repositories.ts'
 
 export interface GitHubRestOptions extends ConnectionOptions {
   enterprise?: EnterpriseSettings | undefined
   patience?: Patience
   /** Is told what goes wrong without stopping anything. */
-  log?(message: string): void
+  log?(message: string, details?: Record<string, unknown>): void
 }
 
 /**
@@ -43,7 +43,7 @@ export class GitHubRestClient extends GitHubClient {
   readonly #repositories: Repositories
   readonly #remotes: GitRemotes
   readonly #patience: Patience
-  readonly #log: (message: string) => void
+  readonly #log: NonNullable<GitHubRestOptions['log']>
 
   constructor({ enterprise, patience = PATIENCE, log = () => {}, ...options }: GitHubRestOptions) {
     super()
@@ -144,7 +144,7 @@ export class GitHubRestClient extends GitHubClient {
       if (report.unpack === 'ok' && report.ref === 'ok') return
       const head = await headNow()
       if (head === contents.commit) return
-      throw head === expectedHead ? this.#remotes.refusal(report, remote) : moved(input, head)
+      throw head === expectedHead ? this.#refused(report, remote) : moved(input, head)
     } catch (error) {
       signal.throwIfAborted()
       const failure = error instanceof RemoteMissing ? notYet(remote) : error
@@ -154,6 +154,12 @@ export class GitHubRestClient extends GitHubClient {
       )
       if (arrived === null) throw failure
     }
+  }
+
+  #refused(report: PushReport, remote: Remote): GitHubError {
+    const { error, words } = this.#remotes.refusal(report, remote)
+    this.#log('GitHub declined a push', { repository: remote.fullName, words })
+    return error
   }
 
   async #head(
@@ -249,11 +255,17 @@ function checkVisibility(repository: RepositoryFacts, input: EnsureRepositoryInp
 
 function taken(input: EnsureRepositoryInput, existing: RepositoryFacts): GitHubError {
   const asked = `${input.owner}/${input.name}`
+  if (isNamed(input, existing)) {
+    return new GitHubError(
+      'REPO_TAKEN',
+      `${asked} exists already and is not from this deployment. Remove it and retry, or start a new deployment with another name.`,
+    )
+  }
+  // GitHub would allow it, and end the redirect. Nobody can tell us that this is what they want, so we never do.
   return new GitHubError(
     'REPO_TAKEN',
-    isNamed(input, existing)
-      ? `${asked} exists already and is not from this deployment. Choose another name, or remove it and retry.`
-      : `${asked} is a former name of ${existing.fullName}, and still leads there. Choose another name.`,
+    `${asked} is a former name of ${existing.fullName}, and still leads there. A new repository would break these links, so Shipcast does not create one. Start a new deployment with another name.`,
+    { remedy: 'never' },
   )
 }
 
@@ -275,6 +287,6 @@ function notYet({ fullName }: Remote): GitHubError {
 function moved({ owner, name, branch }: PushContentsInput, head: string | null): GitHubError {
   return new GitHubError(
     'REF_MOVED',
-    `The branch ${branch} of ${owner}/${name} is ${head === null ? 'absent' : `at ${head}`}, which is not where this deployment left it. It is not overwritten; look at the repository.`,
+    `The branch ${branch} of ${owner}/${name} is ${head === null ? 'absent' : `at ${head}`}, which is not where this deployment left it. It is not overwritten. Look at the repository, then retry or start a new deployment.`,
   )
 }

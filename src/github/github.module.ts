@@ -21,7 +21,7 @@ import { DatabasePauses } from './rest/database-pauses.ts'
           ? new GitHubRestClient({
               ...config.github,
               pauses: new DatabasePauses(database),
-              log: (message) => logger.warn(message),
+              log: (message, details) => logger.warn(message, ...(details ? [details] : [])),
             })
           : openLocalForge(config),
     },

@@ -4,6 +4,7 @@ import { mkdir, readdir, readFile, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
+import { within } from '../../test/support/processes.ts'
 import { type ForgeUnderTest, gitHubClientContract, inMemory } from './github-client.contract.ts'
 import { LocalForge } from './local-forge.ts'
 import { newMark } from './process-identity.ts'
@@ -207,7 +208,7 @@ function wish() {
 
 async function deadPid(): Promise<number | undefined> {
   const child = spawn(process.execPath, ['--version'], { stdio: 'ignore' })
-  await once(child, 'exit')
+  await within(once(child, 'exit'), 'the process ends')
   return child.pid
 }
 

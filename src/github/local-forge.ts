@@ -170,13 +170,13 @@ async function readOrganization(path: string): Promise<OrganizationRecord | null
 function taken({ owner, name }: EnsureRepositoryInput): GitHubError {
   return new GitHubError(
     'REPO_TAKEN',
-    `${owner}/${name} exists already and is not from this deployment. Choose another name, or remove it and retry.`,
+    `${owner}/${name} exists already and is not from this deployment. Remove it and retry, or start a new deployment with another name.`,
   )
 }
 
 function gone({ owner, name }: { owner: string; name: string }): GitHubError {
   return new GitHubError(
     'REPO_GONE',
-    `${owner}/${name} was created by this deployment and is not there any more. Start a new deployment.`,
+    `${owner}/${name} was created by this deployment and is not there any more. Restore it and retry, or start a new deployment.`,
   )
 }

@@ -3,6 +3,7 @@ import { createServer, type Server } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
 import { WebSocket, WebSocketServer } from 'ws'
+import { waitUntil } from '../../test/support/processes.ts'
 import { Connection, type ConnectionOwner, ViewerSocket } from './connection.ts'
 
 let server: Server
@@ -42,7 +43,7 @@ afterEach(() => {
 
 test('whoever does not answer our close is cut off soon, and is not listened to until then', async () => {
   client.send('{"type":"ping"}')
-  while (received.length === 0) await new Promise(setImmediate)
+  await waitUntil(() => received.length > 0, 'the ping is received')
   // It does not read our close, and goes on.
   client.pause()
   connection.close(4401, 'Ended')

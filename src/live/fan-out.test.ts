@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { v7 as uuidv7 } from 'uuid'
 import { WebSocket } from 'ws'
+import { waitUntil, within } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { CredentialStore } from '../auth/credential-store.ts'
 import { MIGRATIONS } from '../database/schema.ts'
@@ -62,11 +63,18 @@ class Client {
   }
 
   async until(condition: () => boolean): Promise<void> {
-    while (!condition()) await this.changed.promise
+    let isOver = false
+    const holds = async () => {
+      while (!isOver && !condition()) await this.changed.promise
+    }
+    const seen = () => `${this.sequences.length} events, the last ${this.sequences.at(-1)}`
+    await within(holds(), () => `a condition holds: ${seen()}, closed with ${this.closeCode}`).finally(() => {
+      isOver = true
+    })
   }
 
   async join(deploymentId: string | null, after: string | undefined = undefined): Promise<void> {
-    if (this.socket.readyState !== WebSocket.OPEN) await once(this.socket, 'open')
+    if (this.socket.readyState !== WebSocket.OPEN) await within(once(this.socket, 'open'), 'the socket opens')
     this.socket.send(JSON.stringify({ type: 'connection_init', payload: { token: this.token } }))
     await this.until(() => this.cursor !== undefined)
     const variables = { after: after ?? this.cursor, deploymentId }
@@ -84,7 +92,10 @@ class Client {
 const upTo = (length: number) => Array.from({ length }, (_, i) => i + 1)
 
 async function members(count: number): Promise<void> {
-  while ((await node.metrics.members.get()).values[0]?.value !== count) await new Promise(setImmediate)
+  await waitUntil(
+    async () => (await node.metrics.members.get()).values[0]?.value === count,
+    `there are ${count} subscriptions`,
+  )
 }
 
 describe('a viewer that stops reading', () => {
@@ -117,7 +128,8 @@ describe('a viewer that stops reading', () => {
     slow.socket.pause()
     await node.append(id, EVENTS)
     const [connection] = node.connections
-    while (!connection?.writer.isStalled) await new Promise(setImmediate)
+    if (!connection) throw new Error('There is no connection.')
+    await waitUntil(() => connection.writer.isStalled, 'the writer is stalled')
     // As if half a minute had passed.
     connection.writer.lastProgressAt -= 31_000
     node.lookAtSockets()

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
+import { MAX_WAIT_MS, waitUntil } from '../../test/support/processes.ts'
 import type { FrameStart } from './frame-batch.ts'
 import { FrameWriter } from './frame-writer.ts'
 
@@ -45,7 +46,11 @@ class Reader {
   }
 
   async first(count: number): Promise<string[]> {
-    while (this.texts.length < count) await once(this.socket, 'data')
+    await waitUntil(
+      () => this.texts.length >= count,
+      () => `${count} frames; there are ${this.texts.length}`,
+      MAX_WAIT_MS,
+    )
     return this.texts
   }
 

@@ -5,6 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/
 import fc from 'fast-check'
 import { v7 as uuidv7 } from 'uuid'
 import { WebSocket } from 'ws'
+import { MAX_WAIT_MS, waitUntil, within } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { MIGRATIONS } from '../database/schema.ts'
 import { LiveNode } from './testing/live-node.ts'
@@ -186,9 +187,8 @@ class FuzzClient {
 
   /** Before that nothing may be asked. */
   async acknowledged(): Promise<void> {
-    while (this.hasInitialised && !this.isAcknowledged && this.isSound) {
-      await Promise.race([once(this.socket, 'message'), this.closed])
-    }
+    const isWaiting = () => this.hasInitialised && !this.isAcknowledged && this.isSound
+    await waitUntil(() => !isWaiting(), `client ${this.number} is acknowledged`, MAX_WAIT_MS)
   }
 
   /** Resolves once the server has answered everything before. */
@@ -196,7 +196,7 @@ class FuzzClient {
     if (!this.isSound) return
     const pong = once(this.socket, 'pong')
     this.socket.ping()
-    await Promise.race([pong, this.closed])
+    await within(Promise.race([pong, this.closed]), `client ${this.number} is answered`)
   }
 
   /** Those that were not completed have had everything. */
@@ -315,12 +315,16 @@ async function round(steps: readonly Step[], deployments: readonly string[]): Pr
   }
   await node.append(deployments[0] ?? '', 1, SHORT)
   const sound = all.filter((client) => client.isSound)
-  await until(() => sound.every((client) => !client.isSound || client.lagging().length === 0))
+  await waitUntil(
+    () => sound.every((client) => !client.isSound || client.lagging().length === 0),
+    () => `nobody lags: ${sound.flatMap((client) => client.lagging()).slice(0, 5)}`,
+    MAX_WAIT_MS,
+  )
   for (const client of sound) client.close()
-  await Promise.all(sound.map(({ closed }) => closed))
+  await within(Promise.all(sound.map(({ closed }) => closed)), 'the clients are closed')
   // Those that are frozen answer no ping, and are cut.
   for (let second = 0; second < 48; second++) node.lookAtSockets()
-  await until(() => node.connections.length === 0)
+  await waitUntil(() => node.connections.length === 0, 'the connections have ended', MAX_WAIT_MS)
   for (const client of all) if (!client.isSound) client.terminate()
   await Promise.all(all.map(({ closed }) => closed))
   // Encoded events are kept up to a bound of their own.
@@ -334,10 +338,6 @@ function setSlices(isShort: boolean): void {
   const { slices } = Reflect.get(node.fanOut, 'shared') as { slices: object }
   Reflect.set(slices, 'sliceMs', isShort ? 0.05 : 12)
   Reflect.set(slices, 'limitMs', isShort ? 0.05 : 12)
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5))
 }
 
 interface Left {
@@ -386,7 +386,7 @@ test(
   async () => {
     const deployments = Array.from({ length: DEPLOYMENTS }, () => uuidv7())
     for (const id of deployments) await node.append(id, KEPT_EVENTS / 2, SHORT)
-    await until(() => node.feed.head >= KEPT_EVENTS)
+    await waitUntil(() => node.feed.head >= KEPT_EVENTS, 'the feed has the events', MAX_WAIT_MS)
     const rounds = fc.sample(fc.array(step, { minLength: STEPS, maxLength: STEPS }), {
       seed: SEED,
       numRuns: LEAST_ROUNDS + FUZZ_SECONDS * 5,
@@ -406,8 +406,10 @@ test(
       })
       done++
     }
-    await until(
+    await waitUntil(
       () => count(process.getActiveResourcesInfo(), 'TCPSocketWrap') <= (before.handles.TCPSocketWrap ?? 0),
+      'the sockets are gone',
+      MAX_WAIT_MS,
     )
     const after = await left()
     // The database's pool has one for each connection that is idle.

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { extendSchema, type GraphQLSchema, parse } from 'graphql'
 import { WebSocket } from 'ws'
+import { waitUntil, within } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { MIGRATIONS } from '../database/schema.ts'
 import { CursorUnknown } from '../errors.ts'
@@ -103,9 +104,9 @@ class Client {
   }
 
   async join(): Promise<void> {
-    await once(this.socket, 'open')
+    await within(once(this.socket, 'open'), 'the socket opens')
     this.send({ type: 'connection_init' })
-    while (this.messages.length === 0) await once(this.socket, 'message')
+    await this.has(() => this.messages.length > 0)
     this.messages = []
   }
 
@@ -124,13 +125,20 @@ class Client {
   /** All that the server has said until it has answered this. */
   async heard(): Promise<{ id?: string; type: string; payload?: unknown }[]> {
     this.send({ type: 'ping', payload: { last: true } })
-    while (this.messages.at(-1)?.type !== 'pong') await once(this.socket, 'message')
+    await this.has(() => this.messages.at(-1)?.type === 'pong')
     return this.messages.splice(0, this.messages.length).slice(0, -1)
   }
 
   async hear(count: number): Promise<{ id?: string; type: string; payload?: unknown }[]> {
-    while (this.messages.length < count) await once(this.socket, 'message')
+    await this.has(() => this.messages.length >= count)
     return this.heard()
+  }
+
+  has(condition: () => boolean): Promise<void> {
+    return waitUntil(
+      condition,
+      () => `a message; the last ones are ${JSON.stringify(this.messages.slice(-5))}`,
+    )
   }
 }
 
@@ -221,18 +229,18 @@ describe('a subscription', () => {
   test('that is completed before its resolver has answered is never begun', async () => {
     const stream = new Stream()
     client.subscribe('subscription { ticks }')
-    await hasBegun.promise
+    await within(hasBegun.promise, 'the subscription begins')
     client.complete()
     await client.heard()
     stream.push(1)
     ticks.resolve(stream)
-    await stream.returned.promise
+    await within(stream.returned.promise, 'the stream is ended')
     expect(await client.heard()).toEqual([])
   })
 
   test('whose id is used again meanwhile is not taken for the new one', async () => {
     client.subscribe('subscription { ticks }')
-    await hasBegun.promise
+    await within(hasBegun.promise, 'the subscription begins')
     client.complete()
     client.subscribe('{ __typename }')
     expect(await client.hear(2)).toMatchObject([{ type: 'next' }, { type: 'complete' }])
@@ -240,7 +248,7 @@ describe('a subscription', () => {
     const stream = new Stream()
     stream.push(1)
     ticks.resolve(stream)
-    await stream.returned.promise
+    await within(stream.returned.promise, 'the stream is ended')
     expect(await client.heard()).toEqual([])
     expect(await gauged(node.metrics.members)).toBe(1)
   })
@@ -248,17 +256,17 @@ describe('a subscription', () => {
   test('whose socket closes before its resolver has answered is never begun', async () => {
     const stream = new Stream()
     client.subscribe('subscription { ticks }')
-    await hasBegun.promise
+    await within(hasBegun.promise, 'the subscription begins')
     client.socket.terminate()
-    while (node.connections.length > 0) await new Promise(setImmediate)
+    await waitUntil(() => node.connections.length === 0, 'the connections have ended')
     ticks.resolve(stream)
-    await stream.returned.promise
+    await within(stream.returned.promise, 'the stream is ended')
   })
 })
 
 test('one that fails after it was completed is nobody’s concern', async () => {
   client.subscribe('subscription { ticks }')
-  await hasBegun.promise
+  await within(hasBegun.promise, 'the subscription begins')
   client.complete()
   await client.heard()
   ticks.resolve('nothing that can be followed' as never)
@@ -347,15 +355,15 @@ describe('a subscription that cannot be shared', () => {
     stream.push(1)
     await client.hear(1)
     client.socket.terminate()
-    await stream.returned.promise
-    while (node.connections.length > 0) await new Promise(setImmediate)
+    await within(stream.returned.promise, 'the stream is ended')
+    await waitUntil(() => node.connections.length === 0, 'the connections have ended')
     expect(stream.returns).toBe(1)
   })
 })
 
 test('a ping is answered with what it carried; what only servers say closes the socket', async () => {
   client.send({ type: 'ping', payload: { from: 'here' } })
-  while (client.messages.length === 0) await once(client.socket, 'message')
+  await client.has(() => client.messages.length > 0)
   expect(client.messages).toEqual([{ type: 'pong', payload: { from: 'here' } }])
   client.send({ type: 'pong' })
   client.send({ type: 'connection_ack' })
@@ -365,7 +373,7 @@ test('a ping is answered with what it carried; what only servers say closes the 
 // The last one: its event stays in the log.
 test('a subscription that fails after it was completed is told nothing, and ends no other of its id', async () => {
   await node.append(crypto.randomUUID(), 1)
-  while (node.feed.head === 0) await new Promise(setImmediate)
+  await waitUntil(() => node.feed.head > 0, 'the feed has the event')
   const reading = Promise.withResolvers<never>()
   node.feed.since = () => reading.promise
   const query = 'subscription ($after: String) { deploymentStatus(after: $after) { sequence } }'
@@ -373,7 +381,7 @@ test('a subscription that fails after it was completed is told nothing, and ends
   await client.heard()
   client.complete()
   client.subscribe('subscription { ticks }')
-  await hasBegun.promise
+  await within(hasBegun.promise, 'the subscription begins')
   reading.reject(new Error('a read that fails for good'))
   expect(await client.heard()).toEqual([])
   expect(node.connections[0]?.operations.has('1')).toBe(true)

@@ -1,5 +1,6 @@
 import { createDataFolder, type DataFolder } from './data-folder.ts'
 import { type Accepted, DEPLOY } from './inputs.ts'
+import { MAX_WAIT_MS } from './processes.ts'
 import { TestServer } from './server.ts'
 
 /** Whatever has an address for DATABASE_URL. */
@@ -67,13 +68,20 @@ export class Cluster {
 
   /** Sends a deployment to one node after the other until one answers. The input needs an idempotency key. */
   async deploy(input: Record<string, unknown>, first: number, timeoutMs: number): Promise<string> {
-    for (let i = first; ; i++) {
-      const answer = await this.node(i)
-        .request<Accepted>(DEPLOY, { input }, {}, AbortSignal.timeout(timeoutMs))
-        .catch(() => undefined)
-      if (answer?.data?.deploy) return answer.data.deploy.id
+    const deadline = performance.now() + timeoutMs + MAX_WAIT_MS
+    let refusal: unknown
+    for (let i = first; performance.now() < deadline; i++) {
+      try {
+        const signal = AbortSignal.timeout(timeoutMs)
+        const { data, errors } = await this.node(i).request<Accepted>(DEPLOY, { input }, {}, signal)
+        if (data?.deploy) return data.deploy.id
+        refusal = JSON.stringify(errors)
+      } catch (error) {
+        refusal = error
+      }
       await new Promise((resolve) => setTimeout(resolve, 100))
     }
+    throw new Error(`No node accepted the deployment within ${MAX_WAIT_MS} ms. The last answer: ${refusal}`)
   }
 
   async stop(): Promise<void> {

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { within } from './processes.ts'
 
 const PROGRAM = fileURLToPath(new URL('./database-program.ts', import.meta.url))
 
@@ -46,16 +47,16 @@ export class DatabaseProcess {
 
   async kill(): Promise<void> {
     this.child.kill('SIGKILL')
-    await this.exited
+    await within(this.exited, 'the process ends')
   }
 
   async close(): Promise<void> {
     this.child.stdin?.end()
-    await this.exited
+    await within(this.exited, 'the process ends')
   }
 
   async #next(): Promise<Record<string, unknown>[]> {
-    const { value, done } = await this.#answers.next()
+    const { value, done } = await within(this.#answers.next(), 'the process answers')
     if (done) throw new Error('The process has ended.')
     const answer: Answer = JSON.parse(value)
     if ('error' in answer) throw new Error(answer.error)

@@ -1,4 +1,5 @@
 import { type Accepted, DEPLOY, input } from './inputs.ts'
+import { within } from './processes.ts'
 import type { TestServer } from './server.ts'
 import { type ViewedEvent, Viewer } from './viewer.ts'
 
@@ -45,7 +46,7 @@ export async function deployKilledTwice(
       () => false,
       () => killed.promise,
     )
-    const isKilled = await Promise.race([killed.promise, ended])
+    const isKilled = await within(Promise.race([killed.promise, ended]), 'the server is killed, or done')
     github.intercept(undefined)
     if (isKilled) await server.start()
   }

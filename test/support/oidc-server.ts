@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
+import { within } from './processes.ts'
 
 const PROGRAM = fileURLToPath(new URL('./oidc-program.ts', import.meta.url))
 
@@ -58,7 +59,7 @@ export class OidcServer {
     const ended = once(child, 'exit').then(() => {
       throw new Error(`The provider ended:\n${complaints}`)
     })
-    await Promise.race([once(child, 'message'), ended])
+    await within(Promise.race([once(child, 'message'), ended]), () => `the provider is ready:\n${complaints}`)
     ended.catch(() => {})
   }
 
@@ -67,7 +68,7 @@ export class OidcServer {
     if (!this.child) return
     const changed = once(this.child, 'message')
     this.child.send(people)
-    await changed
+    await within(changed, 'the provider knows the other people')
   }
 
   async stop(): Promise<void> {
@@ -76,6 +77,6 @@ export class OidcServer {
     if (!child || child.exitCode !== null) return
     const exited = once(child, 'exit')
     child.kill()
-    await exited
+    await within(exited, 'the provider ends')
   }
 }

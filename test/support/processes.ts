@@ -28,17 +28,39 @@ export async function signalPostgres(folder: string, name: NodeJS.Signals): Prom
   }
 }
 
+/** Less than Jest gives a test: a wait that fails by itself says what it waited for. */
+export const MAX_WAIT_MS = 60_000
+
 /** Looks every 20 ms until the condition holds. */
 export async function waitUntil(
   condition: () => boolean | Promise<boolean>,
-  what: string,
+  what: string | (() => string),
   timeoutMs = 15_000,
 ): Promise<void> {
   const deadline = performance.now() + timeoutMs
   while (!(await condition())) {
-    if (performance.now() > deadline) throw new Error(`Not within ${timeoutMs} ms: ${what}`)
+    if (performance.now() > deadline) throw tooLate(what, timeoutMs)
     await sleep(20)
   }
+}
+
+/** The promise's outcome, or an error that says what did not come in time. */
+export async function within<T>(
+  promise: Promise<T>,
+  what: string | (() => string),
+  timeoutMs = MAX_WAIT_MS,
+): Promise<T> {
+  const { promise: late, reject } = Promise.withResolvers<never>()
+  const timer = setTimeout(() => reject(tooLate(what, timeoutMs)), timeoutMs)
+  try {
+    return await Promise.race([promise, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+function tooLate(what: string | (() => string), timeoutMs: number): Error {
+  return new Error(`Not within ${timeoutMs} ms: ${typeof what === 'string' ? what : what()}`)
 }
 
 interface RunningProcess {

@@ -1,6 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type ViewedEvent, Viewer } from './viewer.ts'
 
+/** The longest that a timer can be set for. */
+const MAX_TIMER_MS = 2 ** 31 - 1
+
 /** A viewer who comes back after every interruption, at some node or other, with the cursor of the last event seen. */
 export class RoamingViewer {
   readonly events: ViewedEvent[] = []
@@ -41,8 +44,11 @@ export class RoamingViewer {
       viewer.follow({ after: this.cursor })
       this.current = viewer
       this.connections++
+      // As long as it takes: `close` ends it.
       await viewer.until(
         () => viewer.closeCode !== undefined || viewer.errors.length > 0 || this.stopping.signal.aborted,
+        'the connection ends',
+        MAX_TIMER_MS,
       )
       await viewer.close()
       this.current = undefined

@@ -3,9 +3,12 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { createDataFolder, removeDataFolder } from './data-folder.ts'
+import { MAX_WAIT_MS, within } from './processes.ts'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const READY = 'Shipcast is ready'
+/** A busy machine takes long to set up an embedded Postgres. */
+const MAX_START_MS = 100_000
 
 export interface ServerOptions {
   /** Kept as it is; by default a folder is made, and removed by `removeData`. */
@@ -72,7 +75,7 @@ export class TestServer {
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     this.child = child
-    await new Promise<void>((resolve, reject) => {
+    const ready = new Promise<void>((resolve, reject) => {
       const take = (chunk: Buffer) => {
         this.output += chunk
         if (this.output.includes(READY)) resolve()
@@ -81,6 +84,12 @@ export class TestServer {
       child.stderr.on('data', take)
       child.once('exit', (code) => reject(new Error(`The server ended with ${code}:\n${this.output}`)))
     })
+    try {
+      await within(ready, () => `the server says that it is ready:\n${this.output}`, MAX_START_MS)
+    } catch (error) {
+      child.kill('SIGKILL')
+      throw error
+    }
   }
 
   /** As the operating system does to a process that takes too much memory: nothing is said to it. */
@@ -111,7 +120,7 @@ export class TestServer {
     query: string,
     variables: Record<string, unknown> = {},
     headers: Record<string, string> = {},
-    signal: AbortSignal | null = null,
+    signal = AbortSignal.timeout(MAX_WAIT_MS),
   ): Promise<{ data: Data; errors?: { message: string; extensions: Record<string, unknown> }[] }> {
     const response = await fetch(`${this.url}/graphql`, {
       method: 'POST',
@@ -127,7 +136,7 @@ export class TestServer {
     if (!child || child.exitCode !== null || child.signalCode !== null) return
     const exited = once(child, 'exit')
     child.kill(signal)
-    await exited
+    await within(exited, () => `the server ends after ${signal}:\n${this.output}`)
   }
 }
 

@@ -1,5 +1,6 @@
 import { type Client, createClient, type SubscribePayload } from 'graphql-ws'
 import { WebSocket } from 'ws'
+import { MAX_WAIT_MS, within } from './processes.ts'
 
 export interface ViewedEvent {
   deploymentId: string
@@ -61,7 +62,7 @@ export class Viewer {
 
   /** Resolves once the server has acknowledged the connection. */
   async connected(): Promise<{ connectionId: string; cursor: string }> {
-    await this.until(() => this.ack !== undefined)
+    await this.until(() => this.ack !== undefined, 'the connection is acknowledged')
     return this.ack as NonNullable<Viewer['ack']>
   }
 
@@ -87,6 +88,38 @@ export class Viewer {
 
   /** One query or mutation over the socket. */
   async execute(query: string, variables: Record<string, unknown>): Promise<Record<string, never>> {
+    return within(this.answer(query, variables), () => `an answer to ${query}. ${this.seen()}`)
+  }
+
+  of(deploymentId: string): ViewedEvent[] {
+    return this.events.filter((event) => event.deploymentId === deploymentId)
+  }
+
+  /**
+   * Resolves once the condition holds; it is looked at after everything that arrives. Rejects after a while, with what
+   * has arrived by then.
+   */
+  async until(condition: () => boolean, what = 'a condition holds', timeoutMs = MAX_WAIT_MS): Promise<void> {
+    let isOver = false
+    const holds = async () => {
+      while (!isOver && !condition()) await new Promise<void>((resolve) => this.waiting.add(resolve))
+    }
+    await within(holds(), () => `${what}. ${this.seen()}`, timeoutMs).finally(() => {
+      isOver = true
+    })
+  }
+
+  /** Resolves to the deployment's events once it has ended. */
+  async end(deploymentId: string): Promise<ViewedEvent[]> {
+    await this.until(() => isEnd(this.of(deploymentId).at(-1)), `deployment ${deploymentId} ends`)
+    return this.of(deploymentId)
+  }
+
+  async close(): Promise<void> {
+    await this.client.dispose()
+  }
+
+  private async answer(query: string, variables: Record<string, unknown>): Promise<Record<string, never>> {
     for await (const { data, errors } of this.client.iterate({ query, variables })) {
       if (errors) throw new Error(JSON.stringify(errors))
       return data as Record<string, never>
@@ -94,23 +127,20 @@ export class Viewer {
     throw new Error('There was no answer.')
   }
 
-  of(deploymentId: string): ViewedEvent[] {
-    return this.events.filter((event) => event.deploymentId === deploymentId)
-  }
-
-  /** Resolves once the condition holds; it is looked at after everything that arrives. */
-  async until(condition: () => boolean): Promise<void> {
-    while (!condition()) await new Promise<void>((resolve) => this.waiting.add(resolve))
-  }
-
-  /** Resolves to the deployment's events once it has ended. */
-  async end(deploymentId: string): Promise<ViewedEvent[]> {
-    await this.until(() => isEnd(this.of(deploymentId).at(-1)))
-    return this.of(deploymentId)
-  }
-
-  async close(): Promise<void> {
-    await this.client.dispose()
+  /** The last event of each deployment, as far as a person wants to read them, and what went wrong. */
+  private seen(): string {
+    const last = new Map(this.events.map((event) => [event.deploymentId, event]))
+    const events = [...last.values()]
+      .slice(-10)
+      .map(({ deploymentId, sequence, step, status, text, error }) => {
+        const problem = error ? ` (${error.code}: ${error.message})` : ''
+        return `  ${deploymentId} ${sequence} ${step} ${status} "${text}"${problem}`
+      })
+    return [
+      `The viewer saw ${this.events.length} events of ${last.size} deployments; their last ones:`,
+      ...events,
+      `errors: ${JSON.stringify(this.errors)}, closed with: ${this.closeCode}`,
+    ].join('\n')
   }
 
   private changed(): void {

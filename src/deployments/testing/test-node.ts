@@ -1,4 +1,5 @@
 import { PubSub, type PubSubEngine } from 'graphql-subscriptions'
+import { within } from '../../../test/support/processes.ts'
 import { Limits } from '../../auth/limits.ts'
 import { LOCAL } from '../../auth/rights.ts'
 import { Config } from '../../config.ts'
@@ -103,14 +104,14 @@ export class TestNode {
     isLast = (event: LoggedEvent) => isFinished(event.deployment.status),
   ): Promise<LoggedEvent[]> {
     const events: LoggedEvent[] = []
-    for await (const event of await this.feed.follow({
-      sees: 'all',
-      deploymentId,
-      after: this.feed.cursorOf(0),
-    })) {
-      events.push(event)
-      if (isLast(event)) break
+    const follower = await this.feed.follow({ sees: 'all', deploymentId, after: this.feed.cursorOf(0) })
+    const read = async () => {
+      for await (const event of follower) {
+        events.push(event)
+        if (isLast(event)) break
+      }
     }
+    await within(read(), () => `${isLast}; the last event is ${JSON.stringify(events.at(-1)?.deployment)}`)
     return events
   }
 }

@@ -1,3 +1,4 @@
+import { stripVTControlCharacters } from 'node:util'
 import { GitHubError, type GitHubErrorCode } from '../github-error.ts'
 import type { HttpAnswer } from './transport.ts'
 
@@ -17,7 +18,7 @@ interface ErrorBody {
   errors: string[]
 }
 
-const LONGEST_QUOTE = 500
+const MAX_QUOTE = 1_000
 
 /** An answer that is not what was hoped for, as an error with what to do about it. */
 export function explain(answer: HttpAnswer, doing: Doing): GitHubError {
@@ -48,7 +49,10 @@ export function explain(answer: HttpAnswer, doing: Doing): GitHubError {
       )
     case 410:
     case 451:
-      return make('GONE', `GitHub will not ${doing.what}: it has been taken away (${status})${told}.`)
+      return make(
+        'GONE',
+        `GitHub will not ${doing.what}: it has been taken away (${status})${told}. Look at it on GitHub, then retry or start a new deployment.`,
+      )
     case 400:
     case 422:
       return make('INVALID', `GitHub refuses to ${doing.what}${told}. Mend that, then retry.`)
@@ -105,13 +109,20 @@ function quote(answer: HttpAnswer, { scrub }: Doing): string {
   return text === '' ? '' : `: “${plain(text)}”`
 }
 
-/** One line without anything that moves a cursor. */
-export function plain(text: string): string {
-  const line = text
+/** One line without escape codes or anything else that moves a cursor, and at most so long. */
+export function plain(text: string, maxLength = MAX_QUOTE): string {
+  const line = stripVTControlCharacters(text)
     .replace(/[\p{Cc}\p{Cf}\s]+/gu, ' ')
     .trim()
     .replace(/\.$/, '')
-  return line.length > LONGEST_QUOTE ? `${line.slice(0, LONGEST_QUOTE)}…` : line
+  return cut(line, maxLength)
+}
+
+/** At most so many characters, the last of which says that there were more. */
+export function cut(text: string, maxLength: number): string {
+  if (text.length <= maxLength) return text
+  // Not in the middle of a character of two code units.
+  return `${text.slice(0, maxLength - 1).replace(/[\uD800-\uDBFF]$/, '')}…`
 }
 
 function errorBody({ body, headers }: HttpAnswer): ErrorBody {

@@ -38,8 +38,9 @@ export function connect(options: ConnectionOptions): Connection {
     options.credential.kind === 'token'
       ? new TokenCredential(options.credential.token, addresses.api)
       : new AppCredential(options.credential, addresses.api, {
-          find: (owner, jwt, signal) => api.findInstallation(owner, jwt, signal),
-          createToken: (installation, jwt, signal) => api.createInstallationToken(installation, jwt, signal),
+          find: (owner, signer, signal) => api.findInstallation(owner, signer, signal),
+          createToken: (installation, signer, signal) =>
+            api.createInstallationToken(installation, signer, signal),
         })
   const queue = new CredentialQueue({
     credentialId: credential.id,

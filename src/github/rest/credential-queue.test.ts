@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
+import { within } from '../../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
 import { MIGRATIONS } from '../../database/schema.ts'
 import { CredentialQueue } from './credential-queue.ts'
@@ -133,7 +134,7 @@ test('writes go one after the other, reads five at once', async () => {
     const send = async () => {
       most = Math.max(most, ++running)
       if (running === wanted) areIn.resolve()
-      await areIn.promise
+      await within(areIn.promise, () => `${wanted} at once; there are ${running}`)
       await new Promise(setImmediate) // time for one too many
       running--
       return fine

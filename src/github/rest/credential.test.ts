@@ -38,14 +38,18 @@ describe('a GitHub App', () => {
         createPublicKey(publicKey),
         Buffer.from(signature, 'base64url'),
       )
-      const { iss } = isSigned ? JSON.parse(Buffer.from(claims, 'base64url').toString()) : { iss: '' }
+      const { iss, iat, exp } = isSigned ? JSON.parse(Buffer.from(claims, 'base64url').toString()) : {}
       if (String(iss) !== '4711')
         return { status: 401, body: { message: 'A JSON web token could not be decoded' } }
+      const now = github.now() / 1_000
+      if (iat > now) return { status: 401, body: { message: "'Issued at' claim ('iat') is in the future" } }
+      if (exp > now + 600 || exp <= now)
+        return { status: 401, body: { message: "'Expiration time' claim ('exp') is too far, or over" } }
       if (INSTALLATION.test(line)) return { status: 200, body: installation }
       if (ACCESS_TOKEN.test(line)) {
         return {
           status: 201,
-          body: { token: github.token, expires_at: new Date(Date.now() + lifeMs).toISOString() },
+          body: { token: github.token, expires_at: new Date(github.now() + lifeMs).toISOString() },
         }
       }
       return { status: 404, body: { message: 'Not Found' } }
@@ -83,6 +87,34 @@ describe('a GitHub App', () => {
     expect((await client.ensureRepository(wish, calm)).outcome).toBe('created')
     expect(github.count(ACCESS_TOKEN)).toBe(1)
     expect(github.count(/^GET \/user$/)).toBe(0)
+  })
+
+  test.each([25, 45, 60, 300, 5_400, 86_400].flatMap((seconds) => [seconds, -seconds]))(
+    'works on a machine whose clock is %i s ahead of GitHub’s',
+    async (seconds) => {
+      github.clockAheadMs = -seconds * 1_000
+      await Promise.all([1, 2].map(() => client.ensureOrganization({ login: 'acme' }, calm)))
+      expect((await client.ensureRepository(wish, calm)).outcome).toBe('created')
+      const asked = [github.count(INSTALLATION), github.count(ACCESS_TOKEN)]
+      // From here on it knows GitHub's clock, and the token that it has lasts an hour by that.
+      await client.ensureRepository({ ...wish, name: 'other' }, calm)
+      await client.ensureOrganization({ login: 'acme' }, calm)
+      expect([github.count(INSTALLATION), github.count(ACCESS_TOKEN)]).toEqual([asked[0]! + 1, asked[1]])
+      // Somebody sets the clock.
+      github.clockAheadMs = 0
+      await client.ensureOrganization({ login: 'acme' }, calm)
+    },
+  )
+
+  test('asks once more when its clock may be the cause, and only then', async () => {
+    const stranger = open('1')
+    const code = 'UNAUTHENTICATED'
+    await expect(stranger.ensureOrganization({ login: 'acme' }, calm)).rejects.toMatchObject({ code })
+    expect(github.count(INSTALLATION)).toBe(1)
+    github.clockAheadMs = 5_400_000
+    await expect(stranger.ensureOrganization({ login: 'acme' }, calm)).rejects.toMatchObject({ code })
+    expect(github.count(INSTALLATION)).toBe(3)
+    await stranger.close()
   })
 
   test('has a new token before the old one ends', async () => {

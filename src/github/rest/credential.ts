@@ -22,17 +22,36 @@ export interface Installation {
 
 export interface InstallationToken {
   token: string
-  expiresAt: Date
+  /** How long it is valid from now on, by GitHub's clock. */
+  lifetimeMs: number
+}
+
+/** What the App itself signs a request with. */
+export interface AppJwt {
+  value: string
+  /** GitHub's clock minus ours, as assumed when it was dated. */
+  clockOffsetMs: number
+}
+
+export interface AppSigner {
+  sign(): Promise<AppJwt>
+  /**
+   * To be called when GitHub has refused the token, with the time that it says in its answer. True: the clocks differ by
+   * so much that this may be why; from now on, tokens are dated by GitHub's clock.
+   */
+  adoptClock(refused: AppJwt, githubDate: string | undefined): boolean
 }
 
 /** How an App asks for its installation and a token: requests of their own, signed by the App itself. */
 export interface InstallationSource {
-  find(owner: string, jwt: string, signal: AbortSignal): Promise<Installation>
-  createToken(installation: Installation, jwt: string, signal: AbortSignal): Promise<InstallationToken>
+  find(owner: string, signer: AppSigner, signal: AbortSignal): Promise<Installation>
+  createToken(installation: Installation, signer: AppSigner, signal: AbortSignal): Promise<InstallationToken>
 }
 
 /** A token is not used in its last minutes: the step that begins with it should end with it. Tokens last an hour. */
 const RENEW_BEFORE_MS = 5 * 60_000
+/** A smaller difference of the clocks is within what `sign` leaves room for. */
+const MIN_CLOCK_DIFFERENCE_MS = 30_000
 /** One for each organization that this process deploys to. */
 const MOST_INSTALLATIONS = 1_000
 
@@ -93,13 +112,15 @@ export class TokenCredential extends Credential {
 }
 
 /** A GitHub App: for each account a token of its own, fetched when there is none and renewed before it ends. */
-export class AppCredential extends Credential {
+export class AppCredential extends Credential implements AppSigner {
   readonly kind = 'app'
   readonly id: string
   readonly #appId: string
   readonly #privateKey: string
   readonly #source: InstallationSource
-  readonly #tokens = new Map<string, InstallationToken>()
+  /** `renewAtMs` is of the clock that nobody sets: `performance.now()`. */
+  readonly #tokens = new Map<string, { token: string; renewAtMs: number }>()
+  #clockOffsetMs = 0
 
   constructor(
     { appId, privateKey }: { appId: string; privateKey: string },
@@ -114,23 +135,22 @@ export class AppCredential extends Credential {
   }
 
   async installation(owner: string, signal: AbortSignal): Promise<Installation> {
-    return this.#source.find(owner, await this.#jwt(), signal)
+    return this.#source.find(owner, this, signal)
   }
 
   async token(owner: string, signal: AbortSignal): Promise<string> {
     const key = owner.toLowerCase()
     const known = this.#tokens.get(key)
-    if (known && known.expiresAt.getTime() - Date.now() > RENEW_BEFORE_MS) return known.token
-    const jwt = await this.#jwt()
-    const installation = await this.#source.find(owner, jwt, signal)
-    const fresh = await this.#source.createToken(installation, jwt, signal)
+    if (known && performance.now() < known.renewAtMs) return known.token
+    const installation = await this.#source.find(owner, this, signal)
+    const { token, lifetimeMs } = await this.#source.createToken(installation, this, signal)
     this.#tokens.delete(key)
     if (this.#tokens.size >= MOST_INSTALLATIONS) {
       const [oldest = key] = this.#tokens.keys()
       this.#tokens.delete(oldest)
     }
-    this.#tokens.set(key, fresh)
-    return fresh.token
+    this.#tokens.set(key, { token, renewAtMs: performance.now() + lifetimeMs - RENEW_BEFORE_MS })
+    return token
   }
 
   refused(token: string): boolean {
@@ -145,10 +165,23 @@ export class AppCredential extends Credential {
     for (const { token } of this.#tokens.values()) yield token
   }
 
-  /** Lasts ten minutes, dated half a minute back for clocks that differ. */
-  async #jwt(): Promise<string> {
-    const { token } = await githubAppJwt<string>({ id: this.#appId, privateKey: this.#privateKey })
-    return token
+  /**
+   * Dated a minute back, and ends a minute before the ten that GitHub allows: docs "Generating a JSON Web Token for a
+   * GitHub App". So the clocks may differ by a minute.
+   */
+  async sign(): Promise<AppJwt> {
+    const clockOffsetMs = this.#clockOffsetMs
+    // The library itself goes half a minute back, and makes it last ten minutes from there.
+    const now = Math.floor((Date.now() + clockOffsetMs) / 1_000) - 30
+    const { token } = await githubAppJwt<string>({ id: this.#appId, privateKey: this.#privateKey, now })
+    return { value: token, clockOffsetMs }
+  }
+
+  adoptClock(refused: AppJwt, githubDate: string | undefined): boolean {
+    const offsetMs = Date.parse(githubDate ?? '') - Date.now()
+    if (!(Math.abs(offsetMs - refused.clockOffsetMs) >= MIN_CLOCK_DIFFERENCE_MS)) return false
+    this.#clockOffsetMs = offsetMs
+    return true
   }
 }
 

@@ -7,7 +7,7 @@ import { basic, type Credential } from './credential.ts'
 import type { CredentialQueue } from './credential-queue.ts'
 import { grantPage, USER_AGENT } from './github-api.ts'
 import { NotGit } from './pkt-line.ts'
-import { explainRefusal } from './push-refusals.ts'
+import { explainRefusal, type RefusedPush, refusalWords } from './push-refusals.ts'
 import {
   type Advertisement,
   type PushReport,
@@ -123,8 +123,17 @@ export class GitRemotes {
     }
   }
 
-  refusal(report: PushReport, remote: Remote): GitHubError {
-    return explainRefusal(report, remote.fullName, (text) => this.#options.credential.scrub(text))
+  /** Why a push was declined, and all that was said about it, for the log. */
+  refusal(report: PushReport, { fullName, url }: Remote): { error: GitHubError; words: string } {
+    const { addresses, credential } = this.#options
+    const push: RefusedPush = {
+      report,
+      repository: fullName,
+      url,
+      web: addresses.web,
+      scrub: (text) => credential.scrub(text),
+    }
+    return { error: explainRefusal(push), words: refusalWords(push) }
   }
 
   async #send(

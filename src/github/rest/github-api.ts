@@ -1,8 +1,15 @@
 import { GitHubError } from '../github-error.ts'
 import type { Addresses } from './addresses.ts'
 import { type Doing, explain, isObject, parse } from './answers.ts'
-import { AppCredential, type Credential, type Installation, type InstallationToken } from './credential.ts'
+import {
+  AppCredential,
+  type AppSigner,
+  type Credential,
+  type Installation,
+  type InstallationToken,
+} from './credential.ts'
 import type { CredentialQueue } from './credential-queue.ts'
+import { serverTime } from './rate-limit.ts'
 import { type HttpAnswer, NoAnswer, type Transport } from './transport.ts'
 
 export interface ApiOptions {
@@ -85,13 +92,13 @@ export class GitHubApi {
   }
 
   /** What an App asks in its own name. */
-  async findInstallation(owner: string, jwt: string, signal: AbortSignal): Promise<Installation> {
+  async findInstallation(owner: string, signer: AppSigner, signal: AbortSignal): Promise<Installation> {
     const what = `find the App's installation in ${owner}`
     for (const path of [
       `/orgs/${encodeURIComponent(owner)}/installation`,
       `/users/${encodeURIComponent(owner)}/installation`,
     ]) {
-      const answer = await this.#send({ method: 'GET', path, owner, what, signal }, `Bearer ${jwt}`)
+      const answer = await this.#sendAsApp({ method: 'GET', path, owner, what, signal }, signer)
       if (answer.status === 200) return installationOf(answer)
       if (answer.status === 401) {
         throw new GitHubError(
@@ -111,17 +118,26 @@ export class GitHubApi {
 
   async createInstallationToken(
     installation: Installation,
-    jwt: string,
+    signer: AppSigner,
     signal: AbortSignal,
   ): Promise<InstallationToken> {
     const path = `/app/installations/${installation.id}/access_tokens`
     const call: Call = { method: 'POST', path, owner: '', what: 'get a token for the App', signal }
     // Not a write in the sense of GitHub's limits for content; but nothing that may be lost either.
-    const answer = await this.#send(call, `Bearer ${jwt}`, { kind: 'read' })
+    const answer = await this.#sendAsApp(call, signer, { kind: 'read' })
     if (answer.status !== 201) throw explain(answer, answer.doing)
     const { token, expires_at: expiresAt } = isObject(answer.json) ? answer.json : {}
     if (typeof token !== 'string' || typeof expiresAt !== 'string') throw notGitHub(answer)
-    return { token, expiresAt: new Date(expiresAt) }
+    return { token, lifetimeMs: Date.parse(expiresAt) - serverTime(answer.headers) }
+  }
+
+  /** Once more where the refused token was dated by a clock that is far from GitHub's. */
+  async #sendAsApp(call: Call, signer: AppSigner, options: { kind?: 'read' } = {}): Promise<ApiAnswer> {
+    const jwt = await signer.sign()
+    const answer = await this.#send(call, `Bearer ${jwt.value}`, options)
+    if (answer.status !== 401 || !signer.adoptClock(jwt, answer.headers.date)) return answer
+    const { value } = await signer.sign()
+    return this.#send(call, `Bearer ${value}`, options)
   }
 
   async #send(

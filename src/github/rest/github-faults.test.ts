@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
+import { within } from '../../../test/support/processes.ts'
 import { inMemory } from '../github-client.contract.ts'
 import type { EnsureRepositoryInput } from '../github-client.ts'
 import { GitHubRestClient, type GitHubRestOptions } from '../github-rest-client.ts'
@@ -188,14 +189,43 @@ describe('creating a repository', () => {
   ])("never takes another's repository: one that is %s", async (_what, changes) => {
     await github.add('acme', 'Site', changes)
     await expect(ensureOrg('acme', wish())).rejects.toEqual(code('REPO_TAKEN'))
-    await expect(ensure()).rejects.toEqual(code('REPO_TAKEN'))
+    await expect(ensure()).rejects.toMatchObject({ code: 'REPO_TAKEN', remedy: 'person' })
     expect(github.count(/^(POST|PATCH|DELETE|PUT)/)).toBe(0)
+  })
+
+  test('of the same name by two deployments at once: one gets it, the other is told that it is taken', async () => {
+    const both = Promise.withResolvers<void>()
+    const first: Fault = async (apply) => {
+      await within(both.promise, 'both creates reach GitHub')
+      return apply()
+    }
+    const second: Fault = (apply) => {
+      both.resolve()
+      return apply()
+    }
+    github.next(CREATE, first, second)
+    // With a queue of its own: writes of one queue wait for each other.
+    const other = open({ pauses: new MemoryPauses() })
+    const settled = await Promise.allSettled([
+      ensure(),
+      other.ensureRepository(wish({ intentId: 'intent-2' }), calm),
+    ])
+    expect(settled.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
+    expect(settled).toContainEqual({ status: 'rejected', reason: code('REPO_TAKEN') })
+    expect(github.count(CREATE)).toBe(2)
   })
 
   test('does not touch the repository that once had the name', async () => {
     await github.add('acme', 'site')
     await github.rename('acme/site', 'acme/old-site')
-    await expect(ensure()).rejects.toEqual(code('REPO_TAKEN', /former name of acme\/old-site/))
+    // A retry could not say "yes, I want it".
+    await expect(ensure()).rejects.toMatchObject({
+      code: 'REPO_TAKEN',
+      remedy: 'never',
+      message: expect.stringMatching(
+        /former name of acme\/old-site.*Start a new deployment with another name/,
+      ),
+    })
     expect(github.count(CREATE)).toBe(0)
   })
 
@@ -301,6 +331,20 @@ describe('pushing', () => {
       /A rule of acme\/site/,
     ],
     [
+      'a secret',
+      'echo "error: GH013: Repository rule violations found for refs/heads/main." >&2; echo "- Push cannot contain secrets" >&2; exit 1',
+      'PUSH_REJECTED',
+      'secret',
+      /allow each at the address.*retry.*“error: GH013: .*main. - Push cannot contain secrets/,
+    ],
+    [
+      'a missing LFS object',
+      'echo "error: GH008: Your push referenced at least 1 unknown Git LFS object:" >&2; exit 1',
+      'PUSH_REJECTED',
+      'lfs-objects-missing',
+      /git lfs push --object-id http:\S+\/acme\/site\.git .*then retry; or start a new deployment/,
+    ],
+    [
       'a missing scope',
       'echo "refusing to allow a Personal Access Token to create or update workflow .github/workflows/ci.yml without workflow scope" >&2; exit 1',
       'PUSH_REJECTED',
@@ -313,6 +357,31 @@ describe('pushing', () => {
     await expect(push(id)).rejects.toEqual(code(expected, message))
     await expect(push(id)).rejects.toMatchObject({ reason })
     expect(await head()).toBeNull()
+  })
+
+  test('that is declined for twelve secrets names each path and address; the log has all of it', async () => {
+    const told: unknown[] = []
+    client = open({ log: (...line) => told.push(line) })
+    const { id } = await ensure()
+    const found = Array.from({ length: 12 }, (_, n) => [
+      '',
+      `  —— Some API Key ${n} ————————————`,
+      `     path: src/${n}.ts:3`,
+      `     ${github.url}/acme/site/security/secret-scanning/unblock-secret/${n}`,
+    ]).flat()
+    const lines = [
+      'error: GH013: Repository rule violations found.',
+      '  - Push cannot contain secrets',
+      ...found,
+    ]
+    await github.backend.create('acme', 'site', `cat >&2 <<'end'\n${lines.join('\n')}\nend\nexit 1`)
+    const error = (await push(id).catch((each: unknown) => each)) as Error
+    for (let n = 0; n < 12; n++) {
+      expect(error.message).toContain(`Some API Key ${n} path: src/${n}.ts:3 ${github.url}`)
+      expect(error.message).toContain(`unblock-secret/${n} `)
+    }
+    const words = expect.stringMatching(/^error: GH013.*Some API Key 0\npath: src.*declined$/s)
+    expect(told).toEqual([['GitHub declined a push', { repository: 'acme/site', words }]])
   })
 
   test('to what git does not find for a moment is tried again', async () => {

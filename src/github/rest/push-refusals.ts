@@ -1,53 +1,149 @@
-import { GitHubError } from '../github-error.ts'
-import { plain } from './answers.ts'
+import { stripVTControlCharacters } from 'node:util'
+import { GitHubError, type GitHubErrorCode, type PushRejection } from '../github-error.ts'
+import { cut, plain } from './answers.ts'
 import type { PushReport } from './receive-pack.ts'
 
-/**
- * Why GitHub declined a push, from what it says to people: there is no other way. It decides only what a person is told;
- * that the push was declined is known from the report. Texts: GitHub's docs on GH001 and GH013, and users' reports.
- */
-export function explainRefusal(
-  report: PushReport,
-  repository: string,
-  scrub: (text: string) => string,
-): GitHubError {
-  const told = scrub(`${report.messages}\n${report.unpack}\n${report.ref}`)
-  const quoted = `GitHub says: “${plain(quotable(report, scrub))}”.`
-  if (/GH001\b|exceeds GitHub'?s file size limit|pack exceeds maximum/i.test(told)) {
-    return new GitHubError(
-      'TOO_LARGE',
-      `A file, or all of it, is larger than GitHub takes (100 MB a file, 2 GB a push). ${quoted} Leave it out, or put it elsewhere.`,
-    )
-  }
-  if (/workflow/i.test(told) && /scope|permission/i.test(told)) {
-    return new GitHubError(
-      'PUSH_REJECTED',
-      `The contents have files in .github/workflows, which this credential may not push to ${repository}. Give a classic token the scope workflow, or a fine-grained token or App the permission Workflows: write; then retry. ${quoted}`,
-      { reason: 'workflow-scope' },
-    )
-  }
-  if (/GH0\d\d\b|rule violations?|protected branch/i.test(told)) {
-    return new GitHubError(
-      'PUSH_REJECTED',
-      `A rule of ${repository} or of its organization does not allow this push. ${quoted} Mend the contents, or have the rule changed or bypassed for this credential; then retry.`,
-      { reason: 'rule-violation' },
-    )
-  }
-  if (report.unpack !== 'ok') {
-    return new GitHubError(
-      'PUSH_REJECTED',
-      `GitHub could not take the contents for ${repository} in. ${quoted} Retry; if it happens again, report it.`,
-      { reason: 'bad-objects' },
-    )
-  }
-  return new GitHubError(
-    'PUSH_REJECTED',
-    `A hook of ${repository} or of its organization declined the push. ${quoted} Mend what it names, then retry.`,
-    { reason: 'declined' },
-  )
+/** What a person needs to be told besides what GitHub says. */
+export interface RefusedPush {
+  report: PushReport
+  /** For people: `acme/site`. */
+  repository: string
+  /** Where git pushes to. */
+  url: string
+  /** GitHub's page, where settings are. */
+  web: string
+  /** Takes our own secrets out of what GitHub says. */
+  scrub(text: string): string
 }
 
-function quotable({ messages, unpack, ref }: PushReport, scrub: (text: string) => string): string {
+interface Refusal {
+  code: GitHubErrorCode
+  reason?: PushRejection
+  /** What happened, and what to do about it. A retry pushes the same contents. */
+  advice: string
+}
+
+/** GitHub lists every secret that it finds, with a path and an address for each; the whole is in the log. */
+const MAX_QUOTE = 6_000
+const MAX_QUOTED_LINE = 1_000
+
+/**
+ * Why GitHub declined a push, from what it says to people: there is no other way. It decides only what a person is told,
+ * and whether a retry can help; that the push was declined is known from the report. Texts: GitHub's docs on GH001,
+ * GH007 and GH013, and users' reports.
+ */
+export function explainRefusal(push: RefusedPush): GitHubError {
+  const words = refusalWords(push)
+  const { code, reason, advice } = refusalOf(words, push)
+  const quoted = plain(push.scrub(shortened(words.split('\n'))), MAX_QUOTE)
+  return new GitHubError(code, `${advice} GitHub says: “${quoted}”.`, reason && { reason })
+}
+
+/** All that was said, a line each, without escape codes and decoration. */
+export function refusalWords({ report: { messages, unpack, ref }, scrub }: RefusedPush): string {
   const reasons = [messages, unpack === 'ok' ? '' : unpack, ref === 'ok' ? '' : ref]
-  return scrub(reasons.filter((each) => each.trim() !== '').join(' '))
+  return scrub(stripVTControlCharacters(reasons.join('\n')))
+    .split(/[\r\n]+/)
+    .map((line) =>
+      line
+        .replace(/[\p{Cc}\p{Cf}\s]+/gu, ' ')
+        .trim()
+        .replace(/^(remote:\s*)+/, '')
+        // `—— GitHub Personal Access Token ————`
+        .replace(/^[-–—─━=]{2,}\s+|\s+[-–—─━=]{2,}$/gu, ''),
+    )
+    .filter((line) => /[\p{L}\p{N}]/u.test(line))
+    .join('\n')
+}
+
+/** What fits: first of all how it begins, addresses and paths, which say what is meant and where it can be allowed. */
+function shortened(lines: readonly string[]): string {
+  const rank = (index: number) => (index === 0 || /https?:\/\/|\bpath:/i.test(lines[index] ?? '') ? 0 : 1)
+  const kept = new Set<number>()
+  const rest = ' … (the rest is in the log)'
+  let room = MAX_QUOTE - rest.length
+  for (const index of [...lines.keys()].sort((a, b) => rank(a) - rank(b) || a - b)) {
+    const length = Math.min(lines[index]?.length ?? 0, MAX_QUOTED_LINE) + 1
+    if (length > room) continue
+    room -= length
+    kept.add(index)
+  }
+  const text = lines.filter((_, index) => kept.has(index)).map((line) => cut(line, MAX_QUOTED_LINE))
+  return text.join(' ') + (kept.size < lines.length ? rest : '')
+}
+
+function refusalOf(words: string, { report, repository, url, web }: RefusedPush): Refusal {
+  // A warning may have a code, too, and a path may look like one.
+  const number = /^(?:error: )?GH(\d{3})\b/m.exec(words)?.[1]
+  if (number === '001' || /exceeds GitHub'?s file size limit|pack exceeds maximum/i.test(words)) {
+    return {
+      code: 'TOO_LARGE',
+      advice:
+        'A file, or all of it, is larger than GitHub takes (100 MB a file, 2 GB a push). Start a new deployment without it, or keep it elsewhere.',
+    }
+  }
+  if (/refusing to allow/i.test(words) && /create or update .{0,500}workflow/i.test(words)) {
+    return {
+      code: 'PUSH_REJECTED',
+      reason: 'workflow-scope',
+      advice: `The contents have files in .github/workflows, which this credential may not push to ${repository}. Give a classic token the scope workflow, or a fine-grained token or App the permission Workflows: write; then retry.`,
+    }
+  }
+  if (number === '002' || number === '005') {
+    return {
+      code: 'INVALID_NAME',
+      advice: 'GitHub takes no branch of this name. Start a new deployment with another branch.',
+    }
+  }
+  if (number === '007') {
+    return {
+      code: 'PUSH_REJECTED',
+      reason: 'email-privacy',
+      advice: `The settings of a GitHub account block commits that show its email address. Its owner can allow them at ${web}/settings/emails; then retry.`,
+    }
+  }
+  if (number === '008') {
+    return {
+      code: 'PUSH_REJECTED',
+      reason: 'lfs-objects-missing',
+      advice: `The contents have Git LFS pointers to objects that ${repository} does not have. Upload these objects (git lfs push --object-id ${url} <object id>), then retry; or start a new deployment with the files themselves instead of the pointers.`,
+    }
+  }
+  if (number === '009' && /\bLFS\b/.test(words)) {
+    return {
+      code: 'PUSH_REJECTED',
+      reason: 'lfs-objects-missing',
+      advice: `GitHub could not check the Git LFS objects of ${repository}. Retry later; if it happens again, ask GitHub's support.`,
+    }
+  }
+  if (number === '009' || /cannot contain secrets|secrets? detected/i.test(words)) {
+    return {
+      code: 'PUSH_REJECTED',
+      reason: 'secret',
+      advice: `GitHub found what looks like secrets in the contents, and does not take them into ${repository}. If they may be published, allow each at the address that GitHub names, then retry. Otherwise revoke them, and start a new deployment without them.`,
+    }
+  }
+  if (
+    (number !== undefined && ['003', '006', '013', '014'].includes(number)) ||
+    /rule violations?|protected branch/i.test(words)
+  ) {
+    return {
+      code: 'PUSH_REJECTED',
+      reason: 'rule-violation',
+      advice: `A rule of ${repository} or of its organization does not allow this push. Have the rule changed, or bypassed for this credential, then retry; or start a new deployment that follows the rule.`,
+    }
+  }
+  if (report.unpack !== 'ok') {
+    return {
+      code: 'PUSH_REJECTED',
+      reason: 'bad-objects',
+      advice: `GitHub could not take the contents for ${repository} in. Retry; if it happens again, report it.`,
+    }
+  }
+  const decliner = number === undefined ? `A hook of ${repository} or of its organization` : 'GitHub'
+  return {
+    code: 'PUSH_REJECTED',
+    reason: 'declined',
+    advice: `${decliner} declined the push to ${repository}. If the cause is outside of the contents, have it removed, then retry; otherwise start a new deployment with other contents.`,
+  }
 }

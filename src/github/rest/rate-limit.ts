@@ -50,7 +50,8 @@ function untilReset(headers: HttpAnswer['headers']): number | null {
   return Number.isFinite(reset) ? Math.max(0, reset * 1_000 - serverTime(headers)) + 1_000 : null
 }
 
-function serverTime(headers: HttpAnswer['headers']): number {
+/** GitHub's clock, in milliseconds, as its answer says; ours where it does not. */
+export function serverTime(headers: HttpAnswer['headers']): number {
   const told = Date.parse(headers.date ?? '')
   return Number.isNaN(told) ? Date.now() : told
 }

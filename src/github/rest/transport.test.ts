@@ -5,6 +5,7 @@ import { createServer as createTlsServer } from 'node:https'
 import { type AddressInfo, connect } from 'node:net'
 import { getCACertificates, setDefaultCACertificates } from 'node:tls'
 import { afterEach, describe, expect, test } from '@jest/globals'
+import { within } from '../../../test/support/processes.ts'
 import { AUTHORITY_FILE, readCertificate } from './testing/tls/certificate.ts'
 import { NoAnswer, Transport } from './transport.ts'
 
@@ -122,7 +123,7 @@ describe('an answer', () => {
     const { url } = await serve(() => asked.resolve())
     const abort = new AbortController()
     const call = open().send({ ...get(url), signal: abort.signal })
-    await asked.promise
+    await within(asked.promise, 'the server is asked')
     const reason = new Error('lease lost')
     abort.abort(reason)
     await expect(call).rejects.toBe(reason)

@@ -133,8 +133,12 @@ export class EmulatedGitHub {
     this.violations.push(...requestViolations(method, path, text === '' ? undefined : JSON.parse(text)))
     const owner = /^\/orgs\/([^/]+)\/repos$/.exec(path)?.[1] ?? VIEWER
     const isCreation = method === 'POST' && path.endsWith('/repos')
-    const sent = isCreation ? JSON.parse(Buffer.concat(parts).toString()) : undefined
-    if (sent) sent.name = this.#names.get(`${owner}/${sent.name}`.toLowerCase())?.split('/')[1] ?? sent.name
+    const sent = isCreation ? JSON.parse(text) : undefined
+    const key = `${owner}/${sent?.name}`.toLowerCase()
+    const spelled = this.#names.get(key)
+    // Before anything is awaited: of two creates at once, whose names may differ in case, only one gets the name.
+    if (isCreation && spelled === undefined) this.#names.set(key, `${owner}/${sent.name}`)
+    if (isCreation && spelled !== undefined) sent.name = spelled.split('/')[1]
     const answer = await fetch(`${this.#emulatorUrl}${path}`, {
       method,
       headers: {
@@ -145,8 +149,8 @@ export class EmulatedGitHub {
       redirect: 'manual',
     })
     const [, deleted] = /^\/repos\/([^/]+\/[^/]+)$/.exec(path) ?? []
+    if (isCreation && spelled === undefined && answer.status !== 201) this.#names.delete(key)
     if (isCreation && answer.status === 201) {
-      this.#names.set(`${owner}/${sent.name}`.toLowerCase(), `${owner}/${sent.name}`)
       this.created.push(`${owner}/${sent.name}`)
       await this.backend.create(owner, sent.name)
     }

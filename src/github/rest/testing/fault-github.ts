@@ -62,6 +62,8 @@ export class FaultGitHub {
   asApp: ((authorization: string, line: string) => FakeAnswer) | undefined
   /** Answers GraphQL: the `data` of a document with these variables. */
   graphql: ((query: string, variables: Record<string, unknown>) => unknown) | undefined
+  /** How far its clock, which every answer tells, is ahead of ours. */
+  clockAheadMs = 0
   readonly backend: GitHttpBackend
   readonly url: string
   /** Behind the origin, as of Enterprise Server. */
@@ -120,8 +122,9 @@ export class FaultGitHub {
       hiddenFor: 0,
       ...changes,
     }
-    await this.backend.create(owner, name)
+    // Before anything is awaited: of two creates at once, only one gets the name.
     this.repositories.set(`${owner}/${name}`.toLowerCase(), repository)
+    await this.backend.create(owner, name)
     return repository
   }
 
@@ -137,6 +140,10 @@ export class FaultGitHub {
     Object.assign(repository, { owner, name })
   }
 
+  now(): number {
+    return Date.now() + this.clockAheadMs
+  }
+
   count(pattern: RegExp): number {
     return this.requests.filter((each) => pattern.test(each)).length
   }
@@ -150,6 +157,7 @@ export class FaultGitHub {
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { method = 'GET', url = '/' } = request
     this.requests.push(`${method} ${url}`)
+    response.setHeader('date', new Date(this.now()).toUTCString())
     const git = GitHttpBackend.parse(url)
     const fault = this.#fault(`${method} ${url}`)
     if (git) {
