@@ -179,7 +179,11 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
   }
 
   private hear(hint: LookHint): void {
-    const { event } = hint
+    const { event, logId } = hint
+    if (event && logId !== this.logId) {
+      this.look()
+      return
+    }
     if (event) this.lostHints.told(event.position)
     if (event && this.isNext(event)) this.accept({ ...event, at: new Date(event.at) })
     else if (event && !this.isKnown(event)) {
