@@ -257,7 +257,7 @@ describe('a database that has lost its last events', () => {
     const event = { ...toEvent(first), position: first.position + 1, follows: first.link, link: 1 }
     await pubSub.pass({ logId: feed.logId + 1, event }, { event })
     await (Reflect.get(feed, 'lookToEnd') as () => Promise<void>).call(feed)
-    expect({ head: feed.head, gapFills: feed.gapFills }).toEqual({ head: first.position, gapFills: 0 })
+    expect(feed.head).toBe(first.position)
     await pubSub.pass({ logId: feed.logId, event })
     expect(feed.head).toBe(first.position + 1)
   })

@@ -180,13 +180,11 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
 
   private hear(hint: LookHint): void {
     const { event, logId } = hint
-    if (event && logId !== this.logId) {
-      this.look()
-      return
-    }
-    if (event) this.lostHints.told(event.position)
-    if (event && this.isNext(event)) this.accept({ ...event, at: new Date(event.at) })
-    else if (event && !this.isKnown(event)) {
+    // Of another log: perhaps ours by now.
+    const isOurs = logId === this.logId
+    if (event && isOurs) this.lostHints.told(event.position)
+    if (event && isOurs && this.isNext(event)) this.accept({ ...event, at: new Date(event.at) })
+    else if (event && !(isOurs && this.isKnown(event))) {
       this.gapFills++
       this.look()
     }
