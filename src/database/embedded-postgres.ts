@@ -16,6 +16,11 @@ export interface EmbeddedConnection {
   readonly port: number
   readonly user: string
   readonly database: string
+  // Given although they are the defaults: pg otherwise asks the environment (PGOPTIONS, PGSSLMODE …).
+  readonly ssl: false
+  readonly sslnegotiation: 'postgres'
+  readonly options: string
+  readonly replication: 'false'
 }
 
 /**
@@ -193,11 +198,20 @@ async function ownerOf(cluster: string): Promise<Account> {
 }
 
 function connectionOf({ socketDir, port }: Postmaster): EmbeddedConnection {
-  return { host: socketDir, port, user: SUPERUSER, database: DATABASE }
+  return {
+    host: socketDir,
+    port,
+    user: SUPERUSER,
+    database: DATABASE,
+    ssl: false,
+    sslnegotiation: 'postgres',
+    options: '-c search_path=public',
+    replication: 'false',
+  }
 }
 
 async function answers(postmaster: Postmaster, ownerUid: number): Promise<boolean> {
-  const client = new pg.Client({ ...connectionOf(postmaster), ssl: false, connectionTimeoutMillis: 5_000 })
+  const client = new pg.Client({ ...connectionOf(postmaster), connectionTimeoutMillis: 5_000 })
   client.on('error', () => {}) // It may die while we look; then it does not answer.
   try {
     await assertPrivate(postmaster.socketDir, ownerUid)
