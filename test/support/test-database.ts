@@ -38,8 +38,8 @@ export function testConnection(): EmbeddedConnection {
 }
 
 /** A Unix socket as pg and psql take it, and as a URL has to be: without a host there can be no user before it. */
-export function urlOf({ host, port, user, database }: EmbeddedConnection): string {
-  return `postgres:///${database}?host=${encodeURIComponent(host)}&port=${port}&user=${encodeURIComponent(user)}`
+export function urlOf({ host, port, user, password, database }: EmbeddedConnection): string {
+  return `postgres:///${database}?host=${encodeURIComponent(host)}&port=${port}&user=${encodeURIComponent(user)}&password=${password}`
 }
 
 async function runOnServer(statement: string): Promise<void> {
