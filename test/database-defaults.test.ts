@@ -57,14 +57,17 @@ beforeAll(async () => {
   const [{ name } = { name: '' }] = await database.database.query<{ name: string }>(
     'select current_database() as name',
   )
-  await database.database.query(`create role ${role} login superuser; create schema odd`)
+  const url = new URL(database.url)
+  const password = url.searchParams.get('password')
+  await database.database.query(
+    `create role ${role} login superuser password '${password}'; create schema odd`,
+  )
+  url.searchParams.set('user', role)
   await set(`database ${name}`, OF_DATABASE)
   await set(`role ${role} in database ${name}`, OF_ROLE)
   await database.database.query(
     `alter role ${role} in database ${name} set search_path = absent, odd, public`,
   )
-  const url = new URL(database.url.replace('@/', '@localhost/'))
-  url.searchParams.set('user', role)
   server = await TestServer.start({ dataDir: folder.path, env: { DATABASE_URL: url.href } })
 })
 
