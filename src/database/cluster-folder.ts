@@ -82,7 +82,7 @@ export async function createCluster(options: NewCluster): Promise<string> {
     throw notWritable(parent, error)
   })
   try {
-    if (initdbAccount) await chown(aside, initdbAccount.uid, initdbAccount.gid)
+    if (initdbAccount) await giveTo(initdbAccount, aside)
     await initdb(aside, options)
     // From here on nobody else enters it.
     if (account) await chown(aside, 0, 0)

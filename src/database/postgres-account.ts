@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { promisify } from 'node:util'
+import { ConfigError } from '../config.ts'
 
 /** An unprivileged account that runs Postgres when we are root: Postgres refuses to run as root. */
 export interface Account {
@@ -42,7 +43,7 @@ export async function serverAccount(dataDir: string): Promise<Account> {
     const uid = FIRST_UID + ((first + i) % UIDS)
     if ((await idOf(String(uid), '-u')) === undefined) return { name: `uid ${uid}`, uid, gid: uid }
   }
-  throw new Error(
+  throw new ConfigError(
     `Postgres does not run as root, and all uids from ${FIRST_UID} on have an account. ${NO_ACCOUNT}`,
   )
 }
@@ -61,8 +62,8 @@ export async function initdbAccount(): Promise<Account> {
   const busy = await uidsOfProcesses()
   const account = accounts.find(({ uid }) => !busy.has(uid)) ?? accounts[0]
   if (account) return account
-  throw new Error(
-    `Postgres does not run as root, and this machine has no other account but nobody, which many programs share. Add one, for example: useradd --system shipcast. Or: ${NO_ACCOUNT}`,
+  throw new ConfigError(
+    `Postgres does not run as root, and this machine has no other account but nobody, which many programs share. Add one, for example: useradd --system shipcast. ${NO_ACCOUNT.replace('Start', 'Or start')}`,
   )
 }
 
@@ -72,9 +73,12 @@ export async function initdbAccount(): Promise<Account> {
  */
 export async function giveTo({ uid, gid }: Account, folder: string): Promise<void> {
   await run('chown', ['-R', '-h', '-P', `${uid}:${gid}`, folder]).catch((error) => {
-    throw new Error(`${folder} cannot be given to uid ${uid}, which would run Postgres. ${NO_ACCOUNT}`, {
-      cause: error,
-    })
+    throw new ConfigError(
+      `${folder} cannot be given to uid ${uid}, which would run Postgres. ${NO_ACCOUNT}`,
+      {
+        cause: error,
+      },
+    )
   })
 }
 
@@ -94,7 +98,7 @@ async function namedAccount(): Promise<Account> {
     const [uid, gid] = await Promise.all([idOf(name, '-u'), idOf(name, '-g')])
     if (uid !== undefined && uid > 0 && gid !== undefined && gid >= 0) return { name, uid, gid }
   }
-  throw new Error(
+  throw new ConfigError(
     `Postgres does not run as root, and this machine has none of the accounts ${MACOS_ACCOUNTS.join(', ')}. ${NO_ACCOUNT}`,
   )
 }
