@@ -47,7 +47,8 @@ let server: TestServer | undefined
 const role = `test_${crypto.randomUUID().slice(0, 8)}`
 
 beforeAll(async () => {
-  database = await createTestDatabase()
+  // lower('I') is not 'i' in Turkish.
+  database = await createTestDatabase([], `template template0 locale_provider icu icu_locale 'tr-TR'`)
   folder = await createDataFolder()
   const set = async (whose: string, settings: Record<string, string>) => {
     for (const [name, value] of Object.entries(settings)) {
@@ -115,4 +116,20 @@ test('defaults of the database and the role change nothing: 20 at once succeed, 
     expect(Date.parse(time)).toBeLessThanOrEqual(Date.now() + 1_000)
   }
   expect(node.log).not.toMatch(/WARN|ERROR/)
+})
+
+test('names are the same in capitals or not, whatever the locale of the database', async () => {
+  const node = server as TestServer
+  expect(await database.database.query(`select lower('I') as i`)).toEqual([{ i: 'ı' }])
+  const deploy = (org: string, repo: string) =>
+    node.request<Accepted>(DEPLOY, { input: input({ org, repo }) })
+  const answers = await Promise.all([deploy('INFRA', 'INDEX'), deploy('infra', 'index')])
+  expect(answers.map(({ errors }) => errors?.[0]?.extensions.code).toSorted()).toEqual([
+    'CONFLICT',
+    undefined,
+  ])
+  const { data } = await node.request<{ deployments: { edges: unknown[] } }>(
+    '{ deployments(first: 2, org: "infra", repo: "index") { edges { cursor } } }',
+  )
+  expect(data.deployments.edges).toHaveLength(1)
 })

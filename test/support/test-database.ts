@@ -12,11 +12,14 @@ export interface TestDatabase {
   drop(): Promise<void>
 }
 
-/** An empty database of the caller's own, or a migrated one, on the run's Postgres. */
-export async function createTestDatabase(migrations: readonly Migration[] = []): Promise<TestDatabase> {
+/** An empty database of the caller's own, or a migrated one, on the run's Postgres. `options`: of `create database`. */
+export async function createTestDatabase(
+  migrations: readonly Migration[] = [],
+  options = '',
+): Promise<TestDatabase> {
   const connection = testConnection()
   const name = `test_${crypto.randomUUID().replaceAll('-', '')}`
-  await runOnServer(`create database ${name}`)
+  await runOnServer(`create database ${name} ${options}`)
   const url = urlOf({ ...connection, database: name })
   const database = await Database.open({ url, dataDir: '' })
   await migrate(database, migrations)
