@@ -58,8 +58,8 @@ async function runChosen(): Promise<void> {
 }
 
 function databaseUrl(query = ''): string {
-  const { user, host, port, database } = postgres.connection
-  return `postgres://${user}@/${database}?host=${encodeURIComponent(host)}&port=${port}${query}`
+  const { user, password, host, port, database } = postgres.connection
+  return `postgres://${user}:${password}@/${database}?host=${encodeURIComponent(host)}&port=${port}${query}`
 }
 
 async function startNodes(count: number, env: Record<string, string> = {}): Promise<void> {

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { startEmbeddedPostgres } from '../src/database/embedded-postgres.ts'
 import { GitHttpBackend } from '../src/github/rest/testing/git-http-backend.ts'
 import { removeFolder, temporaryFolder } from '../src/github/testing/git.ts'
+import { createDataFolder } from '../test/support/data-folder.ts'
 import type { PushReport, PushTask } from './push-github-contender.ts'
 
 /*
@@ -30,7 +31,7 @@ const CONTENDERS = ['shipcast', 'git', 'isomorphic-git'] as const
 const CONTENDER = fileURLToPath(new URL('./push-github-contender.ts', import.meta.url))
 
 const backend = new GitHttpBackend(await temporaryFolder())
-const dataDir = await temporaryFolder()
+const { path: dataDir, remove: removeData } = await createDataFolder()
 const postgres = await startEmbeddedPostgres({ dataDir })
 const server = createServer((request, response) => {
   backend.handle(request, response).catch(() => response.destroy())
@@ -87,7 +88,7 @@ for (const [name, contents] of CONTENTS) {
 server.closeAllConnections()
 server.close()
 await postgres.stop()
-await removeFolder(dataDir)
+await removeData()
 await removeFolder(backend.folder)
 
 async function push(task: PushTask): Promise<PushReport> {

@@ -145,7 +145,9 @@ function holdCreate(): { reached: () => Promise<void>; goOn: () => void } {
 async function holdUpAcceptance(organization: string): Promise<() => Promise<void>> {
   const client = new pg.Client({ connectionString: database.url })
   await client.connect()
-  await client.query('select pg_advisory_lock(7447229, hashtext($1))', [organization])
+  // Takes the organization's lock until the transaction ends.
+  await client.query('begin')
+  await client.query('select next_turn($1)', [organization])
   return () => client.end()
 }
 

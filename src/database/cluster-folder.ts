@@ -1,20 +1,39 @@
-import { chown, lstat, mkdir, open, readdir, realpath, rename, rm, stat, symlink } from 'node:fs/promises'
+import {
+  chown,
+  lstat,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  readlink,
+  realpath,
+  rename,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from 'node:fs/promises'
 import { userInfo } from 'node:os'
 import { dirname, join } from 'node:path'
 import { ConfigError } from '../config.ts'
 import { makeFolder } from '../folders.ts'
 import { LeashedProcess } from './leash.ts'
-import { type Account, canReach } from './postgres-account.ts'
+import { type Account, canReach, giveTo } from './postgres-account.ts'
 import { SYSTEM_FOLDER } from './postgres-binaries.ts'
 import { isProcess } from './postmaster-file.ts'
 
 // The major version is in the name: another one cannot read these files.
 const CLUSTER_NAME = 'postgres-18'
+/** Beside a database in the system folder: where the link to it was made. */
+const ORIGIN = '.link'
 const ABANDONED_AFTER_MS = 3_600_000
 
 export interface NewCluster {
   readonly dataDir: string
+  /** That runs the server, and owns its files. */
   readonly account: Account | undefined
+  /** That makes the files. */
+  readonly initdbAccount: Account | undefined
   readonly binaries: string
   readonly superuser: string
   readonly signal: AbortSignal
@@ -46,12 +65,14 @@ export async function findCluster(dataDir: string): Promise<string | undefined> 
  * database.
  */
 export async function createCluster(options: NewCluster): Promise<string> {
-  const { dataDir, account, signal } = options
+  const { dataDir, account, initdbAccount, signal } = options
   assertUidHasAccount(account)
   await makeFolder(dataDir).catch((error: NodeJS.ErrnoException) => {
     throw notWritable(dataDir, error)
   })
-  const elsewhere = account !== undefined && !(await canReach(await realpath(dataDir), account))
+  const accounts = [account, initdbAccount].filter((one) => one !== undefined)
+  const reach = await Promise.all(accounts.map(async (one) => canReach(await realpath(dataDir), one)))
+  const elsewhere = reach.includes(false)
   const parent = elsewhere ? SYSTEM_FOLDER : await realpath(dataDir)
   if (elsewhere) await mkdir(SYSTEM_FOLDER, { recursive: true, mode: 0o755 })
   await sweepLeftovers(parent)
@@ -61,8 +82,11 @@ export async function createCluster(options: NewCluster): Promise<string> {
     throw notWritable(parent, error)
   })
   try {
-    if (account) await chown(aside, account.uid, account.gid)
+    if (initdbAccount) await giveTo(initdbAccount, aside)
     await initdb(aside, options)
+    // From here on nobody else enters it.
+    if (account) await chown(aside, 0, 0)
+    if (account) await giveTo(account, aside)
     signal.throwIfAborted()
     const cluster = elsewhere
       ? await publishElsewhere(aside, dataDir, options)
@@ -74,7 +98,10 @@ export async function createCluster(options: NewCluster): Promise<string> {
   }
 }
 
-async function initdb(folder: string, { account, binaries, superuser, signal }: NewCluster): Promise<void> {
+async function initdb(
+  folder: string,
+  { initdbAccount, binaries, superuser, signal }: NewCluster,
+): Promise<void> {
   const initdb = new LeashedProcess(
     join(binaries, 'bin', 'initdb'),
     [
@@ -89,7 +116,7 @@ async function initdb(folder: string, { account, binaries, superuser, signal }: 
       '--auth-host=reject',
       '--no-instructions',
     ],
-    account,
+    initdbAccount,
   )
   const stop = () => void initdb.stop()
   signal.addEventListener('abort', stop, { once: true })
@@ -120,15 +147,39 @@ async function publishElsewhere(
   const target = aside.replace('.init-', '-')
   await rename(aside, target)
   try {
+    await writeFile(`${target}${ORIGIN}`, join(await realpath(dataDir), CLUSTER_NAME), { flag: 'wx' })
     await symlink(target, join(dataDir, CLUSTER_NAME))
     log(
-      `The database is in ${target}: the account ${account?.name}, which runs Postgres for root, cannot enter ${dataDir}.`,
+      `The database is in ${target}, since ${account?.name}, which runs Postgres for root, cannot enter ${dataDir}. It stays there when ${dataDir} is removed: remove both.`,
     )
+    const orphans = await findOrphans()
+    if (orphans.length > 0) {
+      log(
+        `Databases whose DATA_DIR is gone, or was moved: ${orphans.join(', ')}. Remove those that nobody needs.`,
+      )
+    }
   } catch (error) {
     await rm(target, { recursive: true, force: true })
+    await rm(`${target}${ORIGIN}`, { force: true })
     if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
   }
   return requireCluster(dataDir)
+}
+
+/**
+ * Not removed by us: the folder may have been moved, or be on a disk that is not mounted, and its database is somebody's
+ * data.
+ */
+async function findOrphans(): Promise<string[]> {
+  const orphans: string[] = []
+  for (const name of await readdir(SYSTEM_FOLDER)) {
+    if (!name.endsWith(ORIGIN)) continue
+    const cluster = join(SYSTEM_FOLDER, name.slice(0, -ORIGIN.length))
+    const link = await readFile(join(SYSTEM_FOLDER, name), 'utf8')
+    if ((await readlink(link).catch(() => undefined)) === cluster) continue
+    if (await stat(cluster).catch(() => undefined)) orphans.push(`${cluster} (${dirname(link)})`)
+  }
+  return orphans
 }
 
 async function requireCluster(dataDir: string): Promise<string> {

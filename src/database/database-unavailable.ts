@@ -24,7 +24,7 @@ export function isConnectionFailure(error: unknown): boolean {
   if (error instanceof pg.DatabaseError) {
     // Another node has migrated a table that a statement prepared on this connection reads; a new connection
     // prepares it anew.
-    if (error.routine === 'RevalidateCachedQuery') return true
+    if (error.routine === 'RevalidateCachedQuery' || losesPreparedStatements(error)) return true
     return ENDS_CONNECTION.test(error.code ?? '')
   }
   if (!types.isNativeError(error)) return false
@@ -33,10 +33,24 @@ export function isConnectionFailure(error: unknown): boolean {
 
 /**
  * Whether the server is there but cannot do it at the moment: its disk is full, its memory or connections are used up,
- * its disk fails. The connection is as good as before.
+ * its disk fails, or others were in the way each time. The connection is as good as before.
  */
 export function isRefusedForNow(error: unknown): boolean {
-  return error instanceof pg.DatabaseError && /^(53...|58030)$/.test(error.code ?? '')
+  return isConflict(error) || (error instanceof pg.DatabaseError && /^(53...|58030)$/.test(error.code ?? ''))
+}
+
+/**
+ * Whether the server has undone the statement or transaction because of others: serialization_failure,
+ * deadlock_detected, lock_not_available. The same again can succeed.
+ */
+export function isConflict(error: unknown): boolean {
+  const { cause = error } = error instanceof DatabaseUnavailable ? error : {}
+  return cause instanceof pg.DatabaseError && /^(40001|40P01|55P03)$/.test(cause.code ?? '')
+}
+
+/** Whether a prepared statement was there before it was prepared, or is not there afterwards. */
+export function losesPreparedStatements(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && /^(42P05|26000)$/.test(error.code ?? '')
 }
 
 // PostgreSQL, appendix A: class 08, a primary that has become a standby (25006; its successor is elsewhere), the server's shutdown and crash codes, and the timeouts that end a
@@ -49,5 +63,6 @@ const DRIVER_MESSAGES =
 
 function describe(cause: unknown): string {
   if (cause instanceof AggregateError) return cause.errors.map(describe).join('; ')
-  return cause instanceof Error ? cause.message : String(cause)
+  const message = cause instanceof Error ? cause.message : String(cause)
+  return losesPreparedStatements(cause) ? `a pooler does not keep prepared statements (${message})` : message
 }

@@ -14,7 +14,7 @@ function sslOf(url: string): unknown {
 describe('readDatabaseUrl', () => {
   test('says where, who, how many connections, and how long to wait for one', () => {
     expect(readDatabaseUrl(ADDRESS)).toMatchObject({ poolSize: 10, connectTimeoutMs: 10_000 })
-    const settings = readDatabaseUrl(`${ADDRESS}?pool_max=25&connect_timeout=3`)
+    const settings = readDatabaseUrl(`${ADDRESS}?pool_max=25&connect_timeout=3&application_name=staging`)
     expect(settings).toMatchObject({ poolSize: 25, connectTimeoutMs: 3_000 })
     const client = new pg.Client(settings.config)
     expect(client).toMatchObject({
@@ -24,6 +24,7 @@ describe('readDatabaseUrl', () => {
       password: 's3cret',
       database: 'shipcast',
     })
+    expect(Reflect.get(client, 'connectionParameters')).toMatchObject({ application_name: 'staging' })
   })
 
   test('encrypts as sslmode says, in the sense of libpq', async () => {

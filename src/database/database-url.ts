@@ -9,7 +9,7 @@ export class DatabaseUrlError extends Error {
 export interface DatabaseSettings {
   /** For `pg`: where, who, and how it is encrypted. */
   readonly config: pg.ClientConfig
-  /** Most connections that do the work of requests and runners; three more are kept for heartbeats and LISTEN. */
+  /** Most connections that do the work of requests and runners; four more are kept: for runners, heartbeats, health checks and LISTEN. */
   readonly poolSize: number
   readonly connectTimeoutMs: number
 }
@@ -30,6 +30,7 @@ const PASSED_ON = [
   'sslkey',
   'sslnegotiation',
   'options',
+  'application_name',
 ]
 /** "prefer" and "allow" mean "encrypted if it so happens"; nobody should rely on that. */
 const SSL_MODES = ['disable', 'require', 'verify-ca', 'verify-full']

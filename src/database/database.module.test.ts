@@ -1,7 +1,12 @@
-import { expect, test } from '@jest/globals'
+import { once } from 'node:events'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
+import { describe, expect, test } from '@jest/globals'
 import { Injectable, Module, type OnModuleDestroy } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
-import { createTestDatabase } from '../../test/support/test-database.ts'
+import { createTestDatabase, testConnection, urlOf } from '../../test/support/test-database.ts'
+import { AUTHORITY_FILE, readCertificate } from '../github/rest/testing/tls/certificate.ts'
+import { PubSubModule } from '../pubsub/pubsub.module.ts'
 import { DatabaseModule } from './database.module.ts'
 import { Database } from './database.ts'
 
@@ -19,10 +24,82 @@ test('modules have a migrated database, until the last of them has ended', async
   @Module({ imports: [DatabaseModule.forRoot({ url, dataDir: '', migrations })], providers: [Writer] })
   class TestModule {}
 
+  const others = `select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`
+  const own = await database.query(others)
   const app = await NestFactory.createApplicationContext(TestModule, { logger: false })
   await app.close()
   expect(await database.query('select word from words')).toEqual([{ word: 'bye' }])
-  const others = `select 1 from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`
-  expect(await database.query(others)).toEqual([])
+  expect(await database.query(others)).toEqual(own)
   await drop()
+})
+
+describe('a database that cannot be used is said with what to do', () => {
+  const opening = (url: string) => {
+    @Module({ imports: [DatabaseModule.forRoot({ url, dataDir: '', migrations: [] }), PubSubModule] })
+    class TestModule {}
+    return NestFactory.createApplicationContext(TestModule, { logger: false, abortOnError: false })
+  }
+
+  /** Answers a client's wish for TLS, and then does as `upgrade` says. */
+  async function withServer(upgrade: (socket: Socket) => void, use: (port: number) => Promise<void>) {
+    const sockets = new Set<Socket>()
+    const server = createServer((socket) => {
+      sockets.add(socket)
+      socket.on('error', () => undefined)
+      socket.once('data', () => upgrade(socket))
+    }).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    try {
+      await use((server.address() as AddressInfo).port)
+    } finally {
+      for (const socket of sockets) socket.destroy()
+      server.close()
+    }
+  }
+
+  test('whose certificate is not trusted, or for another name; or that has none', async () => {
+    const certificate = await readCertificate()
+    const encrypt = (socket: Socket) => {
+      socket.write('S')
+      new TLSSocket(socket, { isServer: true, ...certificate }).on('error', () => undefined)
+    }
+    await withServer(encrypt, async (port) => {
+      const url = (host: string) => `postgres://u@${host}:${port}/x?sslmode=verify-full`
+      await expect(opening(url('127.0.0.1'))).rejects.toThrow(/sslrootcert=/)
+      await expect(opening(`${url('localhost')}&sslrootcert=${AUTHORITY_FILE}`)).rejects.toThrow(
+        /certificate is for another name/,
+      )
+    })
+    await withServer(
+      (socket) => socket.write('N'),
+      (port) =>
+        expect(opening(`postgres://u@127.0.0.1:${port}/x?sslmode=require`)).rejects.toThrow(
+          /Turn on ssl there/,
+        ),
+    )
+  })
+
+  test.each([
+    ['database', { database: 'absent' }, /Create that database/],
+    ['password', { password: 'wrong' }, /Check user and password/],
+  ])('whose %s is wrong', async (_, wrong, sentence) => {
+    await expect(opening(urlOf({ ...testConnection(), ...wrong }))).rejects.toThrow(sentence)
+  })
+
+  test('also where the address is no good, and before anything else has used it', async () => {
+    const lines: unknown[] = []
+    const log = (...line: unknown[]) => lines.push(line)
+    @Module({
+      imports: [
+        DatabaseModule.forRoot({ url: 'postgres://u@127.0.0.1/x?nonsense=1', dataDir: '', migrations: [] }),
+        PubSubModule,
+      ],
+    })
+    class TestModule {}
+    const logger = { log: () => undefined, warn: log, error: log }
+    const starting = NestFactory.createApplicationContext(TestModule, { logger, abortOnError: false })
+    await expect(starting).rejects.toThrow('"nonsense"')
+    expect(JSON.stringify(lines)).not.toContain('TypeError')
+    expect(lines.filter((line) => JSON.stringify(line).includes('hear other nodes'))).toEqual([])
+  })
 })

@@ -50,8 +50,44 @@ async function open({ url, listenUrl, dataDir, migrations }: DatabaseModuleOptio
 }
 
 function unreachable(error: DatabaseUnavailable): ConfigError {
-  return new ConfigError(
-    `DATABASE_URL cannot be used. ${error.message}. Start that server or mend the address, for example DATABASE_URL=postgres://user:password@host:5432/shipcast; leave it out for the embedded Postgres.`,
-    { cause: error },
-  )
+  return new ConfigError(`DATABASE_URL cannot be used. ${error.message}. ${adviceFor(error.cause)}`, {
+    cause: error,
+  })
+}
+
+const EXAMPLE = 'DATABASE_URL=postgres://user:password@host:5432/shipcast'
+
+/** By the codes of Node's TLS and of PostgreSQL (appendix A); their words depend on the language of the server. */
+function adviceFor(cause: unknown): string {
+  const { code = '', message = '' } = cause as { code?: string; message?: string }
+  if (/^(SELF_SIGNED_CERT|DEPTH_ZERO_SELF|UNABLE_TO_(GET_ISSUER|VERIFY))/.test(code)) {
+    return 'The certificate is not signed by an authority that is known here: name the file of yours, for example sslrootcert=/etc/ssl/db-ca.pem.'
+  }
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
+    return 'The certificate is for another name: use a name that is in it as the host, or sslmode=verify-ca with sslrootcert, which does not compare names.'
+  }
+  if (/^CERT_/.test(code)) return "Renew the server's certificate, or set this machine's clock."
+  if (message === 'The server does not support SSL connections') {
+    return 'Turn on ssl there, or leave sslmode out where the way there is safe.'
+  }
+  if (/SSL|TLS|ssl/.test(code)) {
+    return 'The server and this machine do not agree on TLS: look at its log, and at sslcert and sslkey if it asks for a certificate.'
+  }
+  switch (code) {
+    case '28000':
+      return 'The server does not admit this user from this address: if it requires encryption, add sslmode=require or verify-full, and sslcert with sslkey if it requires a certificate; otherwise have pg_hba.conf changed.'
+    case '28P01':
+      return `Check user and password; special characters must be percent-encoded, for example ${EXAMPLE}.`
+    case '3D000':
+      return 'Create that database, or name another at the end of the address.'
+    case '42501':
+      return 'A default of this role may be set by a superuser only: alter role … reset session_replication_role.'
+    case '42P05':
+    case '26000':
+      return 'Use PgBouncer 1.21 or newer with max_prepared_statements = 200, a pooler in session mode, or the address of the database itself.'
+    case '53300':
+      return 'Raise max_connections or the connection limit of the role, or lower pool_max.'
+    default:
+      return `Start that server or correct the address, for example ${EXAMPLE}; leave it out for the embedded Postgres.`
+  }
 }

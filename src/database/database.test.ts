@@ -137,6 +137,78 @@ describe('Database', () => {
     await expect(pid()).rejects.toThrow('closed')
   })
 
+  test('does again what the server has undone because of others, a few times', async () => {
+    await database.query('create table conflicts (n int); insert into conflicts values (0)')
+    for (const code of ['40001', '40P01', '55P03']) {
+      await database.query('drop sequence if exists tries; create sequence tries')
+      // nextval is not undone.
+      const failTwice = `do $$ begin
+        if nextval('tries') < 3 then raise exception 'in the way' using errcode = '${code}'; end if;
+        update conflicts set n = n + 1;
+      end $$`
+      await database.query(failTwice)
+      await database.query('alter sequence tries restart')
+      await database.transaction(async (tx) => {
+        await tx.query('update conflicts set n = n + 10')
+        await tx.query(failTwice)
+      })
+      await database.query('alter sequence tries restart')
+      const connection = database.dedicated()
+      await connection.query(failTwice)
+      await connection.close()
+    }
+    expect(await database.query('select n from conflicts')).toEqual([{ n: 3 * 13 }])
+
+    const always = `do $$ begin perform nextval('tries'); raise exception 'in the way' using errcode = '40001'; end $$`
+    await database.query('alter sequence tries restart')
+    await expect(database.query(always)).rejects.toThrow(DatabaseUnavailable)
+    expect(await database.query('select last_value as n from tries')).toEqual([{ n: 8 }])
+  })
+
+  test('says so when a pooler has lost a prepared statement, and goes on with another connection', async () => {
+    const small = await Database.open({ url: `${one.url}&pool_max=2`, dataDir: '' })
+    await small.query('select $1::int as n', [1])
+    await small.query('deallocate all')
+    await expect(small.query('select $1::int as n', [1])).rejects.toThrow(
+      /a pooler does not keep prepared statements .*does not exist/,
+    )
+    expect(await small.query('select $1::int as n', [1])).toEqual([{ n: 1 }])
+    await small.close()
+  })
+
+  test.each([
+    [
+      'encoding',
+      `create database NAME encoding 'LATIN1' template template0`,
+      '',
+      /encoding is LATIN1\. Shipcast needs UTF8/,
+    ],
+    [
+      'search path',
+      'create database NAME',
+      '&options=-c%20search_path%3Dabsent',
+      /search_path, absent, names no schema/,
+    ],
+    [
+      'search path',
+      'create database NAME',
+      '&options=-c%20search_path%3D%22%22',
+      /search_path, .*names no schema/,
+    ],
+    [
+      'search path',
+      'create database NAME',
+      '&options=-c%20search_path%3Dpg_catalog',
+      /search_path, pg_catalog, names/,
+    ],
+  ])('is not opened with a wrong %s', async (_, create, parameters, sentence) => {
+    const name = `test_${crypto.randomUUID().replaceAll('-', '')}`
+    await database.query(create.replace('NAME', name))
+    const url = one.url.replace(/\/\w+\?/, `/${name}?`) + parameters
+    await expect(Database.open({ url, dataDir: '' })).rejects.toThrow(sentence)
+    await database.query(`drop database ${name} with (force)`)
+  })
+
   test('is available while all its connections are busy', async () => {
     const busy = Array.from({ length: 10 }, () => database.query('select pg_sleep(0.5)'))
     expect(await database.isAvailable()).toBe(true)

@@ -1,12 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { type CopyRow, copyIn, copyOut } from './copy.ts'
-import { DatabaseUnavailable, isConnectionFailure, isRefusedForNow } from './database-unavailable.ts'
+import {
+  DatabaseUnavailable,
+  isConflict,
+  isConnectionFailure,
+  isRefusedForNow,
+} from './database-unavailable.ts'
 import { type DatabaseSettings, DEFAULT_SETTINGS, readDatabaseUrl } from './database-url.ts'
 import { DedicatedConnection } from './dedicated-connection.ts'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded-postgres.ts'
 import { resultTypes } from './result-types.ts'
-import { execute, runStatement, STATEMENT_TIMEOUT_MS } from './statement.ts'
+import { assertUsable, prepareSession, retryConflicts } from './session.ts'
+import { execute, runStatement } from './statement.ts'
 
 /** Whatever runs statements: the database, a transaction, a dedicated connection. */
 export interface Queryable {
@@ -37,23 +43,16 @@ export interface TransactionOptions {
   readonly statementTimeoutMs?: number
 }
 
-const IDLE_IN_TRANSACTION_MS = 60_000
 const HEALTH_TIMEOUT_MS = 2_000
 const CLOSE_GRACE_MS = 3_000
 /** How long a statement may take before we look whether the server is there; and how often it may then be silent. */
 const LOOK_AFTER_MS = 3_000
 const MOST_SILENCES = 2
 
-// Statements and not startup parameters, which poolers such as PgBouncer refuse.
-const SESSION = `
-  set timezone = 'UTC';
-  set statement_timeout = ${STATEMENT_TIMEOUT_MS};
-  set idle_in_transaction_session_timeout = ${IDLE_IN_TRANSACTION_MS}`
-
 /**
  * Connections to Postgres. No call waits without a bound: 10 s for a connection (`connect_timeout`), 30 s for a statement (10 s when the server is silent), 60 s
- * for the embedded server to come back. It does NOT repeat a statement that failed: the caller knows whether
- * that is right.
+ * for the embedded server to come back. It does NOT repeat a statement that failed, since the caller knows whether
+ * that is right; except, up to 7 times, what the server has undone as a whole because of a conflict with others.
  */
 export class Database implements Queryable {
   readonly #embedded: EmbeddedPostgres | undefined
@@ -79,6 +78,10 @@ export class Database implements Queryable {
       // An embedded server whose owner has just died may answer once more and then go; the second try starts
       // another.
       await database.query('select 1').catch(() => database.query('select 1'))
+      await assertUsable([
+        (text, values) => database.query(text, values),
+        (text, values) => database.#healthConnection.query(text, values),
+      ])
       return database
     } catch (error) {
       await database.close()
@@ -104,7 +107,7 @@ export class Database implements Queryable {
   }
 
   async query<Row>(text: string, values?: readonly unknown[]): Promise<Row[]> {
-    return this.#withClient((client) => runStatement<Row>(client, text, values))
+    return retryConflicts(() => this.#withClient((client) => runStatement<Row>(client, text, values)))
   }
 
   /** See `copyOut`. */
@@ -112,16 +115,24 @@ export class Database implements Queryable {
     return this.#withClient((client) => copyOut(client, text))
   }
 
-  /** Commits when work returns; rolls back and passes the error on when it throws. */
+  /**
+   * Commits when work returns; rolls back and passes the error on when it throws. After a conflict with others all of
+   * it is done again: work must have no effects but on the database.
+   */
   async transaction<T>(work: (tx: Transaction) => Promise<T>, options: TransactionOptions = {}): Promise<T> {
-    const timeoutMs = options.statementTimeoutMs
+    return retryConflicts(() => this.#transactOnce(work, options.statementTimeoutMs))
+  }
+
+  #transactOnce<T>(work: (tx: Transaction) => Promise<T>, timeoutMs: number | undefined): Promise<T> {
     return this.#withClient(async (client) => {
+      const begin = 'begin isolation level read committed'
       await execute(
         client,
-        timeoutMs === undefined ? 'begin' : `begin; set local statement_timeout = ${timeoutMs}`,
+        timeoutMs === undefined ? begin : `${begin}; set local statement_timeout = ${timeoutMs}`,
       )
       const refuse = (error: unknown): never => {
-        throw isConnectionFailure(error) || isRefusedForNow(error) ? this.#unavailable(error) : error
+        const isGone = isConnectionFailure(error) || (isRefusedForNow(error) && !isConflict(error))
+        throw isGone ? this.#unavailable(error) : error
       }
       const tx: Transaction = {
         query: <Row>(text: string, values?: readonly unknown[]) =>
@@ -267,7 +278,7 @@ export class Database implements Queryable {
   }
 }
 
-const embeddedSettings: DatabaseSettings = { config: { ssl: false }, ...DEFAULT_SETTINGS }
+const embeddedSettings: DatabaseSettings = { config: {}, ...DEFAULT_SETTINGS }
 
 function clientConfig({ config, connectTimeoutMs }: DatabaseSettings): pg.ClientConfig {
   return {
@@ -277,10 +288,6 @@ function clientConfig({ config, connectTimeoutMs }: DatabaseSettings): pg.Client
     keepAlive: true,
     types: resultTypes,
   }
-}
-
-async function prepareSession(client: pg.ClientBase): Promise<void> {
-  await execute(client, SESSION)
 }
 
 /** Without a listener Node ends the process. The statement under way, or the next one, fails and tells. */

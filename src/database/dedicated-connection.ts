@@ -1,6 +1,7 @@
 import type pg from 'pg'
 import type { Queryable } from './database.ts'
 import { isConnectionFailure, isRefusedForNow } from './database-unavailable.ts'
+import { retryConflicts } from './session.ts'
 import { runStatement } from './statement.ts'
 
 /**
@@ -27,7 +28,7 @@ export class DedicatedConnection implements Queryable {
   }
 
   query<Row>(text: string, values?: readonly unknown[]): Promise<Row[]> {
-    const result = this.#last.then(() => this.#queryNow<Row>(text, values))
+    const result = this.#last.then(() => retryConflicts(() => this.#queryNow<Row>(text, values)))
     this.#last = result.catch(() => {})
     return result
   }

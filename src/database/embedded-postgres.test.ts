@@ -4,11 +4,12 @@ import { chmod, chown, cp, mkdir, readdir, readFile, realpath, rm, stat, writeFi
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
+import pg from 'pg'
 import { createDataFolder, type DataFolder, removeDataFolder } from '../../test/support/data-folder.ts'
 import { DatabaseProcess } from '../../test/support/database-process.ts'
 import { postgresProcesses, waitUntil } from '../../test/support/processes.ts'
 import { startEmbeddedPostgres } from './embedded-postgres.ts'
-import { canReach, findAccount, isRoot } from './postgres-account.ts'
+import { canReach, giveTo, isRoot, serverAccount } from './postgres-account.ts'
 import { findBinaries, locateBinaryPackage, SYSTEM_FOLDER } from './postgres-binaries.ts'
 import { readPostmaster } from './postmaster-file.ts'
 import { assertPrivate } from './socket-folder.ts'
@@ -44,8 +45,8 @@ afterEach(async () => {
   await removeDataFolder(folder)
 })
 
-async function open(uid?: number, where = dataDir): Promise<DatabaseProcess> {
-  const process = new DatabaseProcess(where, uid)
+async function open(uid?: number, env?: Record<string, string>): Promise<DatabaseProcess> {
+  const process = new DatabaseProcess(dataDir, uid, env)
   started.push(process)
   await process.opened()
   return process
@@ -82,6 +83,60 @@ describe('the embedded Postgres', () => {
     await expect(stat(host)).rejects.toThrow('ENOENT')
   })
 
+  test('admits nobody without the password, which only the owner of the folder can read', async () => {
+    await beginInitialized()
+    const postgres = await startEmbeddedPostgres({ dataDir })
+    const { password, ...without } = postgres.connection
+    await waitUntil(async () => (await connect(without)) !== 'connected', 'the server asks')
+    expect(await connect({ ...without, password: 'wrong' })).toBe('28P01')
+    expect(await connect(postgres.connection)).toBe('connected')
+    const file = join(dataDir, 'postgres-password')
+    expect((await readFile(file, 'utf8')).trim()).toBe(password)
+    expect((await stat(file)).mode & 0o777).toBe(0o600)
+    expect((await stat(file)).uid).toBe(process.getuid?.())
+    expect(await readFile(join(dataDir, 'postgres-18', 'pg_hba.conf'), 'utf8')).not.toContain('trust')
+    await postgres.stop()
+  })
+
+  test('takes a new password after its file was lost, and keeps the data', async () => {
+    await beginInitialized()
+    const first = await open()
+    await first.query('create table t (n int); insert into t values (1)')
+    await first.close()
+    await rm(join(dataDir, 'postgres-password'))
+    expect(await (await open()).query('select n from t')).toEqual([{ n: 1 }])
+  })
+
+  test('says what to do where the password was replaced while the server runs', async () => {
+    await beginInitialized()
+    await open()
+    await writeFile(join(dataDir, 'postgres-password'), 'x'.repeat(43))
+    await expect(startEmbeddedPostgres({ dataDir })).rejects.toThrow(
+      /replaced meanwhile\. Stop all processes/,
+    )
+  })
+
+  test('is reached by nothing that the environment says', async () => {
+    await beginInitialized()
+    const process = await open(undefined, {
+      PGOPTIONS: '-c default_transaction_read_only=on -c search_path=nowhere',
+      PGHOST: '192.0.2.1',
+      PGPORT: '1',
+      PGUSER: 'nobody',
+      PGPASSWORD: 'wrong',
+      PGDATABASE: 'nowhere',
+      PGSSLMODE: 'verify-full',
+      PGSSLNEGOTIATION: 'direct',
+      PGREPLICATION: 'database',
+      PGAPPNAME: 'other',
+      PGPASSFILE: '/nowhere',
+    })
+    await process.query('create table t (n int)')
+    expect(await process.query(`select current_setting('application_name') as name`)).toEqual([
+      { name: 'shipcast' },
+    ])
+  })
+
   test('is left alone where another account could have put a socket', async () => {
     await chmod(folder, 0o755)
     await expect(assertPrivate(folder, process.getuid?.() ?? 0)).rejects.toThrow('not a private folder')
@@ -93,7 +148,7 @@ describe('the embedded Postgres', () => {
     const [first, second] = await Promise.all([open(), open()])
     await first.query('create table t (n int); insert into t values (1)')
     expect(await second.query('select n from t')).toEqual([{ n: 1 }])
-    expect(await readdir(dataDir)).toEqual(['postgres-18'])
+    expect(await readdir(dataDir)).toEqual(['postgres-18', 'postgres-password'])
   })
 
   test('goes on when its owner dies: an attached process starts it again', async () => {
@@ -179,12 +234,12 @@ describe('the embedded Postgres', () => {
     expect(await process.query('select 1 as n')).toEqual([{ n: 1 }])
     await process.close()
     await open()
-    expect(await readdir(dataDir)).toEqual(['postgres-18'])
+    expect(await readdir(dataDir)).toEqual(['postgres-18', 'postgres-password'])
   })
 
   test('starts although the pid of a dead server now belongs to another process', async () => {
     await beginInitialized()
-    const account = isRoot() ? await findAccount() : undefined
+    const account = isRoot() ? await serverAccount(dataDir) : undefined
     const other = spawn('sleep', ['60'], { ...(account && { uid: account.uid, gid: account.gid }) })
     try {
       await once(other, 'spawn')
@@ -219,6 +274,36 @@ describe('the embedded Postgres and accounts', () => {
     const pid = await postmasterPid()
     expect(await readFile(`/proc/${pid}/status`, 'utf8')).not.toMatch(/^Uid:\s+0\b/m)
   })
+
+  asRoot('runs under a uid of its own that has no account', async () => {
+    const process = await open()
+    await process.query('create table t (n int)')
+    const { uid } = await stat(join(dataDir, 'postgres-18', 'base'))
+    expect(uid).toBe((await serverAccount(dataDir)).uid)
+    await expect(promisify(execFile)('id', [String(uid)])).rejects.toThrow('no such user')
+    expect(await readFile(`/proc/${await postmasterPid()}/status`, 'utf8')).toContain(`Uid:\t${uid}\t${uid}`)
+  })
+
+  asRoot.each(['postgres', 'nobody'])(
+    'takes the data of an earlier version, which trusted %s, from that account',
+    async (name) => {
+      await beginInitialized()
+      const first = await open()
+      await first.query('create table t (n int); insert into t values (1)')
+      await first.close()
+      await noneLeft(dataDir)
+      const cluster = join(dataDir, 'postgres-18')
+      await rm(join(dataDir, 'postgres-password'))
+      await writeFile(join(cluster, 'pg_hba.conf'), 'local all all trust\nhost all all 127.0.0.1/32 reject\n')
+      const { uid, gid } = name === 'nobody' ? { uid: NOBODY, gid: NOBODY } : { uid: 3, gid: 3 }
+      await giveTo({ name, uid, gid }, cluster)
+
+      const second = await open()
+      expect(await second.query('select n from t')).toEqual([{ n: 1 }])
+      expect((await stat(cluster)).uid).toBe((await serverAccount(dataDir)).uid)
+      expect(await readFile(join(cluster, 'pg_hba.conf'), 'utf8')).not.toContain('trust')
+    },
+  )
 
   asRoot('runs under an ordinary account in a folder of its own', async () => {
     if (!(await nobodyReachesBinaries())) return
@@ -255,7 +340,7 @@ describe('the embedded Postgres and accounts', () => {
     )
     await Promise.all(links.map(({ target }) => rm(join(hidden, target))))
 
-    const account = await findAccount()
+    const account = await serverAccount(folder)
     const copies = await Promise.all([findBinaries(account, hidden), findBinaries(account, hidden)])
     try {
       expect(new Set(copies).size).toBe(1)
@@ -286,6 +371,20 @@ describe('the embedded Postgres and accounts', () => {
     await expect(open(54_321)).rejects.toThrow('The uid 54321 has no account on this machine')
   })
 })
+
+/** "connected", or the code of the error. */
+async function connect(connection: pg.ClientConfig): Promise<string> {
+  const client = new pg.Client(connection)
+  client.on('error', () => {})
+  try {
+    await client.connect()
+    return 'connected'
+  } catch (error) {
+    return (error as { code?: string }).code ?? String(error)
+  } finally {
+    await client.end()
+  }
+}
 
 async function postmasterPid(): Promise<number> {
   const postmaster = await readPostmaster(join(dataDir, 'postgres-18'))

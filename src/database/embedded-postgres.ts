@@ -1,21 +1,37 @@
 import { stat } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
+import { ConfigError } from '../config.ts'
+import { isProtected, openForProtection, protect, readPassword } from './cluster-access.ts'
 import { createCluster, findCluster } from './cluster-folder.ts'
 import { LeashedProcess } from './leash.ts'
-import { type Account, canReach, findAccount, isRoot } from './postgres-account.ts'
+import {
+  type Account,
+  canReach,
+  giveTo,
+  initdbAccount,
+  isDedicated,
+  isRoot,
+  serverAccount,
+} from './postgres-account.ts'
 import { findBinaries } from './postgres-binaries.ts'
 import { isAlive, type Postmaster, readPostmaster, removeIfStale } from './postmaster-file.ts'
 import { assertPrivate, createSocketFolder, removeSocketFolder } from './socket-folder.ts'
 
-/** How to reach it: a Unix socket, no password. */
+/** How to reach it: a Unix socket and a password. */
 export interface EmbeddedConnection {
   /** The folder that holds the socket. It changes when the server is started anew. */
   readonly host: string
   readonly port: number
   readonly user: string
+  readonly password: string
   readonly database: string
+  // Given although they are the defaults: pg otherwise asks the environment (PGOPTIONS, PGSSLMODE …).
+  readonly ssl: false
+  readonly sslnegotiation: 'postgres'
+  readonly options: string
+  readonly replication: 'false'
 }
 
 /**
@@ -90,6 +106,8 @@ class Server implements EmbeddedPostgres {
   #process: LeashedProcess | undefined
   #connection: EmbeddedConnection | undefined
   #search: Promise<EmbeddedConnection> | undefined
+  /** The server that we have started does not ask for the password yet. */
+  #isOpen = false
 
   constructor({ dataDir, signal, log, settings }: EmbeddedPostgresOptions) {
     this.#dataDir = resolve(dataDir)
@@ -118,16 +136,20 @@ class Server implements EmbeddedPostgres {
 
   async #findOrStart(): Promise<EmbeddedConnection> {
     const cluster = (await findCluster(this.#dataDir)) ?? (await this.#create())
-    const ownerUid = (await stat(cluster)).uid
+    const password = await readPassword(this.#dataDir)
     if (!this.#process?.isRunning) this.#process = undefined
     let failedStarts = 0
     const deadline = performance.now() + GIVE_UP_AFTER_MS
     while (performance.now() < deadline) {
       this.#signal.throwIfAborted()
+      const ownerUid = (await stat(cluster)).uid
       const postmaster = await readPostmaster(cluster)
-      if (postmaster?.status === 'ready' && (await answers(postmaster, ownerUid))) {
-        this.#connection = connectionOf(postmaster)
-        return this.#connection
+      const connection = postmaster && connectionOf(postmaster, password)
+      if (postmaster?.status === 'ready' && connection && (await answers(connection, ownerUid))) {
+        if (this.#isOpen && this.#process?.isRunning) await protect(cluster, connection)
+        this.#isOpen = false
+        this.#connection = connection
+        return connection
       }
       const starting = this.#process?.isRunning || (postmaster && (await isAlive(postmaster, cluster)))
       if (!starting) {
@@ -136,7 +158,11 @@ class Server implements EmbeddedPostgres {
         if (postmaster) {
           await removeIfStale(cluster, postmaster)
           await removeSocketFolder(postmaster.socketDir, postmaster.port, ownerUid)
+        } else if (isRoot()) {
+          await this.#takeFromSharedAccount(cluster, ownerUid)
         }
+        this.#isOpen = !(await isProtected(cluster, password))
+        if (this.#isOpen) await openForProtection(cluster)
         await this.#start(cluster)
       }
       await sleep(LOOK_AGAIN_MS)
@@ -145,15 +171,31 @@ class Server implements EmbeddedPostgres {
   }
 
   async #create(): Promise<string> {
-    const account = isRoot() ? await findAccount() : undefined
+    const account = isRoot() ? await serverAccount(this.#dataDir) : undefined
+    const initdb = isRoot() ? await initdbAccount() : undefined
     return createCluster({
       dataDir: this.#dataDir,
       account,
-      binaries: await findBinaries(account),
+      initdbAccount: initdb,
+      binaries: await findBinaries(initdb),
       superuser: SUPERUSER,
       signal: this.#signal,
       log: this.#log,
     })
+  }
+
+  /**
+   * Earlier versions ran root's Postgres under an account that other programs may have (postgres, nobody). Not where the
+   * folder is another user's own, whose database root only happens to start; nor after a crash, of which processes may
+   * be left.
+   */
+  async #takeFromSharedAccount(cluster: string, ownerUid: number): Promise<void> {
+    const account = await serverAccount(this.#dataDir)
+    const isOwn = (await stat(this.#dataDir)).uid === 0
+    if (ownerUid === 0 || isDedicated(ownerUid) || !isOwn || !(await canReach(dirname(cluster), account)))
+      return
+    await giveTo(account, cluster)
+    this.#log(`The database in ${cluster} now belongs to ${account.name}, which is its own.`)
   }
 
   async #start(cluster: string): Promise<void> {
@@ -192,18 +234,34 @@ async function ownerOf(cluster: string): Promise<Account> {
   )
 }
 
-function connectionOf({ socketDir, port }: Postmaster): EmbeddedConnection {
-  return { host: socketDir, port, user: SUPERUSER, database: DATABASE }
+function connectionOf({ socketDir, port }: Postmaster, password: string): EmbeddedConnection {
+  return {
+    host: socketDir,
+    port,
+    user: SUPERUSER,
+    password,
+    database: DATABASE,
+    ssl: false,
+    sslnegotiation: 'postgres',
+    options: '-c search_path=public',
+    replication: 'false',
+  }
 }
 
-async function answers(postmaster: Postmaster, ownerUid: number): Promise<boolean> {
-  const client = new pg.Client({ ...connectionOf(postmaster), ssl: false, connectionTimeoutMillis: 5_000 })
+async function answers(connection: EmbeddedConnection, ownerUid: number): Promise<boolean> {
+  const client = new pg.Client({ ...connection, connectionTimeoutMillis: 5_000 })
   client.on('error', () => {}) // It may die while we look; then it does not answer.
   try {
-    await assertPrivate(postmaster.socketDir, ownerUid)
+    await assertPrivate(connection.host, ownerUid)
     await client.connect()
     return true
-  } catch {
+  } catch (error) {
+    if (error instanceof pg.DatabaseError && error.code === '28P01') {
+      throw new ConfigError(
+        'The embedded Postgres that runs does not take the password in DATA_DIR: it was replaced meanwhile. Stop all processes that use this DATA_DIR, and start again.',
+        { cause: error },
+      )
+    }
     return false
   } finally {
     await client.end().catch(() => {})

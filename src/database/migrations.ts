@@ -20,7 +20,8 @@ export class SchemaTooNew extends Error {
   }
 }
 
-// Any constant will do; every node must use the same.
+// Any constant will do; every node must use the same. With the schema's oid, it locks out the nodes of this
+// installation only: others may be in other schemas of the database.
 const LOCK_KEY = 7_447_228
 const STATEMENT_TIMEOUT_MS = 3_600_000
 
@@ -38,7 +39,10 @@ export async function migrate(database: Database, migrations: readonly Migration
 }
 
 async function migrateOne(tx: Queryable, { version, name, sql }: Migration, newest: number): Promise<void> {
-  await tx.query('select pg_advisory_xact_lock($1)', [LOCK_KEY])
+  await tx.query(
+    'select pg_advisory_xact_lock($1, oid::int) from pg_namespace where nspname = current_schema()',
+    [LOCK_KEY],
+  )
   const current = await currentVersion(tx)
   if (current > newest) {
     throw new SchemaTooNew(current, newest)

@@ -321,4 +321,44 @@ export const MIGRATIONS: readonly Migration[] = [
       $$;
     `,
   },
+  {
+    version: 7,
+    name: 'several installations in one database',
+    sql: `
+      -- A secret of this installation, from which the name of its notification channel is made.
+      create table installation (
+        only_row boolean primary key default true check (only_row),
+        id uuid not null default gen_random_uuid()
+      );
+      insert into installation default values;
+
+      -- The first events of two logs do not follow each other.
+      update log set link = floor(random() * 9e15) where head = 0;
+
+      -- lower() is then the same in every locale: in a Turkish one it makes another letter of "I".
+      alter table deployments alter column org type text collate "C", alter column repo type text collate "C";
+
+      -- Advisory locks are the database's: the lock is named after this very table.
+      create or replace function next_turn(organization text) returns bigint language plpgsql volatile as $$
+        declare
+          name text := lower(organization collate "C");
+        begin
+          perform pg_advisory_xact_lock(
+            hashtextextended(format('shipcast turn %s %s', 'deployments'::regclass::oid, name), 0)
+          );
+          return (
+            select greatest(
+              (select max(turn) + 1 from deployments
+               where lower(org) = name and status in ('QUEUED', 'RUNNING', 'WAITING')),
+              coalesce(
+                (select max(turn) from deployments where status = 'RUNNING'),
+                (select min(turn) from deployments where status in ('QUEUED', 'WAITING')),
+                0
+              )
+            )
+          );
+        end
+      $$;
+    `,
+  },
 ]

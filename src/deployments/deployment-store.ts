@@ -140,7 +140,7 @@ export class DeploymentStore {
 
   async findActive(org: string, repo: string): Promise<DeploymentSnapshot | undefined> {
     return this.findWhere(
-      `lower(d.org) = lower($1) and lower(d.repo) = lower($2) and d.status in ('QUEUED', 'RUNNING', 'WAITING')`,
+      `lower(d.org) = lower($1 collate "C") and lower(d.repo) = lower($2 collate "C") and d.status in ('QUEUED', 'RUNNING', 'WAITING')`,
       [org, repo],
     )
   }
@@ -176,8 +176,8 @@ export class DeploymentStore {
     }
     if (page.before) where((p) => `d.id < ${p}`, page.before)
     if (page.sees !== 'all') where((p) => `lower(d.org) = any(${p})`, page.sees)
-    if (page.org) where((p) => `lower(d.org) = lower(${p})`, page.org)
-    if (page.repo) where((p) => `lower(d.repo) = lower(${p})`, page.repo)
+    if (page.org) where((p) => `lower(d.org) = lower(${p} collate "C")`, page.org)
+    if (page.repo) where((p) => `lower(d.repo) = lower(${p} collate "C")`, page.repo)
     if (page.statuses) where((p) => `d.status = any(${p})`, page.statuses)
     const rows = await this.database.query<{ deployment: DeploymentSnapshot }>(
       `select deployment_snapshot(d) as deployment from deployments d

@@ -250,6 +250,21 @@ describe('a database that has lost its last events', () => {
     await waitUntil(() => nodes[1]!.feed.logId !== told.logId, 'it has started over')
   })
 
+  test('and a hint of another log, though its event would follow here: it is not taken', async () => {
+    const { log, feed } = await start(new UnreliablePubSub())
+    const id = uuidv7()
+    const first = (await begin(log, id))!
+    feed.look()
+    await waitUntil(() => feed.head === first.position, 'it is told')
+    const pubSub = Reflect.get(feed, 'pubSub') as UnreliablePubSub
+    const event = { ...toEvent(first), position: first.position + 1, follows: first.link, link: 1 }
+    await pubSub.pass({ logId: feed.logId + 1, event }, { event })
+    await (Reflect.get(feed, 'lookToEnd') as () => Promise<void>).call(feed)
+    expect(feed.head).toBe(first.position)
+    await pubSub.pass({ logId: feed.logId, event })
+    expect(feed.head).toBe(first.position + 1)
+  })
+
   test('that only seems so, since somebody reads from a replica, is no other log', async () => {
     const { log, feed } = await start(new UnreliablePubSub())
     const head = (await begin(log))!.position

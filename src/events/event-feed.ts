@@ -179,10 +179,12 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
   }
 
   private hear(hint: LookHint): void {
-    const { event } = hint
-    if (event) this.lostHints.told(event.position)
-    if (event && this.isNext(event)) this.accept({ ...event, at: new Date(event.at) })
-    else if (event && !this.isKnown(event)) {
+    const { event, logId } = hint
+    // Of another log: perhaps ours by now.
+    const isOurs = logId === this.logId
+    if (event && isOurs) this.lostHints.told(event.position)
+    if (event && isOurs && this.isNext(event)) this.accept({ ...event, at: new Date(event.at) })
+    else if (event && !(isOurs && this.isKnown(event))) {
       this.gapFills++
       this.look()
     }

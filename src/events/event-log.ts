@@ -11,6 +11,8 @@ export const DEPLOYMENTS_TOPIC = 'deployments'
  * another node it comes as JSON makes it, its time as a text.
  */
 export interface LookHint {
+  /** The log that the event is of. An event of another one is not taken. */
+  logId?: number | undefined
   event?: LoggedEvent | (Omit<LoggedEvent, 'at'> & { at: string })
 }
 
@@ -48,6 +50,8 @@ export interface LogPlace {
 @Injectable()
 export class EventLog {
   private readonly logger = new Logger(EventLog.name)
+  /** As of the last look; a hint that carries an old id only makes its receivers look. */
+  private logId: number | undefined
 
   constructor(
     private readonly database: Database,
@@ -77,7 +81,7 @@ export class EventLog {
       throw error
     }
     for (const row of rows.toSorted((a, b) => a.position - b.position)) {
-      await this.say({ event: toEvent(row) })
+      await this.say({ logId: this.logId, event: toEvent(row) })
     }
     return rows
   }
@@ -87,6 +91,7 @@ export class EventLog {
       'select id as "logId", head as position, link from log',
     )
     if (!place) throw new Error('The table "log" is empty; it must have one row. Restore it from a backup.')
+    this.logId = place.logId
     return place
   }
 

@@ -7,11 +7,12 @@ const ANSWER_MS = 3_000
 const FIRST_PAUSE_MS = 50
 const LONGEST_PAUSE_MS = 5_000
 /** By which it is found in pg_stat_activity. */
-const APPLICATION_NAME = 'shipcast listen'
+const SET_APPLICATION_NAME = `select set_config('application_name', current_setting('application_name') || ' listen', false)`
 
 export interface ListeningConnectionOptions {
   readonly connect: () => Promise<pg.Client>
-  readonly channel: string
+  /** Asked for at each connection. A quoted identifier would need quotes: letters, digits and underscores only. */
+  readonly channel: () => Promise<string>
   readonly onNotification: (payload: string) => void
   /** It listens (again): what was said before may have been missed. */
   readonly onListening: () => void
@@ -32,6 +33,7 @@ export class ListeningConnection {
   readonly #options: ListeningConnectionOptions
   readonly #closing = new AbortController()
   #client: pg.Client | undefined
+  #channel = ''
   #running: Promise<void> | undefined
   /** Statements go one after the other: the heartbeat and what is said share the connection. */
   #last: Promise<unknown> = Promise.resolve()
@@ -56,7 +58,7 @@ export class ListeningConnection {
     const client = this.#client
     if (!client) return false
     try {
-      const values = [this.#options.channel, [...payloads]]
+      const values = [this.#channel, [...payloads]]
       await this.#run(client, statement(NOTIFY, 'notify', values))
       return true
     } catch {
@@ -94,17 +96,17 @@ export class ListeningConnection {
   }
 
   async #listen(): Promise<pg.Client> {
-    const { channel, connect, onNotification, onListening } = this.#options
+    const { connect, onNotification, onListening } = this.#options
+    const channel = await this.#options.channel()
     const client = await connect()
     try {
-      client.on('notification', ({ payload }) => onNotification(payload ?? ''))
-      // A hint need not survive a power cut: its commit does not wait for the disk.
-      await client.query(
-        statement(
-          `set application_name = '${APPLICATION_NAME}'; set synchronous_commit = off; listen ${channel}`,
-        ),
-      )
+      // A pooler may hand over a session in which somebody else listens to something else.
+      client.on('notification', (message) => {
+        if (message.channel === channel) onNotification(message.payload ?? '')
+      })
+      await client.query(statement(`${SET_APPLICATION_NAME}; listen ${channel}`))
       this.#closing.signal.throwIfAborted()
+      this.#channel = channel
       this.#client = client
       onListening()
       return client
@@ -134,7 +136,11 @@ export class ListeningConnection {
   }
 }
 
-const NOTIFY = 'select pg_notify($1, said) from unnest($2::text[]) said'
+// A hint need not survive a power cut: this one transaction does not wait for the disk. Not the session: through a
+// pooler others may use it next.
+const NOTIFY = `
+  with hurry as materialized (select set_config('synchronous_commit', 'off', true))
+  select pg_notify($1, said) from hurry, unnest($2::text[]) said`
 
 function statement(text: string, name?: string, values?: unknown[]) {
   return { text, ...(name && { name }), ...(values && { values }), query_timeout: ANSWER_MS }

@@ -5,7 +5,13 @@ import type { Database } from '../database/database.ts'
 import { ListeningConnection } from './listening-connection.ts'
 import { Outbox } from './outbox.ts'
 
-const CHANNEL = 'shipcast'
+/**
+ * The installation's own channel: several may be in one database, whose channels are everybody's. Who cannot read the
+ * installation's secret does not find it. With the table's oid, a copy of the data in another schema has another one.
+ */
+export const CHANNEL = `
+  select 'shipcast_' || left(encode(sha256(convert_to(id || ' ' || tableoid, 'UTF8')), 'hex'), 32) as channel
+  from installation`
 /** How long an own message may take back to us before we say that LISTEN does not work here. */
 const ECHO_MS = 5_000
 /** How long a stop waits for the last messages to get out. */
@@ -25,6 +31,7 @@ export class PostgresPubSub extends PubSub {
   readonly #connection: ListeningConnection
   readonly #outbox: Outbox
   #notifications = 0
+  #channel = ''
   #echo: NodeJS.Timeout | undefined
 
   constructor(database: Database) {
@@ -32,7 +39,7 @@ export class PostgresPubSub extends PubSub {
     this.#database = database
     this.#connection = new ListeningConnection({
       connect: () => database.connectToListen(),
-      channel: CHANNEL,
+      channel: () => this.#findChannel(),
       onNotification: (payload) => this.#hear(payload),
       onListening: () => this.#lookEverywhere(),
       onLost: (error) =>
@@ -90,7 +97,7 @@ export class PostgresPubSub extends PubSub {
   #hear(text: string): void {
     const envelope = parse(text)
     if (!envelope) {
-      this.#logger.debug(`Somebody else has used the channel "${CHANNEL}"`)
+      this.#logger.debug('Somebody else has used our channel')
       return
     }
     if (envelope.node === this.#node) {
@@ -98,6 +105,15 @@ export class PostgresPubSub extends PubSub {
       return
     }
     for (const [topic, payload] of envelope.said) void super.publish(topic, payload ?? {})
+  }
+
+  async #findChannel(): Promise<string> {
+    const [found] = await this.#database.query<{ channel: string }>(CHANNEL)
+    if (!found) {
+      throw new Error('The table "installation" is empty; it must have one row. Restore it from a backup.')
+    }
+    this.#channel = found.channel
+    return found.channel
   }
 
   #lookEverywhere(): void {
@@ -115,7 +131,7 @@ export class PostgresPubSub extends PubSub {
       )
     }, ECHO_MS)
     await this.#database
-      .query('select pg_notify($1, $2)', [CHANNEL, this.#envelope('')])
+      .query('select pg_notify($1, $2)', [this.#channel, this.#envelope('')])
       // Then it is the database that is away, and others tell.
       .catch(() => clearTimeout(this.#echo))
   }

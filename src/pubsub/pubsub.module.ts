@@ -4,6 +4,7 @@ import {
   Inject,
   Module,
   type OnApplicationShutdown,
+  type OnModuleInit,
 } from '@nestjs/common'
 import { PubSubEngine } from 'graphql-subscriptions'
 import { Database } from '../database/database.ts'
@@ -19,18 +20,19 @@ import { PostgresPubSub } from './postgres-pubsub.ts'
     {
       provide: PostgresPubSub,
       inject: [Database],
-      useFactory: async (database: Database) => {
-        const pubSub = new PostgresPubSub(database)
-        await pubSub.start()
-        return pubSub
-      },
+      useFactory: (database: Database) => new PostgresPubSub(database),
     },
     { provide: PubSubEngine, useExisting: PostgresPubSub },
   ],
   exports: [PubSubEngine, PostgresPubSub],
 })
-export class PubSubModule implements BeforeApplicationShutdown, OnApplicationShutdown {
+export class PubSubModule implements OnModuleInit, BeforeApplicationShutdown, OnApplicationShutdown {
   constructor(@Inject(PostgresPubSub) private readonly pubSub: PostgresPubSub) {}
+
+  // Not in the factory: Nest calls that also where the database's own has failed.
+  async onModuleInit(): Promise<void> {
+    await this.pubSub.start()
+  }
 
   /** Runners have just handed their deployments back: other nodes are told before anything else ends. */
   async beforeApplicationShutdown(): Promise<void> {

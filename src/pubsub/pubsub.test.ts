@@ -3,13 +3,15 @@ import { PubSub } from 'graphql-subscriptions'
 import { waitUntil } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { Database } from '../database/database.ts'
-import { PostgresPubSub } from './postgres-pubsub.ts'
+import { migrate } from '../database/migrations.ts'
+import { MIGRATIONS } from '../database/schema.ts'
+import { CHANNEL, PostgresPubSub } from './postgres-pubsub.ts'
 import { describePubSub } from './pubsub.contract.ts'
 
 let test_: TestDatabase
 
 beforeAll(async () => {
-  test_ = await createTestDatabase()
+  test_ = await createTestDatabase(MIGRATIONS)
 })
 
 afterAll(() => test_.drop())
@@ -20,8 +22,9 @@ interface Node {
   close(): Promise<void>
 }
 
-async function start(options: { listenUrl?: string } = {}): Promise<Node> {
+async function start(options: { url?: string; listenUrl?: string } = {}): Promise<Node> {
   const database = await Database.open({ url: test_.url, dataDir: '', ...options })
+  await migrate(database, MIGRATIONS)
   const pubSub = new PostgresPubSub(database)
   await pubSub.start()
   const close = async () => {
@@ -128,11 +131,48 @@ describe('PubSub over Postgres', () => {
     await two(async (here, there) => {
       const heard = await collect(there.pubSub, 'topic')
       for (const text of ['', 'nonsense', 'null', '{"node":"x"}', '{"node":"x","said":[[1]]}']) {
-        await test_.database.query('select pg_notify($1, $2)', ['shipcast', text])
+        await test_.database.query(`select pg_notify(channel, $1) from (${CHANNEL}) ours`, [text])
       }
       await here.pubSub.publish('topic', { n: 1 })
       await waitUntil(() => heard.length === 1, 'the message arrives')
       expect(heard).toEqual([{ n: 1 }])
     })
+  })
+
+  test('hears nothing of another installation in the same database, be it a copy of the same data', async () => {
+    await test_.database.query('create schema copy; create schema other')
+    const inSchema = (schema: string) => start({ url: `${test_.url}&options=-c%20search_path%3D${schema}` })
+    const [here, there, copy, other] = await Promise.all([
+      start(),
+      start(),
+      inSchema('copy'),
+      inSchema('other'),
+    ])
+    await test_.database.query('update copy.installation set id = (select id from public.installation)')
+    const restarted = await inSchema('copy')
+    const heard = await Promise.all(
+      [there, copy, restarted, other].map(({ pubSub }) => collect(pubSub, 'topic')),
+    )
+    for (const node of [here, copy, restarted, other]) {
+      await node.pubSub.publish('topic', { from: [here, copy, restarted, other].indexOf(node) })
+    }
+    await here.pubSub.publish('topic', { from: 'the last' })
+    await waitUntil(() => heard[0]!.length === 2, 'the last message arrives')
+    expect(heard[0]).toEqual([{ from: 0 }, { from: 'the last' }])
+    expect(heard[1]).toEqual([{ from: 1 }])
+    expect(heard[2]).toEqual([{ from: 2 }])
+    expect(heard[3]).toEqual([{ from: 3 }])
+    await Promise.all([here, there, copy, restarted, other].map((node) => node.close()))
+  })
+
+  test('stays together when its schema is renamed, and finds nodes that start afterwards', async () => {
+    await test_.database.query('create schema before')
+    const early = await start({ url: `${test_.url}&options=-c%20search_path%3Dbefore` })
+    await test_.database.query('alter schema before rename to afterwards')
+    const late = await start({ url: `${test_.url}&options=-c%20search_path%3Dafterwards` })
+    const heard = await collect(late.pubSub, 'topic')
+    await early.pubSub.publish('topic', { n: 1 })
+    await waitUntil(() => heard.length === 1, 'it arrives')
+    await Promise.all([early.close(), late.close()])
   })
 })

@@ -23,5 +23,6 @@ export async function createDataFolder(): Promise<DataFolder> {
 export async function removeDataFolder(path: string): Promise<void> {
   const cluster = await realpath(join(path, 'postgres-18')).catch(() => undefined)
   if (cluster) await rm(cluster, { recursive: true, force: true })
+  if (cluster) await rm(`${cluster}.link`, { force: true })
   await rm(path, { recursive: true, force: true })
 }

@@ -14,14 +14,18 @@ export class DatabaseProcess {
   readonly exited: Promise<unknown>
   readonly #answers: AsyncIterator<string>
 
-  constructor(dataDir: string, uid?: number) {
+  constructor(dataDir: string, uid?: number, env: Record<string, string> = {}) {
     const args = [
       '--disable-warning=ExperimentalWarning',
       PROGRAM,
       dataDir,
       ...(uid === undefined ? [] : [String(uid)]),
     ]
-    this.child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'ignore'], cwd: '/' })
+    this.child = spawn(process.execPath, args, {
+      stdio: ['pipe', 'pipe', 'ignore'],
+      cwd: '/',
+      env: { ...process.env, ...env },
+    })
     this.exited = once(this.child, 'exit')
     this.child.stdin?.on('error', () => {}) // It may have been killed.
     if (!this.child.stdout) throw new Error('no stdout')

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { appendFile, realpath, writeFile } from 'node:fs/promises'
+import { appendFile, copyFile, realpath, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type pg from 'pg'
@@ -40,11 +40,12 @@ export class ReplicatedPostgres {
     await (await startEmbeddedPostgres({ dataDir: own.path })).stop()
     await promisify(execFile)('cp', ['-a', await realpath(join(own.path, 'postgres-18')), copy.path])
     const primary = await startEmbeddedPostgres({ dataDir: own.path })
-    const { host, port, user } = primary.connection
+    const { host, port, user, password } = primary.connection
+    await copyFile(join(own.path, 'postgres-password'), join(copy.path, 'postgres-password'))
     await writeFile(join(copy.path, 'postgres-18', 'standby.signal'), '')
     await appendFile(
       join(copy.path, 'postgres-18', 'postgresql.auto.conf'),
-      `primary_conninfo = 'host=${host} port=${port} user=${user}'\n`,
+      `primary_conninfo = 'host=${host} port=${port} user=${user} password=${password}'\n`,
     )
     const standby = await startEmbeddedPostgres({ dataDir: copy.path })
     const replicated = new ReplicatedPostgres([own, copy], await Relay.start(), primary, standby)
@@ -67,7 +68,7 @@ export class ReplicatedPostgres {
 
   /** For DATABASE_URL; `options` are added to the query. */
   url(database = 'postgres', options: Record<string, string> = {}): string {
-    return relayedUrl(this.relay, database, options)
+    return relayedUrl(this.relay, this.present, database, options)
   }
 
   /** On the primary, whichever that is. */

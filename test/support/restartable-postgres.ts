@@ -38,9 +38,13 @@ export class RestartablePostgres {
     return new RestartablePostgres(folder, settings, await Relay.start(), postgres)
   }
 
+  get password(): string {
+    return this.postgres.connection.password
+  }
+
   /** For DATABASE_URL; `options` are added to the query. */
   url(database = 'postgres', options: Record<string, string> = {}): string {
-    return relayedUrl(this.relay, database, options)
+    return relayedUrl(this.relay, this.postgres, database, options)
   }
 
   /** Past the relay, to look at what is stored. */
@@ -96,11 +100,12 @@ export class RestartablePostgres {
 
 export function relayedUrl(
   { port }: Relay,
+  { connection: { user, password } }: EmbeddedPostgres,
   database = 'postgres',
   options: Record<string, string> = {},
 ): string {
   const query = new URLSearchParams({ sslmode: 'disable', ...options }).toString().replaceAll('+', '%20')
-  return `postgres://shipcast:s3cret@127.0.0.1:${port}/${database}?${query}`
+  return `postgres://${user}:${password}@127.0.0.1:${port}/${database}?${query}`
 }
 
 export async function queryOnce<Row extends pg.QueryResultRow>(

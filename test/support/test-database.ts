@@ -12,11 +12,14 @@ export interface TestDatabase {
   drop(): Promise<void>
 }
 
-/** An empty database of the caller's own, or a migrated one, on the run's Postgres. */
-export async function createTestDatabase(migrations: readonly Migration[] = []): Promise<TestDatabase> {
+/** An empty database of the caller's own, or a migrated one, on the run's Postgres. `options`: of `create database`. */
+export async function createTestDatabase(
+  migrations: readonly Migration[] = [],
+  options = '',
+): Promise<TestDatabase> {
   const connection = testConnection()
   const name = `test_${crypto.randomUUID().replaceAll('-', '')}`
-  await runOnServer(`create database ${name}`)
+  await runOnServer(`create database ${name} ${options}`)
   const url = urlOf({ ...connection, database: name })
   const database = await Database.open({ url, dataDir: '' })
   await migrate(database, migrations)
@@ -38,8 +41,8 @@ export function testConnection(): EmbeddedConnection {
 }
 
 /** A Unix socket as pg and psql take it, and as a URL has to be: without a host there can be no user before it. */
-export function urlOf({ host, port, user, database }: EmbeddedConnection): string {
-  return `postgres:///${database}?host=${encodeURIComponent(host)}&port=${port}&user=${encodeURIComponent(user)}`
+export function urlOf({ host, port, user, password, database }: EmbeddedConnection): string {
+  return `postgres:///${database}?host=${encodeURIComponent(host)}&port=${port}&user=${encodeURIComponent(user)}&password=${password}`
 }
 
 async function runOnServer(statement: string): Promise<void> {

@@ -142,7 +142,7 @@ const APPEND = `
     on conflict (id) do update set updated_at = now()
     returning *
   ), head as (
-    update log set head = head + $2 returning head - $2 as before
+    update log set head = head + $2, link = 0 returning head - $2 as before
   )
   insert into events
   select head.before + n, first.id, base.last + n, now(), null, deployment_snapshot(row(first.*)::deployments)
