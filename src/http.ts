@@ -6,6 +6,7 @@ import compression from 'compression'
 import express, { type ErrorRequestHandler, type RequestHandler } from 'express'
 import { HttpAccess } from './auth/http-access.ts'
 import type { Config } from './config.ts'
+import { limitConnections } from './connection-limits.ts'
 import { BadUserInput, type ShipcastError, TooLarge } from './errors.ts'
 import { gitHttpHandler } from './github/git-http.ts'
 import { forgeFolder } from './github/github.module.ts'
@@ -20,6 +21,7 @@ const PAGE_FOLDER = fileURLToPath(new URL('../dist/client', import.meta.url))
 export function configureHttp(app: NestExpressApplication, config: Config): void {
   const gitLogger = new Logger('GitHttp')
   const access = app.get(HttpAccess)
+  limitConnections(app.getHttpServer(), config)
   app.disable('x-powered-by')
   app.use(endIdleConnections(app.getHttpServer()))
   app.use(securityHeaders(config))
