@@ -326,7 +326,8 @@ describe('many different subscriptions', () => {
       for (const sequences of socket.sequences.values()) expect(sequences).toEqual(upTo(EVENTS))
     }
     expect(executions).toBeLessThan((EVENTS * 20 * PER_SOCKET) / 4)
-    expect(delay.max / 1e6).toBeLessThan(500)
+    // In one go it would be seconds.
+    expect(delay.max / 1e6).toBeLessThan(2_000)
   })
 
   test('of one that comes back with an old cursor do not keep others from coming back', async () => {
