@@ -8,6 +8,7 @@ import express, { type RequestHandler } from 'express'
 import { GraphQLError } from 'graphql'
 import { HttpAccess, senderOf } from './auth/http-access.ts'
 import type { Config } from './config.ts'
+import { limitConnections } from './connection-limits.ts'
 import { gitHttpHandler } from './github/git-http.ts'
 import { forgeFolder } from './github/github.module.ts'
 import { checkText } from './graphql/document-limits.ts'
@@ -33,6 +34,7 @@ export function configureHttp(app: NestExpressApplication, config: Config): void
   const access = app.get(HttpAccess)
   const server: Server = app.getHttpServer()
   server.keepAliveTimeout = KEEP_ALIVE_MS
+  limitConnections(server, config)
   app.disable('x-powered-by')
   app.use(endIdleConnections(server))
   app.use(securityHeaders(config))

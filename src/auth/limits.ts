@@ -70,7 +70,7 @@ function refuse(counter: PerMinute, key: string, say: (most: number) => string, 
 }
 
 /** RFC 6177: whoever has an IPv6 address mostly has all of its network of 64 bits. */
-function networkOf(address: string): string {
+export function networkOf(address: string): string {
   if (!isIPv6(address)) return address
   const [, ipv4] = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address) ?? []
   if (ipv4 !== undefined) return ipv4

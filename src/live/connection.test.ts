@@ -23,6 +23,7 @@ beforeEach(async () => {
         closed = new Promise((closed) => {
           const owner: ConnectionOwner = {
             received: (_, message) => received.push(message.type),
+            identified: () => true,
             broke: () => undefined,
             closed: () => closed(),
           }

@@ -42,6 +42,8 @@ export class ViewerSocket extends WebSocket {
 export interface ConnectionOwner {
   /** It is for the owner to see that nothing is thrown. */
   received(connection: Connection, message: Message): void
+  /** It has been found out who it is. False: they have too many sockets, and this one is being closed. */
+  identified(connection: Connection, subject: Subject): boolean
   /** What broke it; that it has closed is told too. */
   broke(connection: Connection, error: Error): void
   closed(connection: Connection): void

@@ -306,7 +306,7 @@ describe('many different subscriptions', () => {
     expect(again.refusals).toHaveLength(1)
     for (const socket of [...sockets, again, others]) socket.socket.terminate()
     await members(0)
-    expect(Reflect.get(Reflect.get(node.fanOut, 'shares'), 'counts')).toEqual(new Map())
+    expect(Reflect.get(Reflect.get(node.fanOut, 'shares'), 'counts')).toMatchObject({ size: 0 })
   })
 
   test('are executed in turns: a popular subscription waits for none of them, and all get all', async () => {
@@ -338,9 +338,9 @@ describe('many different subscriptions', () => {
 
   test('of one that comes back with an old cursor do not keep others from coming back', async () => {
     const EVENTS = 100
-    const cursor = node.feed.cursorOf(node.feed.head)
-    await node.append(uuidv7(), EVENTS, 10)
     const position = node.feed.head
+    const cursor = node.feed.cursorOf(position)
+    await node.append(uuidv7(), EVENTS, 10)
     while (node.feed.head < position + EVENTS) await new Promise(setImmediate)
     const sockets = await Promise.all(upTo(2).map(async () => ManyWatcher.open(await tokenOf('back'))))
     const bystander = await ManyWatcher.open(await tokenOf('bystander'))
@@ -421,6 +421,55 @@ describe('while a group waits for its turn', () => {
     await again.until(() => again.sequences.length >= 1)
     expect(again.sequences).toEqual([2])
     expect(client.sequences).toEqual([])
+  })
+})
+
+describe('sockets', () => {
+  test('of one subject are at most 500; another subject and everybody on this machine have theirs', async () => {
+    const secret = await tokenOf('sockets')
+    const open = (token?: string) => {
+      const client = new Client(token)
+      client.socket.once('open', () => client.socket.send(initialise(token)))
+      return client
+    }
+    const initialise = (token?: string) => JSON.stringify({ type: 'connection_init', payload: { token } })
+    const answered = (client: Client) =>
+      client.until(() => client.cursor !== undefined || client.closeCode !== undefined)
+    const many = upTo(505).map(() => open(secret))
+    for (const client of many) await answered(client)
+    const refused = many.filter(({ closeCode }) => closeCode !== undefined)
+    expect(refused).toHaveLength(5)
+    for (const { closeCode, closeReason } of refused) {
+      expect([closeCode, closeReason]).toEqual([
+        1013,
+        expect.stringMatching(/^You have 500 sockets open here; /),
+      ])
+    }
+    for (const token of [await tokenOf('others'), undefined]) {
+      const other = open(token)
+      await answered(other)
+      expect(other.closeCode).toBeUndefined()
+    }
+    many.find(({ closeCode }) => closeCode === undefined)?.socket.close()
+    while (node.connections.length > 501) await new Promise(setImmediate)
+    const again = open(secret)
+    await answered(again)
+    expect(again.closeCode).toBeUndefined()
+  })
+
+  test('that have not said who they are take at most half of the places, from one network', async () => {
+    // A fifth of the connections is for requests.
+    node.server.maxConnections = 25
+    const silent = upTo(10).map(() => new Client())
+    for (const { socket } of silent) await once(socket, 'open')
+    const [, response] = await once(new Client().socket, 'unexpected-response')
+    expect(response.statusCode).toBe(503)
+    await silent[0]!.join(null)
+    await members(1)
+    await once(new Client().socket, 'open')
+    const elsewhere = new WebSocket(node.url, 'graphql-transport-ws', { localAddress: '127.0.0.2' })
+    await once(elsewhere, 'open')
+    elsewhere.terminate()
   })
 })
 

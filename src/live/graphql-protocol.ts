@@ -114,7 +114,7 @@ export class GraphQLProtocol {
     connection.isInitialised = true
     const identity = await this.identify(connection, tokenInPayload(payload))
     connection.forgetHeaders()
-    if (!identity || !connection.isOpen) return
+    if (!identity || !connection.isOpen || !connection.owner.identified(connection, identity.subject)) return
     this.accessWatch.join(connection, identity)
     const cursor = this.feed.cursorOf(this.feed.head)
     const acknowledged = { connectionId: connection.id, cursor, ...expiry(identity) }

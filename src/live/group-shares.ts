@@ -1,4 +1,5 @@
 import { LOCAL, type Subject } from '../auth/rights.ts'
+import { Counts } from '../counts.ts'
 
 /** Groups of one subject that the same event goes to: each executes it. The page needs one. */
 const MAX_GROUPS_PER_TOPIC = 200
@@ -10,37 +11,27 @@ const MAX_GROUPS = 2_000
  * cost. Everybody on this machine is one subject and has no others beside it, so that the first share is not for it.
  */
 export class GroupShares {
-  private readonly counts = new Map<string, number>()
+  private readonly counts = new Counts()
 
   /** Why the subject may not have one more group about a deployment, or about all of them (undefined). */
   refusal({ id }: Subject, about: string | undefined): string | undefined {
-    if (this.count(topicKey(id, about)) >= MAX_GROUPS_PER_TOPIC) {
+    if (this.counts.of(topicKey(id, about)) >= MAX_GROUPS_PER_TOPIC) {
       return `You have ${MAX_GROUPS_PER_TOPIC} different subscriptions to the same events on this node. Complete some, or ask for the same fields in all of them.`
     }
-    if (id !== LOCAL.id && this.count(subjectKey(id)) >= MAX_GROUPS) {
+    if (id !== LOCAL.id && this.counts.of(subjectKey(id)) >= MAX_GROUPS) {
       return `You have ${MAX_GROUPS} different subscriptions on this node. Complete some, or follow all deployments with one.`
     }
     return undefined
   }
 
   take(subjectId: string, about: string | undefined): void {
-    this.add(topicKey(subjectId, about), 1)
-    this.add(subjectKey(subjectId), 1)
+    this.counts.add(topicKey(subjectId, about))
+    this.counts.add(subjectKey(subjectId))
   }
 
   release(subjectId: string, about: string | undefined): void {
-    this.add(topicKey(subjectId, about), -1)
-    this.add(subjectKey(subjectId), -1)
-  }
-
-  private count(key: string): number {
-    return this.counts.get(key) ?? 0
-  }
-
-  private add(key: string, change: number): void {
-    const count = this.count(key) + change
-    if (count > 0) this.counts.set(key, count)
-    else this.counts.delete(key)
+    this.counts.remove(topicKey(subjectId, about))
+    this.counts.remove(subjectKey(subjectId))
   }
 }
 

@@ -13,7 +13,11 @@ import { GraphQLSchemaHost } from '@nestjs/graphql'
 import { CloseCode, GRAPHQL_TRANSPORT_WS_PROTOCOL, handleProtocols, type Message } from 'graphql-ws'
 import { WebSocketServer } from 'ws'
 import { clientAddress } from '../auth/client-address.ts'
+import { networkOf } from '../auth/limits.ts'
+import { LOCAL, type Subject } from '../auth/rights.ts'
 import { Config } from '../config.ts'
+import { maxSocketsOf } from '../connection-limits.ts'
+import { Counts } from '../counts.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import { AccessWatch } from './access-watch.ts'
 import { Connection, type ConnectionOwner, TOO_SLOW, ViewerSocket } from './connection.ts'
@@ -24,7 +28,8 @@ import { OriginGuard } from './origin-guard.ts'
 const PATH = '/graphql'
 /** One frame from a client. Large contents go over HTTP. */
 const MOST_FRAME_BYTES = 1024 * 1024
-const MOST_SOCKETS = 20_000
+/** Of one subject on this node. Everybody on this machine is one, and not counted. */
+const MAX_SOCKETS_OF_SUBJECT = 500
 const INIT_SECONDS = 3
 const PING_SECONDS = 12
 /** A slow reader finds our ping only behind all that it has not read yet. */
@@ -41,6 +46,13 @@ const NOT_INITIALISED = {
   reason: 'Connection initialisation timeout',
 }
 const OTHER_PROTOCOL = { code: CloseCode.SubprotocolNotAcceptable, reason: 'Subprotocol not acceptable' }
+/** Not a code that ends a client for good: another node may have room. */
+const TOO_MANY_SOCKETS = {
+  code: 1013,
+  reason: `You have ${MAX_SOCKETS_OF_SUBJECT} sockets open here; close some, and share one between subscriptions`,
+}
+/** How long a client that was refused a socket has to read why. */
+const REFUSAL_GRACE_MS = 1_000
 const GOING_AWAY = { code: 1012, reason: 'Restarting; come back with your cursor' }
 const LOG_CHANGED = { code: 1012, reason: 'The database has lost events; come back with your cursor' }
 /** An error of ours. After graphql-ws's own code for that its client does not come back. */
@@ -63,6 +75,10 @@ export class SubscriptionSocket
     handleProtocols,
   })
   private readonly connections = new Set<Connection>()
+  /** Those of which it is not known yet who they are, and the networks that they come from. */
+  private readonly unidentified = new Map<Connection, string>()
+  private readonly unidentifiedByNetwork = new Counts()
+  private readonly bySubject = new Counts()
   private readonly hasProxies: boolean
   private readonly addressOf: (request: IncomingMessage) => string
   private readonly originGuard: OriginGuard
@@ -115,7 +131,9 @@ export class SubscriptionSocket
   }
 
   private readonly onUpgrade = (request: IncomingMessage, stream: Duplex, head: Buffer): void => {
-    const refusal = this.refusal(request)
+    const address = this.addressOf(request)
+    const network = networkOf(address)
+    const refusal = this.refusal(request, network)
     if (refusal) {
       this.metrics.refusals.inc({ reason: refusal.reason })
       refuse(stream, refusal)
@@ -124,10 +142,12 @@ export class SubscriptionSocket
     this.sockets.handleUpgrade(request, stream, head, (socket) => {
       // An HTTP server's stream, although its type does not say so.
       const second = this.opened++ % PING_SECONDS
-      const forwardedFor = this.hasProxies ? this.addressOf(request) : undefined
+      const forwardedFor = this.hasProxies ? address : undefined
       const { headers } = request
       const connection = new Connection(socket, stream as Socket, second, headers, forwardedFor, this)
       this.connections.add(connection)
+      this.unidentified.set(connection, network)
+      this.unidentifiedByNetwork.add(network)
       this.metrics.sockets.inc()
       if (connection.protocol !== GRAPHQL_TRANSPORT_WS_PROTOCOL) {
         connection.close(OTHER_PROTOCOL.code, OTHER_PROTOCOL.reason)
@@ -135,8 +155,21 @@ export class SubscriptionSocket
     })
   }
 
+  identified(connection: Connection, { id }: Subject): boolean {
+    if (id !== LOCAL.id && this.bySubject.of(id) >= MAX_SOCKETS_OF_SUBJECT) {
+      this.metrics.refusals.inc({ reason: 'sockets of subject' })
+      connection.close(TOO_MANY_SOCKETS.code, TOO_MANY_SOCKETS.reason)
+      return false
+    }
+    this.bySubject.add(id)
+    this.forgetUnidentified(connection)
+    return true
+  }
+
   closed(connection: Connection): void {
     this.connections.delete(connection)
+    this.forgetUnidentified(connection)
+    if (connection.identity) this.bySubject.remove(connection.identity.subject.id)
     this.metrics.sockets.dec()
     this.accessWatch.leave(connection)
   }
@@ -152,7 +185,14 @@ export class SubscriptionSocket
     this.logger.debug('A socket failed', { connectionId: connection.id, error })
   }
 
-  private refusal(request: IncomingMessage): Refusal | undefined {
+  private forgetUnidentified(connection: Connection): void {
+    const network = this.unidentified.get(connection)
+    if (network === undefined) return
+    this.unidentified.delete(connection)
+    this.unidentifiedByNetwork.remove(network)
+  }
+
+  private refusal(request: IncomingMessage, network: string): Refusal | undefined {
     if (request.url?.split('?')[0] !== PATH) {
       const sentence = `There is no socket at this path; it is at ${PATH}.`
       return { status: '404 Not Found', reason: 'path', sentence }
@@ -163,12 +203,15 @@ export class SubscriptionSocket
     }
     const foreign = this.originGuard.refuse(request)
     if (foreign) return { status: '403 Forbidden', reason: 'origin', sentence: foreign }
-    if (this.connections.size >= MOST_SOCKETS) {
-      return {
-        status: '503 Service Unavailable',
-        reason: 'sockets',
-        sentence: 'Too many sockets; come back later.',
-      }
+    const maxSockets = this.server ? maxSocketsOf(this.server) : 0
+    if (this.connections.size >= maxSockets) {
+      const sentence = 'Too many sockets are open here; try again later, or on another node.'
+      return { status: '503 Service Unavailable', reason: 'sockets', sentence }
+    }
+    // Behind a proxy that is not known as one (TRUSTED_PROXIES) all come from one network, at once when they come back.
+    if (this.unidentifiedByNetwork.of(network) >= maxSockets / 2) {
+      const sentence = 'Too many sockets from your address have not sent connection_init; try again later.'
+      return { status: '503 Service Unavailable', reason: 'unidentified sockets', sentence }
     }
     return undefined
   }
@@ -223,4 +266,6 @@ function refuse(stream: Duplex, { status, sentence }: Refusal): void {
   ]
   stream.once('error', () => stream.destroy())
   stream.end(`${head.join('\r\n')}\r\n\r\n${body}`)
+  const cutOff = setTimeout(() => stream.destroy(), REFUSAL_GRACE_MS)
+  stream.once('close', () => clearTimeout(cutOff))
 }

@@ -17,6 +17,8 @@ export interface ServerOptions {
   env?: Record<string, string>
   /** For Node itself, before the program. */
   nodeOptions?: string[]
+  /** How many files it may open (ulimit -n). 0, the default: as many as this process. */
+  openFiles?: number
 }
 
 /** The built server in a process of its own, as people run it. */
@@ -29,20 +31,29 @@ export class TestServer {
   readonly dataDir: string
   private readonly env: Record<string, string>
   private readonly nodeOptions: readonly string[]
+  private readonly openFiles: number
 
-  private constructor({ port, dataDir, env, nodeOptions }: Required<ServerOptions>) {
+  private constructor({ port, dataDir, env, nodeOptions, openFiles }: Required<ServerOptions>) {
     this.port = port
     this.dataDir = dataDir
     this.env = env
     this.nodeOptions = nodeOptions
+    this.openFiles = openFiles
   }
 
-  static async start({ dataDir, port, env = {}, nodeOptions = [] }: ServerOptions = {}): Promise<TestServer> {
+  static async start({
+    dataDir,
+    port,
+    env = {},
+    nodeOptions = [],
+    openFiles = 0,
+  }: ServerOptions = {}): Promise<TestServer> {
     const server = new TestServer({
       port: port ?? (await freePort()),
       dataDir: dataDir ?? (await createDataFolder()).path,
       env,
       nodeOptions,
+      openFiles,
     })
     await server.start()
     return server
@@ -69,7 +80,9 @@ export class TestServer {
   /** Resolves once it answers; rejects with its output when it ends before that. */
   async start(): Promise<void> {
     this.output = ''
-    const child = spawn(process.execPath, [...this.nodeOptions, 'dist/main.js'], {
+    const limit = this.openFiles > 0 ? `ulimit -n ${this.openFiles}; ` : ''
+    const args = [process.execPath, ...this.nodeOptions, 'dist/main.js']
+    const child = spawn('sh', ['-c', `${limit}exec "$@"`, 'sh', ...args], {
       cwd: ROOT,
       env: { ...withoutSettings(process.env), PORT: String(this.port), DATA_DIR: this.dataDir, ...this.env },
       stdio: ['ignore', 'pipe', 'pipe'],

@@ -1,0 +1,119 @@
+import { once } from 'node:events'
+import { createServer, type Server, type ServerResponse } from 'node:http'
+import { type AddressInfo, connect, type Socket } from 'node:net'
+import { afterEach, beforeEach, expect, test } from '@jest/globals'
+import { limitConnections } from './connection-limits.ts'
+
+const MAX = 10
+let server: Server
+let port: number
+let clients: Socket[]
+/** Of requests to /wait: ended by the test. */
+let waiting: ServerResponse[]
+
+beforeEach(() => {
+  clients = []
+  waiting = []
+})
+
+afterEach(async () => {
+  for (const client of clients) client.destroy()
+  server.close()
+  await once(server, 'close')
+})
+
+async function start(trustedProxies: string[] = []): Promise<void> {
+  server = createServer(({ url }, response) => {
+    if (url === '/wait') waiting.push(response)
+    else response.end('here')
+  })
+  server.on('upgrade', (_request, stream) => {
+    stream.write('HTTP/1.1 101 Switching Protocols\r\n\r\n')
+    stream
+      .on('error', () => undefined)
+      .on('end', () => stream.end())
+      .resume()
+  })
+  limitConnections(server, { trustedProxies }, MAX)
+  server.listen(0)
+  await once(server, 'listening')
+  port = (server.address() as AddressInfo).port
+}
+
+async function open(localAddress = '127.0.0.1'): Promise<Socket> {
+  const before = await connections()
+  const socket = connectNow(localAddress)
+  await once(socket, 'connect')
+  // Taken or refused by the server.
+  while ((await connections()) === before && !socket.closed) await new Promise(setImmediate)
+  return socket
+}
+
+const isGone = async (socket: Socket) => {
+  socket.resume()
+  while (!socket.closed) await new Promise(setImmediate)
+}
+
+function connections(): Promise<number> {
+  return new Promise((resolve, reject) =>
+    server.getConnections((error, count) => (error ? reject(error) : resolve(count))),
+  )
+}
+
+async function ask(socket: Socket, path = '/', headers = ''): Promise<string> {
+  socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\n${headers}\r\n`)
+  const [data] = await once(socket, 'data')
+  return String(data)
+}
+
+test('a new connection takes the place of the one that has been idle for longest, in its own network first', async () => {
+  await start()
+  const other = await open('127.0.0.2')
+  const first = await open()
+  const [second, ...rest] = [await open(), await open(), await open(), await open()]
+  // It has just asked for something.
+  expect(await ask(first)).toContain('here')
+  const newest = connectNow('127.0.0.1')
+  await isGone(second as Socket)
+  for (const socket of [newest, first, ...rest, other]) expect(await ask(socket)).toContain('here')
+})
+
+test('one with a request under way, and one that is a socket, keep their place; others find theirs', async () => {
+  await start()
+  const sockets = []
+  for (let i = 0; i < 4; i++) {
+    const socket = await open()
+    expect(await ask(socket, '/', 'Connection: Upgrade\r\nUpgrade: websocket\r\n')).toContain('101')
+    sockets.push(socket)
+  }
+  const busy = []
+  for (let i = 0; i < 5; i++) {
+    const socket = await open()
+    socket.write('GET /wait HTTP/1.1\r\nHost: x\r\n\r\n')
+    busy.push(socket)
+    while (waiting.length <= i) await new Promise(setImmediate)
+  }
+  // Of this network none is idle but the newest.
+  await isGone(connectNow('127.0.0.1'))
+  expect(await ask(await open('127.0.0.2'))).toContain('here')
+  for (const response of waiting) response.end('at last')
+  for (const socket of busy) {
+    const [data] = await once(socket, 'data')
+    expect(String(data)).toContain('at last')
+  }
+  expect(sockets.every((socket) => !socket.closed)).toBe(true)
+})
+
+test('a trusted proxy is not counted: all of its connections are of use', async () => {
+  await start(['127.0.0.1'])
+  const all = []
+  for (let i = 0; i < MAX - 1; i++) all.push(await open())
+  for (const socket of all) expect(await ask(socket)).toContain('here')
+})
+
+function connectNow(localAddress: string): Socket {
+  const socket = connect({ port, host: '127.0.0.1', localAddress })
+  socket.on('error', () => undefined)
+  clients.push(socket)
+  return socket
+}

@@ -1,0 +1,131 @@
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import { Logger } from '@nestjs/common'
+import proxyAddress from 'proxy-addr'
+import { networkOf } from './auth/limits.ts'
+import type { Config } from './config.ts'
+import { Counts } from './counts.ts'
+
+/** TCP connections of a node: its sockets, and a quarter as many for everything else. */
+const MAX_CONNECTIONS = 25_000
+/** File descriptors for the database, git, the forge's files and Node itself. */
+const RESERVED_FILES = 128
+/** Of the connections, so many may be sockets: health checks, requests and clones find a place beside them. */
+const SOCKET_SHARE = 0.8
+
+/**
+ * Bounds the TCP connections of a server by what its process may open. A connection without a request under way makes
+ * way for a new one, the one that has been idle for longest first, so that idle ones keep nobody out. One network has
+ * at most half of those that are not sockets; trusted proxies are not counted.
+ */
+export function limitConnections(
+  server: Server,
+  { trustedProxies }: Pick<Config, 'trustedProxies'>,
+  max = maxConnections(),
+): void {
+  server.maxConnections = max
+  const isTrusted = proxyAddress.compile([...trustedProxies])
+  const connections = new Connections()
+
+  server.on('connection', (socket: Socket) => {
+    const address = socket.remoteAddress ?? ''
+    const network = networkOf(address)
+    connections.add(socket, network)
+    socket.once('close', () => connections.remove(socket))
+    if (connections.countOf(network) > max / 2 && !isTrusted(address, 0)) {
+      connections.endIdle((_, from) => from === network)
+    } else if (connections.open >= max) {
+      // So that the next one finds a place as well: when there is none, Node ends it.
+      connections.endIdle((other) => other !== socket)
+    }
+  })
+  server.on('request', ({ socket }: IncomingMessage, response: ServerResponse) => {
+    connections.begin(socket, response)
+    response.once('close', () => connections.end(socket, response))
+  })
+  server.on('upgrade', ({ socket }: IncomingMessage) => connections.upgrade(socket))
+}
+
+/** How many of a server's connections may be sockets. */
+export function maxSocketsOf({ maxConnections }: Server): number {
+  return Math.floor(SOCKET_SHARE * (maxConnections || MAX_CONNECTIONS))
+}
+
+function maxConnections(): number {
+  const files = openFileLimit()
+  const max = Math.min(MAX_CONNECTIONS, Math.max(files - RESERVED_FILES, Math.floor(files / 2)))
+  if (max < MAX_CONNECTIONS) {
+    new Logger('Connections').log(
+      `At most ${max} connections at once: the process may open ${files} files (ulimit -n)`,
+    )
+  }
+  return max
+}
+
+/** The soft limit, which Node has raised to the hard one. Where there is none, as on Windows: no bound. */
+function openFileLimit(): number {
+  // Otherwise it looks up the names of all that we are connected to.
+  Reflect.set(process.report, 'excludeNetwork', true)
+  const report = process.report.getReport() as { userLimits?: { open_files?: { soft?: unknown } } }
+  Reflect.set(process.report, 'excludeNetwork', false)
+  const limit = Number(report.userLimits?.open_files?.soft)
+  return Number.isFinite(limit) ? limit : Number.POSITIVE_INFINITY
+}
+
+class Connections {
+  open = 0
+  /** Those that are not sockets, and where they come from. */
+  private readonly plain = new Map<Socket, string>()
+  private readonly byNetwork = new Counts()
+  /** Those of them without a request; the first has been idle for longest. */
+  private readonly idle = new Set<Socket>()
+  /** The newest request of each. */
+  private readonly responses = new WeakMap<Socket, ServerResponse>()
+  private readonly ended = new WeakSet<Socket>()
+
+  countOf(network: string): number {
+    return this.byNetwork.of(network)
+  }
+
+  add(socket: Socket, network: string): void {
+    this.open++
+    this.plain.set(socket, network)
+    this.byNetwork.add(network)
+    this.idle.add(socket)
+  }
+
+  remove(socket: Socket): void {
+    if (this.ended.has(socket)) return
+    this.ended.add(socket)
+    this.open--
+    this.upgrade(socket)
+  }
+
+  begin(socket: Socket, response: ServerResponse): void {
+    this.idle.delete(socket)
+    this.responses.set(socket, response)
+  }
+
+  end(socket: Socket, response: ServerResponse): void {
+    if (this.plain.has(socket) && this.responses.get(socket) === response) this.idle.add(socket)
+  }
+
+  /** It is a socket of the subscription protocol from now on, which has bounds of its own. */
+  upgrade(socket: Socket): void {
+    const network = this.plain.get(socket)
+    if (network === undefined) return
+    this.plain.delete(socket)
+    this.idle.delete(socket)
+    this.byNetwork.remove(network)
+  }
+
+  /** Ends the one that has been idle for longest, of those that may be ended. */
+  endIdle(mayEnd: (socket: Socket, network: string | undefined) => boolean): void {
+    for (const socket of this.idle) {
+      if (!mayEnd(socket, this.plain.get(socket))) continue
+      this.remove(socket)
+      socket.destroy()
+      return
+    }
+  }
+}

@@ -1,0 +1,67 @@
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+import { afterAll, beforeAll, expect, test } from '@jest/globals'
+import { WebSocket } from 'ws'
+import { type Accepted, DEPLOY, input } from './support/inputs.ts'
+import { TestServer } from './support/server.ts'
+import { Viewer } from './support/viewer.ts'
+
+let server: TestServer
+const idle: Socket[] = []
+
+beforeAll(async () => {
+  server = await TestServer.start({ openFiles: 256 })
+})
+
+afterAll(async () => {
+  for (const socket of idle) socket.destroy()
+  await server.stop()
+  await server.removeData()
+})
+
+/** One that says nothing, or only the beginning of a request; what the server ends is opened anew. */
+function hold(port: number): void {
+  const socket = connect({ port, host: '127.0.0.1' })
+  socket.on('error', () => undefined)
+  if (idle.length % 2) socket.write('POST /graphql HTTP/1.1\r\n')
+  idle.push(socket)
+}
+
+async function works(viewer: Viewer): Promise<void> {
+  // Each on a connection of its own.
+  const ready = await fetch(`${server.url}/health/ready`, { headers: { connection: 'close' } })
+  expect(ready.status).toBe(200)
+  const { data, errors } = await server.request<Accepted>(DEPLOY, { input: input() }, { connection: 'close' })
+  expect(errors).toBeUndefined()
+  const events = await viewer.end(data.deploy.id)
+  expect(events.map(({ status }) => status)).toEqual([...Array(4).fill('RUNNING'), 'SUCCEEDED'])
+}
+
+test('a process that may open few files keeps some, however many connections are idle', async () => {
+  const viewer = new Viewer(server.socketUrl)
+  await viewer.connected()
+  viewer.follow()
+  for (let i = 0; i < 400; i++) hold(server.port)
+  await Promise.all(idle.map((socket) => (socket.connecting ? once(socket, 'connect') : undefined)))
+  for (let i = 0; i < 5; i++) await works(viewer)
+  for (const socket of idle) socket.destroy()
+
+  const sockets = Array.from({ length: 150 }, () => new WebSocket(server.socketUrl, 'graphql-transport-ws'))
+  const outcomes = await Promise.all(
+    sockets.map(
+      (socket) =>
+        new Promise<string>((resolve) => {
+          socket.on('error', () => resolve('refused'))
+          socket.once('open', () => {
+            socket.send('{"type":"connection_init"}')
+            resolve('open')
+          })
+        }),
+    ),
+  )
+  expect(outcomes.filter((outcome) => outcome === 'open').length).toBeGreaterThan(50)
+  expect(outcomes).toContain('refused')
+  for (let i = 0; i < 5; i++) await works(viewer)
+  for (const socket of sockets) socket.terminate()
+  await viewer.close()
+})
