@@ -240,7 +240,7 @@ function receive(
 /** RFC 8259 asks for UTF-8; what is not is turned into it. */
 function decoderFor(contentType = ''): TextDecoder | undefined {
   const [type = '', ...parameters] = contentType.split(';').map((part) => part.trim().toLowerCase())
-  if (type !== 'application/json') throw new BodyRefusedError(415, notJson())
+  if (type !== 'application/json') throw new BodyRefusedError(400, notJson())
   const charset = parameters.find((each) => each.startsWith('charset='))?.slice('charset='.length)
   switch (charset?.replace(/^"(.*)"$/, '$1') ?? 'utf-8') {
     case 'utf-8':
