@@ -72,3 +72,29 @@ test('what one asks for and does not read is not kept without end', async () => 
   await Promise.all(sent)
   expect(most).toBeLessThan(20 * 1024 * 1024)
 })
+
+test('counts what has come of a message, but not the control frames between its fragments', async () => {
+  const KIB = 1024
+  client.send('{"type":"pi', { fin: false })
+  client.send('x'.repeat(100 * KIB), { fin: false })
+  for (let i = 0; i < 2_000; i++) client.ping('y'.repeat(100))
+  client.pong()
+  await waitUntil(() => connection.unfinishedBytes >= 100 * KIB, 'the fragments have come')
+  const pong = once(client, 'pong')
+  client.ping('last')
+  await pong
+  // Their headers and masks, at most ten and four bytes each.
+  expect(connection.unfinishedBytes).toBeGreaterThan(100 * KIB)
+  expect(connection.unfinishedBytes).toBeLessThan(100 * KIB + 100)
+  client.send('', { fin: true })
+  await closed
+})
+
+test('keeps the order of messages behind a large one, which waits for its turn', async () => {
+  const large = JSON.stringify({ type: 'ping', payload: { text: 'x'.repeat(500_000) } })
+  for (const text of [large, '{"type":"pong"}', '{"id":"1","type":"complete"}', large, '{"type":"pong"}']) {
+    client.send(text)
+  }
+  await waitUntil(() => received.length === 5, 'all messages are received')
+  expect(received).toEqual(['ping', 'pong', 'complete', 'ping', 'pong'])
+})

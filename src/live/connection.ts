@@ -8,6 +8,7 @@ import type { Subject } from '../auth/rights.ts'
 import { TooLarge } from '../errors.ts'
 import { forClient, resultForClient } from '../graphql/client-errors.ts'
 import { JsonLimits } from '../graphql/json-limits.ts'
+import { letOthersGo } from '../let-others-go.ts'
 import type { RequestContext } from '../request-context.ts'
 import { textFrame } from './frame-batch.ts'
 import { FrameWriter } from './frame-writer.ts'
@@ -22,6 +23,10 @@ export const TOO_SLOW = {
   code: 1013,
   reason: 'SLOW_CONSUMER: events are read too slowly; come back with your cursor',
 }
+/** Parsing one takes its time: others have their turn first. */
+const LARGE_MESSAGE_BYTES = 256 * 1024
+/** A control frame from a client has a header of two bytes and a mask of four (RFC 6455, section 5.2). */
+const CONTROL_FRAME_BYTES = 6
 const SENT = Promise.resolve()
 const NO_HEADERS: Shown['headers'] = {}
 /** What is no message of the subprotocol, or one that only servers send. */
@@ -69,6 +74,12 @@ export class Connection implements RequestContext, Shown {
   private isClosing = false
   private pings = 0
   private bytesHeard = 0
+  /** Of the stream's bytes, those that belong to a message or control frame that has come to its end. */
+  private finishedBytes: number
+  /** Seconds for which a message has been coming in. */
+  unfinishedSeconds = 0
+  /** Messages behind a large one, which waits for its turn. */
+  private waiting: RawData[] | undefined
   private controller: AbortController | undefined
 
   constructor(
@@ -85,7 +96,10 @@ export class Connection implements RequestContext, Shown {
   ) {
     this.writer = new FrameWriter(stream)
     socket.connection = this
+    this.finishedBytes = stream.bytesRead
     socket.on('message', onMessage)
+    socket.on('ping', onControlFrame)
+    socket.on('pong', onControlFrame)
     socket.on('error', onError)
     socket.on('close', onClose)
   }
@@ -192,8 +206,42 @@ export class Connection implements RequestContext, Shown {
   }
 
   take(data: RawData): void {
+    // Of a message behind it in the same chunk a few bytes are counted as well.
+    this.finishedBytes = this.stream.bytesRead
     // What comes behind our close is not heard.
     if (!this.isOpen) return
+    if (this.waiting) {
+      this.waiting.push(data)
+    } else if (lengthOf(data) < LARGE_MESSAGE_BYTES) {
+      this.read(data)
+    } else {
+      this.waiting = [data]
+      void this.readWaiting(this.waiting)
+    }
+  }
+
+  /** Bytes of a message that has not come to its end. */
+  get unfinishedBytes(): number {
+    return Math.max(0, this.stream.bytesRead - this.finishedBytes)
+  }
+
+  /** It may come between the fragments of a message. */
+  tookControlFrame(payload: Uint8Array): void {
+    this.finishedBytes += CONTROL_FRAME_BYTES + payload.length
+  }
+
+  /** In order. Meanwhile no more is read than has been. */
+  private async readWaiting(waiting: RawData[]): Promise<void> {
+    this.socket.pause()
+    for (let data = waiting.shift(); data; data = waiting.shift()) {
+      await letOthersGo(String(lengthOf(data)))
+      if (this.isOpen) this.read(data)
+    }
+    this.waiting = undefined
+    this.socket.resume()
+  }
+
+  private read(data: RawData): void {
     try {
       this.owner.received(this, parse(data))
     } catch (error) {
@@ -236,12 +284,20 @@ function onMessage(this: ViewerSocket, data: RawData): void {
   this.connection?.take(data)
 }
 
+function onControlFrame(this: ViewerSocket, payload: Uint8Array): void {
+  this.connection?.tookControlFrame(payload)
+}
+
 function onClose(this: ViewerSocket): void {
   this.connection?.closed()
 }
 
 function onError(this: ViewerSocket, error: Error): void {
   if (this.connection) this.connection.owner.broke(this.connection, error)
+}
+
+function lengthOf(data: RawData): number {
+  return data instanceof Uint8Array ? data.length : 0
 }
 
 /** @throws TooLarge, and other errors where it is no message */

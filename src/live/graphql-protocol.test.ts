@@ -386,3 +386,37 @@ test('a subscription that fails after it was completed is told nothing, and ends
   expect(await client.heard()).toEqual([])
   expect(node.connections[0]?.operations.has('1')).toBe(true)
 })
+
+describe('a message that does not come to its end', () => {
+  const unfinished = () => node.connections.reduce((sum, { unfinishedBytes }) => sum + unfinishedBytes, 0)
+
+  test('ends its socket after thirty seconds, whatever else comes meanwhile', async () => {
+    client.socket.send('x'.repeat(5_000), { fin: false })
+    await waitUntil(() => unfinished() >= 5_000, 'the fragment has come')
+    for (let second = 0; second < 30; second++) {
+      node.lookAtSockets()
+      client.socket.ping()
+      await within(once(client.socket, 'pong'), 'the socket is still there')
+    }
+    expect(client.socket.readyState).toBe(WebSocket.OPEN)
+    node.lookAtSockets()
+    expect(await client.closed).toMatchObject({ code: 1013, reason: expect.stringContaining('too long') })
+  })
+
+  test('is one of as many as fit, of all sockets together: the oldest go first', async () => {
+    const send = (from: Client, bytes: number) => from.socket.send('x'.repeat(bytes), { fin: false })
+    send(client, 5_000)
+    await waitUntil(() => unfinished() >= 5_000, 'the first fragment has come')
+    node.lookAtSockets()
+    const others = Array.from({ length: 70 }, () => new Client())
+    await Promise.all(others.map((other) => other.join()))
+    for (const other of others) send(other, 1_000_000)
+    await waitUntil(() => unfinished() >= 70_000_000, 'all fragments have come')
+    node.lookAtSockets()
+    expect(await client.closed).toMatchObject({ code: 1013 })
+    await waitUntil(() => node.connections.length <= 67, 'those that do not fit are closed')
+    expect(node.connections).toHaveLength(67)
+    expect(unfinished()).toBeLessThanOrEqual(64 * 1024 * 1024)
+    for (const other of others) other.socket.terminate()
+  })
+})

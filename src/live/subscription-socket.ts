@@ -30,6 +30,11 @@ const PATH = '/graphql'
 const MOST_FRAME_BYTES = 1024 * 1024
 /** Of one subject on this node. Everybody on this machine is one, and not counted. */
 const MAX_SOCKETS_OF_SUBJECT = 500
+/** What clients have sent of messages that have not come to their end, of all sockets together. */
+const MAX_UNFINISHED_BYTES = 64 * 1024 * 1024
+/** A message has so long to arrive, unless it is small. */
+const MAX_UNFINISHED_SECONDS = 30
+const SMALL_MESSAGE_BYTES = 4 * 1024
 const INIT_SECONDS = 3
 const PING_SECONDS = 12
 /** A slow reader finds our ping only behind all that it has not read yet. */
@@ -53,6 +58,10 @@ const TOO_MANY_SOCKETS = {
 }
 /** How long a client that was refused a socket has to read why. */
 const REFUSAL_GRACE_MS = 1_000
+const UNFINISHED = {
+  code: 1013,
+  reason: 'A message took too long to arrive; send it again, or send it over HTTP',
+}
 const GOING_AWAY = { code: 1012, reason: 'Restarting; come back with your cursor' }
 const LOG_CHANGED = { code: 1012, reason: 'The database has lost events; come back with your cursor' }
 /** An error of ours. After graphql-ws's own code for that its client does not come back. */
@@ -220,9 +229,13 @@ export class SubscriptionSocket
   private look(): void {
     this.second = (this.second + 1) % PING_SECONDS
     let unsentBytes = 0
+    const unfinished: Connection[] = []
     for (const connection of this.connections) {
       const { writer } = connection
       unsentBytes += writer.unsentBytes
+      if (connection.unfinishedBytes <= SMALL_MESSAGE_BYTES) connection.unfinishedSeconds = 0
+      else if (++connection.unfinishedSeconds <= MAX_UNFINISHED_SECONDS) unfinished.push(connection)
+      else connection.close(UNFINISHED.code, UNFINISHED.reason)
       if (!connection.isInitialised && ++connection.secondsWaited > INIT_SECONDS) {
         connection.close(NOT_INITIALISED.code, NOT_INITIALISED.reason)
       }
@@ -235,6 +248,19 @@ export class SubscriptionSocket
       else connection.terminate()
     }
     this.metrics.unsentBytes.set(unsentBytes)
+    this.boundUnfinished(unfinished)
+  }
+
+  /** Closes those whose messages have been coming in for longest until the others fit. */
+  private boundUnfinished(unfinished: Connection[]): void {
+    let bytes = unfinished.reduce((sum, { unfinishedBytes }) => sum + unfinishedBytes, 0)
+    if (bytes <= MAX_UNFINISHED_BYTES) return
+    unfinished.sort((one, other) => other.unfinishedSeconds - one.unfinishedSeconds)
+    for (const connection of unfinished) {
+      if (bytes <= MAX_UNFINISHED_BYTES) return
+      bytes -= connection.unfinishedBytes
+      connection.close(UNFINISHED.code, UNFINISHED.reason)
+    }
   }
 
   /** All in one turn: nothing of another log may follow on a subscription. Their cursors are then answered as unknown. */
