@@ -81,14 +81,15 @@ export class ExecutionSlices {
     }
   }
 
+  /** One a turn: whoever goes on with it may use what is left of the slice. */
   private catchUp(): void {
-    for (const [subjectId, jobs] of this.catchUps) {
-      if (this.isOver) return
-      this.catchUps.delete(subjectId)
-      const job = jobs.shift()
-      // At the end of the line, where this loop comes to it again.
-      if (jobs.length > 0) this.catchUps.set(subjectId, jobs)
-      job?.()
-    }
+    const [next] = this.catchUps
+    if (!next || this.isOver) return
+    const [subjectId, jobs] = next
+    const job = jobs.shift()
+    this.catchUps.delete(subjectId)
+    // To the end of the line.
+    if (jobs.length > 0) this.catchUps.set(subjectId, jobs)
+    job?.()
   }
 }
