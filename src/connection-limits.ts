@@ -15,8 +15,8 @@ const SOCKET_SHARE = 0.8
 
 /**
  * Bounds the TCP connections of a server by what its process may open. A connection without a request under way makes
- * way for a new one, the one that has been idle for longest first, so that idle ones keep nobody out. One network has
- * at most half of those that are not sockets; trusted proxies are not counted.
+ * way for a new one, the one that has been idle for longest first, so that idle ones keep nobody out. Beside its
+ * sockets, one network has at most half of them; trusted proxies are not counted.
  */
 export function limitConnections(
   server: Server,
@@ -26,12 +26,16 @@ export function limitConnections(
   server.maxConnections = max
   const isTrusted = proxyAddress.compile([...trustedProxies])
   const connections = new Connections()
+  // One for all: there may be very many.
+  function onClose(this: Socket): void {
+    connections.remove(this)
+  }
 
   server.on('connection', (socket: Socket) => {
     const address = socket.remoteAddress ?? ''
     const network = networkOf(address)
     connections.add(socket, network)
-    socket.once('close', () => connections.remove(socket))
+    socket.once('close', onClose)
     if (connections.countOf(network) > max / 2 && !isTrusted(address, 0)) {
       connections.endIdle((_, from) => from === network)
     } else if (connections.open >= max) {
@@ -81,7 +85,6 @@ class Connections {
   private readonly idle = new Set<Socket>()
   /** The newest request of each. */
   private readonly responses = new WeakMap<Socket, ServerResponse>()
-  private readonly ended = new WeakSet<Socket>()
 
   countOf(network: string): number {
     return this.byNetwork.of(network)
@@ -95,8 +98,6 @@ class Connections {
   }
 
   remove(socket: Socket): void {
-    if (this.ended.has(socket)) return
-    this.ended.add(socket)
     this.open--
     this.upgrade(socket)
   }
@@ -107,7 +108,8 @@ class Connections {
   }
 
   end(socket: Socket, response: ServerResponse): void {
-    if (this.plain.has(socket) && this.responses.get(socket) === response) this.idle.add(socket)
+    const isOpen = this.plain.has(socket) && !socket.destroyed
+    if (isOpen && this.responses.get(socket) === response) this.idle.add(socket)
   }
 
   /** It is a socket of the subscription protocol from now on, which has bounds of its own. */
@@ -123,7 +125,7 @@ class Connections {
   endIdle(mayEnd: (socket: Socket, network: string | undefined) => boolean): void {
     for (const socket of this.idle) {
       if (!mayEnd(socket, this.plain.get(socket))) continue
-      this.remove(socket)
+      this.idle.delete(socket)
       socket.destroy()
       return
     }
