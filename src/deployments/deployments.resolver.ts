@@ -136,7 +136,10 @@ export class DeploymentsResolver {
     return [...this.templateCatalog.list()]
   }
 
-  @ResolveField(() => [DeploymentEvent], { description: 'What has happened to it, in order.' })
+  @ResolveField(() => [DeploymentEvent], {
+    description:
+      'What has happened to it, in order. Not in a subscription, which brings each event as it happens.',
+  })
   async events(
     @Parent() deployment: Deployment,
     @Args('after', {
