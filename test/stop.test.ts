@@ -4,7 +4,7 @@ import { connect, type Socket } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { createDataFolder, type DataFolder } from './support/data-folder.ts'
 import { type Accepted, DEPLOY, input } from './support/inputs.ts'
-import { waitUntil } from './support/processes.ts'
+import { MAX_WAIT_MS, waitUntil } from './support/processes.ts'
 import { TestServer } from './support/server.ts'
 import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
 import { Viewer } from './support/viewer.ts'
@@ -79,7 +79,7 @@ describe('a node that is told to stop', () => {
     const request = input({ contents: { files: [{ path: 'large', content: largeText() }] } })
     const { data } = await server.request<Accepted>(DEPLOY, { input: request })
     let commit = ''
-    await waitUntil(async () => {
+    const hasSucceeded = async () => {
       const query = 'query ($id: ID!) { deployment(id: $id) { commitSha status } }'
       const { data: found } = await server.request<{ deployment: { commitSha: string; status: string } }>(
         query,
@@ -87,7 +87,8 @@ describe('a node that is told to stop', () => {
       )
       commit = found.deployment.commitSha
       return found.deployment.status === 'SUCCEEDED'
-    }, 'the deployment has succeeded')
+    }
+    await waitUntil(hasSucceeded, 'the deployment has succeeded', MAX_WAIT_MS)
     const viewer = new Viewer(server.socketUrl)
     await viewer.connected()
 
