@@ -147,6 +147,8 @@ export class Group implements Late {
   /** What waits is not to be delivered: nobody is left, or it is of a log that is no more. */
   forgetQueue(): void {
     this.queue = []
+    // Otherwise that turn could come while the first event of the new queue is being executed, and deliver it twice.
+    this.slices.cancelDelivery(this)
   }
 
   /** Whether it can be had without an execution. */
