@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { expect, test } from '@jest/globals'
+import { waitUntil } from '../../test/support/processes.ts'
 import { ExecutionSlices } from './execution-slices.ts'
 
 /** Uses up the slice. */
@@ -7,9 +8,8 @@ const long = () => {
   for (const end = performance.now() + 2; performance.now() < end; );
 }
 
-async function untilLength(done: readonly unknown[], length: number): Promise<void> {
-  while (done.length < length) await nextTurn()
-}
+const untilLength = (done: readonly unknown[], length: number) =>
+  waitUntil(() => done.length >= length, `all ${length} have gone`)
 
 test('those with the most waiting go first, and who is cancelled does not go', async () => {
   const slices = new ExecutionSlices(1)
