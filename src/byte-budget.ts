@@ -1,39 +1,33 @@
+import { Counts } from './counts.ts'
 import { RateLimited } from './errors.ts'
 
-export interface ByteBudgetOptions {
-  /** For everyone together. */
-  maxBytes: number
-  /** For one subject. */
-  maxSubjectBytes: number
-  /** What is held by a subject is returned as answers are sent: within seconds. */
-  retryAfterMs: number
-}
+/** What is held is returned as answers are sent: within seconds. */
+const RETRY_AFTER_MS = 2_000
 
 /** Counts the bytes that are held at the same time, of everyone together and of each subject. */
 export class ByteBudget {
-  private readonly bySubject = new Map<string, number>()
+  private readonly bySubject = new Counts()
   private total = 0
 
-  constructor(private readonly options: ByteBudgetOptions) {}
+  constructor(
+    private readonly maxBytes: number,
+    private readonly maxSubjectBytes: number,
+  ) {}
 
   /** `isExempt`: only the bound for everyone applies. @throws RateLimited, and then nothing has been taken */
   take(subjectId: string, bytes: number, isExempt: boolean): void {
-    const { maxBytes, maxSubjectBytes, retryAfterMs } = this.options
-    const ofSubject = (this.bySubject.get(subjectId) ?? 0) + bytes
-    if (ofSubject > maxSubjectBytes && !isExempt) {
-      throw new RateLimited('Your requests in progress are too large together.', retryAfterMs)
+    if (this.bySubject.of(subjectId) + bytes > this.maxSubjectBytes && !isExempt) {
+      throw new RateLimited('Your requests in progress are too large together.', RETRY_AFTER_MS)
     }
-    if (this.total + bytes > maxBytes) {
-      throw new RateLimited('This node is busy with large requests.', retryAfterMs)
+    if (this.total + bytes > this.maxBytes) {
+      throw new RateLimited('This node is busy with large requests.', RETRY_AFTER_MS)
     }
     this.total += bytes
-    this.bySubject.set(subjectId, ofSubject)
+    this.bySubject.add(subjectId, bytes)
   }
 
   giveBack(subjectId: string, bytes: number): void {
     this.total -= bytes
-    const ofSubject = (this.bySubject.get(subjectId) ?? 0) - bytes
-    if (ofSubject > 0) this.bySubject.set(subjectId, ofSubject)
-    else this.bySubject.delete(subjectId)
+    this.bySubject.remove(subjectId, bytes)
   }
 }

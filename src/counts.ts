@@ -11,13 +11,13 @@ export class Counts {
     return this.counts.get(key) ?? 0
   }
 
-  add(key: string): void {
-    this.counts.set(key, this.of(key) + 1)
+  add(key: string, count = 1): void {
+    this.counts.set(key, this.of(key) + count)
   }
 
-  remove(key: string): void {
-    const count = this.of(key) - 1
-    if (count > 0) this.counts.set(key, count)
+  remove(key: string, count = 1): void {
+    const rest = this.of(key) - count
+    if (rest > 0) this.counts.set(key, rest)
     else this.counts.delete(key)
   }
 }

@@ -3,7 +3,8 @@ import { createServer, type Server } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from 'node:zlib'
 import { afterEach, describe, expect, test } from '@jest/globals'
-import express from 'express'
+import express, { type RequestHandler } from 'express'
+import { waitUntil } from '../test/support/processes.ts'
 import { LOCAL, type Subject } from './auth/rights.ts'
 import { type JsonBodyOptions, jsonBody } from './request-body.ts'
 
@@ -32,8 +33,13 @@ afterEach(async () => {
 })
 
 /** Who asks is in a header. Answers with the length of the body's `x`, once `work` is done. */
-async function serve(options: Partial<JsonBodyOptions> = {}, work = async () => {}): Promise<string> {
+async function serve(
+  options: Partial<JsonBodyOptions> = {},
+  work = async () => {},
+  before: RequestHandler = (_request, _response, next) => next(),
+): Promise<string> {
   const app = express()
+  app.use(before)
   const subjectOf = ({ headers }: { headers: { as?: string } }) =>
     SUBJECTS.find(({ id }) => id === headers.as) ?? LOCAL
   app.use(jsonBody({ subjectOf: subjectOf as JsonBodyOptions['subjectOf'], ...options }))
@@ -94,10 +100,13 @@ class Conversation {
 
 /** Until the server has refused `body`, which it does once the budget is used up; or takes it, once it is free. */
 async function until(status: number, url: string, body: string, subject: Subject) {
-  for (;;) {
-    const answer = await post(url, body, {}, subject)
-    if (answer.status === status) return answer
+  let answer = await post(url, body, {}, subject)
+  const hasCome = async () => {
+    if (answer.status !== status) answer = await post(url, body, {}, subject)
+    return answer.status === status
   }
+  await waitUntil(hasCome, () => `the status is ${status}: it is ${answer.status}`)
+  return answer
 }
 
 describe('bodies in progress', () => {
@@ -140,6 +149,21 @@ describe('bodies in progress', () => {
       socket.destroy()
       await until(200, url, text(MIB / 2), DEPLOYER)
     }
+  })
+
+  test('are not counted when their client has hung up before', async () => {
+    const before: RequestHandler = (request, _response, next) => {
+      if (Number(request.headers['content-length']) === MIB) request.once('close', next)
+      else next()
+    }
+    const url = await serve({ maxBytes: MIB, maxSubjectBytes: MIB, graceSeconds: 3_600 }, undefined, before)
+    const arrived = once(server as Server, 'request')
+    const { socket } = await begin(url, MIB, DEPLOYER)
+    const [request] = await arrived
+    const gone = new Promise((resolve) => request.once('close', () => setImmediate(resolve)))
+    socket.destroy()
+    await gone
+    expect((await post(url, text(MIB / 2), {}, DEPLOYER)).status).toBe(200)
   })
 
   test('count until the answer has been written, even when nobody waits for it any more', async () => {

@@ -23,7 +23,6 @@ const MAX_BODY_BYTES = 32 * MIB
 const MAX_QUERY_BODY_BYTES = 1 * MIB
 /** Bodies up to this size have a budget of their own, so that large ones keep no one from sending a query. */
 const SMALL_BODY_BYTES = 64 * KIB
-const RETRY_AFTER_MS = 2_000
 /** A body whose length is not known grows in such steps. */
 const GROWTH_BYTES = 256 * KIB
 const SECOND_MS = 1_000
@@ -48,8 +47,8 @@ export interface JsonBodyOptions {
  */
 export function jsonBody(options: JsonBodyOptions): RequestHandler {
   const { subjectOf, maxBytes = 256 * MIB, maxSubjectBytes = 64 * MIB } = options
-  const small = budget(maxBytes / 8, maxSubjectBytes / 8)
-  const large = budget(maxBytes, maxSubjectBytes)
+  const small = new ByteBudget(maxBytes / 8, maxSubjectBytes / 8)
+  const large = new ByteBudget(maxBytes, maxSubjectBytes)
 
   return async (request, response, next) => {
     // Apollo wants to find it.
@@ -68,10 +67,6 @@ export function jsonBody(options: JsonBodyOptions): RequestHandler {
     whenAnswered(response, () => reservation.release())
     next()
   }
-}
-
-function budget(maxBytes: number, maxSubjectBytes: number): ByteBudget {
-  return new ByteBudget({ maxBytes, maxSubjectBytes, retryAfterMs: RETRY_AFTER_MS })
 }
 
 /** What one body takes of the budget for small bodies or, once it is larger, of the other. */
@@ -115,6 +110,8 @@ async function read(
   reservation: Reservation,
   options: JsonBodyOptions,
 ): Promise<unknown> {
+  // It may have hung up while we looked who it is; nothing would tell of that any more.
+  if (request.destroyed) throw new ClientGoneError()
   const { headers } = request
   const decoder = decoderFor(headers['content-type'])
   const inflater = inflaterFor(headers['content-encoding'])

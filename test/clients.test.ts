@@ -1,9 +1,9 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises'
-import { setTimeout } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { ClientProgram } from './support/client-program.ts'
 import { codeBlocks } from './support/code-blocks.ts'
 import { createDataFolder } from './support/data-folder.ts'
+import { MAX_WAIT_MS, waitUntil } from './support/processes.ts'
 import { TestServer } from './support/server.ts'
 
 const CLIENTS = ['graphql-ws.js', 'apollo.js', 'urql.js', 'relay.js']
@@ -49,15 +49,12 @@ async function writePrograms(port: number): Promise<string[]> {
 }
 
 async function watched(server: TestServer, viewers: number): Promise<void> {
-  const timeout = AbortSignal.timeout(60_000)
-  while (!(await (await fetch(`${server.url}/metrics`)).text()).includes(`shipcast_members ${viewers}\n`)) {
-    if (timeout.aborted) {
-      throw new Error(
-        `Not ${viewers} subscriptions. Printed:\n${programs.map((p) => p.output).join('\n---\n')}`,
-      )
-    }
-    await setTimeout(50)
-  }
+  await waitUntil(
+    async () =>
+      (await (await fetch(`${server.url}/metrics`)).text()).includes(`shipcast_members ${viewers}\n`),
+    () => `there are ${viewers} subscriptions. Printed:\n${programs.map((p) => p.output).join('\n---\n')}`,
+    MAX_WAIT_MS,
+  )
 }
 
 async function deploy(server: TestServer, repo: string): Promise<string> {
@@ -71,11 +68,9 @@ async function deploy(server: TestServer, repo: string): Promise<string> {
 
 async function finished(server: TestServer, id: string): Promise<void> {
   const query = 'query ($id: ID!) { deployment(id: $id) { status } }'
-  while (
-    (await server.request<{ deployment: { status: string } }>(query, { id })).data.deployment.status !==
-    'SUCCEEDED'
-  )
-    await setTimeout(50)
+  const status = async () =>
+    (await server.request<{ deployment: { status: string } }>(query, { id })).data.deployment.status
+  await waitUntil(async () => (await status()) === 'SUCCEEDED', 'the deployment has succeeded', MAX_WAIT_MS)
 }
 
 const lastOf = (id: string) => new RegExp(`deploymentId: '${id}',\\s+sequence: 5`)

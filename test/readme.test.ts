@@ -1,11 +1,11 @@
 import { execFile } from 'node:child_process'
 import { rm, writeFile } from 'node:fs/promises'
-import { setTimeout } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { ClientProgram } from './support/client-program.ts'
 import { codeBlocks } from './support/code-blocks.ts'
 import { createDataFolder } from './support/data-folder.ts'
+import { MAX_WAIT_MS, waitUntil } from './support/processes.ts'
 import { TestServer } from './support/server.ts'
 
 const servers: TestServer[] = []
@@ -90,9 +90,9 @@ test('the client ends where its token is not valid, and says so', async () => {
 })
 
 async function watched(server: TestServer): Promise<void> {
-  const timeout = AbortSignal.timeout(60_000)
-  while (!(await (await fetch(`${server.url}/metrics`)).text()).includes('shipcast_members 1\n')) {
-    if (timeout.aborted) throw new Error(`Nobody watches. Printed:\n${client.output}`)
-    await setTimeout(50)
-  }
+  await waitUntil(
+    async () => (await (await fetch(`${server.url}/metrics`)).text()).includes('shipcast_members 1\n'),
+    () => `somebody watches. Printed:\n${client.output}`,
+    MAX_WAIT_MS,
+  )
 }

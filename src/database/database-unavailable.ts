@@ -22,9 +22,7 @@ export class DatabaseUnavailable extends Error {
 export function isConnectionFailure(error: unknown): boolean {
   if (error instanceof DatabaseUnavailable) return true
   if (error instanceof pg.DatabaseError) {
-    // Another node has migrated a table that a statement prepared on this connection reads; a new connection
-    // prepares it anew.
-    if (error.routine === 'RevalidateCachedQuery' || losesPreparedStatements(error)) return true
+    if (isOutdated(error) || losesPreparedStatements(error)) return true
     return ENDS_CONNECTION.test(error.code ?? '')
   }
   if (!types.isNativeError(error)) return false
@@ -41,11 +39,20 @@ export function isRefusedForNow(error: unknown): boolean {
 
 /**
  * Whether the server has undone the statement or transaction because of others: serialization_failure,
- * deadlock_detected, lock_not_available. The same again can succeed.
+ * deadlock_detected, lock_not_available, or a migration. The same again can succeed.
  */
 export function isConflict(error: unknown): boolean {
   const { cause = error } = error instanceof DatabaseUnavailable ? error : {}
-  return cause instanceof pg.DatabaseError && /^(40001|40P01|55P03)$/.test(cause.code ?? '')
+  if (!(cause instanceof pg.DatabaseError)) return false
+  return isOutdated(cause) || /^(40001|40P01|55P03)$/.test(cause.code ?? '')
+}
+
+/**
+ * Another node has migrated a table that a statement prepared on this connection reads; a new connection prepares it
+ * anew.
+ */
+function isOutdated({ routine }: pg.DatabaseError): boolean {
+  return routine === 'RevalidateCachedQuery'
 }
 
 /** Whether a prepared statement was there before it was prepared, or is not there afterwards. */

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import {
   type DocumentNode,
   type ExecutionArgs,
@@ -65,16 +66,18 @@ export function weigh({ schema, document, variableValues }: PreparedArgs): numbe
 }
 
 const COERCED = new GraphQLScalarType<unknown>({ name: 'CoercedVariable' })
-const COERCED_NODE: TypeNode = { kind: Kind.NAMED_TYPE, name: { kind: Kind.NAME, value: COERCED.name } }
+/** A secret: `__type` looks types up by name too, and must not find this one. */
+const COERCED_KEY = randomUUID()
+const COERCED_NODE: TypeNode = { kind: Kind.NAMED_TYPE, name: { kind: Kind.NAME, value: COERCED_KEY } }
 
 const executableSchemas = new WeakMap<GraphQLSchema, GraphQLSchema>()
 
-/** The same schema, which besides knows the type of coerced variables when it is asked for it by name. */
+/** The same schema, which also has the type of coerced variables. */
 function executableSchema(schema: GraphQLSchema): GraphQLSchema {
   let executable = executableSchemas.get(schema)
   if (!executable) {
     const getType: GraphQLSchema['getType'] = (name) =>
-      name === COERCED.name ? COERCED : schema.getType(name)
+      name === COERCED_KEY ? COERCED : schema.getType(name)
     executable = Object.assign(Object.create(schema) as GraphQLSchema, { getType })
     executableSchemas.set(schema, executable)
   }

@@ -47,6 +47,11 @@ export class ExecutionSlices {
     this.schedule()
   }
 
+  /** It has nothing left to deliver. */
+  cancelDelivery(late: Late): void {
+    this.deliveries.delete(late)
+  }
+
   catchUpLater(subjectId: string, job: () => void): void {
     const jobs = this.catchUps.get(subjectId)
     if (jobs) jobs.push(job)
@@ -63,10 +68,11 @@ export class ExecutionSlices {
   private readonly turn = (): void => {
     this.isScheduled = false
     this.spentMs = 0
-    // Neither keeps the other waiting.
-    if (this.catchUps.size > 0) this.limitMs = this.sliceMs / 2
+    // Each has half of it, however long the other's last execution took: neither keeps the other waiting.
+    const half = this.catchUps.size > 0 ? this.sliceMs / 2 : 0
+    this.limitMs = this.sliceMs - half
     this.deliver()
-    this.limitMs = this.sliceMs
+    this.limitMs = Math.max(this.sliceMs, this.spentMs + half)
     this.catchUp()
     if (this.deliveries.size + this.catchUps.size > 0) this.schedule()
   }

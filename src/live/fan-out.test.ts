@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
+import { type GraphQLObjectType, GraphQLScalarType } from 'graphql'
 import { v7 as uuidv7 } from 'uuid'
 import { WebSocket } from 'ws'
 import { waitUntil, within } from '../../test/support/processes.ts'
@@ -246,7 +247,13 @@ class ManyWatcher {
   }
 
   async until(condition: () => boolean): Promise<void> {
-    while (!condition()) await this.changed.promise
+    let isOver = false
+    const holds = async () => {
+      while (!isOver && !condition()) await this.changed.promise
+    }
+    await within(holds(), 'a condition holds').finally(() => {
+      isOver = true
+    })
   }
 
   private send(message: object): void {
@@ -263,6 +270,13 @@ async function tokenOf(name: string): Promise<string> {
 
 async function metric(gauge: { get(): Promise<{ values: { value: number }[] }> }): Promise<number> {
   return (await gauge.get()).values[0]?.value ?? 0
+}
+
+async function headAt(position: number): Promise<void> {
+  await waitUntil(
+    () => node.feed.head >= position,
+    () => `the feed is at ${position}: ${node.feed.head}`,
+  )
 }
 
 /** With 0 as if everything before had used up each turn. */
@@ -283,7 +297,7 @@ describe('many different subscriptions', () => {
       for (const alias of aliases(`s${i}_`)) socket.subscribe(alias)
     const refusals = () => sockets.flatMap((socket) => socket.refusals)
     await members(200)
-    while (refusals().length < 300) await new Promise(setImmediate)
+    await waitUntil(() => refusals().length >= 300, 'the rest has been refused')
     expect(refusals()).toHaveLength(300)
     for (const { code, message } of refusals()) {
       expect(code).toBe('RATE_LIMITED')
@@ -348,7 +362,7 @@ describe('many different subscriptions', () => {
     const position = node.feed.head
     const cursor = node.feed.cursorOf(position)
     await node.append(uuidv7(), EVENTS, 10)
-    while (node.feed.head < position + EVENTS) await new Promise(setImmediate)
+    await headAt(position + EVENTS)
     const sockets = await Promise.all(upTo(2).map(async () => ManyWatcher.open(await tokenOf('back'))))
     const bystander = await ManyWatcher.open(await tokenOf('bystander'))
     setSlices(0)
@@ -378,12 +392,12 @@ describe('while a group waits for its turn', () => {
     setSlices(0)
     const position = node.feed.head
     await node.append(id, 1, 10)
-    while (node.feed.head === position) await new Promise(setImmediate)
+    await headAt(position + 1)
     const second = new Client()
     await second.join(null)
     await members(2)
     await node.append(id, EVENTS - 1, 10)
-    while (node.feed.head < position + EVENTS) await new Promise(setImmediate)
+    await headAt(position + EVENTS)
     expect([first.sequences, second.sequences]).toEqual([[], []])
     setSlices(12)
     await node.append(id, 1, 10)
@@ -397,14 +411,14 @@ describe('while a group waits for its turn', () => {
     const id = uuidv7()
     const before = node.feed.head
     await node.append(id, 1, 10)
-    while (node.feed.head === before) await new Promise(setImmediate)
+    await headAt(before + 1)
     const client = new Client()
     await client.join(null)
     await members(1)
     const { head, logId } = node.feed
     setSlices(0)
     await node.append(id, 3, 10)
-    while (node.feed.head < head + 3) await new Promise(setImmediate)
+    await headAt(head + 3)
     await test_.database.transaction(async (tx) => {
       await tx.query(
         'update log set head = $1, (follows, link) = (select follows, link from events where position = $1)',
@@ -415,7 +429,7 @@ describe('while a group waits for its turn', () => {
     // It does not answer the close, so that its group is there until it is cut off.
     client.socket.pause()
     node.feed.look()
-    while (node.feed.logId === logId) await new Promise(setImmediate)
+    await waitUntil(() => node.feed.logId !== logId, 'the log has got another id')
     const again = new Client()
     await again.join(null)
     await members(2)
@@ -425,6 +439,26 @@ describe('while a group waits for its turn', () => {
     expect(again.sequences).toEqual([2])
     expect(client.sequences).toEqual([])
   })
+})
+
+test('an event that cannot be encoded ends the subscriptions that ask for what is wrong about it, and no other', async () => {
+  await node.stop()
+  node = await LiveNode.start(test_.database, (schema) => {
+    const { org } = (schema.getType('Deployment') as GraphQLObjectType).getFields()
+    // JSON has no such number.
+    Object.assign(org!, { type: new GraphQLScalarType({ name: 'Anything' }), resolve: () => 1n })
+    return schema
+  })
+  const asking = await Promise.all(upTo(3).map(() => ManyWatcher.open()))
+  for (const watcher of asking) watcher.subscribe('same')
+  const other = new Client()
+  await other.join(null)
+  await members(4)
+  await node.append(uuidv7(), 2, 10)
+  for (const watcher of asking) await watcher.until(() => watcher.refusals.length > 0)
+  for (const { refusals } of asking) expect(refusals.map(({ code }) => code)).toEqual(['INTERNAL'])
+  await other.until(() => other.sequences.length === 2)
+  await members(1)
 })
 
 describe('sockets', () => {
@@ -454,7 +488,7 @@ describe('sockets', () => {
       expect(other.closeCode).toBeUndefined()
     }
     many.find(({ closeCode }) => closeCode === undefined)?.socket.close()
-    while (node.connections.length > 501) await new Promise(setImmediate)
+    await waitUntil(() => node.connections.length <= 501, 'the others have been closed')
     const again = open(secret)
     await answered(again)
     expect(again.closeCode).toBeUndefined()

@@ -390,6 +390,8 @@ test('a subscription that fails after it was completed is told nothing, and ends
 describe('a message that does not come to its end', () => {
   const unfinished = () => node.connections.reduce((sum, { unfinishedBytes }) => sum + unfinishedBytes, 0)
 
+  beforeEach(() => node.stopLookingAtSockets())
+
   test('ends its socket after thirty seconds, whatever else comes meanwhile', async () => {
     client.socket.send('x'.repeat(5_000), { fin: false })
     await waitUntil(() => unfinished() >= 5_000, 'the fragment has come')

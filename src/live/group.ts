@@ -2,6 +2,7 @@ import { Logger } from '@nestjs/common'
 import { type ExecutionResult, execute } from 'graphql'
 import type { LRUCache } from 'lru-cache'
 import { includesOrg, type Organizations } from '../auth/rights.ts'
+import { Counts } from '../counts.ts'
 import type { EventFeed } from '../events/event-feed.ts'
 import type { LoggedEvent } from '../events/logged-event.ts'
 import { resultForClient } from '../graphql/client-errors.ts'
@@ -50,7 +51,7 @@ export class Group implements Late {
   readonly live = new Set<Member>()
   private memberCount = 0
   /** How many of them are of which subject. */
-  private readonly subjects = new Map<string, number>()
+  private readonly subjects = new Counts()
   private readonly logger = new Logger(Group.name)
   private queue: LoggedEvent[] = []
 
@@ -87,26 +88,20 @@ export class Group implements Late {
   }
 
   includes(subjectId: string): boolean {
-    return this.subjects.has(subjectId)
+    return this.subjects.of(subjectId) > 0
   }
 
   join(subjectId: string): void {
-    const ofSubject = this.subjects.get(subjectId) ?? 0
-    this.subjects.set(subjectId, ofSubject + 1)
-    if (ofSubject === 0) this.groups.shares.take(subjectId, this.about)
+    if (!this.includes(subjectId)) this.groups.shares.take(subjectId, this.about)
+    this.subjects.add(subjectId)
     this.memberCount++
     this.metrics.members.inc()
   }
 
   leave(member: Member, subjectId: string): void {
     this.live.delete(member)
-    const ofSubject = (this.subjects.get(subjectId) ?? 0) - 1
-    if (ofSubject > 0) {
-      this.subjects.set(subjectId, ofSubject)
-    } else {
-      this.subjects.delete(subjectId)
-      this.groups.shares.release(subjectId, this.about)
-    }
+    this.subjects.remove(subjectId)
+    if (!this.includes(subjectId)) this.groups.shares.release(subjectId, this.about)
     this.memberCount--
     this.metrics.members.dec()
     if (this.memberCount > 0) return
@@ -147,6 +142,8 @@ export class Group implements Late {
   /** What waits is not to be delivered: nobody is left, or it is of a log that is no more. */
   forgetQueue(): void {
     this.queue = []
+    // Otherwise that turn could come while the first event of the new queue is being executed, and deliver it twice.
+    this.slices.cancelDelivery(this)
   }
 
   /** Whether it can be had without an execution. */

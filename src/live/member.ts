@@ -52,11 +52,7 @@ export class Member implements Operation {
 
   /** From now on frames are sent. */
   begin(): void {
-    try {
-      this.catchUp()
-    } catch (error) {
-      this.fail(error)
-    }
+    this.catchUp()
   }
 
   end(): void {
@@ -86,8 +82,17 @@ export class Member implements Operation {
     this.catchUp()
   }
 
-  /** All in one turn when what is missing is in memory and encoded or quickly so: then there is no gap to fall into. */
+  /** Never throws: whoever calls it has others to look after. */
   private catchUp(): void {
+    try {
+      this.catchUpNow()
+    } catch (error) {
+      this.fail(error)
+    }
+  }
+
+  /** All in one turn when what is missing is in memory and encoded or quickly so: then there is no gap to fall into. */
+  private catchUpNow(): void {
     if (this.isReading) return
     const { group, writer } = this
     while (!this.hasEnded) {

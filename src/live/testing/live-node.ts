@@ -107,6 +107,11 @@ export class LiveNode {
     Reflect.apply(Reflect.get(this.socket, 'look') as () => void, this.socket, [])
   }
 
+  /** From now on only `lookAtSockets` does: a test that counts seconds would otherwise count real ones as well. */
+  stopLookingAtSockets(): void {
+    clearInterval(Reflect.get(this.socket, 'everySecond') as NodeJS.Timeout)
+  }
+
   async stop(): Promise<void> {
     await this.socket.beforeApplicationShutdown()
     this.server.close()
