@@ -12,6 +12,7 @@ test('ordinary names give no warning', async () => {
     'src/con-text.ts',
     'common/aux1.c',
     'é/日本.txt',
+    '❤️.md',
     'a b/.env',
     'null',
   ]
@@ -81,7 +82,7 @@ test('folders that differ by case only are told once, however much is in them', 
   })
 })
 
-test.each(['a\u202egpj.exe', 'a\u200bb', 'a\u2028b', '\u2066x', 'a\u00adb'])(
+test.each(['a\u202egpj.exe', 'a\u200bb', 'a\u2028b', '\u2066x', 'a\u00adb', 'a\u3164'])(
   '%j does not look like what it is, and the warning shows what it is',
   async (path) => {
     const { listed } = await warningsOf(path)

@@ -102,7 +102,7 @@ function nameReasons(name: string): string[] {
     reasons.push('cannot be checked out on Windows, where names cannot end with a dot or a space.')
   }
   if (IS_ASCII.test(name)) return reasons
-  if (/[\p{Cf}\p{Zl}\p{Zp}]/u.test(name)) {
+  if (/[[\p{Cf}\p{DI}\p{Zl}\p{Zp}]--\ufe0f]/v.test(name)) {
     reasons.push('contains characters that are invisible or reorder text, so it can look like another name.')
   }
   if (/\p{Cn}/u.test(name)) {
