@@ -49,7 +49,8 @@ test('a quotation shows what would not be seen, or would change how the rest is 
   expect(quote('a\u001b[31m\u007f\u009b1m\u202e\u2028\u200b\ufeff')).toBe(
     '"a\\u001b[31m\\u007f\\u009b1m\\u202e\\u2028\\u200b\\ufeff"',
   )
-  expect(quote('é 日本 😀')).toBe('"é 日本 😀"')
+  expect(quote('a\u3164\u034f\u1160')).toBe('"a\\u3164\\u034f\\u1160"')
+  expect(quote('é 日本 😀 ❤️')).toBe('"é 日本 😀 ❤️"')
   expect(quote('\u{e0041}')).toBe('"\\udb40\\udc41"')
   expect(new NotFound('Deployment \u001b[31m').message).toContain('Deployment \\u001b[31m does not exist')
 })

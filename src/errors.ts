@@ -131,9 +131,12 @@ export function quote(text: string): string {
   return escapeInvisible(JSON.stringify(shown.toWellFormed()))
 }
 
-/** Control, bidirectional, zero-width, private and unassigned characters, and those that end a line. */
+/**
+ * Control, bidirectional, zero-width, private and unassigned characters, fillers, and those that end a line; not the
+ * mark that makes a picture of the character before it.
+ */
 function escapeInvisible(text: string): string {
-  return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (character) =>
+  return text.replace(/[[\p{C}\p{DI}\p{Zl}\p{Zp}]--\ufe0f]/gv, (character) =>
     character
       .split('')
       .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)

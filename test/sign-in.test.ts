@@ -21,6 +21,7 @@ const PEOPLE: People = {
   // The Kelvin sign, which is "k" in small letters.
   kelvin: ['\u212aubernetes'],
   'root (command)': ['developers'],
+  ｃｉ: ['developers'],
 }
 const ROLES =
   'platform-team=admin; developers=deployer:acme,acme-labs; developers=viewer; staff=viewer; kubernetes=admin; staff-of-globex=viewer:globex'
@@ -151,7 +152,7 @@ test('a person cannot pass for a service, nor for what is called so here', async
   const query = '{ me { name kind } }'
   const service = await server.request(query, {}, { authorization: `Bearer ${secret}` })
   expect(service.data.me).toEqual({ name: 'ci', kind: 'SERVICE' })
-  for (const name of ['CI', 'local', 'root (command)']) {
+  for (const name of ['CI', 'ｃｉ', 'local', 'root (command)']) {
     const { page } = await signedIn(name)
     const response = await page.request.post(`${server.url}/graphql`, { data: { query } })
     expect((await response.json()).data.me).toEqual({ name: `${name} (person)`, kind: 'PERSON' })

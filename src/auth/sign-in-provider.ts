@@ -38,9 +38,10 @@ export function personName(...candidates: readonly unknown[]): string | undefine
   for (const candidate of candidates) {
     if (typeof candidate !== 'string') continue
     const visible = candidate
-      .replace(/\p{C}/gu, '')
+      .replace(/[\p{C}\p{DI}]/gu, '')
       .normalize('NFC')
-      .replace(/\p{Z}+/gu, ' ')
+      // U+2800 is the pattern of Braille without a dot.
+      .replace(/[\p{Z}\u2800]+/gu, ' ')
       .trim()
     const name = [...visible].slice(0, MAX_NAME_LENGTH).join('').trim()
     if (name !== '') return name

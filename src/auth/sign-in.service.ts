@@ -127,7 +127,9 @@ export class SignInService {
 
   /** A person who goes by the name of a service, of `local`, or by what we add to names, is marked. */
   private async nameOf({ name }: Person): Promise<string> {
-    const isOurs = RESERVED_NAME.test(name) || (await this.credentials.isTokenName(name))
+    // Other forms of the same letters look alike: fullwidth ones, for example.
+    const plain = name.normalize('NFKC')
+    const isOurs = RESERVED_NAME.test(plain) || (await this.credentials.isTokenName(plain))
     return isOurs ? `${name} (person)` : name
   }
 

@@ -34,8 +34,9 @@ test('modules have a migrated database, until the last of them has ended', async
 })
 
 describe('a database that cannot be used is said with what to do', () => {
+  const migrations = [{ version: 1, name: 'nothing', sql: '' }]
   const opening = (url: string) => {
-    @Module({ imports: [DatabaseModule.forRoot({ url, dataDir: '', migrations: [] }), PubSubModule] })
+    @Module({ imports: [DatabaseModule.forRoot({ url, dataDir: '', migrations }), PubSubModule] })
     class TestModule {}
     return NestFactory.createApplicationContext(TestModule, { logger: false, abortOnError: false })
   }
@@ -84,6 +85,25 @@ describe('a database that cannot be used is said with what to do', () => {
     ['password', { password: 'wrong' }, /Check user and password/],
   ])('whose %s is wrong', async (_, wrong, sentence) => {
     await expect(opening(urlOf({ ...testConnection(), ...wrong }))).rejects.toThrow(sentence)
+  })
+
+  test('whose role may create nothing in the schema, or may not use what another role has made there', async () => {
+    const { database, url, drop } = await createTestDatabase(migrations)
+    const role = `test_${crypto.randomUUID().slice(0, 8)}`
+    const { password } = testConnection()
+    await database.query(`create role ${role} login password '${password}'`)
+    const address = new URL(url)
+    address.searchParams.set('user', role)
+    try {
+      await expect(opening(address.href)).rejects.toThrow(
+        `Run: grant create on schema "public" to "${role}";`,
+      )
+      await database.query(`grant create on schema public to ${role}`)
+      await expect(opening(address.href)).rejects.toThrow(/schema_migrations.* use the role that made/)
+    } finally {
+      await database.query(`drop owned by ${role}; drop role ${role}`)
+      await drop()
+    }
   })
 
   test('also where the address is no good, and before anything else has used it', async () => {

@@ -1,4 +1,5 @@
 import { type DynamicModule, Inject, Logger, Module, type OnApplicationShutdown } from '@nestjs/common'
+import pg from 'pg'
 import { ConfigError } from '../config.ts'
 import { Database } from './database.ts'
 import { DatabaseUnavailable } from './database-unavailable.ts'
@@ -45,8 +46,15 @@ async function open({ url, listenUrl, dataDir, migrations }: DatabaseModuleOptio
     return database
   } catch (error) {
     await database.close()
-    throw error
+    throw error instanceof pg.DatabaseError && error.code === '42501' ? notOwner(error) : error
   }
+}
+
+function notOwner(error: pg.DatabaseError): ConfigError {
+  return new ConfigError(
+    `DATABASE_URL cannot be used. Its user may not use what is in the schema (${error.message}): use the role that made it, or run, as a superuser: reassign owned by … to …;`,
+    { cause: error },
+  )
 }
 
 function unreachable(error: DatabaseUnavailable): ConfigError {

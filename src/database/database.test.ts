@@ -42,6 +42,23 @@ describe('Database', () => {
     expect(row).toEqual({ zone: 'UTC', name: 'shipcast' })
   })
 
+  test('compiles no statements and starts no workers for them, whatever the defaults of the database', async () => {
+    const [{ name } = { name: '' }] = await database.query<{ name: string }>(
+      'select current_database() as name',
+    )
+    for (const setting of ['jit = on', 'max_parallel_workers_per_gather = 8']) {
+      await database.query(`alter database ${name} set ${setting}`)
+    }
+    const another = await Database.open({ url: one.url, dataDir: '' })
+    expect(
+      await another.query(
+        `select current_setting('jit') as jit, current_setting('max_parallel_workers_per_gather') as workers`,
+      ),
+    ).toEqual([{ jit: 'off', workers: '0' }])
+    await another.close()
+    await database.query(`alter database ${name} reset all`)
+  })
+
   test('commits a transaction that returns, and rolls back one that throws', async () => {
     await database.query('create table numbers (n int primary key)')
     const returned = await database.transaction(async (tx) => {

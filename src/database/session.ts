@@ -34,6 +34,9 @@ const SETTINGS: Readonly<Record<string, string>> = {
   check_function_bodies: 'on',
   exit_on_error: 'off',
   client_min_messages: 'warning',
+  // Our statements are short. Where costs are set oddly, compiling them takes longer than running them: 0.5 s each.
+  jit: 'off',
+  max_parallel_workers_per_gather: '0',
 }
 
 // Statements and not startup parameters, which poolers such as PgBouncer refuse. Set only where it differs: what is new
@@ -70,13 +73,15 @@ const SHARED_DEFAULTS = `
 const ABOUT_SERVER = `
   select current_setting('server_version') as version, current_setting('server_version_num')::int / 10000 as major,
     current_setting('server_encoding') as encoding, current_schema() as schema,
-    current_setting('search_path') as "searchPath", current_user as role, current_database() as database`
+    has_schema_privilege(current_schema(), 'create') as "mayCreate", current_setting('search_path') as "searchPath",
+    current_user as role, current_database() as database`
 
 interface AboutServer {
   version: string
   major: number
   encoding: string
   schema: string | null
+  mayCreate: boolean | null
   searchPath: string
   role: string
   database: string
@@ -105,7 +110,15 @@ export async function assertUsable(connections: readonly [Query, Query]): Promis
   }
 }
 
-function faultOf({ version, major, encoding, schema, searchPath }: AboutServer): string | undefined {
+function faultOf({
+  version,
+  major,
+  encoding,
+  schema,
+  mayCreate,
+  searchPath,
+  role,
+}: AboutServer): string | undefined {
   if (major < OLDEST_VERSION) {
     return `PostgreSQL ${version}. Shipcast needs version ${OLDEST_VERSION} or newer.`
   }
@@ -114,6 +127,9 @@ function faultOf({ version, major, encoding, schema, searchPath }: AboutServer):
   }
   if (schema === null || /^(pg_|information_schema$)/.test(schema)) {
     return `a session whose search_path, ${searchPath || 'empty'}, names no schema for Shipcast's tables. Create that schema, or name another: alter role … set search_path = shipcast; or options=-c%20search_path%3Dshipcast in the URL.`
+  }
+  if (!mayCreate) {
+    return `the schema "${schema}", in which its user may create no tables. Run: grant create on schema "${schema}" to "${role}"; or create schema shipcast authorization "${role}"; and name that one: options=-c%20search_path%3Dshipcast in the URL.`
   }
   return undefined
 }

@@ -12,10 +12,23 @@ test('ordinary names give no warning', async () => {
     'src/con-text.ts',
     'common/aux1.c',
     'é/日本.txt',
+    '❤️.md',
     'a b/.env',
     'null',
   ]
-  const near = ['context', 'nul-', 'auxiliary/x', 'com10', 'lpt', 'docs/a', 'docs/b', '.gitignore', 'a..b']
+  const near = [
+    'ı',
+    'i',
+    'context',
+    'nul-',
+    'auxiliary/x',
+    'com10',
+    'lpt',
+    'docs/a',
+    'docs/b',
+    '.gitignore',
+    'a..b',
+  ]
   expect(await warningsOf(...paths, ...near)).toEqual({ listed: [], count: 0 })
 })
 
@@ -47,24 +60,29 @@ test.each([
   ['\u00e9', 'e\u0301'],
   ['src/Ä.ts', 'src/a\u0308.ts'],
   ['ΑΣ', 'ας'],
+  // macOS (APFS) folds case fully.
+  ['straße', 'STRASSE'],
+  ['ẞ', 'ss'],
+  ['ﬁle', 'file'],
+  ['ſ', 's'],
   ['Docs/a', 'docs/A'],
   ['Readme', 'readme/x'],
-])('%j and %j are one name on Windows and macOS', async (one, other) => {
+])('%j and %j are one name on Windows or macOS', async (one, other) => {
   const { listed } = await warningsOf(one, other)
   expect(listed.at(-1)).toMatch(
-    /^".*" and ".*" are the same name on Windows and macOS, where only one of them is kept\.$/,
+    /^".*" and ".*" are the same name on Windows or macOS, where only one of them is kept\.$/,
   )
 })
 
 test('folders that differ by case only are told once, however much is in them', async () => {
   const paths = ['Docs/a', 'Docs/b', 'docs/c', 'docs/d', 'docs/sub/e', 'Docs/sub/f']
   expect(await warningsOf(...paths)).toEqual({
-    listed: ['"Docs" and "docs" become one folder on Windows and macOS.'],
+    listed: ['"Docs" and "docs" become one folder on Windows or macOS.'],
     count: 1,
   })
 })
 
-test.each(['a\u202egpj.exe', 'a\u200bb', 'a\u2028b', '\u2066x', 'a\u00adb'])(
+test.each(['a\u202egpj.exe', 'a\u200bb', 'a\u2028b', '\u2066x', 'a\u00adb', 'a\u3164'])(
   '%j does not look like what it is, and the warning shows what it is',
   async (path) => {
     const { listed } = await warningsOf(path)

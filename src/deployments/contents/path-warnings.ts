@@ -17,7 +17,7 @@ const WINDOWS_CHARACTERS = /[<>:"|?*\\]/
 const WINDOWS_DEVICE = /^(?:con|prn|aux|nul|com[1-9¹²³]|lpt[1-9¹²³]|conin\$|conout\$) *(?:[.:]|$)/i
 
 /**
- * Names that git takes and other systems do not: Windows cannot check them out, Windows and macOS take two of them for
+ * Names that git takes and other systems do not: Windows cannot check them out, Windows or macOS takes two of them for
  * one, or they look like something else. Each file and folder is looked at once. The paths have to be without faults.
  */
 export async function pathWarnings(paths: readonly string[], slices: TimeSlices): Promise<Warnings> {
@@ -74,10 +74,10 @@ class Names {
   private warnOfSameName(one: Entry, other: Entry): void {
     const both = () => `${shown(one)} and ${shown(other)}`
     if (one.isFile || other.isFile) {
-      this.warn(() => `${both()} are the same name on Windows and macOS, where only one of them is kept.`)
+      this.warn(() => `${both()} are the same name on Windows or macOS, where only one of them is kept.`)
     } else if (one.parent === other.parent) {
       // Otherwise it has been said of their parents.
-      this.warn(() => `${both()} become one folder on Windows and macOS.`)
+      this.warn(() => `${both()} become one folder on Windows or macOS.`)
     }
   }
 
@@ -102,7 +102,7 @@ function nameReasons(name: string): string[] {
     reasons.push('cannot be checked out on Windows, where names cannot end with a dot or a space.')
   }
   if (IS_ASCII.test(name)) return reasons
-  if (/[\p{Cf}\p{Zl}\p{Zp}]/u.test(name)) {
+  if (/[[\p{Cf}\p{DI}\p{Zl}\p{Zp}]--\ufe0f]/v.test(name)) {
     reasons.push('contains characters that are invisible or reorder text, so it can look like another name.')
   }
   if (/\p{Cn}/u.test(name)) {
@@ -113,10 +113,12 @@ function nameReasons(name: string): string[] {
 
 const IS_ASCII = /^[ -~]*$/
 
-/** Equal for names that differ by case or Unicode form only. */
+/** Equal for names that differ by case or Unicode form only. Capitals of "ß" and "ﬁ" are two letters, as for APFS. */
 function fold(name: string): string {
   if (IS_ASCII.test(name)) return name.toLowerCase()
-  return name.normalize('NFD').toLowerCase().replaceAll('ς', 'σ').normalize('NFC')
+  const lower = name.normalize('NFD').toLowerCase()
+  const folded = lower.replace(/[^ı]+/g, (part) => part.toUpperCase()).toLowerCase()
+  return folded.replaceAll('ς', 'σ').normalize('NFC')
 }
 
 /** The path, or its end: what is wrong is the last name. */
