@@ -92,7 +92,7 @@ export function boundStop(server: Server, signals: readonly NodeJS.Signals[], { 
     for (const socket of sockets) socket.destroy()
   }
   const exit = () => {
-    logger.error('The stop took too long; what is left is abandoned')
+    logger.error('The shutdown took too long; the process exits')
     process.exit(1)
   }
   let isStopping = false

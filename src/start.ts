@@ -12,10 +12,10 @@ import { createLogger } from './logging.ts'
 
 const STOP_SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 
-// What a person can mend is said in a sentence.
+// A fault that a person can fix is a sentence, without a stack.
 const FOR_PEOPLE = [ConfigError, DatabaseUrlError, DatabaseUnavailable, SchemaTooNew, BrokenTemplate]
 
-/** The server, as the environment says; ends the process with a sentence where that cannot be. */
+/** Starts the server with the settings of the environment. Where that cannot be, ends the process and says why. */
 export async function start(): Promise<void> {
   try {
     await startServer(new Config(process.env))
@@ -43,9 +43,9 @@ async function startServer(config: Config): Promise<void> {
 }
 
 function accessIn({ access: { isRequired, oidc, github } }: Config): string {
-  if (!isRequired) return 'Everybody on this machine is let in, as an admin. Others cannot reach it.'
+  if (!isRequired) return 'Everyone on this machine has access, as an admin. No one else can reach it.'
   const ways = [oidc?.name, github && 'GitHub'].filter((name) => name !== undefined)
-  return `Let in is who has a token (npm run token)${ways.map((name) => ` or signs in with ${name}`).join('')}.`
+  return `Access requires a token (npm run token)${ways.map((name) => ` or signing in with ${name}`).join('')}.`
 }
 
 function isForPeople(error: unknown): error is Error {

@@ -22,11 +22,12 @@ export const SubjectKindEnum = Object.fromEntries(SUBJECT_KINDS.map((kind) => [k
 
 registerEnumType(SubjectKindEnum, {
   name: 'SubjectKind',
-  description: 'What somebody is. A name alone does not tell: people choose theirs.',
+  description:
+    'Whether a subject is a person or a service. The name alone does not say: people choose theirs.',
   valuesMap: {
     PERSON: { description: 'A person who signed in.' },
     SERVICE: { description: 'A service with a token.' },
-    LOCAL: { description: 'Anybody on this machine, where no access is configured.' },
+    LOCAL: { description: 'Everyone on this machine, where access is not configured.' },
     COMMAND: { description: 'A command on the server, `npm run token`.' },
   },
 })
@@ -36,7 +37,7 @@ export class Me {
   @Field({ description: 'As `Deployment.requestedBy` has it.' })
   name!: string
 
-  @Field(() => SubjectKindEnum, { description: 'As `Deployment.requestedByKind` has it.' })
+  @Field(() => SubjectKindEnum, { description: 'The same as in `Deployment.requestedByKind`.' })
   kind!: SubjectKind
 
   @Field(() => RoleEnum, { description: 'The highest of their roles.' })
@@ -101,7 +102,10 @@ export class AuditEntry {
   @Field(() => String, { nullable: true, description: 'Who did it, by name; null: nobody knows.' })
   subject!: string | null
 
-  @Field(() => SubjectKindEnum, { nullable: true, description: 'What they are; null: nobody knows.' })
+  @Field(() => SubjectKindEnum, {
+    nullable: true,
+    description: 'Null where the subject is unknown.',
+  })
   subjectKind!: SubjectKind | null
 
   @Field(() => String, { nullable: true, description: 'Who did it; the same under another name.' })

@@ -155,7 +155,7 @@ async function publishElsewhere(
     const orphans = await findOrphans()
     if (orphans.length > 0) {
       log(
-        `Databases whose DATA_DIR is gone, or was moved: ${orphans.join(', ')}. Remove those that nobody needs.`,
+        `Databases whose DATA_DIR is gone, or was moved: ${orphans.join(', ')}. Remove those that are no longer needed.`,
       )
     }
   } catch (error) {

@@ -68,14 +68,14 @@ describe('a database that cannot be used is said with what to do', () => {
       const url = (host: string) => `postgres://u@${host}:${port}/x?sslmode=verify-full`
       await expect(opening(url('127.0.0.1'))).rejects.toThrow(/sslrootcert=/)
       await expect(opening(`${url('localhost')}&sslrootcert=${AUTHORITY_FILE}`)).rejects.toThrow(
-        /certificate is for another name/,
+        /certificate is for another host name/,
       )
     })
     await withServer(
       (socket) => socket.write('N'),
       (port) =>
         expect(opening(`postgres://u@127.0.0.1:${port}/x?sslmode=require`)).rejects.toThrow(
-          /Turn on ssl there/,
+          /Turn on ssl on the server/,
         ),
     )
   })

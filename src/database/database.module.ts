@@ -69,17 +69,17 @@ const EXAMPLE = 'DATABASE_URL=postgres://user:password@host:5432/shipcast'
 function adviceFor(cause: unknown): string {
   const { code = '', message = '' } = cause as { code?: string; message?: string }
   if (/^(SELF_SIGNED_CERT|DEPTH_ZERO_SELF|UNABLE_TO_(GET_ISSUER|VERIFY))/.test(code)) {
-    return 'The certificate is not signed by an authority that is known here: name the file of yours, for example sslrootcert=/etc/ssl/db-ca.pem.'
+    return 'The certificate is signed by an authority that this machine does not know. Name its file, for example sslrootcert=/etc/ssl/db-ca.pem.'
   }
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
-    return 'The certificate is for another name: use a name that is in it as the host, or sslmode=verify-ca with sslrootcert, which does not compare names.'
+    return 'The certificate is for another host name. Use a name that it lists, or sslmode=verify-ca with sslrootcert, which does not check the name.'
   }
   if (/^CERT_/.test(code)) return "Renew the server's certificate, or set this machine's clock."
   if (message === 'The server does not support SSL connections') {
-    return 'Turn on ssl there, or leave sslmode out where the way there is safe.'
+    return 'Turn on ssl on the server, or leave out sslmode if the network is trusted.'
   }
   if (/SSL|TLS|ssl/.test(code)) {
-    return 'The server and this machine do not agree on TLS: look at its log, and at sslcert and sslkey if it asks for a certificate.'
+    return 'The TLS handshake failed. Look at the log of the server, and at sslcert and sslkey if it requires a client certificate.'
   }
   switch (code) {
     case '28000':

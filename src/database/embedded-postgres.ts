@@ -258,7 +258,7 @@ async function answers(connection: EmbeddedConnection, ownerUid: number): Promis
   } catch (error) {
     if (error instanceof pg.DatabaseError && error.code === '28P01') {
       throw new ConfigError(
-        'The embedded Postgres that runs does not take the password in DATA_DIR: it was replaced meanwhile. Stop all processes that use this DATA_DIR, and start again.',
+        'The running embedded Postgres does not accept the password in DATA_DIR, which was replaced after it started. Stop all processes that use this DATA_DIR, then start again.',
         { cause: error },
       )
     }

@@ -167,17 +167,19 @@ export class Deployment {
 
   @Field(() => SubjectKindEnum, {
     nullable: true,
-    description: 'What they are: a person may have the name that another service has.',
+    description: 'The kind of subject. A person and a service may have the same name.',
   })
   requestedByKind!: SubjectKind | null
 
   @Field(() => [String], {
     description:
-      'What to know about the contents, which were accepted all the same: names that Windows or macOS cannot check out. A sentence each, at most 20.',
+      'Problems with the contents that did not stop the deployment: names that Windows or macOS cannot check out. At most 20, a sentence each.',
   })
   warnings!: string[]
 
-  @Field(() => Int, { description: 'How many warnings there are in all.' })
+  @Field(() => Int, {
+    description: 'How many warnings there are, including those that `warnings` leaves out.',
+  })
   warningCount!: number
 
   @Field(() => GraphQLISODateTime, { description: 'When it was accepted.' })

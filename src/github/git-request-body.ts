@@ -43,7 +43,7 @@ export async function readGitRequest(
     return await promisify(gunzip)(sent, { maxOutputLength: maxBytes })
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') throw tooLarge()
-    throw new GitRequestError(400, 'The request is not what it says: it cannot be decompressed.')
+    throw new GitRequestError(400, 'The request cannot be decompressed: it is not gzip, or is damaged.')
   }
 }
 

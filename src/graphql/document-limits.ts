@@ -45,7 +45,7 @@ export function checkText(query: string): TooLarge | undefined {
   }
   if (nestedBrackets(query) > MAX_NESTED_BRACKETS) {
     return new TooLarge(
-      `The document has more than ${MAX_NESTED_BRACKETS} brackets within each other. Send values as variables.`,
+      `The document nests brackets more than ${MAX_NESTED_BRACKETS} levels deep. Send values as variables.`,
     )
   }
   return undefined

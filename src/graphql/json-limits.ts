@@ -68,7 +68,7 @@ export class JsonLimits {
     }
     if (isOpening && ++this.depth > MAX_DEPTH) {
       throw new TooLarge(
-        `The request has more than ${MAX_DEPTH} lists or objects within each other. Send less.`,
+        `The request nests lists and objects more than ${MAX_DEPTH} levels deep. Flatten it.`,
       )
     }
   }

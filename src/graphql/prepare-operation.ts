@@ -34,7 +34,7 @@ export function findOperation(
 
 export function operationNotFound(): GraphQLError {
   return new GraphQLError(
-    'The document has no operation of that name, or several and none is named. Set operationName.',
+    'The document has no operation with that name, or it has several. Set operationName to one of them.',
     { extensions: { code: 'OPERATION_RESOLUTION_FAILURE' } },
   )
 }

@@ -97,7 +97,7 @@ export class PostgresPubSub extends PubSub {
   #hear(text: string): void {
     const envelope = parse(text)
     if (!envelope) {
-      this.#logger.debug('Somebody else has used our channel')
+      this.#logger.debug('Ignored a notification that another program sent on our channel')
       return
     }
     if (envelope.node === this.#node) {

@@ -79,7 +79,7 @@ function refusalOf(words: string, { report, repository, url, web }: RefusedPush)
     return {
       code: 'TOO_LARGE',
       advice:
-        'A file, or all of it, is larger than GitHub takes (100 MB a file, 2 GB a push). Start a new deployment without it, or keep it elsewhere.',
+        'A file, or the whole push, is larger than GitHub accepts (100 MB a file, 2 GB a push). Start a new deployment without it, or keep it elsewhere.',
     }
   }
   if (/refusing to allow/i.test(words) && /create or update .{0,500}workflow/i.test(words)) {
@@ -92,7 +92,7 @@ function refusalOf(words: string, { report, repository, url, web }: RefusedPush)
   if (number === '002' || number === '005') {
     return {
       code: 'INVALID_NAME',
-      advice: 'GitHub takes no branch of this name. Start a new deployment with another branch.',
+      advice: 'GitHub does not accept a branch of this name. Start a new deployment with another branch.',
     }
   }
   if (number === '007') {
@@ -120,7 +120,7 @@ function refusalOf(words: string, { report, repository, url, web }: RefusedPush)
     return {
       code: 'PUSH_REJECTED',
       reason: 'secret',
-      advice: `GitHub found what looks like secrets in the contents, and does not take them into ${repository}. If they may be published, allow each at the address that GitHub names, then retry. Otherwise revoke them, and start a new deployment without them.`,
+      advice: `GitHub found what look like secrets in the contents, and does not accept them in ${repository}. If they may be published, allow each at the address that GitHub names, then retry. Otherwise revoke them, and start a new deployment without them.`,
     }
   }
   if (
@@ -137,7 +137,7 @@ function refusalOf(words: string, { report, repository, url, web }: RefusedPush)
     return {
       code: 'PUSH_REJECTED',
       reason: 'bad-objects',
-      advice: `GitHub could not take the contents for ${repository} in. Retry; if it happens again, report it.`,
+      advice: `GitHub could not store the contents of ${repository}. Retry; if it happens again, report it.`,
     }
   }
   const decliner = number === undefined ? `A hook of ${repository} or of its organization` : 'GitHub'
