@@ -24,7 +24,7 @@ afterAll(() => rm(folder, { recursive: true, force: true }))
 
 const TOKEN = 'github_pat_11SECRET'
 
-test('our templates are found wherever the server is started from; other folders go by where that is', () => {
+test('finds our templates wherever the server is started from; other folders are relative to that place', () => {
   const before = process.cwd()
   process.chdir(folder)
   try {

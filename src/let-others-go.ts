@@ -5,9 +5,8 @@ const LARGE_BODY_BYTES = 256 * 1024
 let last: Promise<unknown> = Promise.resolve()
 
 /**
- * Between two of the long synchronous parts of a large request (parsing it, coercing its variables): lets everybody else
- * have a turn. Large requests that came at the same time go one in each turn of the event loop. A small one goes on at
- * once.
+ * Yields to the event loop between two long synchronous parts of a large request (parsing it, coercing its variables).
+ * Of several large requests one goes on in each turn of the event loop. A small one goes on at once.
  */
 export async function letOthersGo(contentLength: string | undefined): Promise<void> {
   // Without a length it comes in chunks, as large ones do.

@@ -131,7 +131,7 @@ test('graphql-ws, Apollo Client, urql and Relay miss and repeat no event over ki
   expect(sequencesOf(last, throwing.output)).toBe('12345')
 }, 300_000)
 
-test('what trying again cannot help ends a subscription, with the reason', async () => {
+test('an error that a retry cannot fix ends a subscription, with the reason', async () => {
   const server = await startServer({ env: { ACCESS: 'required' } })
   await writePrograms(server.port)
   const client = run('graphql-ws.js')

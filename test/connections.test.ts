@@ -37,7 +37,7 @@ async function works(viewer: Viewer): Promise<void> {
   expect(events.map(({ status }) => status)).toEqual([...Array(4).fill('RUNNING'), 'SUCCEEDED'])
 }
 
-test('a process that may open few files keeps some, however many connections are idle', async () => {
+test('a process that may open few files keeps some free, however many connections are idle', async () => {
   const viewer = new Viewer(server.socketUrl)
   await viewer.connected()
   viewer.follow()

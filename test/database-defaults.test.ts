@@ -118,7 +118,7 @@ test('defaults of the database and the role change nothing: 20 at once succeed, 
   expect(node.log).not.toMatch(/WARN|ERROR/)
 })
 
-test('names are the same in capitals or not, whatever the locale of the database', async () => {
+test('names compare without case, whatever the locale of the database', async () => {
   const node = server as TestServer
   expect(await database.database.query(`select lower('I') as i`)).toEqual([{ i: 'ı' }])
   const deploy = (org: string, repo: string) =>

@@ -112,7 +112,7 @@ test('deploys a template that runs, with its executable bits', async () => {
   expect((await stat(join(clone, 'README.md'))).size).toBeGreaterThan(0)
 })
 
-test('warns of names that other systems cannot check out, in the answer and in all that is told later', async () => {
+test('warns of names that other systems cannot check out, in the answer and in every later event', async () => {
   const paths = ['aux.c', 'docs/a?.md', 'README', 'readme', 'trailing.']
   const files = paths.map((path) => ({ path, content: path }))
   const request = input({ idempotencyKey: `commande n° 42 ✓ ${crypto.randomUUID()}`, contents: { files } })
@@ -425,7 +425,7 @@ describe('who may ask', () => {
   })
 })
 
-test('health is told to whoever asks, by any name or none; nothing else is', async () => {
+test('health checks are answered under any host name or none; nothing else is', async () => {
   async function ask(line: string, host = ''): Promise<string> {
     const socket = connect(server.port, '127.0.0.1').setEncoding('utf8')
     // HTTP/1.0: the server closes the connection behind its answer.

@@ -216,7 +216,7 @@ describe('what stands in the way', () => {
     expect(github.repositories.has(`acme/${repo}`)).toBe(true)
   })
 
-  test('a former name of another repository is told as such, and cannot be retried', async () => {
+  test('a former name of another repository is reported as such, and cannot be retried', async () => {
     await github.add('acme', 'old-name')
     await github.rename('acme/old-name', 'acme/new-name')
     const { id } = await deploy({ repo: 'old-name' })
@@ -232,7 +232,7 @@ describe('what stands in the way', () => {
     expect(errors).toMatchObject([{ extensions: { code: 'CONFLICT' } }])
   })
 
-  test('a push that is declined for twelve secrets tells each path and address, and is retried once they are allowed', async () => {
+  test('a push that is declined for twelve secrets reports each path and address, and can be retried once they are allowed', async () => {
     const found = Array.from({ length: 12 }, (_, n) => [
       `—— Some API Key ${n} ————————————`,
       `   path: ${'folder/'.repeat(20)}${n}.ts:3`,

@@ -109,7 +109,7 @@ describe('variables that are faulty, however many', () => {
     for (const { codes } of answers) expect(codes).toEqual(['TOO_LARGE'])
   })
 
-  test('that are right are taken: 20,000 files', async () => {
+  test('valid ones are accepted: 20,000 files', async () => {
     const files = numbers(20_000).map((index) => ({ path: `f/${index % 100}/${index}`, content: '' }))
     const { errors } = await server.request<Accepted>(DEPLOY, { input: input({ contents: { files } }) })
     expect(errors).toBeUndefined()
@@ -168,7 +168,7 @@ describe('documents that cost too much are refused', () => {
     expect(one.bytes).toBeLessThan(5_000)
   })
 
-  test('and what a tool or a page asks for is not', async () => {
+  test('but not what tools and the page ask for', async () => {
     const query = getIntrospectionQuery({ specifiedByUrl: true, inputValueDeprecation: true, oneOf: true })
     expect(await send(JSON.stringify({ query }))).toMatchObject({ status: 200, codes: [] })
     const brackets = '{ deployments(repo: "((((((((") { edges { cursor } } } # '.concat('{'.repeat(500))

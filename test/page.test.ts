@@ -203,7 +203,7 @@ test('a submission whose answer was lost is tried again and is still one deploym
   ).toBe(1)
 })
 
-test('what a deployment warns of stands in its details', async () => {
+test('the details show the warnings of a deployment', async () => {
   const files = Array.from({ length: 23 }, (_, n) => ({ path: `${n}/aux.c`, content: '' }))
   const request = input({ org: 'acme', repo: newName(), contents: { files } })
   const { data } = await server.request<Accepted>(DEPLOY, { input: request })

@@ -140,7 +140,7 @@ async function stoppedOnTheWayBack(page: Page, name: string): Promise<string> {
   return resumed.headers().location ?? ''
 }
 
-test('a person cannot pass for a service, nor for what is called so here', async () => {
+test('a person cannot pass for a service, for local or for a command', async () => {
   const credentials = new CredentialStore(database.database)
   const { secret } = await credentials.create({
     kind: 'token',

@@ -53,7 +53,7 @@ test('knows a person who is in no team, and one who is in no organization', asyn
   expect((await signIn.finish(checks, await sentBack())).groups).toEqual([])
 })
 
-test('takes out of a login what does not show', async () => {
+test('removes invisible characters from a login', async () => {
   github.person = { ...ALICE, login: 'al\u0000ice\u202e' }
   expect((await signIn.finish(checks, await sentBack())).name).toBe('alice')
   github.person = { ...ALICE, login: '\u200b' }

@@ -51,7 +51,7 @@ test('takes the name and the groups from the ID token, or from where the provide
   expect(await come({ userInfo: { sub: '1', groups: 'platform-team' } })).toEqual({ ...alice, name: '1' })
 })
 
-describe('takes names as nobody is misled by them', () => {
+describe('shows names that mislead no one', () => {
   test.each<[unknown, string]>([
     ['a\0b', 'ab'],
     ['\u001b[31mroot\u001b[0m\r\nFAKE', '[31mroot[0mFAKE'],
@@ -75,7 +75,7 @@ describe('takes names as nobody is misled by them', () => {
     expect(await come({ claims })).toMatchObject({ name })
   })
 
-  test('by the identifier where no claim can be shown', async () => {
+  test('uses the identifier where no claim can be shown', async () => {
     expect(
       await come({ claims: { preferred_username: '\0', groups: [] }, userInfo: { sub: '1' } }),
     ).toMatchObject({

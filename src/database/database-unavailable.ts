@@ -56,7 +56,7 @@ function isOutdated({ routine }: pg.DatabaseError): boolean {
 }
 
 /** Whether a prepared statement was there before it was prepared, or is not there afterwards. */
-export function losesPreparedStatements(error: unknown): boolean {
+function losesPreparedStatements(error: unknown): boolean {
   return error instanceof pg.DatabaseError && /^(42P05|26000)$/.test(error.code ?? '')
 }
 

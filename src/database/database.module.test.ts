@@ -33,7 +33,7 @@ test('modules have a migrated database, until the last of them has ended', async
   await drop()
 })
 
-describe('a database that cannot be used is said with what to do', () => {
+describe('a database that cannot be used is reported with what to do', () => {
   const migrations = [{ version: 1, name: 'nothing', sql: '' }]
   const opening = (url: string) => {
     @Module({ imports: [DatabaseModule.forRoot({ url, dataDir: '', migrations }), PubSubModule] })

@@ -83,7 +83,7 @@ describe('the embedded Postgres', () => {
     await expect(stat(host)).rejects.toThrow('ENOENT')
   })
 
-  test('admits nobody without the password, which only the owner of the folder can read', async () => {
+  test('requires the password, which only the owner of the folder can read', async () => {
     await beginInitialized()
     const postgres = await startEmbeddedPostgres({ dataDir })
     const { password, ...without } = postgres.connection
@@ -116,7 +116,7 @@ describe('the embedded Postgres', () => {
     )
   })
 
-  test('is reached by nothing that the environment says', async () => {
+  test('ignores the variables of the environment', async () => {
     await beginInitialized()
     const process = await open(undefined, {
       PGOPTIONS: '-c default_transaction_read_only=on -c search_path=nowhere',

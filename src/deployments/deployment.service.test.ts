@@ -53,7 +53,7 @@ function noted(name: string): Promise<{ action: string; target: string; result: 
 const resultsOf = async (name: string) => (await noted(name)).map(({ result }) => result)
 
 describe('many large deployments at once', () => {
-  test.each(['globex', 'acme'])('keep those of another subject in %s from nothing', async (org) => {
+  test.each(['globex', 'acme'])('do not delay those of another subject in %s', async (org) => {
     const [mallory, bob] = [`mallory-${org}`, `bob-${org}`]
     const many = Array.from({ length: 24 }, () => node.service.deploy(large(), by(mallory)))
     const settling = Promise.allSettled(many)
@@ -72,7 +72,7 @@ describe('many large deployments at once', () => {
     expect(await resultsOf(bob)).toEqual(['OK'])
   })
 
-  test('leave the line when nobody waits for their answer any more', async () => {
+  test('leave the queue when their client disconnects', async () => {
     const abort = new AbortController()
     const many = Array.from({ length: 18 }, () => node.service.deploy(large(), by('gone', abort.signal)))
     const settling = Promise.allSettled(many)
@@ -116,7 +116,7 @@ describe('the audit log has every mutation that was attempted', () => {
     expect(await resultsOf('hasty')).toEqual(Array(120).fill('NOT_FOUND'))
   })
 
-  test('and when it cannot be written, what the mutation ended with is told all the same', async () => {
+  test('and when it cannot be written, the result of the mutation is still reported', async () => {
     await test_.database.query('alter table audit_log add constraint shut check (false) not valid', [])
     try {
       const refused = node.service.deploy(request({ org: 'initech' }), by('unheard'))
@@ -129,7 +129,7 @@ describe('the audit log has every mutation that was attempted', () => {
     expect(await noted('unheard')).toEqual([])
   })
 
-  test('with targets of which nothing acts on a terminal', async () => {
+  test('with targets that cannot control a terminal', async () => {
     const odd = ['a\u001b[31m', '\u202egro', 'a\nb', '\0', 'x'.repeat(5_000), '', '\ud800']
     for (const org of odd) {
       await expect(node.service.deploy(request({ org, repo: 'x' }), by('odd'))).rejects.toThrow()

@@ -250,7 +250,7 @@ describe('a database that has lost its last events', () => {
     await waitUntil(() => nodes[1]!.feed.logId !== told.logId, 'it has started over')
   })
 
-  test('and a hint of another log, though its event would follow here: it is not taken', async () => {
+  test('and ignores a hint of another log, although its event would follow here', async () => {
     const { log, feed } = await start(new UnreliablePubSub())
     const id = uuidv7()
     const first = (await begin(log, id))!

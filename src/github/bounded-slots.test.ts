@@ -44,7 +44,7 @@ test('keeps slots for others, however many of one key wait', async () => {
   expect(entered).toEqual(['a', 'a', 'b', 'b', 'a'])
 })
 
-test('frees the place in line of who gives up', async () => {
+test('frees the place of a caller that gives up', async () => {
   const slots = new BoundedSlots(1, 1, { slots: 1, waiting: 1 })
   const { leaving } = await enterAll(slots, ['a'])
   const impatient = new AbortController()

@@ -22,7 +22,7 @@ const LARGE = [{ path: 'large', content: randomBytes(24 * 1024 * 1024), executab
 const MAX_REQUEST_BYTES = 1024 * 1024
 const onLinux = process.platform === 'linux' ? test : test.skip
 
-describe('gitHttpHandler, with clients that harm others', () => {
+describe('gitHttpHandler, with hostile clients', () => {
   let folder: string
   let clones: string
   let server: Server
@@ -58,10 +58,10 @@ describe('gitHttpHandler, with clients that harm others', () => {
 
   const bySubject = { subjectOf: (request: IncomingMessage) => String(request.headers['x-subject']) }
 
-  describe.each(['who reads slowly', 'who never finishes a request'])('%s', (kind) => {
-    const attack = kind === 'who reads slowly' ? slowReader : unfinishedPost
+  describe.each(['a slow reader', 'an unfinished request'])('%s', (kind) => {
+    const attack = kind === 'a slow reader' ? slowReader : unfinishedPost
 
-    test('keeps no other subject from cloning', async () => {
+    test('does not block clones of another subject', async () => {
       const { commit } = await deploySample(folder, { files: LARGE })
       const url = await serve(bySubject)
       for (let i = 0; i < 60; i++) attack(`${url}/acme/site.git`, { 'x-subject': 'greedy', commit })
@@ -69,7 +69,7 @@ describe('gitHttpHandler, with clients that harm others', () => {
       await clone(url, 'acme/site', 'other', 'polite')
     })
 
-    test('keeps nobody from cloning of another organization, where subjects cannot be told apart', async () => {
+    test('does not block clones of another organization, where subjects cannot be told apart', async () => {
       const { commit } = await deploySample(folder, { files: LARGE })
       await deploySample(folder, { owner: 'other' })
       const url = await serve()
@@ -79,7 +79,7 @@ describe('gitHttpHandler, with clients that harm others', () => {
     })
   })
 
-  test('tells to come back when very many of one subject wait, and frees the places of those who leave', async () => {
+  test('asks to retry later when very many of one subject wait, and frees the places of those that leave', async () => {
     await deploySample(folder)
     const url = await serve(bySubject)
     const refused = Promise.withResolvers<IncomingMessage>()
@@ -102,7 +102,7 @@ describe('gitHttpHandler, with clients that harm others', () => {
     expect(await answer.text()).toContain('Too many clones')
   })
 
-  test('cuts off who reads too slowly, and ends git with its children', async () => {
+  test('cuts off a slow reader, and ends git with its children', async () => {
     const { commit } = await deploySample(folder, { files: LARGE })
     const url = await serve({ limits: { readingRate: { bytesPerSecond: 64 * 1024, overSeconds: 1 } } })
     const answer = await response(slowReader(`${url}/acme/site.git`, { commit }))
@@ -114,7 +114,7 @@ describe('gitHttpHandler, with clients that harm others', () => {
     await until(async () => (await gitProcesses()).length === 0)
   })
 
-  test('cuts off who takes too long in all, and ends git with its children', async () => {
+  test('cuts off an answer that takes too long, and ends git with its children', async () => {
     const { commit } = await deploySample(folder, { files: LARGE })
     const url = await serve({ limits: { answerMs: 500 } })
     await response(slowReader(`${url}/acme/site.git`, { commit }))
@@ -123,7 +123,7 @@ describe('gitHttpHandler, with clients that harm others', () => {
     await until(async () => (await gitProcesses()).length === 0)
   })
 
-  test('cuts off who reads a plain file too slowly', async () => {
+  test('cuts off a slow reader of a plain file', async () => {
     await deploySample(folder, { files: LARGE })
     const url = await serve({ limits: { readingRate: { bytesPerSecond: 64 * 1024, overSeconds: 1 } } })
     const [, pack] =
@@ -197,14 +197,14 @@ describe('gitHttpHandler, with clients that harm others', () => {
     }
   })
 
-  test('waits only so long for a request', async () => {
+  test('bounds the wait for a request', async () => {
     await deploySample(folder)
     const url = await serve({ limits: { requestMs: 100 } })
     const answer = await response(unfinishedPost(`${url}/acme/site.git`, {}))
     expect(answer.statusCode).toBe(408)
   })
 
-  test('logs what git complains of', async () => {
+  test('logs the error output of git', async () => {
     await deploySample(folder)
     const url = await serve()
     await (

@@ -11,7 +11,7 @@ const long = () => {
 const untilLength = (done: readonly unknown[], length: number) =>
   waitUntil(() => done.length >= length, `all ${length} have gone`)
 
-test('those with the most waiting go first, and who is cancelled does not go', async () => {
+test('those with the most waiting go first; a cancelled one does not run', async () => {
   const slices = new ExecutionSlices(1)
   const done: number[] = []
   const late = [1, 3, 2].map((waitingCount) => {

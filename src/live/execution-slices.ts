@@ -1,7 +1,7 @@
 /** What executions may take of one turn of the event loop. */
 const SLICE_MS = 12
 
-/** Somebody whose events wait for their execution. */
+/** A group whose events wait for their execution. */
 export interface Late {
   /** Those with the most go first. */
   readonly waitingCount: number

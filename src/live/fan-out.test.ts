@@ -441,7 +441,7 @@ describe('while a group waits for its turn', () => {
   })
 })
 
-test('an event that cannot be encoded ends the subscriptions that ask for what is wrong about it, and no other', async () => {
+test('an event that cannot be encoded ends only the subscriptions that ask for the faulty field', async () => {
   await node.stop()
   node = await LiveNode.start(test_.database, (schema) => {
     const { org } = (schema.getType('Deployment') as GraphQLObjectType).getFields()
@@ -494,7 +494,7 @@ describe('sockets', () => {
     expect(again.closeCode).toBeUndefined()
   })
 
-  test('that have not said who they are take at most half of the places, from one network', async () => {
+  test('that have not authenticated take at most half of the places, from one network', async () => {
     // A fifth of the connections is for requests.
     node.server.maxConnections = 25
     const silent = upTo(10).map(() => new Client())

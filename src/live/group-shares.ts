@@ -7,8 +7,8 @@ const MAX_GROUPS_PER_TOPIC = 200
 const MAX_GROUPS = 2_000
 
 /**
- * In how many groups each subject has a member: a share of those that the node has room for, and of what one event may
- * cost. Everybody on this machine is one subject and has no others beside it, so that the first share is not for it.
+ * Counts the groups in which each subject has a member, and bounds its share of the node's groups and of the cost of one
+ * event. Where access is not configured there is only one subject, to which the bound on all groups does not apply.
  */
 export class GroupShares {
   private readonly counts = new Counts()

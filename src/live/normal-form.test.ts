@@ -52,7 +52,7 @@ describe('two subscriptions are the same', () => {
     expect(normalValues(other.normal, { at: true, text: false, after: '2' })).toEqual({ v0: false, v1: true })
   })
 
-  test('and a variable that was not sent is none of JavaScript’s own', () => {
+  test('and an unsent variable is no property that JavaScript objects inherit', () => {
     const { normal } = read(
       'subscription ($toString: Boolean! = true) { deploymentStatus { at @skip(if: $toString) } }',
     )

@@ -139,7 +139,7 @@ describe('PubSub over Postgres', () => {
     })
   })
 
-  test('hears nothing of another installation in the same database, be it a copy of the same data', async () => {
+  test('receives nothing from another installation in the same database, even one with a copy of the data', async () => {
     await test_.database.query('create schema copy; create schema other')
     const inSchema = (schema: string) => start({ url: `${test_.url}&options=-c%20search_path%3D${schema}` })
     const [here, there, copy, other] = await Promise.all([

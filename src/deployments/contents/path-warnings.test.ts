@@ -74,7 +74,7 @@ test.each([
   )
 })
 
-test('folders that differ by case only are told once, however much is in them', async () => {
+test('folders that differ by case only are reported once, however much is in them', async () => {
   const paths = ['Docs/a', 'Docs/b', 'docs/c', 'docs/d', 'docs/sub/e', 'Docs/sub/f']
   expect(await warningsOf(...paths)).toEqual({
     listed: ['"Docs" and "docs" become one folder on Windows or macOS.'],

@@ -193,7 +193,7 @@ describe('creating a repository', () => {
     expect(github.count(/^(POST|PATCH|DELETE|PUT)/)).toBe(0)
   })
 
-  test('of the same name by two deployments at once: one gets it, the other is told that it is taken', async () => {
+  test('of the same name by two deployments at once: one gets it, the other fails as taken', async () => {
     const both = Promise.withResolvers<void>()
     const first: Fault = async (apply) => {
       await within(both.promise, 'both creates reach GitHub')

@@ -45,7 +45,7 @@ ${found.join('\n')}
 `
 }
 
-describe('what a refused push is told', () => {
+describe('the error of a refused push', () => {
   test.each([
     ['error: GH001: Large files detected. You may want to try Git LFS', 'TOO_LARGE', undefined, 'never'],
     [
@@ -148,7 +148,7 @@ describe('what a refused push is told', () => {
     expect(refusalWords(push(messages)).match(/and more/g)).toHaveLength(2_000)
   })
 
-  test('is bounded whatever is said: one line without an end, addresses without an end', () => {
+  test('is bounded, also for an endless line and endless addresses', () => {
     for (const messages of [
       'x'.repeat(60_000),
       `https://${'😀'.repeat(20_000)}`,
