@@ -10,6 +10,8 @@ import { Counts } from './counts.ts'
 const MAX_CONNECTIONS = 25_000
 /** File descriptors for the database, git, the forge's files and Node itself. */
 const RESERVED_FILES = 128
+/** Requests of one connection without an answer (pipelining, RFC 9112, section 9.3.2). No usual client sends a second. */
+const MAX_PIPELINED = 16
 /** Of the connections, so many may be sockets: health checks, requests and clones find a place beside them. */
 const SOCKET_SHARE = 0.8
 
@@ -44,7 +46,7 @@ export function limitConnections(
     }
   })
   server.on('request', ({ socket }: IncomingMessage, response: ServerResponse) => {
-    connections.begin(socket, response)
+    if (!connections.begin(socket, response)) socket.destroy()
     response.once('close', () => connections.end(socket, response))
   })
   server.on('upgrade', ({ socket }: IncomingMessage) => connections.upgrade(socket))
@@ -83,8 +85,8 @@ class Connections {
   private readonly byNetwork = new Counts()
   /** Those of them without a request; the first has been idle for longest. */
   private readonly idle = new Set<Socket>()
-  /** The newest request of each. */
-  private readonly responses = new WeakMap<Socket, ServerResponse>()
+  /** Requests under way. */
+  private readonly requests = new WeakMap<Socket, Set<ServerResponse>>()
 
   countOf(network: string): number {
     return this.byNetwork.of(network)
@@ -102,14 +104,19 @@ class Connections {
     this.upgrade(socket)
   }
 
-  begin(socket: Socket, response: ServerResponse): void {
+  /** False: there are too many. */
+  begin(socket: Socket, response: ServerResponse): boolean {
     this.idle.delete(socket)
-    this.responses.set(socket, response)
+    const requests = this.requests.get(socket) ?? new Set()
+    this.requests.set(socket, requests.add(response))
+    return requests.size <= MAX_PIPELINED
   }
 
   end(socket: Socket, response: ServerResponse): void {
+    const requests = this.requests.get(socket)
+    requests?.delete(response)
     const isOpen = this.plain.has(socket) && !socket.destroyed
-    if (isOpen && this.responses.get(socket) === response) this.idle.add(socket)
+    if (isOpen && requests?.size === 0) this.idle.add(socket)
   }
 
   /** It is a socket of the subscription protocol from now on, which has bounds of its own. */

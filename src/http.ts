@@ -11,9 +11,11 @@ import type { Config } from './config.ts'
 import { limitConnections } from './connection-limits.ts'
 import { gitHttpHandler } from './github/git-http.ts'
 import { forgeFolder } from './github/github.module.ts'
+import { enforceReadingRate } from './github/minimum-rate.ts'
 import { checkText } from './graphql/document-limits.ts'
 import { OriginGuard } from './live/origin-guard.ts'
 import { jsonBody, refuse } from './request-body.ts'
+import { turns } from './turns.ts'
 
 /**
  * How long an idle connection is kept. A proxy that has just sent a request over one that we close at that moment
@@ -21,6 +23,8 @@ import { jsonBody, refuse } from './request-body.ts'
  * load balancers 600 s.
  */
 const KEEP_ALIVE_MS = 620_000
+/** How slowly an answer may be read; clone URLs have the same rate. */
+const READING_RATE = { bytesPerSecond: 64 * 1024, overSeconds: 30 }
 /** After `DRAIN_MS`, for answers that are under way. */
 const CLOSE_GRACE_MS = 5_000
 /** After that, for the rest of a stop: the database's connections, or its server. */
@@ -36,6 +40,7 @@ export function configureHttp(app: NestExpressApplication, config: Config): void
   server.keepAliveTimeout = KEEP_ALIVE_MS
   limitConnections(server, config)
   app.disable('x-powered-by')
+  app.use(ignoreRefused)
   app.use(endIdleConnections(server))
   app.use(securityHeaders(config))
   app.use(refuseForeignRequests(config))
@@ -49,16 +54,29 @@ export function configureHttp(app: NestExpressApplication, config: Config): void
       log: (line) => gitLogger.log(line),
     }),
   )
+  app.use(enforceReading)
   app.use('/metrics', access.forMetrics)
   app.use('/auth/sign-out', access.forGraphQL)
   app.use('/graphql', access.forGraphQL)
   app.use('/graphql', refuseOtherMethods)
   app.use('/graphql', jsonBody({ subjectOf: (request) => senderOf(request).subject }))
+  app.use('/graphql', waitForTurn)
   app.use('/graphql', checkDocument)
   app.use(
     compression({ filter: ({ method }) => method === 'GET' }),
     express.static(PAGE_FOLDER, { extensions: ['html'], setHeaders: cacheHeaders }),
   )
+}
+
+/** Of a connection with too many requests, the parser still hands over all that it has read. */
+const ignoreRefused: RequestHandler = ({ socket }, _response, next) => {
+  if (!socket.destroyed) next()
+}
+
+/** An answer is held in memory until it has been read. */
+const enforceReading: RequestHandler = (_request, response, next) => {
+  enforceReadingRate(response, READING_RATE, () => response.destroy())
+  next()
 }
 
 /**
@@ -148,6 +166,12 @@ const refuseOtherMethods: RequestHandler = (request, response, next) => {
     status: 405,
     error: new GraphQLError(message, { extensions: { code: 'BAD_REQUEST' } }),
   })
+}
+
+/** Parsing and validating a document is done in one go. */
+const waitForTurn: RequestHandler = async (request, _response, next) => {
+  await turns.enter(senderOf(request).subject.id)
+  next()
 }
 
 /** Apollo parses a document before it asks anybody. */

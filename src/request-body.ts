@@ -14,7 +14,7 @@ import { LOCAL, type Subject } from './auth/rights.ts'
 import { ByteBudget } from './byte-budget.ts'
 import { BadUserInput, RateLimited, TooLarge } from './errors.ts'
 import { JsonLimits } from './graphql/json-limits.ts'
-import { letOthersGo } from './let-others-go.ts'
+import { turns } from './turns.ts'
 
 const KIB = 1024
 const MIB = 1024 * KIB
@@ -58,7 +58,9 @@ export function jsonBody(options: JsonBodyOptions): RequestHandler {
     const reservation = new Reservation(subject.id, small, large)
     try {
       const limit = subject.rights.deploysTo.length > 0 ? MAX_BODY_BYTES : MAX_QUERY_BODY_BYTES
-      request.body = await read(request, limit, reservation, options)
+      const text = await read(request, limit, reservation, options)
+      await turns.pause(subject.id)
+      request.body = parse(text)
     } catch (error) {
       reservation.release()
       if (error instanceof ClientGoneError) return
@@ -75,7 +77,7 @@ class Reservation {
   private bytes = 0
 
   constructor(
-    private readonly subjectId: string,
+    readonly subjectId: string,
     private readonly small: ByteBudget,
     private readonly large: ByteBudget,
   ) {
@@ -109,7 +111,7 @@ async function read(
   limit: number,
   reservation: Reservation,
   options: JsonBodyOptions,
-): Promise<unknown> {
+): Promise<string> {
   // It may have hung up while we looked who it is; nothing would tell of that any more.
   if (request.destroyed) throw new ClientGoneError()
   const { headers } = request
@@ -128,12 +130,9 @@ async function read(
       storage.append(bytes)
       limits.check(bytes)
     })
-    // Each of these takes long for a large body; others have their turn in between.
-    const text = storage.text()
-    await letOthersGo(declared)
-    const body = parse(text)
-    await letOthersGo(declared)
-    return body
+    // This takes long for a large body, as does parsing it: others have their turn in between.
+    await turns.pause(reservation.subjectId)
+    return storage.text()
   } finally {
     storage.free()
   }
@@ -203,9 +202,10 @@ function receive(
         end(() => reject(new BodyRefusedError(408, tooSlow(minBytesPerSecond))))
       }
     }, SECOND_MS)
-    const onData = (chunk: Buffer) => {
+    // What has arrived since, in one piece: a client may send it byte by byte.
+    const onReadable = () => {
       try {
-        take(chunk)
+        for (let chunk: Buffer | null = source.read(); chunk; chunk = source.read()) take(chunk)
       } catch (error) {
         end(() => reject(error))
       }
@@ -218,7 +218,7 @@ function receive(
     }
     const end = (settle: () => void) => {
       clearInterval(everySecond)
-      source.off('data', onData).off('end', onEnd)
+      source.off('readable', onReadable).off('end', onEnd)
       request.off('close', onClose)
       if (inflater) request.unpipe(inflater)
       inflater?.destroy()
@@ -226,7 +226,7 @@ function receive(
       request.resume()
       settle()
     }
-    source.on('data', onData).once('end', onEnd)
+    source.on('readable', onReadable).once('end', onEnd)
     request.once('close', onClose)
     // Both may fail again when nobody listens any more.
     inflater?.on('error', onFault)

@@ -13,6 +13,8 @@ const logger = new Logger('GraphQL')
 
 /** Of graphql's own messages. */
 const MAX_MESSAGE_LENGTH = 1_000
+/** Places in the document: graphql names all that a fault is about. */
+const MAX_LOCATIONS = 20
 
 /**
  * An error as a client may see it, the same over HTTP and over the socket. What is not for outside is logged instead.
@@ -20,7 +22,8 @@ const MAX_MESSAGE_LENGTH = 1_000
  */
 export function forClient(error: unknown, code?: unknown): GraphQLFormattedError {
   if (!(error instanceof GraphQLError)) return content(error)
-  const { locations, path } = error.toJSON()
+  const { path } = error.toJSON()
+  const locations = error.locations?.slice(0, MAX_LOCATIONS)
   const formatted = content(cause(error) ?? error)
   // What Apollo notes for itself, about the HTTP answer.
   const { http: _, ...extensions } = formatted.extensions ?? {}
@@ -53,6 +56,11 @@ function content(error: unknown): GraphQLFormattedError {
   if (error instanceof GraphQLError && TOO_MANY_TOKENS.test(error.message)) {
     return new TooLarge('The document has too many parts. Ask in parts; send contents as variables.').toJSON()
   }
+  if (error instanceof GraphQLError && error.message === TOO_LONG_TO_VALIDATE) {
+    return new TooLarge(
+      'The document has the same fields or fragments in it too often. Ask in parts, or under other names.',
+    ).toJSON()
+  }
   // The document: GraphQL's own words say what is wrong with it. They may repeat all of it.
   if (error instanceof GraphQLError) return described(error)
   if (error instanceof DOMException && error.name === 'AbortError') {
@@ -67,12 +75,15 @@ function content(error: unknown): GraphQLFormattedError {
 /** As graphql-js puts it, which gives it no code. */
 const TOO_MANY_TOKENS = /^Syntax Error: Document contains more tha[nt] \d+ tokens/
 
+/** Of its rule that fields of one name must be alike, which compares each with each. */
+const TOO_LONG_TO_VALIDATE = 'Validation aborted.'
+
 /** What graphql finds while it executes, and gives no code, is an argument that cannot be used. */
 function described(error: GraphQLError): GraphQLFormattedError {
-  const { message, extensions, ...rest } = error.toJSON()
+  const { message, extensions, path } = error.toJSON()
   const isLong = message.length > MAX_MESSAGE_LENGTH
   const shown = isLong ? `${message.slice(0, MAX_MESSAGE_LENGTH).toWellFormed()}…` : message
-  return { message: shown, ...rest, extensions: { code: 'BAD_USER_INPUT', ...extensions } }
+  return { message: shown, ...(path && { path }), extensions: { code: 'BAD_USER_INPUT', ...extensions } }
 }
 
 /** What a resolver threw; undefined when GraphQL itself has found the fault. */

@@ -2,15 +2,16 @@ import type { ApolloServerPlugin, HTTPGraphQLHead } from '@apollo/server'
 import { ApolloDriver, type ApolloDriverConfig } from '@nestjs/apollo'
 import { GraphQLModule } from '@nestjs/graphql'
 import type { Request, Response } from 'express'
-import { execute, GraphQLError, OperationTypeNode } from 'graphql'
+import { GraphQLError, OperationTypeNode } from 'graphql'
 import { validate as isUuid } from 'uuid'
 import { senderOf } from '../auth/http-access.ts'
 import { Limits } from '../auth/limits.ts'
 import { RateLimited } from '../errors.ts'
-import { letOthersGo } from '../let-others-go.ts'
 import type { RequestContext } from '../request-context.ts'
+import { turns } from '../turns.ts'
 import { forClient, resultForClient } from './client-errors.ts'
 import { checkDepth, MAX_DOCUMENT_TOKENS, MAX_VALIDATION_ERRORS } from './document-limits.ts'
+import { executeInTurn } from './execute-in-turn.ts'
 import { operationNotFound, type PreparedArgs, prepareOperation, weigh } from './prepare-operation.ts'
 import { describeRootTypes } from './root-types.ts'
 
@@ -50,6 +51,7 @@ function execution(limits: Limits): ApolloServerPlugin<RequestContext> {
       // An empty name is none, here as on the socket.
       if (request.operationName === '') request.operationName = undefined
       let args: PreparedArgs
+      let cost = 0
       return {
         // Only here does Apollo pass on what is thrown.
         async didResolveOperation({ document, operation, response }) {
@@ -59,17 +61,23 @@ function execution(limits: Limits): ApolloServerPlugin<RequestContext> {
           if (tooDeep) throw badRequest(tooDeep)
           try {
             args = prepareOperation(schema, document, operation, request.variables)
-            limits.countCost(contextValue.subject, weigh(args))
+            cost = weigh(args)
+            limits.countCost(contextValue.subject, cost)
           } catch (error) {
             if (error instanceof RateLimited) setRetryAfter(response.http, error)
             throw error instanceof GraphQLError ? badRequest(error) : error
           }
-          const { http } = request
-          if (http?.method === 'POST') await letOthersGo(http.headers.get('content-length'))
+          await turns.pause(contextValue.subject.id)
         },
         // Apollo's own execution would coerce the variables again.
         async responseForOperation({ response: { http } }) {
-          const result = await execute({ ...args, contextValue })
+          const result = await executeInTurn({ ...args, contextValue }, cost).catch((error: unknown) => {
+            if (error instanceof RateLimited) {
+              http.status = 429
+              setRetryAfter(http, error)
+            }
+            return { errors: [error as GraphQLError] }
+          })
           return { http, body: { kind: 'single', singleResult: resultForClient(result) } }
         },
       }

@@ -8,10 +8,10 @@ import type { Subject } from '../auth/rights.ts'
 import { TooLarge } from '../errors.ts'
 import { forClient, resultForClient } from '../graphql/client-errors.ts'
 import { JsonLimits } from '../graphql/json-limits.ts'
-import { letOthersGo } from '../let-others-go.ts'
 import type { RequestContext } from '../request-context.ts'
 import { textFrame } from './frame-batch.ts'
 import { FrameWriter } from './frame-writer.ts'
+import { type Reader, readInTurn } from './read-in-turn.ts'
 
 /** How long a client has to answer our close before its socket is cut off. */
 const CLOSE_GRACE_MS = 1_000
@@ -23,8 +23,6 @@ export const TOO_SLOW = {
   code: 1013,
   reason: 'SLOW_CONSUMER: events are read too slowly; come back with your cursor',
 }
-/** Parsing one takes its time: others have their turn first. */
-const LARGE_MESSAGE_BYTES = 256 * 1024
 /** A control frame from a client has a header of two bytes and a mask of four (RFC 6455, section 5.2). */
 const CONTROL_FRAME_BYTES = 6
 const SENT = Promise.resolve()
@@ -78,9 +76,8 @@ export class Connection implements RequestContext, Shown {
   private finishedBytes: number
   /** Seconds for which a message has been coming in. */
   unfinishedSeconds = 0
-  /** Messages behind a large one, which waits for its turn. */
-  private waiting: RawData[] | undefined
   private controller: AbortController | undefined
+  private readonly reader: Reader
 
   constructor(
     private readonly socket: ViewerSocket,
@@ -97,6 +94,7 @@ export class Connection implements RequestContext, Shown {
     this.writer = new FrameWriter(stream)
     socket.connection = this
     this.finishedBytes = stream.bytesRead
+    this.reader = readInTurn(stream, this)
     socket.on('message', onMessage)
     socket.on('ping', onControlFrame)
     socket.on('pong', onControlFrame)
@@ -129,6 +127,10 @@ export class Connection implements RequestContext, Shown {
   /** Asked of the operating system only when somebody wants to know. */
   get address(): string {
     return this.forwardedFor ?? this.stream.remoteAddress ?? 'unknown'
+  }
+
+  get turnKey(): string {
+    return this.identity?.subject.id ?? this.address
   }
 
   /** Aborted when the socket closes. Made when somebody asks: most sockets only subscribe. */
@@ -206,39 +208,25 @@ export class Connection implements RequestContext, Shown {
   }
 
   take(data: RawData): void {
-    // Of a message behind it in the same chunk a few bytes are counted as well.
-    this.finishedBytes = this.stream.bytesRead
+    // Of a message behind it in the same piece a few bytes are counted as well.
+    this.finishedBytes = this.handledBytes
     // What comes behind our close is not heard.
-    if (!this.isOpen) return
-    if (this.waiting) {
-      this.waiting.push(data)
-    } else if (lengthOf(data) < LARGE_MESSAGE_BYTES) {
-      this.read(data)
-    } else {
-      this.waiting = [data]
-      void this.readWaiting(this.waiting)
-    }
+    if (this.isOpen) this.read(data)
   }
 
   /** Bytes of a message that has not come to its end. */
   get unfinishedBytes(): number {
-    return Math.max(0, this.stream.bytesRead - this.finishedBytes)
+    return Math.max(0, this.handledBytes - this.finishedBytes)
+  }
+
+  /** Of what the stream has read, without what waits for its turn. */
+  private get handledBytes(): number {
+    return this.stream.bytesRead - this.stream.readableLength - this.reader.waitingBytes
   }
 
   /** It may come between the fragments of a message. */
   tookControlFrame(payload: Uint8Array): void {
     this.finishedBytes += CONTROL_FRAME_BYTES + payload.length
-  }
-
-  /** In order. Meanwhile no more is read than has been. */
-  private async readWaiting(waiting: RawData[]): Promise<void> {
-    this.socket.pause()
-    for (let data = waiting.shift(); data; data = waiting.shift()) {
-      await letOthersGo(String(lengthOf(data)))
-      if (this.isOpen) this.read(data)
-    }
-    this.waiting = undefined
-    this.socket.resume()
   }
 
   private read(data: RawData): void {
@@ -294,10 +282,6 @@ function onClose(this: ViewerSocket): void {
 
 function onError(this: ViewerSocket, error: Error): void {
   if (this.connection) this.connection.owner.broke(this.connection, error)
-}
-
-function lengthOf(data: RawData): number {
-  return data instanceof Uint8Array ? data.length : 0
 }
 
 /** @throws TooLarge, and other errors where it is no message */

@@ -1,11 +1,5 @@
 import { Injectable, Logger } from '@nestjs/common'
-import {
-  createSourceEventStream,
-  type ExecutionResult,
-  execute,
-  type GraphQLError,
-  type GraphQLSchema,
-} from 'graphql'
+import { createSourceEventStream, type ExecutionResult, type GraphQLError, type GraphQLSchema } from 'graphql'
 import {
   CloseCode,
   type ConnectionInitMessage,
@@ -21,6 +15,7 @@ import { DatabaseUnavailable } from '../database/database-unavailable.ts'
 import { BadUserInput, RateLimited, TooLarge, Unauthenticated } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import { FollowRequest } from '../events/follow-request.ts'
+import { executeInTurn } from '../graphql/execute-in-turn.ts'
 import { type PreparedArgs, prepareOperation, weigh } from '../graphql/prepare-operation.ts'
 import { AccessWatch, FORBIDDEN, UNAUTHENTICATED } from './access-watch.ts'
 import { type Connection, NOT_UNDERSTOOD } from './connection.ts'
@@ -33,6 +28,8 @@ import { OwnStream, stop } from './own-stream.ts'
 const MOST_OPERATIONS = 100
 /** They are kept as long as the subscription is. */
 const MOST_VARIABLES_LENGTH = 4_096
+/** Its payload is sent back, whether or not the client reads it. */
+const MAX_PONG_LENGTH = 4_096
 /** Subscriptions that need not be weighed again; after so many it begins anew. */
 const MOST_WEIGHED = 5_000
 const TRY_LATER = 1013
@@ -47,6 +44,7 @@ const NOT_LET_IN = 'Sign in, or send a valid token in the payload of connection_
 /** What is wanted, when it may be had. */
 interface Prepared {
   args: PreparedArgs
+  cost: number
   /** Of a subscription: what is executed for all who want the same. */
   shared: Shared | undefined
 }
@@ -125,7 +123,12 @@ export class GraphQLProtocol {
   private async answerPing(connection: Connection, payload: PingMessage['payload']): Promise<void> {
     const token = tokenInPayload(payload)
     const before = connection.identity
-    if (token === undefined || !before) return connection.send(pong(payload))
+    if (token === undefined || !before) {
+      const answer = pong(payload)
+      if (answer.length <= MAX_PONG_LENGTH) return connection.send(answer)
+      connection.close(CloseCode.BadRequest, `A ping may be ${MAX_PONG_LENGTH} characters long`)
+      return
+    }
     const identity = await this.identify(connection, token)
     if (!identity || !connection.isOpen) return
     if (identity.subject.id !== before.subject.id) {
@@ -211,9 +214,9 @@ export class GraphQLProtocol {
   }
 
   /** Of a subscription: the stream that its resolver returns, unless something is wrong. */
-  private resultOf(connection: Connection, { args, shared }: Prepared): Result | Promise<Result> {
+  private resultOf(connection: Connection, { args, cost, shared }: Prepared): Result | Promise<Result> {
     const contextArgs = { ...args, contextValue: connection }
-    return shared ? createSourceEventStream(contextArgs) : execute(contextArgs)
+    return shared ? createSourceEventStream(contextArgs) : executeInTurn(contextArgs, cost)
   }
 
   /** @throws BadUserInput, TooLarge, RateLimited */
@@ -228,8 +231,9 @@ export class GraphQLProtocol {
     if (Array.isArray(read)) return read
     const args = prepareOperation(schema, read.document, read.operation, request.variables)
     if (!read.normal) {
-      this.limits.countCost(connection.subject, weigh(args))
-      return { args, shared: undefined }
+      const cost = weigh(args)
+      this.limits.countCost(connection.subject, cost)
+      return { args, cost, shared: undefined }
     }
     if (JSON.stringify(args.variableValues).length > MOST_VARIABLES_LENGTH) {
       throw new TooLarge(
@@ -238,7 +242,7 @@ export class GraphQLProtocol {
     }
     const shared = sharedBy(schema, read.normal, args)
     this.weighOnce(shared.key, args)
-    return { args, shared }
+    return { args, cost: 0, shared }
   }
 
   /** For all who want the same. @throws TooLarge */

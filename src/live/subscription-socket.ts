@@ -32,6 +32,8 @@ const MOST_FRAME_BYTES = 1024 * 1024
 const MAX_SOCKETS_OF_SUBJECT = 500
 /** What clients have sent of messages that have not come to their end, of all sockets together. */
 const MAX_UNFINISHED_BYTES = 64 * 1024 * 1024
+/** What clients have not read of what they have been sent, of all sockets together. */
+const MAX_UNSENT_BYTES = 512 * 1024 * 1024
 /** A message has so long to arrive, unless it is small. */
 const MAX_UNFINISHED_SECONDS = 30
 const SMALL_MESSAGE_BYTES = 4 * 1024
@@ -249,6 +251,18 @@ export class SubscriptionSocket
     }
     this.metrics.unsentBytes.set(unsentBytes)
     this.boundUnfinished(unfinished)
+    if (unsentBytes > MAX_UNSENT_BYTES) this.boundUnsent(unsentBytes)
+  }
+
+  /** Closes those that have most to read until the others fit. */
+  private boundUnsent(unsentBytes: number): void {
+    const all = [...this.connections].sort((one, other) => other.writer.unsentBytes - one.writer.unsentBytes)
+    let bytes = unsentBytes
+    for (const connection of all) {
+      if (bytes <= MAX_UNSENT_BYTES) return
+      bytes -= connection.writer.unsentBytes
+      this.closeSlow(connection)
+    }
   }
 
   /** Closes those whose messages have been coming in for longest until the others fit. */
