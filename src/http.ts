@@ -15,7 +15,6 @@ import { enforceReadingRate } from './github/minimum-rate.ts'
 import { checkText } from './graphql/document-limits.ts'
 import { OriginGuard } from './live/origin-guard.ts'
 import { jsonBody, refuse } from './request-body.ts'
-import { turns } from './turns.ts'
 
 /**
  * How long an idle connection is kept. A proxy that has just sent a request over one that we close at that moment
@@ -60,7 +59,6 @@ export function configureHttp(app: NestExpressApplication, config: Config): void
   app.use('/graphql', access.forGraphQL)
   app.use('/graphql', refuseOtherMethods)
   app.use('/graphql', jsonBody({ subjectOf: (request) => senderOf(request).subject }))
-  app.use('/graphql', waitForTurn)
   app.use('/graphql', checkDocument)
   app.use(
     compression({ filter: ({ method }) => method === 'GET' }),
@@ -166,12 +164,6 @@ const refuseOtherMethods: RequestHandler = (request, response, next) => {
     status: 405,
     error: new GraphQLError(message, { extensions: { code: 'BAD_REQUEST' } }),
   })
-}
-
-/** Parsing and validating a document is done in one go. */
-const waitForTurn: RequestHandler = async (request, _response, next) => {
-  await turns.enter(senderOf(request).subject.id)
-  next()
 }
 
 /** Apollo parses a document before it asks anybody. */

@@ -31,12 +31,13 @@ export const GraphQLHttpModule = GraphQLModule.forRootAsync<ApolloDriverConfig>(
     includeStacktraceInErrorResponses: false,
     parseOptions: { maxTokens: MAX_DOCUMENT_TOKENS },
     validationOptions: { maxErrors: MAX_VALIDATION_ERRORS },
-    context: ({ req, res }: { req: Request; res: Response }): RequestContext & { req: Request } => ({
-      req,
-      ...senderOf(req),
-      connectionId: connectionId(req),
-      signal: closed(res),
-    }),
+    context: async ({ req, res }: { req: Request; res: Response }) => {
+      const sender = senderOf(req)
+      // The last before Apollo parses and validates the document, which takes long for some.
+      await turns.enter(sender.subject.id)
+      const connection = { connectionId: connectionId(req), signal: closed(res) }
+      return { req, ...sender, ...connection } satisfies RequestContext & { req: Request }
+    },
     formatError: ({ extensions }, error) => forClient(error, extensions?.code),
     plugins: [execution(limits)],
     // The sockets and the runner end first.
