@@ -10,8 +10,10 @@ import { checkDepth, readDocument } from '../graphql/document-limits.ts'
 import { findOperation, type OperationRequest, operationNotFound } from '../graphql/prepare-operation.ts'
 import { type NormalForm, normalForm, refuseForEvents } from './normal-form.ts'
 
-/** Documents differ by client program, not by viewer: a few dozen are in use. Their text is at most 100,000 long. */
+/** Documents differ by client program, not by viewer: a few dozen are in use. */
 const KEPT_DOCUMENTS = 500
+/** Of their texts together, in characters; in memory a document takes some sixty times as much. */
+const KEPT_LENGTH = 1_000_000
 
 /** An operation of a document that has been parsed and validated, and what the fan-out has to know of it. */
 export interface ReadDocument {
@@ -23,7 +25,11 @@ export interface ReadDocument {
 
 /** Parses and validates each document once, however many send it. */
 export class Documents {
-  private readonly kept = new LRUCache<string, ReadDocument>({ max: KEPT_DOCUMENTS })
+  private readonly kept = new LRUCache<string, ReadDocument>({
+    max: KEPT_DOCUMENTS,
+    maxSize: KEPT_LENGTH,
+    sizeCalculation: (_, key) => key.length,
+  })
 
   read(schema: GraphQLSchema, { query, operationName }: OperationRequest): ReadDocument | GraphQLError[] {
     const key = `${operationName ?? ''}\n${query}`
