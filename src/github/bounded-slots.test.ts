@@ -56,3 +56,11 @@ test('frees the place of a caller that gives up', async () => {
   leaving[0]?.()
   expect(await next).not.toBeNull()
 })
+
+test('a slot goes to a key that has none, before others have their second', async () => {
+  const slots = new BoundedSlots(4, 100, { slots: 2, waiting: 100 })
+  const { entered, leaving } = await enterAll(slots, ['a', 'a', 'b', 'b', 'c', 'c', 'd', 'd', 'bob'])
+  for (const leave of leaving.slice(0, 4)) leave()
+  await setImmediate()
+  expect(entered.slice(4)).toEqual(['c', 'd', 'bob', 'c'])
+})

@@ -81,16 +81,18 @@ export class BoundedSlots {
     this.admitNext()
   }
 
-  /** The slot goes to the first key in turn that waits and has not used up its share. */
+  /** The slot goes to the key that waits with the fewest slots, the first in turn of several. */
   private admitNext(): void {
+    let chosen: Line | undefined
     for (const line of this.lines.values()) {
-      const [next] = line.waiting
-      if (next === undefined || line.taken >= this.perKey.slots) continue
-      this.taken++
-      line.taken++
-      next()
-      return
+      const mayEnter = line.waiting.size > 0 && line.taken < this.perKey.slots
+      if (mayEnter && line.taken < (chosen?.taken ?? this.perKey.slots)) chosen = line
     }
+    const [next] = chosen?.waiting ?? []
+    if (!chosen || !next) return
+    this.taken++
+    chosen.taken++
+    next()
   }
 
   private forgetIfIdle(key: string, line: Line): void {

@@ -62,7 +62,7 @@ const LIMITS: GitHttpLimits = {
 }
 /** Requests that are held in memory, whether they arrive, wait or are answered; more wait unread. */
 const REQUESTS = 64
-const REQUESTS_PER_KEY = 8
+const REQUESTS_PER_KEY = 4
 const MAX_WAITING = 256
 const MAX_WAITING_PER_KEY = 32
 

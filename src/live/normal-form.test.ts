@@ -124,4 +124,11 @@ describe('refused is', () => {
     const small = read(`${flood} subscription S { deploymentStatus { text } }`, 'S')
     expect(refuseForEvents(schema, small.normal)).toBeUndefined()
   })
+
+  test('names that are longer than all of an event', () => {
+    const long = Array.from({ length: 100 }, (_, i) => `${'x'.repeat(100)}${i}: text`).join(' ')
+    expect(refuseForEvents(schema, read(`subscription { deploymentStatus { ${long} } }`).normal)?.code).toBe(
+      'TOO_LARGE',
+    )
+  })
 })

@@ -17,6 +17,8 @@ import { BadUserInput, type ShipcastError, TooLarge } from '../errors.ts'
 
 /** Everything that there is to know of an event is a fifth of it. */
 const MAX_FIELDS = 200
+/** In characters, without what makes no difference. It is kept as long as somebody subscribes. */
+const MAX_LENGTH = 10_000
 
 /** A subscription without all that does not change what its events look like. */
 export interface NormalForm {
@@ -24,6 +26,8 @@ export interface NormalForm {
   key: string
   /** What is executed for all of them: whose document came first makes no difference, not even in an error. */
   document: DocumentNode
+  /** Of the document's text. */
+  length: number
   /** The variables that are left. */
   variables: readonly NormalVariable[]
 }
@@ -75,6 +79,7 @@ export function normalForm(document: DocumentNode, operation: OperationDefinitio
   return {
     key: createHash('sha256').update(text).digest('base64url'),
     document: parse(text, { noLocation: true }),
+    length: text.length,
     variables,
   }
 }
@@ -89,7 +94,15 @@ export function normalValues(
 }
 
 /** What a subscription may not ask for, since it is executed for each event and each group. */
-export function refuseForEvents(schema: GraphQLSchema, { document }: NormalForm): ShipcastError | undefined {
+export function refuseForEvents(
+  schema: GraphQLSchema,
+  { document, length }: NormalForm,
+): ShipcastError | undefined {
+  if (length > MAX_LENGTH) {
+    return new TooLarge(
+      `The subscription has ${length} characters; at most ${MAX_LENGTH} are allowed. Use shorter names, or ask for less.`,
+    )
+  }
   const [operation] = document.definitions
   if (operation?.kind !== Kind.OPERATION_DEFINITION) return undefined
   const count = fieldCounter(fragmentsOf(document))(operation.selectionSet)
