@@ -194,7 +194,7 @@ export class DeploymentsResolver {
   }
 }
 
-/** Nothing has a name such as "", and some that are none are errors to Postgres. */
+/** Nothing has a name such as "", or of a megabyte; some that are none are errors to Postgres. */
 function mayBeName(name: string | null | undefined): boolean {
-  return name == null || /^[A-Za-z0-9._-]+$/.test(name)
+  return name == null || /^[A-Za-z0-9._-]{1,100}$/.test(name)
 }
