@@ -112,7 +112,7 @@ describe('the embedded Postgres', () => {
     await open()
     await writeFile(join(dataDir, 'postgres-password'), 'x'.repeat(43))
     await expect(startEmbeddedPostgres({ dataDir })).rejects.toThrow(
-      /replaced meanwhile\. Stop all processes/,
+      /replaced after it started\. Stop all processes/,
     )
   })
 
