@@ -9,9 +9,9 @@ import { TooLarge } from '../errors.ts'
 import { forClient, resultForClient } from '../graphql/client-errors.ts'
 import { JsonLimits } from '../graphql/json-limits.ts'
 import type { RequestContext } from '../request-context.ts'
+import { turns } from '../turns.ts'
 import { textFrame } from './frame-batch.ts'
 import { FrameWriter } from './frame-writer.ts'
-import { type Reader, readInTurn } from './read-in-turn.ts'
 
 /** How long a client has to answer our close before its socket is cut off. */
 const CLOSE_GRACE_MS = 1_000
@@ -23,6 +23,10 @@ export const TOO_SLOW = {
   code: 1013,
   reason: 'SLOW_CONSUMER: events are read too slowly; come back with your cursor',
 }
+/** What is longer may take long: it waits for its turn. */
+const SHORT_MESSAGE_BYTES = 2 * 1024
+/** Messages that arrive together; of more, each such number waits for a turn. */
+const MESSAGES_PER_TURN = 20
 /** A control frame from a client has a header of two bytes and a mask of four (RFC 6455, section 5.2). */
 const CONTROL_FRAME_BYTES = 6
 const SENT = Promise.resolve()
@@ -76,8 +80,11 @@ export class Connection implements RequestContext, Shown {
   private finishedBytes: number
   /** Seconds for which a message has been coming in. */
   unfinishedSeconds = 0
+  /** What waits for its turn, in order. */
+  private waiting: RawData[] | undefined
+  /** Messages that have arrived in one piece so far. */
+  private together = 0
   private controller: AbortController | undefined
-  private readonly reader: Reader
 
   constructor(
     private readonly socket: ViewerSocket,
@@ -94,7 +101,6 @@ export class Connection implements RequestContext, Shown {
     this.writer = new FrameWriter(stream)
     socket.connection = this
     this.finishedBytes = stream.bytesRead
-    this.reader = readInTurn(stream, this)
     socket.on('message', onMessage)
     socket.on('ping', onControlFrame)
     socket.on('pong', onControlFrame)
@@ -129,7 +135,8 @@ export class Connection implements RequestContext, Shown {
     return this.forwardedFor ?? this.stream.remoteAddress ?? 'unknown'
   }
 
-  get turnKey(): string {
+  /** Whose turn it is in the event loop. */
+  private get turnKey(): string {
     return this.identity?.subject.id ?? this.address
   }
 
@@ -208,25 +215,45 @@ export class Connection implements RequestContext, Shown {
   }
 
   take(data: RawData): void {
+    const { bytesRead } = this.stream
+    this.together = bytesRead === this.finishedBytes ? this.together + 1 : 1
     // Of a message behind it in the same piece a few bytes are counted as well.
-    this.finishedBytes = this.handledBytes
+    this.finishedBytes = bytesRead
     // What comes behind our close is not heard.
-    if (this.isOpen) this.read(data)
+    if (!this.isOpen) return
+    if (this.waiting) {
+      this.waiting.push(data)
+    } else if (lengthOf(data) <= SHORT_MESSAGE_BYTES && this.together <= MESSAGES_PER_TURN) {
+      this.read(data)
+    } else {
+      this.waiting = [data]
+      void this.readInTurns(this.waiting)
+    }
   }
 
   /** Bytes of a message that has not come to its end. */
   get unfinishedBytes(): number {
-    return Math.max(0, this.handledBytes - this.finishedBytes)
-  }
-
-  /** Of what the stream has read, without what waits for its turn. */
-  private get handledBytes(): number {
-    return this.stream.bytesRead - this.stream.readableLength - this.reader.waitingBytes
+    return Math.max(0, this.stream.bytesRead - this.finishedBytes)
   }
 
   /** It may come between the fragments of a message. */
   tookControlFrame(payload: Uint8Array): void {
     this.finishedBytes += CONTROL_FRAME_BYTES + payload.length
+  }
+
+  /** Meanwhile no more is read from the stream than has been. */
+  private async readInTurns(waiting: RawData[]): Promise<void> {
+    this.socket.pause()
+    while (waiting.length > 0) {
+      await new Promise<void>((resolve) => turns.wait(this.turnKey, resolve))
+      let count = 0
+      for (let data = waiting.shift(); data; data = waiting.shift()) {
+        if (this.isOpen) this.read(data)
+        if (++count === MESSAGES_PER_TURN || lengthOf(data) > SHORT_MESSAGE_BYTES) break
+      }
+    }
+    this.waiting = undefined
+    this.socket.resume()
   }
 
   private read(data: RawData): void {
@@ -282,6 +309,10 @@ function onClose(this: ViewerSocket): void {
 
 function onError(this: ViewerSocket, error: Error): void {
   if (this.connection) this.connection.owner.broke(this.connection, error)
+}
+
+function lengthOf(data: RawData): number {
+  return data instanceof Uint8Array ? data.length : 0
 }
 
 /** @throws TooLarge, and other errors where it is no message */
