@@ -10,10 +10,13 @@ let port: number
 let clients: Socket[]
 /** Of requests to /wait: ended by the test. */
 let waiting: ServerResponse[]
+/** Whose requests have arrived. */
+let received: Set<ServerResponse>
 
 beforeEach(() => {
   clients = []
   waiting = []
+  received = new Set()
 })
 
 afterEach(async () => {
@@ -23,16 +26,16 @@ afterEach(async () => {
 })
 
 async function start(trustedProxies: string[] = []): Promise<void> {
-  server = createServer(({ url }, response) => {
-    if (url === '/wait') waiting.push(response)
+  server = createServer((request, response) => {
+    request.resume().once('end', () => received.add(response))
+    if (request.url === '/wait') waiting.push(response)
     else response.end('here')
   })
-  server.on('upgrade', (_request, stream) => {
+  server.on('upgrade', ({ url }, stream) => {
+    stream.on('error', () => undefined)
+    if (url === '/refused') return stream.end('HTTP/1.1 404 Not Found\r\n\r\n')
     stream.write('HTTP/1.1 101 Switching Protocols\r\n\r\n')
-    stream
-      .on('error', () => undefined)
-      .on('end', () => stream.end())
-      .resume()
+    stream.on('end', () => stream.end()).resume()
   })
   limitConnections(server, { trustedProxies }, MAX)
   server.listen(0)
@@ -102,6 +105,56 @@ test('one with a request under way, and one that is a socket, keep their place; 
     expect(String(data)).toContain('at last')
   }
   expect(sockets.every((socket) => !socket.closed)).toBe(true)
+})
+
+test('one whose request never comes to its end makes way', async () => {
+  await start()
+  const all = []
+  for (let i = 0; i < MAX - 1; i++) {
+    const socket = await open(`127.0.0.${2 + (i % 3)}`)
+    socket.write('POST /wait HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n12345')
+    all.push(socket)
+    while (waiting.length <= i) await new Promise(setImmediate)
+  }
+  // The first is the one that has waited for longest.
+  const next = connectNow('127.0.0.1')
+  expect(await ask(next)).toContain('here')
+  await isGone(all[0] as Socket)
+  expect(all[1]?.closed).toBe(false)
+  // One that has come to its end keeps its place.
+  all[1]?.write('67890')
+  while (!received.has(waiting[1] as ServerResponse)) await new Promise(setImmediate)
+  for (let i = 0; i < MAX; i++) connectNow('127.0.0.1')
+  await isGone(all[2] as Socket)
+  waiting[1]?.end('at last')
+  const [data] = await once(all[1] as Socket, 'data')
+  expect(String(data)).toContain('at last')
+})
+
+test('one that was refused as a socket makes way', async () => {
+  await start()
+  const all = []
+  for (let i = 0; i < MAX - 1; i++) {
+    const socket = connect({
+      port,
+      host: '127.0.0.1',
+      localAddress: `127.0.0.${2 + (i % 3)}`,
+      allowHalfOpen: true,
+    })
+    clients.push(socket)
+    all.push(socket)
+    await once(socket, 'connect')
+    expect(await ask(socket, '/refused', 'Connection: Upgrade\r\nUpgrade: websocket\r\n')).toContain('404')
+  }
+  expect(await ask(connectNow('127.0.0.1'))).toContain('here')
+  expect(await ask(connectNow('127.0.0.1'))).toContain('here')
+})
+
+test('one that asks for more and more without an answer is closed', async () => {
+  await start()
+  const socket = await open()
+  socket.write('GET /wait HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(100))
+  await isGone(socket)
 })
 
 test('a trusted proxy is not counted: all of its connections are of use', async () => {

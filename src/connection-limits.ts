@@ -16,8 +16,8 @@ const MAX_PIPELINED = 16
 const SOCKET_SHARE = 0.8
 
 /**
- * Bounds the TCP connections of a server by what its process may open. A connection without a request under way makes
- * way for a new one, the one that has been idle for longest first, so that idle ones keep nobody out. Beside its
+ * Bounds the TCP connections of a server by what its process may open. A connection without a request that has arrived
+ * makes way for a new one, the one that has been idle for longest first, so that idle ones keep nobody out. Beside its
  * sockets, one network has at most half of them; trusted proxies are not counted.
  */
 export function limitConnections(
@@ -45,11 +45,18 @@ export function limitConnections(
       connections.endIdle((other) => other !== socket)
     }
   })
-  server.on('request', ({ socket }: IncomingMessage, response: ServerResponse) => {
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    const { socket } = request
     if (!connections.begin(socket, response)) socket.destroy()
+    // Until then anyone can hold a place with a request that never comes to its end.
+    if (hasBody(request)) request.once('end', () => connections.makeBusy(socket))
+    else connections.makeBusy(socket)
     response.once('close', () => connections.end(socket, response))
   })
-  server.on('upgrade', ({ socket }: IncomingMessage) => connections.upgrade(socket))
+  server.on('upgrade', ({ socket }: IncomingMessage) => {
+    // By then it has been refused or not. One that was has a while to read why, and makes way.
+    process.nextTick(() => !socket.writableEnded && connections.upgrade(socket))
+  })
 }
 
 /** How many of a server's connections may be sockets. */
@@ -78,12 +85,16 @@ function openFileLimit(): number {
   return Number.isFinite(limit) ? limit : Number.POSITIVE_INFINITY
 }
 
+function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
+}
+
 class Connections {
   open = 0
   /** Those that are not sockets, and where they come from. */
   private readonly plain = new Map<Socket, string>()
   private readonly byNetwork = new Counts()
-  /** Those of them without a request; the first has been idle for longest. */
+  /** Those of them without a request that has arrived; the first has been idle for longest. */
   private readonly idle = new Set<Socket>()
   /** Requests under way. */
   private readonly requests = new WeakMap<Socket, Set<ServerResponse>>()
@@ -106,10 +117,14 @@ class Connections {
 
   /** False: there are too many. */
   begin(socket: Socket, response: ServerResponse): boolean {
-    this.idle.delete(socket)
     const requests = this.requests.get(socket) ?? new Set()
     this.requests.set(socket, requests.add(response))
     return requests.size <= MAX_PIPELINED
+  }
+
+  /** It has a request that is being answered. */
+  makeBusy(socket: Socket): void {
+    this.idle.delete(socket)
   }
 
   end(socket: Socket, response: ServerResponse): void {
