@@ -1,4 +1,5 @@
 import { once } from 'node:events'
+import { connect } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { getIntrospectionQuery } from 'graphql'
 import { WebSocket } from 'ws'
@@ -145,6 +146,7 @@ describe('documents that cost too much are refused', () => {
       `mutation { deploy(input: ${'{a:'.repeat(3_000)}1${'}'.repeat(3_000)}) { id } }`,
     ],
     ['by selections within each other', `${'{a'.repeat(4_000)}${'}'.repeat(4_000)}`],
+    ['by fields of one name', `{ ${'me { name } '.repeat(1_500)} }`],
     ['by types within each other', `query($a: ${'['.repeat(4_000)}Int${']'.repeat(4_000)}) { __typename }`],
   ])('%s', async (_, query) => {
     const answer = await send(JSON.stringify({ query }))
@@ -166,6 +168,33 @@ describe('documents that cost too much are refused', () => {
       JSON.stringify({ query: `{ deployments(first: "${'x'.repeat(90_000)}") { edges { cursor } } }` }),
     )
     expect(one.bytes).toBeLessThan(5_000)
+  })
+
+  test('and errors do not name all places', async () => {
+    const query = `{ deployments(${'a: 1 '.repeat(3_000)}) { edges { cursor } } }`
+    expect((await send(JSON.stringify({ query }))).bytes).toBeLessThan(MAX_ANSWER_BYTES)
+  })
+
+  test('and many of them at once let others be answered in between', async () => {
+    const query = `{ ${'me { name } '.repeat(1_500)} }`
+    await send(JSON.stringify({ query }))
+    const text = JSON.stringify({ query })
+    const head = `POST /graphql HTTP/1.1\r\nHost: ${new URL(server.url).host}\r\nContent-Type: application/json\r\nContent-Length: ${text.length}\r\n\r\n`
+    const client = connect(Number(new URL(server.url).port), '127.0.0.1').setEncoding('utf8')
+    let answers = ''
+    client.on('data', (data) => {
+      answers += data
+    })
+    const left = () => 16 - (answers.match(/TOO_LARGE/g) ?? []).length
+    // Those that a connection may have, in one write.
+    client.write((head + text).repeat(16))
+    let answered = 0
+    for (; left() > 0; answered++) {
+      expect((await fetch(`${server.url}/health/live`)).status).toBe(200)
+    }
+    client.destroy()
+    // One every few turns of the event loop, and not one for all of them.
+    expect(answered).toBeGreaterThan(3)
   })
 
   test('but not what tools and the page ask for', async () => {

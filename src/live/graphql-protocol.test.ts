@@ -370,6 +370,12 @@ test('a ping is answered with what it carried; what only servers say closes the 
   expect(await client.closed).toEqual({ code: 4400, reason: 'Invalid message received' })
 })
 
+test('a ping that is larger than any need is not sent back', async () => {
+  client.send({ type: 'ping', payload: { text: 'x'.repeat(5_000) } })
+  expect(await client.closed).toEqual({ code: 4400, reason: 'A ping may be 4096 characters long' })
+  expect(client.messages).toEqual([])
+})
+
 // The last one: its event stays in the log.
 test('a subscription that fails after it was completed is told nothing, and ends no other of its id', async () => {
   await node.append(crypto.randomUUID(), 1)
