@@ -170,3 +170,27 @@ function connectNow(localAddress: string): Socket {
   clients.push(socket)
   return socket
 }
+
+test('refuses requests in chunks of a few bytes, and takes them in usual ones', async () => {
+  await start()
+  const send = async (chunk: string, count: number) => {
+    const client = connectNow('127.0.0.1').setEncoding('utf8')
+    let answer = ''
+    client.on('data', (data) => {
+      answer += data
+    })
+    client.write('POST /wait HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n')
+    client.write(`${`${chunk.length.toString(16)}\r\n${chunk}\r\n`.repeat(count)}0\r\n\r\n`)
+    return { client, answer: () => answer }
+  }
+  for (const chunk of ['x', 'x'.repeat(9)]) {
+    const { client, answer } = await send(chunk, 30_000)
+    await isGone(client)
+    // A client that is still sending may lose it with its connection.
+    expect(answer()).toMatch(/^$|^HTTP\/1\.1 400 [\s\S]*Send larger chunks/)
+  }
+  expect(received.size).toBe(0)
+  await send('x', 1_000)
+  await send('x'.repeat(16), 30_000)
+  while (received.size < 2) await new Promise(setImmediate)
+})

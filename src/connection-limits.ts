@@ -12,6 +12,9 @@ const MAX_CONNECTIONS = 25_000
 const RESERVED_FILES = 128
 /** Requests of one connection without an answer (pipelining, RFC 9112, section 9.3.2). No usual client sends a second. */
 const MAX_PIPELINED = 16
+/** Chunks of a request (RFC 9112, section 7.1) that may be tiny: each costs a call of the parser, however short it is. */
+const MAX_TINY_CHUNKS = 1_000
+const TINY_CHUNK_BYTES = 10
 /** Of the connections, so many may be sockets: health checks, requests and clones find a place beside them. */
 const SOCKET_SHARE = 0.8
 
@@ -48,6 +51,7 @@ export function limitConnections(
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
     const { socket } = request
     if (!connections.begin(socket, response)) socket.destroy()
+    if (request.headers['transfer-encoding'] !== undefined) boundTinyChunks(request)
     // Until then anyone can hold a place with a request that never comes to its end.
     if (hasBody(request)) request.once('end', () => connections.makeBusy(socket))
     else connections.makeBusy(socket)
@@ -58,6 +62,33 @@ export function limitConnections(
     process.nextTick(() => !socket.writableEnded && connections.upgrade(socket))
   })
 }
+
+/**
+ * Refuses a request that comes in chunks of a few bytes. The parser hands over all that one read brought, before anyone
+ * who reads the request has a turn, and each chunk is an object of its own: so they are counted as they come.
+ */
+function boundTinyChunks(request: IncomingMessage): void {
+  const { socket } = request
+  const push = request.push.bind(request)
+  let chunks = 0
+  let bytes = 0
+  let isRefused = false
+  request.push = (chunk: Uint8Array | null) => {
+    if (isRefused) return false
+    if (chunk === null) return push(null)
+    chunks++
+    bytes += chunk.length
+    if (chunks <= MAX_TINY_CHUNKS || bytes >= chunks * TINY_CHUNK_BYTES) return push(chunk)
+    isRefused = true
+    // Its parser reads on for as long as the socket is there.
+    socket.write(TINY_CHUNKS)
+    socket.destroySoon()
+    return false
+  }
+}
+
+const SENTENCE = 'The request came in chunks of a few bytes. Send larger chunks, or a Content-Length.\n'
+const TINY_CHUNKS = `HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ${SENTENCE.length}\r\nConnection: close\r\n\r\n${SENTENCE}`
 
 /** How many of a server's connections may be sockets. */
 export function maxSocketsOf({ maxConnections }: Server): number {
