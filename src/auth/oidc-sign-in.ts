@@ -58,7 +58,7 @@ export class OidcSignIn implements SignInProvider {
     if (!idToken) throw new SignInFailed('The provider sent no ID token. Ask whoever runs Shipcast.')
     if (!SUBJECT.test(idToken.sub)) {
       throw new SignInFailed(
-        `${this.settings.name} sent an identifier (sub) with control characters, or a longer one than 255 characters. Ask whoever runs it.`,
+        `${this.settings.name} sent an identifier (sub) with control characters, or with more than 255 characters. Ask its operator.`,
       )
     }
     const claims = await this.withAllClaims(configuration, tokens.access_token, idToken)
