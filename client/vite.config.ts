@@ -1,8 +1,7 @@
 import { gzipSync } from 'node:zlib'
-import { generate } from '@graphql-codegen/cli'
 import react from '@vitejs/plugin-react'
 import { defineConfig, type Plugin } from 'vite'
-import codegen from './codegen.ts'
+import { generateOperations } from './codegen.ts'
 
 /** Where `npm run dev` starts the server: the same HOST and PORT. */
 const { HOST = '', PORT = '' } = process.env
@@ -40,13 +39,15 @@ export default defineConfig({
   },
 })
 
-/** For work on the page: a build has them made before. */
+/** While somebody works on the page: before it is served, and whenever an operation may have changed. */
 function typedOperations(): Plugin {
   return {
     name: 'typed-operations',
     apply: 'serve',
-    async buildStart() {
-      await generate({ ...codegen, cwd: `${import.meta.dirname}/..`, silent: true }, true)
+    buildStart: generateOperations,
+    async watchChange(path) {
+      if (!/\.tsx?$/.test(path) || path.includes('/gql/')) return
+      await generateOperations().catch((error: Error) => this.warn(error.message))
     },
   }
 }
