@@ -1,3 +1,7 @@
+/*
+ * Writes src/gql: the types of every operation in the page. Uses GraphQL Code Generator's programmatic API, because its
+ * command line would add 200 packages to the installation.
+ */
 import { globSync } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -21,13 +25,9 @@ const config = {
   importExtension: '.ts' as const,
 }
 
-if (import.meta.main) await generateOperations()
+await generateOperations()
 
-/**
- * Writes src/gql: the types of every operation in the page. GraphQL Code Generator's client preset through its
- * programmatic API: its command line would add 200 packages to the installation.
- */
-export async function generateOperations(): Promise<void> {
+async function generateOperations(): Promise<void> {
   const schemaText = await readFile(join(ROOT, 'schema.gql'), 'utf8')
   const outputs = await preset.buildGeneratesSection({
     baseOutputDir: OUTPUT,

@@ -1,7 +1,8 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import react from '@vitejs/plugin-react'
 import { defineConfig, type Plugin } from 'vite'
-import { generateOperations } from './codegen.ts'
 
 /** Where `npm run dev` starts the server: the same HOST and PORT. */
 const { HOST = '', PORT = '' } = process.env
@@ -39,15 +40,20 @@ export default defineConfig({
   },
 })
 
-/** While somebody works on the page: before it is served, and whenever an operation may have changed. */
+/** Keeps src/gql up to date in development; a build generates it beforehand. */
 function typedOperations(): Plugin {
+  const generate = () => promisify(execFile)(process.execPath, [`${import.meta.dirname}/codegen.ts`])
+  let last: Promise<unknown> = Promise.resolve()
   return {
     name: 'typed-operations',
     apply: 'serve',
-    buildStart: generateOperations,
+    async buildStart() {
+      await generate()
+    },
     async watchChange(path) {
       if (!/\.tsx?$/.test(path) || path.includes('/gql/')) return
-      await generateOperations().catch((error: Error) => this.warn(error.message))
+      last = last.then(generate).catch((error: { stderr: string }) => this.warn(error.stderr))
+      await last
     },
   }
 }

@@ -15,7 +15,7 @@ if (wanted.includes('bench')) installBench()
 
 async function installShipcast() {
   const stamp = `${root}node_modules/.shipcast-installed`
-  const hash = hashOf('package.json', 'package-lock.json', 'test/package.json')
+  const hash = hashOf('package-lock.json')
   const [installed, scope] = read(stamp).split(' ')
   const withTests = wanted.includes('test') || scope === 'test'
   const parts = withTests ? 'test' : 'server'
@@ -30,16 +30,16 @@ async function installShipcast() {
 
 function installBench() {
   const stamp = `${root}bench/node_modules/.shipcast-installed`
-  const hash = hashOf('bench/package.json', 'bench/package-lock.json')
+  const hash = hashOf('bench/package-lock.json')
   if (read(stamp) === hash) return
   npm('ci', [], 'bench')
   writeFileSync(stamp, hash)
 }
 
-function hashOf(...paths) {
-  const hash = createHash('sha256')
-  for (const path of paths) hash.update(readFileSync(`${root}${path}`))
-  return hash.digest('hex')
+function hashOf(path) {
+  return createHash('sha256')
+    .update(readFileSync(`${root}${path}`))
+    .digest('hex')
 }
 
 function read(path) {
