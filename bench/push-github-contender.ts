@@ -6,14 +6,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import isomorphicGit from 'isomorphic-git'
 import isomorphicHttp from 'isomorphic-git/http/node'
 import { Database } from '../src/database/database.ts'
-import type { EmbeddedConnection } from '../src/database/embedded-postgres.ts'
+import type { EmbeddedConnection } from '../src/database/embedded/embedded-postgres.ts'
 import { insertContents, storedContents } from '../src/deployments/contents/stored-contents.ts'
-import type { ContentFile } from '../src/github/prepared-contents.ts'
-import { addressesOf } from '../src/github/rest/addresses.ts'
+import type { ContentFile } from '../src/github/git/commit-pack.ts'
 import { TokenCredential } from '../src/github/rest/credential.ts'
 import { CredentialQueue } from '../src/github/rest/credential-queue.ts'
+import { addressesOf } from '../src/github/rest/endpoints.ts'
 import { GitRemotes } from '../src/github/rest/git-remote.ts'
-import { MemoryPauses } from '../src/github/rest/testing/memory-pauses.ts'
 import { Transport } from '../src/github/rest/transport.ts'
 import {
   fastImportStream,
@@ -21,8 +20,9 @@ import {
   gitWithInput,
   removeFolder,
   temporaryFolder,
-} from '../src/github/testing/git.ts'
-import { codeFiles, PLAN } from '../src/github/testing/sample-contents.ts'
+} from '../test/support/github/git.ts'
+import { MemoryPauses } from '../test/support/github/memory-pauses.ts'
+import { codeFiles, PLAN } from '../test/support/github/sample-contents.ts'
 
 /* A process that pushes once, as it is told by its parent, and tells what it took. */
 
@@ -54,11 +54,11 @@ export interface PushReport {
 }
 
 // As it is deployed: a thread that has to strip types of its own takes 20 MB more.
-const { closePackingThreads }: typeof import('../src/github/packing-threads.ts') = await import(
+const { closePackingThreads }: typeof import('../src/github/git/packing-threads.ts') = await import(
   built('packing-threads')
 )
-const { prepareContents }: typeof import('../src/github/prepare-contents.ts') = await import(
-  built('prepare-contents')
+const { prepareContents }: typeof import('../src/github/git/commit-pack.ts') = await import(
+  built('commit-pack')
 )
 
 const signal = new AbortController().signal
@@ -292,5 +292,5 @@ function seeded(bytes: Uint8Array): void {
 }
 
 function built(name: string): string {
-  return new URL(`../dist/github/${name}.js`, import.meta.url).href
+  return new URL(`../dist/github/git/${name}.js`, import.meta.url).href
 }

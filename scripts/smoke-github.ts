@@ -2,13 +2,13 @@
 //   SMOKE_GITHUB_ORG=my-throwaway-org GITHUB_TOKEN=… npm run smoke:github
 // Takes the settings that Shipcast takes. Creates one private repository with a name of its own, and deletes that one.
 import { createHash, randomBytes, randomUUID } from 'node:crypto'
-import { Config, ConfigError, type GitHubSettings } from '../src/config.ts'
+import { Config, ConfigError, type GitHubSettings } from '../src/config/config.ts'
+import { preparedContents } from '../src/github/git/commit-pack.ts'
 import { GitHubError } from '../src/github/github-error.ts'
-import { GitHubRestClient } from '../src/github/github-rest-client.ts'
-import { preparedContents } from '../src/github/prepared-contents.ts'
 import { connect } from '../src/github/rest/connection.ts'
-import { MemoryPauses } from '../src/github/rest/testing/memory-pauses.ts'
-import { packContents } from '../src/github/testing/pack-contents.ts'
+import { GitHubRestClient } from '../src/github/rest/github-rest-client.ts'
+import { MemoryPauses } from '../test/support/github/memory-pauses.ts'
+import { packContents } from '../test/support/github/pack-contents.ts'
 
 const org = process.env.SMOKE_GITHUB_ORG
 if (!org) {

@@ -2,13 +2,13 @@ import 'reflect-metadata'
 import { NestFactory } from '@nestjs/core'
 import type { NestExpressApplication } from '@nestjs/platform-express'
 import { AppModule } from './app.module.ts'
-import { Config, ConfigError } from './config.ts'
-import { DatabaseUnavailable } from './database/database-unavailable.ts'
+import { Config, ConfigError } from './config/config.ts'
+import { DatabaseUnavailable } from './database/database-errors.ts'
 import { DatabaseUrlError } from './database/database-url.ts'
 import { SchemaTooNew } from './database/migrations.ts'
-import { BrokenTemplate } from './deployments/contents/template-folder.ts'
-import { boundStop, configureHttp } from './http.ts'
-import { createLogger } from './logging.ts'
+import { boundStop, configureHttp } from './http/http.ts'
+import { createLogger } from './runtime/logging.ts'
+import { BrokenTemplate } from './templates/template-folder.ts'
 
 const STOP_SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 

@@ -37,7 +37,7 @@ afterAll(async () => {
 /** The command as it is, beside the running server. */
 function command(...args: string[]): { stdout: string; stderr: string; status: number | null } {
   const env = { PATH: process.env.PATH, DATA_DIR: server.dataDir }
-  return spawnSync(process.execPath, ['dist/token.js', ...args], { env, encoding: 'utf8' })
+  return spawnSync(process.execPath, ['dist/cli/token.js', ...args], { env, encoding: 'utf8' })
 }
 
 const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
@@ -229,7 +229,7 @@ describe('a token', () => {
       os.userInfo = () => { throw new Error('uv_os_get_passwd returned ENOENT') }
       syncBuiltinESMExports()`
     const env = { PATH: process.env.PATH, DATA_DIR: server.dataDir }
-    const args = ['dist/token.js', 'create', '--name', 'contained', '--role', 'viewer']
+    const args = ['dist/cli/token.js', 'create', '--name', 'contained', '--role', 'viewer']
     const node = ['--import', `data:text/javascript,${encodeURIComponent(nameless)}`, ...args]
     const { stdout, stderr } = spawnSync(process.execPath, node, { env, encoding: 'utf8' })
     expect({ stdout, stderr }).toMatchObject({ stdout: expect.stringMatching(/^shipcast_/) })
@@ -371,7 +371,7 @@ describe('limits', () => {
     expect(Number((await guess()).headers.get('retry-after'))).toBeGreaterThan(0)
     // Somebody else at the same address is not kept out.
     const env = { PATH: process.env.PATH, DATA_DIR: other.dataDir }
-    const args = ['dist/token.js', 'create', '--name', 'neighbour', '--role', 'viewer']
+    const args = ['dist/cli/token.js', 'create', '--name', 'neighbour', '--role', 'viewer']
     const token = spawnSync(process.execPath, args, { env, encoding: 'utf8' }).stdout.trim()
     expect((await other.request('{ me { name } }', {}, bearer(token))).data).toEqual({
       me: { name: 'neighbour' },

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { WebSocket } from 'ws'
-import { CredentialStore } from '../src/auth/credential-store.ts'
+import { CredentialStore } from '../src/auth/credentials/credential-store.ts'
 import { type Grant, includesOrg, type Organizations, rightsOf } from '../src/auth/rights.ts'
 import { Database } from '../src/database/database.ts'
 import { Cluster } from './support/cluster.ts'
@@ -46,7 +46,7 @@ async function token(name: string, grant: Grant, lifetimeMs = 3_600_000): Promis
 
 /** As whoever runs the server does it. */
 async function command(...args: string[]): Promise<string> {
-  const { stdout } = await promisify(execFile)(process.execPath, ['dist/token.js', ...args], {
+  const { stdout } = await promisify(execFile)(process.execPath, ['dist/cli/token.js', ...args], {
     env: { ...process.env, DATABASE_URL: postgres.url() },
   })
   return stdout.trim()

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { CredentialStore } from '../src/auth/credential-store.ts'
+import { CredentialStore } from '../src/auth/credentials/credential-store.ts'
 import type { Grant } from '../src/auth/rights.ts'
 import { MIGRATIONS } from '../src/database/schema.ts'
 import { type Accepted, DEPLOY, git, input } from './support/inputs.ts'

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import pg from 'pg'
-import { FaultGitHub } from '../src/github/rest/testing/fault-github.ts'
 import { Cluster } from './support/cluster.ts'
+import { FaultGitHub } from './support/github/fault-github.ts'
 import { type Accepted, DEPLOY, input } from './support/inputs.ts'
 import { waitUntil, within } from './support/processes.ts'
 import type { TestServer } from './support/server.ts'

@@ -1,10 +1,10 @@
 import { Global, Module } from '@nestjs/common'
 import { AuthResolver } from './auth.resolver.ts'
-import { Authenticator } from './authenticator.ts'
+import { Authenticator } from './credentials/authenticator.ts'
 import { HttpAccess } from './http-access.ts'
 import { Limits } from './limits.ts'
-import { SignInController } from './sign-in.controller.ts'
-import { SignInService } from './sign-in.service.ts'
+import { SignInController } from './sign-in/sign-in.controller.ts'
+import { SignInService } from './sign-in/sign-in.service.ts'
 
 /** Who somebody is, what they may do, and what they did. */
 @Global()

@@ -2,11 +2,11 @@ import { UseFilters } from '@nestjs/common'
 import { Args, Context, Int, Query, Resolver } from '@nestjs/graphql'
 import { Database } from '../database/database.ts'
 import { Forbidden } from '../errors.ts'
-import { ErrorsToClients } from '../graphql/errors-to-clients.filter.ts'
+import { ErrorsToClients } from '../graphql/client-errors.ts'
 import { connectionOf, readPaging } from '../graphql/paging.ts'
-import type { RequestContext } from '../request-context.ts'
 import { type AuditAction, readAudit } from './audit-log.ts'
 import { AuditActionEnum, AuditConnection, Me } from './auth.model.ts'
+import type { RequestContext } from './request-context.ts'
 import { type Organizations, subjectKind } from './rights.ts'
 
 const MOST_ENTRIES = 500

@@ -1,11 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Injectable } from '@nestjs/common'
 import type { RequestHandler } from 'express'
-import { Config } from '../config.ts'
+import { Config } from '../config/config.ts'
 import { Forbidden, RateLimited, Unauthenticated } from '../errors.ts'
 import { forClient } from '../graphql/client-errors.ts'
-import { Authenticator, type Identity } from './authenticator.ts'
-import { clientAddress } from './client-address.ts'
+import { Authenticator, clientAddress, type Identity } from './credentials/authenticator.ts'
 import { includesOrg, type Subject } from './rights.ts'
 
 const senders = new WeakMap<IncomingMessage, Sender>()

@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals'
-import { Config } from '../config.ts'
+import { Config } from '../config/config.ts'
 import { RateLimited } from '../errors.ts'
 import { Limits } from './limits.ts'
 

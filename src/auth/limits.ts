@@ -1,7 +1,7 @@
 import { isIPv6 } from 'node:net'
 import { Injectable } from '@nestjs/common'
 import { LRUCache } from 'lru-cache'
-import { Config } from '../config.ts'
+import { Config } from '../config/config.ts'
 import { RateLimited } from '../errors.ts'
 import { LOCAL, type Subject } from './rights.ts'
 

@@ -3,7 +3,7 @@ import { waitUntil } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { type CopyRow, int4 } from './copy.ts'
 import type { Database } from './database.ts'
-import { DatabaseUnavailable } from './database-unavailable.ts'
+import { DatabaseUnavailable } from './database-errors.ts'
 
 const MEBIBYTE = 1024 * 1024
 const INTO_PIECES = 'copy pieces (n, bytes) from stdin (format binary)'

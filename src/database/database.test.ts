@@ -5,7 +5,7 @@ import { createDataFolder, type DataFolder } from '../../test/support/data-folde
 import { postgresProcesses, waitUntil } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { Database, type Queryable } from './database.ts'
-import { DatabaseUnavailable } from './database-unavailable.ts'
+import { DatabaseUnavailable } from './database-errors.ts'
 
 describe('Database', () => {
   let one: TestDatabase

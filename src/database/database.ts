@@ -1,16 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { type CopyRow, copyIn, copyOut } from './copy.ts'
-import {
-  DatabaseUnavailable,
-  isConflict,
-  isConnectionFailure,
-  isRefusedForNow,
-} from './database-unavailable.ts'
+import { DatabaseUnavailable, isConflict, isConnectionFailure, isRefusedForNow } from './database-errors.ts'
 import { type DatabaseSettings, DEFAULT_SETTINGS, readDatabaseUrl } from './database-url.ts'
 import { DedicatedConnection } from './dedicated-connection.ts'
-import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded-postgres.ts'
-import { resultTypes } from './result-types.ts'
+import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded/embedded-postgres.ts'
 import { assertUsable, prepareSession, retryConflicts } from './session.ts'
 import { execute, runStatement } from './statement.ts'
 
@@ -310,4 +304,21 @@ async function within<T>(ms: number, promise: Promise<T>, otherwise: T): Promise
   } finally {
     timer.abort()
   }
+}
+
+/**
+ * How results become JavaScript values: int8 is a number (a RangeError beyond 2^53), timestamptz a Date,
+ * jsonb an object, bytea a Buffer; the rest is as `pg` does it (numeric stays a string).
+ */
+export const resultTypes: pg.CustomTypesConfig = {
+  getTypeParser: ((oid: number, format: 'text' | 'binary' = 'text') =>
+    oid === pg.types.builtins.INT8 && format === 'text'
+      ? parseInt8
+      : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser,
+}
+
+function parseInt8(text: string): number {
+  const value = Number(text)
+  if (!Number.isSafeInteger(value)) throw new RangeError(`${text} is too large for a JavaScript number`)
+  return value
 }

@@ -1,6 +1,6 @@
 import type pg from 'pg'
 import type { Queryable } from './database.ts'
-import { isConnectionFailure, isRefusedForNow } from './database-unavailable.ts'
+import { isConnectionFailure, isRefusedForNow } from './database-errors.ts'
 import { retryConflicts } from './session.ts'
 import { runStatement } from './statement.ts'
 

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type pg from 'pg'
-import { ConfigError } from '../config.ts'
-import { isConflict } from './database-unavailable.ts'
+import { ConfigError } from '../config/config.ts'
+import { isConflict } from './database-errors.ts'
 import { execute, STATEMENT_TIMEOUT_MS } from './statement.ts'
 
 const IDLE_IN_TRANSACTION_MS = 60_000

@@ -1,13 +1,13 @@
 import { Extensions, Field, InputType, registerEnumType } from '@nestjs/graphql'
 import type { Visibility } from '../github/github-client.ts'
+import { MAX_FILES } from './contents/decode-content.ts'
 import type {
   ContentsInput as Contents,
   DeployInput as Deploy,
   FileInput as File,
   TemplateInput as Template,
   VariableInput as Variable,
-} from './contents/deploy-input.ts'
-import { MAX_FILES } from './contents/read-files.ts'
+} from './deploy-input.ts'
 import { VisibilityEnum } from './deployment.model.ts'
 
 export const FileEncodingEnum = { UTF8: 'UTF8', BASE64: 'BASE64' } as const

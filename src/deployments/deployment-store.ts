@@ -4,12 +4,12 @@ import type { Organizations, Subject } from '../auth/rights.ts'
 import { Database, type Queryable } from '../database/database.ts'
 import { EventLog } from '../events/event-log.ts'
 import type { DeploymentSnapshot, DeploymentStatus } from '../events/logged-event.ts'
-import type { UnpackedContents } from '../github/prepare-contents.ts'
-import type { DeployRequest } from './contents/deploy-input.ts'
+import type { UnpackedContents } from '../github/git/commit-pack.ts'
 import { insertContents } from './contents/stored-contents.ts'
+import type { DeployRequest } from './deploy-input.ts'
 import { CANCELLED_TEXT, QUEUED_TEXT, STEP_TEXTS } from './deployment-texts.ts'
-import { type Work, workColumns } from './deployment-work.ts'
-import type { Owner, WorkRow } from './lease-store.ts'
+import { type Work, workColumns } from './runner/deployment-work.ts'
+import type { Owner, WorkRow } from './runner/lease-store.ts'
 
 export interface Acceptance {
   id: string

@@ -14,23 +14,27 @@ import {
 import DataLoader from 'dataloader'
 import { validate as isUuid } from 'uuid'
 import { Limits } from '../auth/limits.ts'
+import { originOf, type RequestContext } from '../auth/request-context.ts'
 import { includesOrg, type Organizations } from '../auth/rights.ts'
 import { NotFound } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import { EventLog, type EventRange } from '../events/event-log.ts'
-import type { FollowRequest } from '../events/follow-request.ts'
+import type { FollowRequest } from '../events/follower.ts'
 import type { DeploymentStatus, LoggedEvent } from '../events/logged-event.ts'
-import { ErrorsToClients } from '../graphql/errors-to-clients.filter.ts'
+import { ErrorsToClients } from '../graphql/client-errors.ts'
 import { connectionOf, readPaging, within } from '../graphql/paging.ts'
-import { originOf, type RequestContext } from '../request-context.ts'
-import { TemplateCatalog } from './contents/template-catalog.ts'
+import { Template } from '../templates/template.model.ts'
+import { TemplateCatalog } from '../templates/template-catalog.ts'
 import { DeployInput } from './deploy-input.model.ts'
-import { Deployment, DeploymentStatusEnum } from './deployment.model.ts'
+import {
+  Deployment,
+  DeploymentConnection,
+  DeploymentEvent,
+  DeploymentStatusEnum,
+  toDeployment,
+  toDeploymentEvent,
+} from './deployment.model.ts'
 import { DeploymentService } from './deployment.service.ts'
-import { DeploymentConnection } from './deployment-connection.model.ts'
-import { DeploymentEvent } from './deployment-event.model.ts'
-import { toDeployment, toDeploymentEvent } from './deployment-translation.ts'
-import { Template } from './template.model.ts'
 
 const MOST_DEPLOYMENTS = 100
 const MOST_EVENTS = 1_000

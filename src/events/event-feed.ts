@@ -1,13 +1,19 @@
 import { type BeforeApplicationShutdown, Injectable, Logger, type OnModuleInit } from '@nestjs/common'
 import { PubSubEngine } from 'graphql-subscriptions'
 import { CursorUnknown } from '../errors.ts'
-import { positionOf, toCursor } from './cursor.ts'
-import { DEPLOYMENTS_TOPIC, EventLog, type LogPlace, type LookHint } from './event-log.ts'
-import { type FollowOptions, FollowRequest } from './follow-request.ts'
+import { SharedLook } from '../runtime/shared-look.ts'
+import {
+  DEPLOYMENTS_TOPIC,
+  EventLog,
+  type LogPlace,
+  type LookHint,
+  positionOf,
+  toCursor,
+} from './event-log.ts'
+import { type FollowOptions, FollowRequest } from './follower.ts'
 import { LogReader } from './log-reader.ts'
 import { ACTIVE_STATUSES, type DeploymentStatus, type LoggedEvent } from './logged-event.ts'
 import { LostHints } from './lost-hints.ts'
-import { SharedLook } from './shared-look.ts'
 
 /** Events kept in memory for those who join or lag; a kilobyte each, or so. */
 const RECENT_EVENTS = 4_096

@@ -1,10 +1,10 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
+import { git, gitBytes, removeFolder, temporaryFolder } from '../../test/support/github/git.ts'
+import { type PackedContents, packContents } from '../../test/support/github/pack-contents.ts'
+import { codeFiles, ODD_FILES, PLAN, textFile } from '../../test/support/github/sample-contents.ts'
+import { type PreparedContents, preparedContents } from './git/commit-pack.ts'
 import type { EnsureRepositoryInput, GitHubClient, PushContentsInput } from './github-client.ts'
 import type { GitHubErrorCode } from './github-error.ts'
-import { type PreparedContents, preparedContents } from './prepared-contents.ts'
-import { git, gitBytes, removeFolder, temporaryFolder } from './testing/git.ts'
-import { type PackedContents, packContents } from './testing/pack-contents.ts'
-import { codeFiles, ODD_FILES, PLAN, textFile } from './testing/sample-contents.ts'
 
 /** One forge, empty at first, as each test gets it. */
 export interface ForgeUnderTest {

@@ -1,14 +1,14 @@
 import { access, constants } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Global, Inject, Logger, Module, type OnApplicationShutdown } from '@nestjs/common'
-import { Config, ConfigError } from '../config.ts'
+import { Config, ConfigError } from '../config/config.ts'
 import { Database } from '../database/database.ts'
-import { closeToOthers, makeFolder, PRIVATE_MODE } from '../folders.ts'
+import { closeToOthers, makeFolder, PRIVATE_MODE } from '../runtime/folders.ts'
+import { closePackingThreads } from './git/packing-threads.ts'
 import { GitHubClient } from './github-client.ts'
-import { GitHubRestClient } from './github-rest-client.ts'
-import { LocalForge } from './local-forge.ts'
-import { closePackingThreads } from './packing-threads.ts'
-import { DatabasePauses } from './rest/database-pauses.ts'
+import { LocalForge } from './local/local-forge.ts'
+import { DatabasePauses } from './rest/credential-pauses.ts'
+import { GitHubRestClient } from './rest/github-rest-client.ts'
 
 @Global()
 @Module({

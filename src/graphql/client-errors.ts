@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto'
-import { Logger } from '@nestjs/common'
+import { Catch, type ExceptionFilter, Logger } from '@nestjs/common'
 import {
   type ExecutionResult,
   type FormattedExecutionResult,
   GraphQLError,
   type GraphQLFormattedError,
 } from 'graphql'
-import { DatabaseUnavailable } from '../database/database-unavailable.ts'
+import { DatabaseUnavailable } from '../database/database-errors.ts'
 import { internalError, ShipcastError, TooLarge } from '../errors.ts'
 
 const logger = new Logger('GraphQL')
@@ -90,4 +90,15 @@ function described(error: GraphQLError): GraphQLFormattedError {
 function cause({ originalError }: GraphQLError): unknown {
   if (originalError instanceof ShipcastError || !(originalError instanceof GraphQLError)) return originalError
   return cause(originalError)
+}
+
+/**
+ * Hands on to GraphQL what a resolver threw. Without it Nest logs each as our own failure, with its stack: what a
+ * client did wrong, and once more what `forClient` logs with its id.
+ */
+@Catch()
+export class ErrorsToClients implements ExceptionFilter {
+  catch(error: unknown): unknown {
+    return error
+  }
 }

@@ -1,7 +1,7 @@
 import { type ExecutionArgs, type ExecutionResult, execute } from 'graphql'
+import type { RequestContext } from '../auth/request-context.ts'
 import { RateLimited } from '../errors.ts'
-import { FairSlots } from '../github/fair-slots.ts'
-import type { RequestContext } from '../request-context.ts'
+import { FairSlots } from '../runtime/fair-slots.ts'
 
 /** Making a larger answer takes more of a turn of the event loop than others should have to wait. */
 const LARGE_COST = 2_000

@@ -3,11 +3,11 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { type GraphQLObjectType, GraphQLScalarType } from 'graphql'
 import { v7 as uuidv7 } from 'uuid'
 import { WebSocket } from 'ws'
+import { LiveNode } from '../../test/support/live/live-node.ts'
 import { waitUntil, within } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
-import { CredentialStore } from '../auth/credential-store.ts'
+import { CredentialStore } from '../auth/credentials/credential-store.ts'
 import { MIGRATIONS } from '../database/schema.ts'
-import { LiveNode } from './testing/live-node.ts'
 
 let test_: TestDatabase
 let node: LiveNode

@@ -5,10 +5,10 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/
 import fc from 'fast-check'
 import { v7 as uuidv7 } from 'uuid'
 import { WebSocket } from 'ws'
+import { LiveNode } from '../../test/support/live/live-node.ts'
 import { MAX_WAIT_MS, waitUntil, within } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { MIGRATIONS } from '../database/schema.ts'
-import { LiveNode } from './testing/live-node.ts'
 
 /** `FUZZ_SECONDS=180 npm test -- src/live/fuzz` for three minutes of it, `FUZZ_SEED` for the same again. */
 const FUZZ_SECONDS = Number(process.env.FUZZ_SECONDS ?? 0)

@@ -2,11 +2,11 @@ import { once } from 'node:events'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { extendSchema, type GraphQLSchema, parse } from 'graphql'
 import { WebSocket } from 'ws'
+import { LiveNode } from '../../test/support/live/live-node.ts'
 import { waitUntil, within } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { MIGRATIONS } from '../database/schema.ts'
 import { CursorUnknown } from '../errors.ts'
-import { LiveNode } from './testing/live-node.ts'
 
 let database: TestDatabase
 let node: LiveNode

@@ -1,5 +1,5 @@
 import { LOCAL, type Subject } from '../auth/rights.ts'
-import { Counts } from '../counts.ts'
+import { Counts } from '../runtime/counts.ts'
 
 /** Groups of one subject that the same event goes to: each executes it. The page needs one. */
 const MAX_GROUPS_PER_TOPIC = 200

@@ -1,6 +1,6 @@
 import { Module } from '@nestjs/common'
-import { GraphQLHttpModule } from '../graphql/graphql.module.ts'
-import { AccessWatch } from './access-watch.ts'
+import { AccessWatch } from '../auth/credentials/access-watch.ts'
+import { GraphQLHttpModule } from '../http/graphql.module.ts'
 import { FanOut } from './fan-out.ts'
 import { GraphQLProtocol } from './graphql-protocol.ts'
 import { LiveMetrics } from './live-metrics.ts'

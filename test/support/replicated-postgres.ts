@@ -3,7 +3,10 @@ import { appendFile, copyFile, realpath, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type pg from 'pg'
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/database/embedded-postgres.ts'
+import {
+  type EmbeddedPostgres,
+  startEmbeddedPostgres,
+} from '../../src/database/embedded/embedded-postgres.ts'
 import { createDataFolder, type DataFolder } from './data-folder.ts'
 import { signalPostgres, waitUntil } from './processes.ts'
 import { Relay } from './relay.ts'

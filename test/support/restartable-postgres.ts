@@ -1,7 +1,10 @@
 import { realpath } from 'node:fs/promises'
 import { join } from 'node:path'
 import pg from 'pg'
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/database/embedded-postgres.ts'
+import {
+  type EmbeddedPostgres,
+  startEmbeddedPostgres,
+} from '../../src/database/embedded/embedded-postgres.ts'
 import { createDataFolder, type DataFolder } from './data-folder.ts'
 import { signalPostgres } from './processes.ts'
 import { Relay } from './relay.ts'

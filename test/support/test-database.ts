@@ -1,6 +1,6 @@
 import pg from 'pg'
 import { Database } from '../../src/database/database.ts'
-import type { EmbeddedConnection } from '../../src/database/embedded-postgres.ts'
+import type { EmbeddedConnection } from '../../src/database/embedded/embedded-postgres.ts'
 import { type Migration, migrate } from '../../src/database/migrations.ts'
 import { TEST_POSTGRES } from './test-postgres.ts'
 

@@ -17,15 +17,17 @@ import { serve } from './serve.ts'
 const statements = countStatements()
 const built = (path: string) => import(new URL(`../../../dist/${path}`, import.meta.url).href)
 const { AppModule } = (await built('app.module.js')) as typeof import('../../../src/app.module.ts')
-const { Config } = (await built('config.js')) as typeof import('../../../src/config.ts')
+const { Config } = (await built('config/config.js')) as typeof import('../../../src/config/config.ts')
 const { Database } = (await built(
   'database/database.js',
 )) as typeof import('../../../src/database/database.ts')
 const { DEPLOYMENTS_TOPIC, toEvent } = (await built(
   'events/event-log.js',
 )) as typeof import('../../../src/events/event-log.ts')
-const { configureHttp } = (await built('http.js')) as typeof import('../../../src/http.ts')
-const { createLogger } = (await built('logging.js')) as typeof import('../../../src/logging.ts')
+const { configureHttp } = (await built('http/http.js')) as typeof import('../../../src/http/http.ts')
+const { createLogger } = (await built(
+  'runtime/logging.js',
+)) as typeof import('../../../src/runtime/logging.ts')
 
 const port = await freePort()
 const config = new Config({ ...process.env, PORT: String(port), LOG_LEVEL: 'warn' })

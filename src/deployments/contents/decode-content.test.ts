@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { expect, test } from '@jest/globals'
 import fc from 'fast-check'
+import { TimeSlices } from '../../runtime/time-slices.ts'
 import { decodeContent } from './decode-content.ts'
-import { TimeSlices } from './time-slices.ts'
 
 const slices = () => new TimeSlices(new AbortController().signal)
 const decode = async (content: string, encoding: 'UTF8' | 'BASE64') =>

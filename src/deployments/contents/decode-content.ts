@@ -1,4 +1,9 @@
-import type { TimeSlices } from './time-slices.ts'
+import type { Fault } from '../../errors.ts'
+import type { ContentFile } from '../../github/git/commit-pack.ts'
+import type { TimeSlices } from '../../runtime/time-slices.ts'
+import type { FileInput } from '../deploy-input.ts'
+import { gitFileFaults } from './git-file-faults.ts'
+import { clashFaults, pathFaults } from './path-faults.ts'
 
 /** GitHub's limit for a file in a push (error GH001). */
 export const MAX_FILE_BYTES = 100 * 1024 * 1024
@@ -53,4 +58,41 @@ async function decodeInParts(
 
 function isHighSurrogate(codeUnit: number): boolean {
   return codeUnit >= 0xd800 && codeUnit <= 0xdbff
+}
+
+export const MAX_FILES = 20_000
+
+const AT = 'input.contents.files'
+
+/** Checks and decodes files in one pass; the faults it finds are added to `faults`, and the result is then incomplete. */
+export async function readFiles(
+  files: readonly FileInput[],
+  slices: TimeSlices,
+  faults: Fault[],
+): Promise<ContentFile[]> {
+  if (files.length === 0) faults.push({ path: AT, reason: 'must have at least one file' })
+  if (files.length > MAX_FILES) {
+    faults.push({ path: AT, reason: `must have at most ${MAX_FILES} files, but has ${files.length}` })
+    return []
+  }
+  const contents: ContentFile[] = []
+  for (const [index, file] of files.entries()) {
+    if (slices.isOver) await slices.next()
+    for (const reason of pathFaults(file.path)) faults.push({ path: `${AT}[${index}].path`, reason })
+    const decoded = decodeContent(file.content, file.encoding ?? 'UTF8', slices)
+    // Awaiting costs a turn of the microtask queue: only where there is something to wait for.
+    const content = decoded instanceof Promise ? await decoded : decoded
+    if (typeof content === 'string') {
+      faults.push({ path: `${AT}[${index}].content`, reason: content })
+      continue
+    }
+    for (const reason of gitFileFaults(file.path, content)) {
+      faults.push({ path: `${AT}[${index}].content`, reason })
+    }
+    contents.push({ path: file.path, content, executable: file.executable ?? false })
+  }
+  const paths = files.map((file) => file.path)
+  const clashes = await clashFaults(paths, (index) => `${AT}[${index}].path`, slices)
+  for (const fault of clashes) faults.push(fault)
+  return contents
 }

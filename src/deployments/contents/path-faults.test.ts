@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
+import { TimeSlices } from '../../runtime/time-slices.ts'
 import { clashFaults, pathFaults } from './path-faults.ts'
-import { TimeSlices } from './time-slices.ts'
 
 const GOOD = [
   'README.md',

@@ -1,6 +1,6 @@
 import { type Fault, quote } from '../../errors.ts'
+import type { TimeSlices } from '../../runtime/time-slices.ts'
 import { gitFileOf } from './git-file-faults.ts'
-import type { TimeSlices } from './time-slices.ts'
 
 const MAX_PATH_BYTES = 4096
 const MAX_SEGMENT_BYTES = 255

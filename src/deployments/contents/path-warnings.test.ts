@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals'
+import { TimeSlices } from '../../runtime/time-slices.ts'
 import { pathWarnings } from './path-warnings.ts'
-import { TimeSlices } from './time-slices.ts'
 
 const slices = () => new TimeSlices(new AbortController().signal)
 const warningsOf = (...paths: string[]) => pathWarnings(paths, slices())

@@ -1,5 +1,5 @@
 import { quote } from '../../errors.ts'
-import type { TimeSlices } from './time-slices.ts'
+import type { TimeSlices } from '../../runtime/time-slices.ts'
 
 /** What people should know about contents that are accepted all the same. */
 export interface Warnings {

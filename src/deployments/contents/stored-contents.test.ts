@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
+import { packContents } from '../../../test/support/github/pack-contents.ts'
+import { ODD_FILES, PLAN } from '../../../test/support/github/sample-contents.ts'
 import { createTestDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
 import { MIGRATIONS } from '../../database/schema.ts'
-import { closePackingThreads } from '../../github/packing-threads.ts'
-import { prepareContents } from '../../github/prepare-contents.ts'
-import { packContents } from '../../github/testing/pack-contents.ts'
-import { ODD_FILES, PLAN } from '../../github/testing/sample-contents.ts'
+import { prepareContents } from '../../github/git/commit-pack.ts'
+import { closePackingThreads } from '../../github/git/packing-threads.ts'
 import { insertContents, storedContents } from './stored-contents.ts'
 
 const signal = new AbortController().signal

@@ -1,8 +1,8 @@
 import { type CopyRow, int4, literal, uuid } from '../../database/copy.ts'
 import type { Database, Transaction } from '../../database/database.ts'
-import type { PackPart } from '../../github/pack.ts'
-import { type PreparedContents, preparedContents } from '../../github/prepared-contents.ts'
-import type { Work } from '../deployment-work.ts'
+import { type PreparedContents, preparedContents } from '../../github/git/commit-pack.ts'
+import type { PackPart } from '../../github/git/pack.ts'
+import type { Work } from '../runner/deployment-work.ts'
 
 /**
  * Parts that are written or read by one statement, which has to be done in its time: a quarter of a mebibyte. With twice

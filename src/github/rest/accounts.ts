@@ -1,6 +1,6 @@
-import { type Addresses } from './addresses.ts'
-import { isObject } from './answers.ts'
+import type { Addresses } from './endpoints.ts'
 import { type ApiAnswer, notGitHub } from './github-api.ts'
+import { isObject } from './github-errors.ts'
 
 /** Whoever the token belongs to: GET /user. */
 export interface Viewer {

@@ -1,7 +1,7 @@
-import { type Addresses, addressesOf } from './addresses.ts'
 import { AppCredential, type Credential, type CredentialSettings, TokenCredential } from './credential.ts'
 import type { CredentialPauses } from './credential-pauses.ts'
 import { CredentialQueue } from './credential-queue.ts'
+import { type Addresses, addressesOf } from './endpoints.ts'
 import { GitRemotes } from './git-remote.ts'
 import { GitHubApi } from './github-api.ts'
 import { type ProxySettings, Transport } from './transport.ts'

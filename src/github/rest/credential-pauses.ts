@@ -1,3 +1,5 @@
+import type { Queryable } from '../../database/database.ts'
+
 /** What GitHub has told a credential about its rate limits, as far as we remember. */
 export interface CredentialState {
   /** Milliseconds until it may ask again; 0 or less: now. */
@@ -37,3 +39,103 @@ export abstract class CredentialPauses {
   /** Notes a request that got through. A read says nothing about a limit for writes. */
   abstract succeed(credentialId: string, seen: CredentialState, isWrite: boolean): Promise<void>
 }
+
+const NEVER_LIMITED: CredentialState = { pausedForMs: 0, strikes: 0, pauses: 0 }
+
+const STATE = `
+  coalesce(extract(epoch from c.paused_until - clock_timestamp()) * 1000, 0)::float8 as "pausedForMs",
+  c.strikes, c.pauses`
+
+/** Pauses in the table `github_credentials`, one row a credential. All times are the database's. */
+export class DatabasePauses extends CredentialPauses {
+  readonly #database: Queryable
+
+  constructor(database: Queryable) {
+    super()
+    this.#database = database
+  }
+
+  async state(credentialId: string): Promise<CredentialState> {
+    const [row] = await this.#database.query<CredentialState>(
+      `select ${STATE} from github_credentials c where id = $1`,
+      [credentialId],
+    )
+    return row ?? NEVER_LIMITED
+  }
+
+  async takeTurn(credentialId: string, spacingMs: number, mostWaitMs: number): Promise<Turn> {
+    const [taken] = await this.#database.query<{ waitMs: number }>(TAKE_TURN, [
+      credentialId,
+      spacingMs,
+      mostWaitMs,
+    ])
+    if (taken) return { isReserved: true, waitMs: taken.waitMs }
+    const [row] = await this.#database.query<{ waitMs: number }>(
+      `select extract(epoch from next_write_at - clock_timestamp())::float8 * 1000 as "waitMs"
+       from github_credentials where id = $1`,
+      [credentialId],
+    )
+    return { isReserved: false, waitMs: row?.waitMs ?? mostWaitMs }
+  }
+
+  async takeCreation(credentialId: string, most: number): Promise<Turn> {
+    const taken = await this.#database.query(TAKE_CREATION, [credentialId, most])
+    if (taken.length > 0) return { isReserved: true, waitMs: 0 }
+    const [row] = await this.#database.query<{ waitMs: number }>(
+      `select extract(epoch from hour_began_at + interval '1 hour' - clock_timestamp())::float8 * 1000 as "waitMs"
+       from github_credentials where id = $1`,
+      [credentialId],
+    )
+    return { isReserved: false, waitMs: row?.waitMs ?? 0 }
+  }
+
+  async strike(
+    credentialId: string,
+    seen: CredentialState,
+    { pauseMs, isWrite }: { pauseMs: number; isWrite: boolean },
+  ): Promise<CredentialState> {
+    const [row] = await this.#database.query<CredentialState>(STRIKE, [
+      credentialId,
+      pauseMs,
+      seen.pauses,
+      isWrite,
+    ])
+    if (!row) throw new Error('An insert returned no row.')
+    return row
+  }
+
+  async succeed(credentialId: string, seen: CredentialState, isWrite: boolean): Promise<void> {
+    if (seen.strikes === 0) return
+    await this.#database.query(
+      `update github_credentials set strikes = 0, paused_until = null
+       where id = $1 and pauses = $2 and ($3 or not struck_by_write)`,
+      [credentialId, seen.pauses, isWrite],
+    )
+  }
+}
+
+const TAKE_TURN = `
+  insert into github_credentials as c (id, next_write_at) values ($1, clock_timestamp() + $2 * interval '1 ms')
+  on conflict (id) do update
+    set next_write_at = greatest(c.next_write_at, clock_timestamp()) + $2 * interval '1 ms'
+    where c.next_write_at <= clock_timestamp() + $3 * interval '1 ms'
+  returning greatest(0, extract(epoch from c.next_write_at - clock_timestamp())::float8 * 1000 - $2::float8) as "waitMs"`
+
+const TAKE_CREATION = `
+  insert into github_credentials as c (id, hour_began_at, creations) values ($1, clock_timestamp(), 1)
+  on conflict (id) do update set
+    hour_began_at = case when c.hour_began_at > clock_timestamp() - interval '1 hour' then c.hour_began_at
+      else clock_timestamp() end,
+    creations = case when c.hour_began_at > clock_timestamp() - interval '1 hour' then c.creations + 1 else 1 end
+    where c.creations < $2 or c.hour_began_at <= clock_timestamp() - interval '1 hour'
+  returning c.creations`
+
+const STRIKE = `
+  insert into github_credentials as c (id, paused_until, strikes, pauses, struck_by_write)
+  values ($1, clock_timestamp() + $2 * interval '1 ms', 1, $3::int + 1, $4)
+  on conflict (id) do update set
+    paused_until = greatest(c.paused_until, excluded.paused_until),
+    struck_by_write = c.struck_by_write and c.strikes > 0 or excluded.struck_by_write,
+    strikes = case when c.pauses = $3 then c.strikes + 1 else c.strikes end,
+    pauses = case when c.pauses = $3 then c.pauses + 1 else c.pauses end
+  returning ${STATE}`

@@ -2,8 +2,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/g
 import { within } from '../../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
 import { MIGRATIONS } from '../../database/schema.ts'
+import { DatabasePauses } from './credential-pauses.ts'
 import { CredentialQueue } from './credential-queue.ts'
-import { DatabasePauses } from './database-pauses.ts'
 import type { HttpAnswer } from './transport.ts'
 
 let test_: TestDatabase

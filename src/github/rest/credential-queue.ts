@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { BoundedSlots } from '../bounded-slots.ts'
+import { BoundedSlots } from '../../runtime/bounded-slots.ts'
 import { GitHubError } from '../github-error.ts'
 import type { CredentialPauses, CredentialState } from './credential-pauses.ts'
 import { rateLimitOf } from './rate-limit.ts'

@@ -1,8 +1,8 @@
 import { createPublicKey, generateKeyPairSync, verify } from 'node:crypto'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
-import { GitHubRestClient } from '../github-rest-client.ts'
-import { FaultGitHub } from './testing/fault-github.ts'
-import { MemoryPauses } from './testing/memory-pauses.ts'
+import { FaultGitHub } from '../../../test/support/github/fault-github.ts'
+import { MemoryPauses } from '../../../test/support/github/memory-pauses.ts'
+import { GitHubRestClient } from './github-rest-client.ts'
 
 const calm = { signal: new AbortController().signal }
 // The kind of key that GitHub lets its users download: PKCS#1.

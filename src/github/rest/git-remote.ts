@@ -1,21 +1,20 @@
+import type { PreparedContents } from '../git/commit-pack.ts'
 import type { CallContext } from '../github-client.ts'
 import { GitHubError } from '../github-error.ts'
-import type { PreparedContents } from '../prepared-contents.ts'
-import type { Addresses } from './addresses.ts'
-import { type Doing, explain } from './answers.ts'
 import { basic, type Credential } from './credential.ts'
 import type { CredentialQueue } from './credential-queue.ts'
-import { grantPage, USER_AGENT } from './github-api.ts'
-import { NotGit } from './pkt-line.ts'
-import { explainRefusal, type RefusedPush, refusalWords } from './push-refusals.ts'
+import type { Addresses } from './endpoints.ts'
 import {
   type Advertisement,
+  NotGit,
   type PushReport,
   parseAdvertisement,
   parseReport,
   pushCommand,
   type RefUpdate,
-} from './receive-pack.ts'
+} from './git-wire.ts'
+import { grantPage, USER_AGENT } from './github-api.ts'
+import { type Doing, explain, explainRefusal, type RefusedPush, refusalWords } from './github-errors.ts'
 import { type HttpAnswer, NoAnswer, type Transport } from './transport.ts'
 
 export interface GitRemoteOptions {

@@ -1,6 +1,4 @@
 import { GitHubError } from '../github-error.ts'
-import type { Addresses } from './addresses.ts'
-import { type Doing, explain, isObject, parse } from './answers.ts'
 import {
   AppCredential,
   type AppSigner,
@@ -9,6 +7,8 @@ import {
   type InstallationToken,
 } from './credential.ts'
 import type { CredentialQueue } from './credential-queue.ts'
+import type { Addresses } from './endpoints.ts'
+import { type Doing, explain, isObject, parse } from './github-errors.ts'
 import { serverTime } from './rate-limit.ts'
 import { type HttpAnswer, NoAnswer, type Transport } from './transport.ts'
 

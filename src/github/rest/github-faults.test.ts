@@ -1,13 +1,18 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
+import {
+  type FakeAnswer,
+  type Fault,
+  FaultGitHub,
+  NAME_TAKEN,
+} from '../../../test/support/github/fault-github.ts'
+import { git } from '../../../test/support/github/git.ts'
+import { MemoryPauses } from '../../../test/support/github/memory-pauses.ts'
+import { packContents } from '../../../test/support/github/pack-contents.ts'
+import { codeFiles, PLAN, textFile } from '../../../test/support/github/sample-contents.ts'
 import { within } from '../../../test/support/processes.ts'
 import { inMemory } from '../github-client.contract.ts'
 import type { EnsureRepositoryInput } from '../github-client.ts'
-import { GitHubRestClient, type GitHubRestOptions } from '../github-rest-client.ts'
-import { git } from '../testing/git.ts'
-import { packContents } from '../testing/pack-contents.ts'
-import { codeFiles, PLAN, textFile } from '../testing/sample-contents.ts'
-import { type FakeAnswer, type Fault, FaultGitHub, NAME_TAKEN } from './testing/fault-github.ts'
-import { MemoryPauses } from './testing/memory-pauses.ts'
+import { GitHubRestClient, type GitHubRestOptions } from './github-rest-client.ts'
 
 const calm = { signal: new AbortController().signal }
 const MANY = await packContents(codeFiles(2_000), PLAN)

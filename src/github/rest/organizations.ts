@@ -1,10 +1,10 @@
 import type { CallContext, EnsureOrganizationInput, Organization, Visibility } from '../github-client.ts'
 import { GitHubError } from '../github-error.ts'
 import { type OrganizationFacts, organizationOf, type Viewer, viewerOf } from './accounts.ts'
-import { explain, isObject, plain } from './answers.ts'
 import { AppCredential } from './credential.ts'
+import { checkLogin, isSameName } from './endpoints.ts'
 import { type ApiAnswer, type GitHubApi, grantPage } from './github-api.ts'
-import { checkLogin, isSameName } from './names.ts'
+import { explain, isObject, plain } from './github-errors.ts'
 import { lookFor, type Patience } from './patience.ts'
 
 /** Where organizations can be created on Enterprise Cloud. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals'
-import { explainRefusal, refusalWords } from './push-refusals.ts'
+import { explainRefusal, refusalWords } from './github-errors.ts'
 
 const TOKEN = 'ghp_secretSecretSecretSecretSecret000001'
 

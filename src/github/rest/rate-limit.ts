@@ -1,4 +1,4 @@
-import { isObject, parse } from './answers.ts'
+import { isObject, parse } from './github-errors.ts'
 import type { HttpAnswer } from './transport.ts'
 
 const MOST_ERROR_BYTES = 64 * 1024

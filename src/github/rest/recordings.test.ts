@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from '@jest/globals'
 import { organizationOf, repositoryOf } from './accounts.ts'
-import { addressesOf } from './addresses.ts'
-import { explain } from './answers.ts'
+import { addressesOf } from './endpoints.ts'
 import type { ApiAnswer } from './github-api.ts'
+import { explain } from './github-errors.ts'
 import { rateLimitOf } from './rate-limit.ts'
 
 interface Exchange {
@@ -15,7 +15,7 @@ interface Exchange {
 }
 
 const { exchanges }: { exchanges: Exchange[] } = JSON.parse(
-  readFileSync(new URL('./testing/recordings.json', import.meta.url), 'utf8'),
+  readFileSync(new URL('../../../test/support/github/recordings.json', import.meta.url), 'utf8'),
 )
 const addresses = addressesOf('https://api.github.com')
 

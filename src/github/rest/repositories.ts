@@ -1,9 +1,9 @@
 import type { EnsureRepositoryInput } from '../github-client.ts'
 import { GitHubError } from '../github-error.ts'
 import { type RepositoryFacts, repositoryOf } from './accounts.ts'
-import { explain, isObject } from './answers.ts'
+import { checkRepositoryName, isSameName, repositoryPath } from './endpoints.ts'
 import type { ApiAnswer, GitHubApi } from './github-api.ts'
-import { checkRepositoryName, isSameName, repositoryPath } from './names.ts'
+import { explain, isObject } from './github-errors.ts'
 import { lookFor, type Patience } from './patience.ts'
 
 type Name = { owner: string; name: string }

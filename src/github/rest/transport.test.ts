@@ -5,8 +5,8 @@ import { createServer as createTlsServer } from 'node:https'
 import { type AddressInfo, connect } from 'node:net'
 import { getCACertificates, setDefaultCACertificates } from 'node:tls'
 import { afterEach, describe, expect, test } from '@jest/globals'
+import { AUTHORITY_FILE, readCertificate } from '../../../test/support/github/tls/certificate.ts'
 import { within } from '../../../test/support/processes.ts'
-import { AUTHORITY_FILE, readCertificate } from './testing/tls/certificate.ts'
 import { NoAnswer, Transport } from './transport.ts'
 
 const never = new AbortController().signal

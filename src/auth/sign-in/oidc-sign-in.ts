@@ -1,0 +1,145 @@
+import * as oidc from 'openid-client'
+import type { AccessSettings } from '../../config/config.ts'
+import { quote } from '../../errors.ts'
+import {
+  type Person,
+  personName,
+  type SignInChecks,
+  SignInFailed,
+  type SignInProvider,
+} from './sign-in-provider.ts'
+
+const TIMEOUT_SECONDS = 10
+/** How far the provider's clock may be from ours. The nonce keeps an ID token from being used later. */
+const CLOCK_TOLERANCE_SECONDS = 300
+const MOST_GROUPS = 1_000
+/** OpenID Connect Core 1.0, section 2, says ASCII; what is stored and shown must be on one line and visible. */
+const SUBJECT = /^[^\p{C}\p{Zl}\p{Zp}]{1,255}$/u
+
+/** Any OpenID Connect provider: authorization code with PKCE, state and nonce (OpenID Connect Core 1.0, 3.1). */
+export class OidcSignIn implements SignInProvider {
+  private readonly settings: NonNullable<AccessSettings['oidc']>
+  private configuration: Promise<oidc.Configuration> | undefined
+
+  constructor(settings: NonNullable<AccessSettings['oidc']>) {
+    this.settings = settings
+  }
+
+  async begin({ state, nonce, codeVerifier }: SignInChecks, redirectUrl: string): Promise<URL> {
+    return oidc.buildAuthorizationUrl(await this.discovered(), {
+      redirect_uri: redirectUrl,
+      scope: this.settings.scopes,
+      state,
+      nonce,
+      code_challenge: await oidc.calculatePKCECodeChallenge(codeVerifier),
+      code_challenge_method: 'S256',
+    })
+  }
+
+  async finish(checks: SignInChecks, returned: URL): Promise<Person> {
+    const configuration = await this.discovered()
+    return this.personIn(configuration, checks, returned).catch((error: unknown) => {
+      throw explain(error, this.settings.name)
+    })
+  }
+
+  private async personIn(
+    configuration: oidc.Configuration,
+    { state, nonce, codeVerifier }: SignInChecks,
+    returned: URL,
+  ): Promise<Person> {
+    const tokens = await oidc.authorizationCodeGrant(configuration, returned, {
+      expectedState: state,
+      expectedNonce: nonce,
+      pkceCodeVerifier: codeVerifier,
+      idTokenExpected: true,
+    })
+    const idToken = tokens.claims()
+    if (!idToken) throw new SignInFailed('The provider sent no ID token. Ask whoever runs Shipcast.')
+    if (!SUBJECT.test(idToken.sub)) {
+      throw new SignInFailed(
+        `${this.settings.name} sent an identifier (sub) with control characters, or with more than 255 characters. Ask its operator.`,
+      )
+    }
+    const claims = await this.withAllClaims(configuration, tokens.access_token, idToken)
+    return {
+      id: `${idToken.iss}#${idToken.sub}`,
+      name: nameIn(claims) ?? personName(idToken.sub) ?? 'unnamed',
+      groups: textsIn(claims[this.settings.rolesClaim]).slice(0, MOST_GROUPS),
+    }
+  }
+
+  /** Some providers have the name and the groups in the ID token, others tell them when asked. */
+  private async withAllClaims(
+    configuration: oidc.Configuration,
+    accessToken: string,
+    idToken: oidc.IDToken,
+  ): Promise<Record<string, unknown>> {
+    const hasEndpoint = configuration.serverMetadata().userinfo_endpoint !== undefined
+    const isComplete = idToken[this.settings.rolesClaim] !== undefined && nameIn(idToken) !== undefined
+    if (isComplete || !hasEndpoint) return idToken
+    return { ...idToken, ...(await oidc.fetchUserInfo(configuration, accessToken, idToken.sub)) }
+  }
+
+  /** Asked for when somebody first signs in: the provider need not be there when Shipcast starts. */
+  private discovered(): Promise<oidc.Configuration> {
+    this.configuration ??= this.discover().catch((error: unknown) => {
+      this.configuration = undefined
+      throw away(this.settings.name, error)
+    })
+    return this.configuration
+  }
+
+  private discover(): Promise<oidc.Configuration> {
+    const { issuer, clientId, clientSecret } = this.settings
+    const metadata = { client_secret: clientSecret, [oidc.clockTolerance]: CLOCK_TOLERANCE_SECONDS }
+    return oidc.discovery(new URL(issuer), clientId, metadata, undefined, {
+      timeout: TIMEOUT_SECONDS,
+      execute: [
+        // The library would take the connection's word for who has sent an ID token.
+        oidc.enableNonRepudiationChecks,
+        // The setting allows it for a provider on this machine only.
+        ...(issuer.startsWith('http:') ? [oidc.allowInsecureRequests] : []),
+      ],
+    })
+  }
+}
+
+/** Why somebody could not be signed in, for them. What is our own fault stays as it is. */
+export function explain(error: unknown, provider: string): unknown {
+  if (error instanceof oidc.AuthorizationResponseError) {
+    return new SignInFailed(`${provider} did not let you in (${errorCode(error.error)}). Begin again.`, {
+      cause: error,
+    })
+  }
+  if (isUnreachable(error)) return away(provider, error)
+  if (NOT_ACCEPTED.some((kind) => error instanceof kind)) {
+    return new SignInFailed(`What ${provider} sent could not be accepted. Begin again.`, { cause: error })
+  }
+  return error
+}
+
+/** RFC 6749, 4.1.2.1. It comes with the browser, so from anybody. */
+function errorCode(text: string): string {
+  return /^[a-z_.-]{1,50}$/i.test(text) ? text : quote(text)
+}
+
+const NOT_ACCEPTED = [oidc.ClientError, oidc.ResponseBodyError, oidc.WWWAuthenticateChallengeError]
+
+function away(provider: string, cause: unknown): SignInFailed {
+  return new SignInFailed(`${provider} does not answer at the moment. Try again soon.`, { cause })
+}
+
+/** The first is how fetch says that there was no answer at all. */
+function isUnreachable(error: unknown): boolean {
+  if (error instanceof TypeError) return error.message === 'fetch failed'
+  return error instanceof oidc.ClientError && error.code === 'OAUTH_TIMEOUT'
+}
+
+function nameIn({ preferred_username, email, name }: Record<string, unknown>): string | undefined {
+  return personName(preferred_username, email, name)
+}
+
+function textsIn(claim: unknown): string[] {
+  return [claim].flat().filter((value): value is string => typeof value === 'string')
+}

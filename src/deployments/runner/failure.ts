@@ -1,0 +1,72 @@
+import type { DeploymentProblem, DeploymentStep } from '../../events/logged-event.ts'
+import { GitHubError } from '../../github/github-error.ts'
+import { failedText, pausedText, waitingText } from '../deployment-texts.ts'
+import type { Work } from './deployment-work.ts'
+
+/** A step is tried this often again by itself: about two minutes in all. Then a person decides. */
+export const MOST_TRIES = 8
+const FIRST_DELAY_MS = 1_000
+const LONGEST_DELAY_MS = 60_000
+/** A deployment whose runners die this often at the same step is not given to another one. */
+export const MOST_TAKEOVERS = 10
+
+export type Decision = { text: string; problem: DeploymentProblem } & (
+  | { outcome: 'wait'; delayMs: number }
+  /** As the forge has asked: it does not count as a try. */
+  | { outcome: 'pause'; delayMs: number }
+  | { outcome: 'fail' }
+)
+
+/** What is to be done about a step that failed. `logId` is told to people where the error itself is not for them. */
+export function decide(error: unknown, work: Pick<Work, 'step' | 'tries'>, logId: string): Decision {
+  const step = failedStep(work.step)
+  if (!(error instanceof GitHubError)) {
+    return failed(work.step, {
+      code: 'INTERNAL',
+      message: `Something went wrong on our side. Retry; if it happens again, report the id ${logId}, under which it is logged.`,
+      retryable: true,
+      step,
+    })
+  }
+  const problem = { code: error.code, message: error.message, retryable: error.remedy !== 'never', step }
+  if (error.remedy === 'pause' && error.retryAt) {
+    const delayMs = Math.max(0, error.retryAt.getTime() - Date.now())
+    return { outcome: 'pause', delayMs, text: pausedText(work.step), problem }
+  }
+  if (error.remedy !== 'backoff' || work.tries >= MOST_TRIES) return failed(work.step, problem)
+  return {
+    outcome: 'wait',
+    delayMs: backoffMs(work.tries),
+    text: waitingText(work.step, work.tries + 1, MOST_TRIES),
+    problem,
+  }
+}
+
+export function runnersDied(work: Pick<Work, 'step'>): Decision {
+  return failed(work.step, {
+    code: 'RUNNER_DIED',
+    message: `The process that ran this step died ${MOST_TAKEOVERS} times. See its log for why, then retry.`,
+    retryable: true,
+    step: failedStep(work.step),
+  })
+}
+
+/** 1, 2, 4 … 60 s, give or take a fifth, so that those who failed together do not come back together. */
+export function backoffMs(tries: number): number {
+  return Math.min(FIRST_DELAY_MS * 2 ** tries, LONGEST_DELAY_MS) * (0.8 + 0.4 * Math.random())
+}
+
+function failed(reached: DeploymentStep, problem: DeploymentProblem): Decision {
+  return { outcome: 'fail', text: failedText(reached), problem }
+}
+
+function failedStep(reached: DeploymentStep): DeploymentStep {
+  const next: Record<DeploymentStep, DeploymentStep> = {
+    DEPLOY: 'CREATE_ORG',
+    CREATE_ORG: 'CREATE_REPO',
+    CREATE_REPO: 'PUSH_CONTENTS',
+    PUSH_CONTENTS: 'DONE',
+    DONE: 'DONE',
+  }
+  return next[reached]
+}
