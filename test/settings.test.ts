@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { createDataFolder, removeDataFolder } from './support/data-folder.ts'
-import { TestServer } from './support/server.ts'
 import { createTestDatabase } from './support/test-database.ts'
+import { TestServer } from './support/test-server.ts'
 
 let folder: Awaited<ReturnType<typeof createDataFolder>>
 

@@ -2,7 +2,7 @@ import { Global, Module } from '@nestjs/common'
 import { AuthResolver } from './auth.resolver.ts'
 import { Authenticator } from './credentials/authenticator.ts'
 import { HttpAccess } from './http-access.ts'
-import { Limits } from './limits.ts'
+import { RateLimiter } from './rate-limiter.ts'
 import { SignInController } from './sign-in/sign-in.controller.ts'
 import { SignInService } from './sign-in/sign-in.service.ts'
 
@@ -10,7 +10,7 @@ import { SignInService } from './sign-in/sign-in.service.ts'
 @Global()
 @Module({
   controllers: [SignInController],
-  providers: [AuthResolver, Authenticator, HttpAccess, Limits, SignInService],
-  exports: [Authenticator, HttpAccess, Limits],
+  providers: [AuthResolver, Authenticator, HttpAccess, RateLimiter, SignInService],
+  exports: [Authenticator, HttpAccess, RateLimiter],
 })
 export class AuthModule {}

@@ -144,7 +144,7 @@ describe('GitHub', () => {
 describe('roles', () => {
   const OIDC = { OIDC_ISSUER: 'https://id.example.com', OIDC_CLIENT_ID: 'a', OIDC_CLIENT_SECRET: 'b' }
   const GITHUB = { GITHUB_OAUTH_CLIENT_ID: 'a', GITHUB_OAUTH_CLIENT_SECRET: 'b' }
-  const names = (env: Record<string, string>) => [...new Config(env).access.roles.keys()]
+  const names = (env: Record<string, string>) => [...new Config(env).access.grantsByGroup.keys()]
 
   test('are those of one provider: anybody can found an organization on GitHub of the name of another group', () => {
     const roles = 'Platform=admin; staff=viewer'

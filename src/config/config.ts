@@ -4,7 +4,7 @@ import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import proxyAddress from 'proxy-addr'
 import type { Grant } from '../auth/rights.ts'
-import { readRoles, rolesOfProviders } from '../auth/role-mapping.ts'
+import { parseRoleMapping, qualifyGroupsByProvider } from '../auth/role-mapping.ts'
 
 /** A setting that cannot be used. The message names the variable, says what is wrong with it, and shows a good value. */
 export class ConfigError extends Error {
@@ -54,7 +54,7 @@ export interface AccessSettings {
       }
     | undefined
   /** What a group of the provider, or an organization or team of GitHub, may do: by `oidc:developers`, `github:acme`. */
-  readonly roles: ReadonlyMap<string, readonly Grant[]>
+  readonly grantsByGroup: ReadonlyMap<string, readonly Grant[]>
   readonly sessionMs: number
   readonly mutationsPerMinute: number
   readonly subscriptionsPerMinute: number
@@ -97,7 +97,7 @@ export class Config {
 
   /** @throws ConfigError */
   constructor(env: NodeJS.ProcessEnv) {
-    const read = new Settings(env)
+    const read = new EnvReader(env)
     this.host = read.host('HOST', '127.0.0.1')
     this.port = read.integer('PORT', 3000, { min: 1, max: 65_535 })
     this.publicUrl = read.httpUrl('PUBLIC_URL', `http://${urlHost(this.host)}:${this.port}`)
@@ -111,7 +111,7 @@ export class Config {
     }
     this.forge = read.forge()
     this.github = this.forge === 'github' ? read.github() : undefined
-    this.templatesDir = resolve(read.text('TEMPLATES_DIR', OUR_TEMPLATES))
+    this.templatesDir = resolve(read.text('TEMPLATES_DIR', BUNDLED_TEMPLATES_DIR))
     this.deployConcurrency = read.integer('DEPLOY_CONCURRENCY', 10, { min: 1, max: 1_000 })
     this.leaseMs = read.integer('LEASE_MS', 6_000, { min: 500, max: 600_000 })
     this.drainMs = read.integer('DRAIN_MS', 5_000, { min: 0, max: 600_000 })
@@ -123,14 +123,14 @@ export class Config {
 }
 
 /** Ours, wherever the server is started from. */
-const OUR_TEMPLATES = fileURLToPath(new URL('../../templates', import.meta.url))
+const BUNDLED_TEMPLATES_DIR = fileURLToPath(new URL('../../templates', import.meta.url))
 
 const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const
 export type LogLevel = (typeof LOG_LEVELS)[number]
 
 const GITHUB_CREDENTIALS = ['GITHUB_TOKEN', 'GITHUB_APP_ID'] as const
 
-class Settings {
+class EnvReader {
   private readonly env: NodeJS.ProcessEnv
 
   // No parameter property: this file is also loaded by plain Node, which only strips types.
@@ -237,13 +237,13 @@ class Settings {
         `ACCESS=local lets everybody on this machine in, so that ${signIn} has no use. Leave one of them out.`,
       )
     }
-    const reached = !isLoopbackName(host)
+    const reached = !isLoopbackHost(host)
       ? `HOST=${host}`
-      : !isLoopbackName(new URL(publicUrl).hostname)
+      : !isLoopbackHost(new URL(publicUrl).hostname)
         ? `PUBLIC_URL=${publicUrl}`
         : undefined
-    if (mode === 'local' && reached) throw new ConfigError(openToOthers(reached))
-    if (signIn && !publicUrl.startsWith('https:') && !isLoopbackName(new URL(publicUrl).hostname)) {
+    if (mode === 'local' && reached) throw new ConfigError(unprotectedAccessMessage(reached))
+    if (signIn && !publicUrl.startsWith('https:') && !isLoopbackHost(new URL(publicUrl).hostname)) {
       throw new ConfigError(
         `PUBLIC_URL must begin with https:// for people to sign in, for example PUBLIC_URL=https://shipcast.example.com. It is "${publicUrl}".`,
       )
@@ -252,7 +252,7 @@ class Settings {
       isRequired: mode === 'required',
       oidc,
       github,
-      roles: this.roles(signIn, [...(oidc ? ['oidc'] : []), ...(github ? ['github'] : [])]),
+      grantsByGroup: this.roles(signIn, [...(oidc ? ['oidc'] : []), ...(github ? ['github'] : [])]),
       sessionMs: this.integer('SESSION_HOURS', 12, { min: 1, max: 720 }) * 3_600_000,
       mutationsPerMinute: this.integer('MUTATIONS_PER_MINUTE', 120, { min: 1, max: 1_000_000 }),
       subscriptionsPerMinute: this.integer('SUBSCRIPTIONS_PER_MINUTE', 3_000, { min: 1, max: 1_000_000 }),
@@ -299,7 +299,7 @@ class Settings {
   /** A secret is sent there: not in the clear, except on this machine. */
   private secureUrl(name: string, value: string, example: string): URL {
     const url = URL.parse(value)
-    const isSecure = url?.protocol === 'https:' || (url?.protocol === 'http:' && isLoopbackName(url.hostname))
+    const isSecure = url?.protocol === 'https:' || (url?.protocol === 'http:' && isLoopbackHost(url.hostname))
     if (!url || !isSecure || url.search || url.hash || url.username) {
       throw new ConfigError(
         `${name} must be an https:// address, for example ${name}=${example}. It is "${value}".`,
@@ -308,7 +308,7 @@ class Settings {
     return url
   }
 
-  private roles(signIn: string | undefined, providers: readonly string[]): AccessSettings['roles'] {
+  private roles(signIn: string | undefined, providers: readonly string[]): AccessSettings['grantsByGroup'] {
     const name = 'ACCESS_ROLES'
     const example = `for example ${name}="platform-team=admin; developers=deployer:acme,acme-labs; staff=viewer"`
     const value = this.value(name)
@@ -318,8 +318,8 @@ class Settings {
         `${signIn} lets nobody in without ${name}, which says what a group of the provider (or an organization or team of GitHub, as acme or acme/platform) may do; ${example}.`,
       )
     }
-    const groups = readRoles(value)
-    const read = typeof groups === 'string' ? groups : rolesOfProviders(groups, providers)
+    const groups = parseRoleMapping(value)
+    const read = typeof groups === 'string' ? groups : qualifyGroupsByProvider(groups, providers)
     if (typeof read === 'string') throw new ConfigError(`${name} ${read}; ${example}. It is "${value}".`)
     return read
   }
@@ -404,7 +404,7 @@ class Settings {
         `${name} is the address of GitHub's pages, not of its API; ${example}. It is "${value}".`,
       )
     }
-    if (url.protocol === 'http:' && !isLoopbackName(url.hostname)) {
+    if (url.protocol === 'http:' && !isLoopbackHost(url.hostname)) {
       throw new ConfigError(
         `${name} must begin with https://, since the credential is sent there; ${example}. It is "${value}".`,
       )
@@ -469,7 +469,7 @@ function readPrivateKey(path: string): string {
   throw new ConfigError(`GITHUB_APP_PRIVATE_KEY_FILE holds no RSA private key. ${example}`)
 }
 
-function openToOthers(reached: string): string {
+function unprotectedAccessMessage(reached: string): string {
   return [
     `${reached} lets others reach Shipcast, and nothing says who may do what. Set one of these, or HOST=127.0.0.1:`,
     '- ACCESS=required: for services, with tokens; make the first with "npm run token -- create --name admin --role admin"',
@@ -479,7 +479,7 @@ function openToOthers(reached: string): string {
 }
 
 /** As a setting or a URL has it. */
-export function isLoopbackName(name: string): boolean {
+export function isLoopbackHost(name: string): boolean {
   return /^(localhost|127(\.\d{1,3}){3}|::1|\[::1\])$/.test(name)
 }
 

@@ -1,7 +1,7 @@
 import { Module } from '@nestjs/common'
 import { Config } from '../config/config.ts'
 import { TemplateCatalog } from '../templates/template-catalog.ts'
-import { ContentsSweep } from './contents/contents-sweep.ts'
+import { ContentsCleanup } from './contents/contents-cleanup.ts'
 import { DeploymentService } from './deployment.service.ts'
 import { DeploymentStore } from './deployment-store.ts'
 import { DeploymentsResolver } from './deployments.resolver.ts'
@@ -24,7 +24,7 @@ import { RunnerSignals } from './runner/runner-signals.ts'
     RunnerSignals,
     DeploymentRunner,
     DeploymentMetrics,
-    ContentsSweep,
+    ContentsCleanup,
   ],
   exports: [DeploymentRunner],
 })

@@ -1,15 +1,15 @@
 import { expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import { BadUserInput, type Fault } from '../errors.ts'
+import { BadUserInputError, type FieldError } from '../errors.ts'
 import type { DeployInput, FileInput } from './deploy-input.ts'
-import { readDeployInput } from './validate-deploy-input.ts'
+import { validateDeployInput } from './validate-deploy-input.ts'
 
 const NO_TEMPLATES = {
   render: async () => ({ faults: [{ path: 'input.contents.template.name', reason: 'is not a template' }] }),
 }
 
 function read(input: DeployInput, signal = new AbortController().signal) {
-  return readDeployInput(input, { templates: NO_TEMPLATES, signal })
+  return validateDeployInput(input, { templates: NO_TEMPLATES, signal })
 }
 
 const files = (...some: FileInput[]): DeployInput => ({
@@ -18,16 +18,16 @@ const files = (...some: FileInput[]): DeployInput => ({
   contents: { files: some },
 })
 
-async function refused(input: DeployInput): Promise<BadUserInput> {
+async function refused(input: DeployInput): Promise<BadUserInputError> {
   const error = await read(input).then(
     () => null,
     (reason: unknown) => reason,
   )
-  if (error instanceof BadUserInput) return error
+  if (error instanceof BadUserInputError) return error
   throw new Error(`was not refused with BadUserInput but ${error}`)
 }
 
-async function faultsOf(input: DeployInput): Promise<Fault[]> {
+async function faultsOf(input: DeployInput): Promise<FieldError[]> {
   const { fields } = (await refused(input)).extensions
   if (!Array.isArray(fields)) throw new Error('no fields')
   return fields
@@ -51,7 +51,7 @@ test('fills in what is not given and decodes the files', async () => {
         { path: 'a.txt', content: Buffer.from('é'), executable: false },
         { path: 'run.sh', content: Buffer.from([0, 255]), executable: true },
       ],
-      warnings: { listed: [], count: 0 },
+      warnings: { messages: [], count: 0 },
     },
   })
 })
@@ -202,7 +202,7 @@ test('never fails otherwise than with faults, whatever it is given', async () =>
   await fc.assert(
     fc.asyncProperty(anyInput, async (input) => {
       const outcome = await read(input).catch((error: unknown) => error)
-      if (outcome instanceof Error) expect(outcome).toBeInstanceOf(BadUserInput)
+      if (outcome instanceof Error) expect(outcome).toBeInstanceOf(BadUserInputError)
     }),
   )
 })

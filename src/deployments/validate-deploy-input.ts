@@ -1,20 +1,20 @@
-import { BadUserInput, type Fault } from '../errors.ts'
-import { TimeSlices } from '../runtime/time-slices.ts'
+import { BadUserInputError, type FieldError } from '../errors.ts'
+import { CooperativeScheduler } from '../runtime/cooperative-scheduler.ts'
 import type { TemplateCatalog } from '../templates/template-catalog.ts'
 import type { BuiltIns } from '../templates/template-manifest.ts'
 import { readFiles } from './contents/decode-content.ts'
 import {
-  branchFaults,
-  commitMessageFaults,
-  descriptionFaults,
-  idempotencyKeyFaults,
-  orgFaults,
-  repoFaults,
-} from './contents/name-faults.ts'
+  validateBranch,
+  validateCommitMessage,
+  validateDescription,
+  validateIdempotencyKey,
+  validateOrg,
+  validateRepo,
+} from './contents/name-rules.ts'
 import { pathWarnings } from './contents/path-warnings.ts'
 import type { ContentsInput, DeployInput, DeployRequest, RequestedContents } from './deploy-input.ts'
 
-interface Context {
+interface ValidationContext {
   templates: Pick<TemplateCatalog, 'render'>
   signal: AbortSignal
 }
@@ -24,20 +24,23 @@ interface Context {
  * without leaving the turn of the event loop, large ones never hold it for long. Rejects with `BadUserInput`, which
  * has all faults, or with the signal's reason.
  */
-export async function readDeployInput(input: DeployInput, context: Context): Promise<DeployRequest> {
-  const faults: Fault[] = []
-  const fields = readFields(input, faults)
+export async function validateDeployInput(
+  input: DeployInput,
+  context: ValidationContext,
+): Promise<DeployRequest> {
+  const faults: FieldError[] = []
+  const fields = validateFields(input, faults)
   const builtIns = builtInsOf(fields, faults)
   const contents = await readContents(input.contents, builtIns, context, faults)
-  if (faults.length > 0) throw new BadUserInput(faults)
+  if (faults.length > 0) throw new BadUserInputError(faults)
   const paths = contents.files.map((file) => file.path)
-  const warnings = await pathWarnings(paths, new TimeSlices(context.signal))
+  const warnings = await pathWarnings(paths, new CooperativeScheduler(context.signal))
   return { ...fields, contents: { ...contents, warnings } }
 }
 
 type Fields = Omit<DeployRequest, 'contents'>
 
-function readFields(input: DeployInput, faults: Fault[]): Fields {
+function validateFields(input: DeployInput, faults: FieldError[]): Fields {
   const fields: Fields = {
     org: input.org,
     repo: input.repo,
@@ -50,20 +53,20 @@ function readFields(input: DeployInput, faults: Fault[]): Fields {
   const refuse = (field: keyof Fields, reasons: string[]) => {
     for (const reason of reasons) faults.push({ path: `input.${field}`, reason })
   }
-  refuse('org', orgFaults(fields.org))
-  refuse('repo', repoFaults(fields.repo))
+  refuse('org', validateOrg(fields.org))
+  refuse('repo', validateRepo(fields.repo))
   if (fields.visibility !== 'PUBLIC' && fields.visibility !== 'PRIVATE') {
     refuse('visibility', ['must be PUBLIC or PRIVATE'])
   }
-  if (fields.description !== null) refuse('description', descriptionFaults(fields.description))
-  refuse('branch', branchFaults(fields.branch))
-  refuse('commitMessage', commitMessageFaults(fields.commitMessage))
-  if (fields.idempotencyKey !== null) refuse('idempotencyKey', idempotencyKeyFaults(fields.idempotencyKey))
+  if (fields.description !== null) refuse('description', validateDescription(fields.description))
+  refuse('branch', validateBranch(fields.branch))
+  refuse('commitMessage', validateCommitMessage(fields.commitMessage))
+  if (fields.idempotencyKey !== null) refuse('idempotencyKey', validateIdempotencyKey(fields.idempotencyKey))
   return fields
 }
 
 /** A field that is refused already must not be the cause of more faults in the template. */
-function builtInsOf({ org, repo, description, branch }: Fields, faults: readonly Fault[]): BuiltIns {
+function builtInsOf({ org, repo, description, branch }: Fields, faults: readonly FieldError[]): BuiltIns {
   const isRefused = (field: string) => faults.some((fault) => fault.path === `input.${field}`)
   return {
     org: isRefused('org') ? 'org' : org,
@@ -76,8 +79,8 @@ function builtInsOf({ org, repo, description, branch }: Fields, faults: readonly
 async function readContents(
   { template, files }: ContentsInput,
   builtIns: BuiltIns,
-  { templates, signal }: Context,
-  faults: Fault[],
+  { templates, signal }: ValidationContext,
+  faults: FieldError[],
 ): Promise<Omit<RequestedContents, 'warnings'>> {
   if (template && !files) {
     const variables = template.variables ?? []
@@ -88,7 +91,7 @@ async function readContents(
     }
     for (const fault of rendered.faults) faults.push(fault)
   } else if (files && !template) {
-    return { files: await readFiles(files, new TimeSlices(signal), faults) }
+    return { files: await readFiles(files, new CooperativeScheduler(signal), faults) }
   } else {
     faults.push({ path: 'input.contents', reason: 'must have either "template" or "files", and not both' })
   }

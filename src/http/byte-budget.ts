@@ -1,4 +1,4 @@
-import { RateLimited } from '../errors.ts'
+import { RateLimitedError } from '../errors.ts'
 import { Counts } from '../runtime/counts.ts'
 
 /** What is held is returned as answers are sent: within seconds. */
@@ -15,18 +15,18 @@ export class ByteBudget {
   ) {}
 
   /** `isExempt`: only the bound for everyone applies. @throws RateLimited, and then nothing has been taken */
-  take(subjectId: string, bytes: number, isExempt: boolean): void {
-    if (this.bySubject.of(subjectId) + bytes > this.maxSubjectBytes && !isExempt) {
-      throw new RateLimited('Your requests in progress are too large together.', RETRY_AFTER_MS)
+  reserve(subjectId: string, bytes: number, isExempt: boolean): void {
+    if (this.bySubject.get(subjectId) + bytes > this.maxSubjectBytes && !isExempt) {
+      throw new RateLimitedError('Your requests in progress are too large together.', RETRY_AFTER_MS)
     }
     if (this.total + bytes > this.maxBytes) {
-      throw new RateLimited('This node is busy with large requests.', RETRY_AFTER_MS)
+      throw new RateLimitedError('This node is busy with large requests.', RETRY_AFTER_MS)
     }
     this.total += bytes
     this.bySubject.add(subjectId, bytes)
   }
 
-  giveBack(subjectId: string, bytes: number): void {
+  release(subjectId: string, bytes: number): void {
     this.total -= bytes
     this.bySubject.remove(subjectId, bytes)
   }

@@ -2,7 +2,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { Logger } from '@nestjs/common'
 import proxyAddress from 'proxy-addr'
-import { networkOf } from '../auth/limits.ts'
+import { networkOf } from '../auth/rate-limiter.ts'
 import type { Config } from '../config/config.ts'
 import { Counts } from '../runtime/counts.ts'
 
@@ -11,7 +11,7 @@ const MAX_CONNECTIONS = 25_000
 /** File descriptors for the database, git, the forge's files and Node itself. */
 const RESERVED_FILES = 128
 /** Requests of one connection without an answer (pipelining, RFC 9112, section 9.3.2). No usual client sends a second. */
-const MAX_PIPELINED = 16
+const MAX_PIPELINED_REQUESTS = 16
 /** Chunks of a request (RFC 9112, section 7.1) that may be tiny: each costs a call of the parser, however short it is. */
 const MAX_TINY_CHUNKS = 1_000
 const TINY_CHUNK_BYTES = 10
@@ -41,25 +41,25 @@ export function limitConnections(
     const network = networkOf(address)
     connections.add(socket, network)
     socket.once('close', onClose)
-    if (connections.countOf(network) > max / 2 && !isTrusted(address, 0)) {
-      connections.endIdle((_, from) => from === network)
-    } else if (connections.open >= max) {
+    if (connections.countByNetwork(network) > max / 2 && !isTrusted(address, 0)) {
+      connections.closeLongestIdle((_, from) => from === network)
+    } else if (connections.openCount >= max) {
       // So that the next one finds a place as well: when there is none, Node ends it.
-      connections.endIdle((other) => other !== socket)
+      connections.closeLongestIdle((other) => other !== socket)
     }
   })
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
     const { socket } = request
-    if (!connections.begin(socket, response)) socket.destroy()
-    if (request.headers['transfer-encoding'] !== undefined) boundTinyChunks(request)
+    if (!connections.addRequest(socket, response)) socket.destroy()
+    if (request.headers['transfer-encoding'] !== undefined) rejectTinyChunks(request)
     // Until then anyone can hold a place with a request that never comes to its end.
-    if (hasBody(request)) request.once('end', () => connections.makeBusy(socket))
-    else connections.makeBusy(socket)
-    response.once('close', () => connections.end(socket, response))
+    if (hasBody(request)) request.once('end', () => connections.markBusy(socket))
+    else connections.markBusy(socket)
+    response.once('close', () => connections.finishRequest(socket, response))
   })
   server.on('upgrade', ({ socket }: IncomingMessage) => {
     // By then it has been refused or not. One that was has a while to read why, and makes way.
-    process.nextTick(() => !socket.writableEnded && connections.upgrade(socket))
+    process.nextTick(() => !socket.writableEnded && connections.markUpgraded(socket))
   })
 }
 
@@ -67,7 +67,7 @@ export function limitConnections(
  * Refuses a request that comes in chunks of a few bytes. The parser hands over all that one read brought, before anyone
  * who reads the request has a turn, and each chunk is an object of its own: so they are counted as they come.
  */
-function boundTinyChunks(request: IncomingMessage): void {
+function rejectTinyChunks(request: IncomingMessage): void {
   const { socket } = request
   const push = request.push.bind(request)
   let chunks = 0
@@ -81,14 +81,15 @@ function boundTinyChunks(request: IncomingMessage): void {
     if (chunks <= MAX_TINY_CHUNKS || bytes >= chunks * TINY_CHUNK_BYTES) return push(chunk)
     isRefused = true
     // Its parser reads on for as long as the socket is there.
-    socket.write(TINY_CHUNKS)
+    socket.write(TINY_CHUNKS_RESPONSE)
     socket.destroySoon()
     return false
   }
 }
 
-const SENTENCE = 'The request came in chunks of a few bytes. Send larger chunks, or a Content-Length.\n'
-const TINY_CHUNKS = `HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ${SENTENCE.length}\r\nConnection: close\r\n\r\n${SENTENCE}`
+const TINY_CHUNKS_MESSAGE =
+  'The request came in chunks of a few bytes. Send larger chunks, or a Content-Length.\n'
+const TINY_CHUNKS_RESPONSE = `HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ${TINY_CHUNKS_MESSAGE.length}\r\nConnection: close\r\n\r\n${TINY_CHUNKS_MESSAGE}`
 
 /** How many of a server's connections may be sockets. */
 export function maxSocketsOf({ maxConnections }: Server): number {
@@ -121,63 +122,63 @@ function hasBody({ headers }: IncomingMessage): boolean {
 }
 
 class Connections {
-  open = 0
+  openCount = 0
   /** Those that are not sockets, and where they come from. */
-  private readonly plain = new Map<Socket, string>()
+  private readonly httpSockets = new Map<Socket, string>()
   private readonly byNetwork = new Counts()
   /** Those of them without a request that has arrived; the first has been idle for longest. */
   private readonly idle = new Set<Socket>()
   /** Requests under way. */
-  private readonly requests = new WeakMap<Socket, Set<ServerResponse>>()
+  private readonly pendingResponses = new WeakMap<Socket, Set<ServerResponse>>()
 
-  countOf(network: string): number {
-    return this.byNetwork.of(network)
+  countByNetwork(network: string): number {
+    return this.byNetwork.get(network)
   }
 
   add(socket: Socket, network: string): void {
-    this.open++
-    this.plain.set(socket, network)
+    this.openCount++
+    this.httpSockets.set(socket, network)
     this.byNetwork.add(network)
     this.idle.add(socket)
   }
 
   remove(socket: Socket): void {
-    this.open--
-    this.upgrade(socket)
+    this.openCount--
+    this.markUpgraded(socket)
   }
 
   /** False: there are too many. */
-  begin(socket: Socket, response: ServerResponse): boolean {
-    const requests = this.requests.get(socket) ?? new Set()
-    this.requests.set(socket, requests.add(response))
-    return requests.size <= MAX_PIPELINED
+  addRequest(socket: Socket, response: ServerResponse): boolean {
+    const requests = this.pendingResponses.get(socket) ?? new Set()
+    this.pendingResponses.set(socket, requests.add(response))
+    return requests.size <= MAX_PIPELINED_REQUESTS
   }
 
   /** It has a request that is being answered. */
-  makeBusy(socket: Socket): void {
+  markBusy(socket: Socket): void {
     this.idle.delete(socket)
   }
 
-  end(socket: Socket, response: ServerResponse): void {
-    const requests = this.requests.get(socket)
+  finishRequest(socket: Socket, response: ServerResponse): void {
+    const requests = this.pendingResponses.get(socket)
     requests?.delete(response)
-    const isOpen = this.plain.has(socket) && !socket.destroyed
+    const isOpen = this.httpSockets.has(socket) && !socket.destroyed
     if (isOpen && requests?.size === 0) this.idle.add(socket)
   }
 
   /** It is a socket of the subscription protocol from now on, which has bounds of its own. */
-  upgrade(socket: Socket): void {
-    const network = this.plain.get(socket)
+  markUpgraded(socket: Socket): void {
+    const network = this.httpSockets.get(socket)
     if (network === undefined) return
-    this.plain.delete(socket)
+    this.httpSockets.delete(socket)
     this.idle.delete(socket)
     this.byNetwork.remove(network)
   }
 
   /** Ends the one that has been idle for longest, of those that may be ended. */
-  endIdle(mayEnd: (socket: Socket, network: string | undefined) => boolean): void {
+  closeLongestIdle(mayEnd: (socket: Socket, network: string | undefined) => boolean): void {
     for (const socket of this.idle) {
-      if (!mayEnd(socket, this.plain.get(socket))) continue
+      if (!mayEnd(socket, this.httpSockets.get(socket))) continue
       this.idle.delete(socket)
       socket.destroy()
       return

@@ -6,15 +6,15 @@ import type { NestExpressApplication } from '@nestjs/platform-express'
 import compression from 'compression'
 import express, { type RequestHandler } from 'express'
 import { GraphQLError } from 'graphql'
-import { HttpAccess, senderOf } from '../auth/http-access.ts'
+import { HttpAccess, principalOf } from '../auth/http-access.ts'
 import type { Config } from '../config/config.ts'
 import { forgeFolder } from '../github/github.module.ts'
 import { gitHttpHandler } from '../github/local/git-http.ts'
-import { checkText } from '../graphql/document-limits.ts'
-import { enforceReadingRate } from '../runtime/minimum-rate.ts'
+import { checkDocumentText } from '../graphql/document-limits.ts'
+import { enforceMinimumReadRate } from '../runtime/minimum-read-rate.ts'
 import { limitConnections } from './connection-limits.ts'
 import { OriginGuard } from './origin-guard.ts'
-import { jsonBody, refuse } from './request-body.ts'
+import { jsonBody, rejectRequest } from './request-body.ts'
 
 /**
  * How long an idle connection is kept. A proxy that has just sent a request over one that we close at that moment
@@ -23,13 +23,13 @@ import { jsonBody, refuse } from './request-body.ts'
  */
 const KEEP_ALIVE_MS = 620_000
 /** How slowly an answer may be read; clone URLs have the same rate. */
-const READING_RATE = { bytesPerSecond: 64 * 1024, overSeconds: 30 }
+const MIN_READ_RATE = { bytesPerSecond: 64 * 1024, toleranceSeconds: 30 }
 /** After `DRAIN_MS`, for answers that are under way. */
 const CLOSE_GRACE_MS = 5_000
 /** After that, for the rest of a stop: the database's connections, or its server. */
 const EXIT_GRACE_MS = 15_000
 
-const PAGE_FOLDER = fileURLToPath(new URL('../../dist/client', import.meta.url))
+const CLIENT_FOLDER = fileURLToPath(new URL('../../dist/client', import.meta.url))
 
 /** Whatever is HTTP and not GraphQL: who may ask, how much at once, the clone URLs, and the page. */
 export function configureHttp(app: NestExpressApplication, config: Config): void {
@@ -39,41 +39,41 @@ export function configureHttp(app: NestExpressApplication, config: Config): void
   server.keepAliveTimeout = KEEP_ALIVE_MS
   limitConnections(server, config)
   app.disable('x-powered-by')
-  app.use(ignoreRefused)
-  app.use(endIdleConnections(server))
+  app.use(skipDestroyedSockets)
+  app.use(closeIdleConnectionsAtShutdown(server))
   app.use(securityHeaders(config))
-  app.use(refuseForeignRequests(config))
+  app.use(rejectForeignRequests(config))
   app.use(
     '/git',
     gitHttpHandler({
       folder: forgeFolder(config),
       cloneUrlBase: `${config.publicUrl}/git`,
-      mayRead: (request, response, owner) => access.forRepository(request, response, owner),
-      ...(config.access.isRequired && { subjectOf: (request) => senderOf(request).subject.id }),
+      authorizeRead: (request, response, owner) => access.authorizeRepository(request, response, owner),
+      ...(config.access.isRequired && { subjectOf: (request) => principalOf(request).subject.id }),
       log: (line) => gitLogger.log(line),
     }),
   )
-  app.use(enforceReading)
-  app.use('/metrics', access.forMetrics)
-  app.use('/auth/sign-out', access.forGraphQL)
-  app.use('/graphql', access.forGraphQL)
-  app.use('/graphql', refuseOtherMethods)
-  app.use('/graphql', jsonBody({ subjectOf: (request) => senderOf(request).subject }))
+  app.use(enforceReadRate)
+  app.use('/metrics', access.authorizeMetrics)
+  app.use('/auth/sign-out', access.authenticate)
+  app.use('/graphql', access.authenticate)
+  app.use('/graphql', rejectOtherMethods)
+  app.use('/graphql', jsonBody({ subjectOf: (request) => principalOf(request).subject }))
   app.use('/graphql', checkDocument)
   app.use(
     compression({ filter: ({ method }) => method === 'GET' }),
-    express.static(PAGE_FOLDER, { extensions: ['html'], setHeaders: cacheHeaders }),
+    express.static(CLIENT_FOLDER, { extensions: ['html'], setHeaders: cacheHeaders }),
   )
 }
 
 /** Of a connection with too many requests, the parser still hands over all that it has read. */
-const ignoreRefused: RequestHandler = ({ socket }, _response, next) => {
+const skipDestroyedSockets: RequestHandler = ({ socket }, _response, next) => {
   if (!socket.destroyed) next()
 }
 
 /** An answer is held in memory until it has been read. */
-const enforceReading: RequestHandler = (_request, response, next) => {
-  enforceReadingRate(response, READING_RATE, () => response.destroy())
+const enforceReadRate: RequestHandler = (_request, response, next) => {
+  enforceMinimumReadRate(response, MIN_READ_RATE, () => response.destroy())
   next()
 }
 
@@ -81,7 +81,7 @@ const enforceReading: RequestHandler = (_request, response, next) => {
  * Node ends the idle connections when a server is closed, and leaves those that are busy then open for five seconds
  * after their answer: so long a stop would take.
  */
-function endIdleConnections(server: Server): RequestHandler {
+function closeIdleConnectionsAtShutdown(server: Server): RequestHandler {
   return (_request, response, next) => {
     response.once('close', () => {
       if (!server.listening) setImmediate(() => server.closeIdleConnections())
@@ -94,7 +94,11 @@ function endIdleConnections(server: Server): RequestHandler {
  * Bounds a stop, whatever others do. A closed server no longer looks at its clocks, so that a single client which
  * sends or reads a byte now and then could hold it up for as long as it likes.
  */
-export function boundStop(server: Server, signals: readonly NodeJS.Signals[], { drainMs }: Config): void {
+export function limitShutdownTime(
+  server: Server,
+  signals: readonly NodeJS.Signals[],
+  { drainMs }: Config,
+): void {
   const logger = new Logger('Stop')
   // All of them, also those that were upgraded or have not sent anything yet.
   const sockets = new Set<Socket>()
@@ -142,25 +146,25 @@ const securityHeaders =
 
 const HEALTH_PATH = /^\/health\/(live|ready)$/
 
-function refuseForeignRequests(config: Config): RequestHandler {
+function rejectForeignRequests(config: Config): RequestHandler {
   const guard = new OriginGuard(config)
   return (request, response, next) => {
     // Balancers ask without a Host, or with a name of their own; the answer tells nothing of anyone, and changes nothing.
     const isRead = request.method === 'GET' || request.method === 'HEAD'
     if (isRead && HEALTH_PATH.test(request.path)) return next()
-    const reason = guard.refuse(request)
+    const reason = guard.rejectionReason(request)
     if (reason === undefined) next()
     else response.status(403).type('text/plain').send(`${reason}\n`)
   }
 }
 
 /** RFC 9110, 15.5.6. Subscriptions upgrade a GET, and do not come this way. */
-const refuseOtherMethods: RequestHandler = (request, response, next) => {
+const rejectOtherMethods: RequestHandler = (request, response, next) => {
   const { method } = request
   if (method === 'GET' || method === 'HEAD' || method === 'POST') return next()
   response.setHeader('Allow', 'GET, POST')
   const message = `${method} is not possible here. Send queries by POST.`
-  refuse(request, response, {
+  rejectRequest(request, response, {
     status: 405,
     error: new GraphQLError(message, { extensions: { code: 'BAD_REQUEST' } }),
   })
@@ -169,7 +173,7 @@ const refuseOtherMethods: RequestHandler = (request, response, next) => {
 /** Apollo parses a document before it asks anybody. */
 const checkDocument: RequestHandler = (request, response, next) => {
   const query: unknown = request.method === 'GET' ? request.query.query : request.body?.query
-  const tooLarge = typeof query === 'string' ? checkText(query) : undefined
+  const tooLarge = typeof query === 'string' ? checkDocumentText(query) : undefined
   if (tooLarge) response.status(400).json({ errors: [tooLarge.toJSON()] })
   else next()
 }

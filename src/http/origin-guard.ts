@@ -1,9 +1,9 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import { isIP } from 'node:net'
-import { type Config, isLoopbackName } from '../config/config.ts'
+import { type Config, isLoopbackHost } from '../config/config.ts'
 
 /** Names that requests have called us by. Few are in use; judging one takes longer than remembering it. */
-const REMEMBERED_NAMES = 100
+const MAX_CACHED_HOSTS = 100
 
 /**
  * Says why a request must be refused: another site's page sends it from somebody's browser, or has made its own name
@@ -11,16 +11,16 @@ const REMEMBERED_NAMES = 100
  * not browsers send no `Origin` and are let through.
  */
 export class OriginGuard {
-  private readonly names = new Map<string, boolean>()
+  private readonly hostDecisions = new Map<string, boolean>()
 
   constructor(private readonly config: Pick<Config, 'host' | 'publicUrl' | 'access'>) {}
 
-  refuse({ headers, method, url }: IncomingMessage): string | undefined {
+  rejectionReason({ headers, method, url }: IncomingMessage): string | undefined {
     const { host = '', origin } = headers
     if (!this.config.access.isRequired && !forwardedFor(headers).every(isThisMachine)) {
       return 'This request comes from another machine, through a proxy on this one, and nothing says who may do what. Set ACCESS=required; see "Access" in the README.'
     }
-    if (!this.isOurName(host)) {
+    if (!this.isOwnHost(host)) {
       return `This server does not answer to the name "${host.slice(0, 100)}". If it should, set PUBLIC_URL to the address that people use.`
     }
     if (origin === undefined) {
@@ -32,13 +32,13 @@ export class OriginGuard {
     return `Requests from pages of ${origin.slice(0, 100)} are refused. If that is this server's own address, set PUBLIC_URL to it.`
   }
 
-  private isOurName(host: string): boolean {
-    const before = this.names.get(host)
+  private isOwnHost(host: string): boolean {
+    const before = this.hostDecisions.get(host)
     if (before !== undefined) return before
-    const isOurs = this.judge(host)
+    const isOurs = this.checkHost(host)
     if (host.length > 255) return isOurs
-    if (this.names.size >= REMEMBERED_NAMES) this.names.clear()
-    this.names.set(host, isOurs)
+    if (this.hostDecisions.size >= MAX_CACHED_HOSTS) this.hostDecisions.clear()
+    this.hostDecisions.set(host, isOurs)
     return isOurs
   }
 
@@ -46,12 +46,12 @@ export class OriginGuard {
    * On loopback another name was made up by somebody else; where nothing has to be shown an address of the network is
    * such a name, too: a port was forwarded to us.
    */
-  private judge(host: string): boolean {
+  private checkHost(host: string): boolean {
     if (host === URL.parse(this.config.publicUrl)?.host) return true
     const name = URL.parse(`http://${host}`)?.hostname ?? ''
-    if (isLoopbackName(name)) return true
+    if (isLoopbackHost(name)) return true
     if (!this.config.access.isRequired) return false
-    return !isLoopbackName(this.config.host) || isIP(name.replace(/^\[|\]$/g, '')) !== 0
+    return !isLoopbackHost(this.config.host) || isIP(name.replace(/^\[|\]$/g, '')) !== 0
   }
 }
 

@@ -5,7 +5,7 @@ import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from 'nod
 import { afterEach, describe, expect, test } from '@jest/globals'
 import express, { type RequestHandler } from 'express'
 import { waitUntil } from '../../test/support/processes.ts'
-import { LOCAL, type Subject } from '../auth/rights.ts'
+import { LOCAL_SUBJECT, type Subject } from '../auth/rights.ts'
 import { type JsonBodyOptions, jsonBody } from './request-body.ts'
 
 const MIB = 1024 * 1024
@@ -20,7 +20,7 @@ const VIEWER: Subject = {
   name: 'screen',
   rights: { role: 'viewer', sees: 'all', deploysTo: [] },
 }
-const SUBJECTS = [LOCAL, DEPLOYER, OTHER, VIEWER]
+const SUBJECTS = [LOCAL_SUBJECT, DEPLOYER, OTHER, VIEWER]
 
 let server: Server | undefined
 const sockets: Socket[] = []
@@ -41,7 +41,7 @@ async function serve(
   const app = express()
   app.use(before)
   const subjectOf = ({ headers }: { headers: { as?: string } }) =>
-    SUBJECTS.find(({ id }) => id === headers.as) ?? LOCAL
+    SUBJECTS.find(({ id }) => id === headers.as) ?? LOCAL_SUBJECT
   app.use(jsonBody({ subjectOf: subjectOf as JsonBodyOptions['subjectOf'], ...options }))
   app.use(async (request, response) => {
     await work()
@@ -52,7 +52,12 @@ async function serve(
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
-async function post(url: string, body: BodyInit, headers: Record<string, string> = {}, subject = LOCAL) {
+async function post(
+  url: string,
+  body: BodyInit,
+  headers: Record<string, string> = {},
+  subject = LOCAL_SUBJECT,
+) {
   const response = await fetch(url, {
     method: 'POST',
     headers: { 'content-type': 'application/json', as: subject.id, ...headers },
@@ -123,10 +128,10 @@ describe('bodies in progress', () => {
 
   test('of everyone are bounded together; on this machine, where all are one subject, by that alone', async () => {
     const url = await serve({ maxBytes: 4 * MIB, maxSubjectBytes: MIB })
-    for (let i = 0; i < 3; i++) await begin(url, MIB, LOCAL)
+    for (let i = 0; i < 3; i++) await begin(url, MIB, LOCAL_SUBJECT)
     expect((await post(url, text(MIB - 100))).length).toBe(MIB - 100)
-    await begin(url, MIB, LOCAL)
-    expect((await until(503, url, text(MIB - 100), LOCAL)).error?.message).toContain('node is busy')
+    await begin(url, MIB, LOCAL_SUBJECT)
+    expect((await until(503, url, text(MIB - 100), LOCAL_SUBJECT)).error?.message).toContain('node is busy')
     expect((await post(url, text(MIB - 100), {}, OTHER)).status).toBe(503)
     expect((await post(url, text(1_000), {}, OTHER)).length).toBe(1_000)
   })
@@ -186,7 +191,7 @@ describe('bodies in progress', () => {
 
   test('that hardly move are given up, and their connection is closed', async () => {
     const url = await serve({ graceSeconds: 1, minBytesPerSecond: 1_000 })
-    const slow = await begin(url, MIB, LOCAL)
+    const slow = await begin(url, MIB, LOCAL_SUBJECT)
     const drip = setInterval(() => slow.socket.write('x'), 50)
     const answer = await slow.toTheEnd()
     clearInterval(drip)
@@ -202,7 +207,7 @@ describe('a body', () => {
     expect((await post(url, text(most))).length).toBe(most)
     const { status, error } = await post(url, text(most + 1))
     expect([status, error?.extensions.code]).toEqual([413, 'TOO_LARGE'])
-    expect(await (await begin(url, 33 * MIB, LOCAL)).toTheEnd()).toContain('HTTP/1.1 413 ')
+    expect(await (await begin(url, 33 * MIB, LOCAL_SUBJECT)).toTheEnd()).toContain('HTTP/1.1 413 ')
   })
 
   test('of those who may not deploy is at most 1 MiB, however it is sent', async () => {
@@ -274,7 +279,7 @@ describe('a body', () => {
 test('the next request comes over the same connection', async () => {
   const url = await serve()
   const body = gzipSync(text(10))
-  const conversation = await begin(url, 0, LOCAL)
+  const conversation = await begin(url, 0, LOCAL_SUBJECT)
   const head = `POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n`
   const garbage = Buffer.alloc(1_000)
   conversation.socket.write(

@@ -10,10 +10,10 @@ import {
 } from 'node:zlib'
 import type { RequestHandler } from 'express'
 import { GraphQLError } from 'graphql'
-import { LOCAL, type Subject } from '../auth/rights.ts'
-import { BadUserInput, RateLimited, TooLarge } from '../errors.ts'
+import { LOCAL_SUBJECT, type Subject } from '../auth/rights.ts'
+import { BadUserInputError, RateLimitedError, TooLargeError } from '../errors.ts'
 import { JsonLimits } from '../graphql/json-limits.ts'
-import { turns } from '../runtime/turns.ts'
+import { requestScheduler } from '../runtime/fair-scheduler.ts'
 import { ByteBudget } from './byte-budget.ts'
 
 const KIB = 1024
@@ -24,7 +24,7 @@ const MAX_QUERY_BODY_BYTES = 1 * MIB
 /** Bodies up to this size have a budget of their own, so that large ones keep no one from sending a query. */
 const SMALL_BODY_BYTES = 64 * KIB
 /** A body whose length is not known grows in such steps. */
-const GROWTH_BYTES = 256 * KIB
+const BUFFER_GROWTH_BYTES = 256 * KIB
 const SECOND_MS = 1_000
 /** For the rest of a refused body: a connection that is reset would take the answer with it. */
 const LINGER_MS = 2_000
@@ -58,15 +58,15 @@ export function jsonBody(options: JsonBodyOptions): RequestHandler {
     const reservation = new Reservation(subject.id, small, large)
     try {
       const limit = subject.rights.deploysTo.length > 0 ? MAX_BODY_BYTES : MAX_QUERY_BODY_BYTES
-      const text = await read(request, limit, reservation, options)
-      await turns.pause(subject.id)
-      request.body = parse(text)
+      const text = await readBody(request, limit, reservation, options)
+      await requestScheduler.yieldIfBusy(subject.id)
+      request.body = parseJson(text)
     } catch (error) {
       reservation.release()
       if (error instanceof ClientGoneError) return
-      return refuse(request, response, refusalFor(error))
+      return rejectRequest(request, response, rejectionFor(error))
     }
-    whenAnswered(response, () => reservation.release())
+    onResponseFinished(response, () => reservation.release())
     next()
   }
 }
@@ -78,22 +78,22 @@ class Reservation {
 
   constructor(
     readonly subjectId: string,
-    private readonly small: ByteBudget,
-    private readonly large: ByteBudget,
+    private readonly smallBodyBudget: ByteBudget,
+    private readonly largeBodyBudget: ByteBudget,
   ) {
-    this.budget = small
+    this.budget = smallBodyBudget
   }
 
   /** @throws RateLimited */
   growTo(bytes: number): void {
     if (bytes <= this.bytes) return
     // Everyone on this machine is one subject: many may be at work.
-    const isExempt = this.subjectId === LOCAL.id
-    const budget = bytes > SMALL_BODY_BYTES ? this.large : this.small
+    const isExempt = this.subjectId === LOCAL_SUBJECT.id
+    const budget = bytes > SMALL_BODY_BYTES ? this.largeBodyBudget : this.smallBodyBudget
     if (budget === this.budget) {
-      budget.take(this.subjectId, bytes - this.bytes, isExempt)
+      budget.reserve(this.subjectId, bytes - this.bytes, isExempt)
     } else {
-      budget.take(this.subjectId, bytes, isExempt)
+      budget.reserve(this.subjectId, bytes, isExempt)
       this.release()
     }
     this.budget = budget
@@ -101,12 +101,12 @@ class Reservation {
   }
 
   release(): void {
-    this.budget.giveBack(this.subjectId, this.bytes)
+    this.budget.release(this.subjectId, this.bytes)
     this.bytes = 0
   }
 }
 
-async function read(
+async function readBody(
   request: IncomingMessage,
   limit: number,
   reservation: Reservation,
@@ -119,19 +119,19 @@ async function read(
   const inflater = inflaterFor(headers['content-encoding'])
   const declared = headers['content-length']
   const length = inflater || decoder || declared === undefined ? undefined : Number(declared)
-  if (length !== undefined && length > limit) throw tooLarge(limit)
+  if (length !== undefined && length > limit) throw bodyTooLarge(limit)
   reservation.growTo(length ?? 1)
 
-  const storage = new BodyStorage(length, limit, reservation)
+  const storage = new BodyBuffer(length, limit, reservation)
   const limits = new JsonLimits()
   try {
-    await receive(request, inflater, options, (chunk) => {
+    await receiveChunks(request, inflater, options, (chunk) => {
       const bytes = decoder ? Buffer.from(decoder.decode(chunk, { stream: true })) : chunk
       storage.append(bytes)
       limits.check(bytes)
     })
     // This takes long for a large body, as does parsing it: others have their turn in between.
-    await turns.pause(reservation.subjectId)
+    await requestScheduler.yieldIfBusy(reservation.subjectId)
     return storage.text()
   } finally {
     storage.free()
@@ -139,10 +139,10 @@ async function read(
 }
 
 /** The bytes of one body, outside of V8's heap. */
-class BodyStorage {
+class BodyBuffer {
   private readonly buffer: ArrayBuffer
   private readonly bytes: Uint8Array
-  private used = 0
+  private usedBytes = 0
 
   constructor(
     length: number | undefined,
@@ -159,21 +159,21 @@ class BodyStorage {
 
   /** @throws TooLarge, RateLimited */
   append(chunk: Uint8Array): void {
-    const needed = this.used + chunk.length
-    if (needed > this.limit) throw tooLarge(this.limit)
+    const needed = this.usedBytes + chunk.length
+    if (needed > this.limit) throw bodyTooLarge(this.limit)
     this.reservation.growTo(needed)
     if (needed > this.buffer.byteLength) {
-      this.buffer.resize(Math.min(this.buffer.maxByteLength, needed + GROWTH_BYTES))
+      this.buffer.resize(Math.min(this.buffer.maxByteLength, needed + BUFFER_GROWTH_BYTES))
     }
-    this.bytes.set(chunk, this.used)
-    this.used = needed
+    this.bytes.set(chunk, this.usedBytes)
+    this.usedBytes = needed
   }
 
   text(): string {
     try {
-      return new TextDecoder('utf-8', { fatal: true }).decode(this.bytes.subarray(0, this.used))
+      return new TextDecoder('utf-8', { fatal: true }).decode(this.bytes.subarray(0, this.usedBytes))
     } catch {
-      throw new BadUserInput([{ path: 'body', reason: 'is not UTF-8' }])
+      throw new BadUserInputError([{ path: 'body', reason: 'is not UTF-8' }])
     }
   }
 
@@ -183,7 +183,7 @@ class BodyStorage {
 }
 
 /** Hands on what arrives, inflated; rejects with what `take` throws, and when it arrives too slowly or not to its end. */
-function receive(
+function receiveChunks(
   request: IncomingMessage,
   inflater: Transform | undefined,
   { graceSeconds = 10, minBytesPerSecond = 64 * KIB }: JsonBodyOptions,
@@ -199,7 +199,7 @@ function receive(
       seconds++
       const received = socket.bytesRead - firstByte
       if (seconds > graceSeconds && received < (seconds - graceSeconds) * minBytesPerSecond) {
-        end(() => reject(new BodyRefusedError(408, tooSlow(minBytesPerSecond))))
+        end(() => reject(new BodyRejectedError(408, bodyTooSlow(minBytesPerSecond))))
       }
     }, SECOND_MS)
     // What has arrived since, in one piece: a client may send it byte by byte.
@@ -211,7 +211,7 @@ function receive(
       }
     }
     const onEnd = () => end(resolve)
-    const onFault = (error: Error) => end(() => reject(unreadable(error)))
+    const onFault = (error: Error) => end(() => reject(decompressionFailed(error)))
     const onClose = () => {
       // What has arrived may still have to be inflated.
       if (!request.complete) end(() => reject(new ClientGoneError()))
@@ -237,7 +237,7 @@ function receive(
 /** RFC 8259 asks for UTF-8; what is not is turned into it. */
 function decoderFor(contentType = ''): TextDecoder | undefined {
   const [type = '', ...parameters] = contentType.split(';').map((part) => part.trim().toLowerCase())
-  if (type !== 'application/json') throw new BodyRefusedError(400, notJson())
+  if (type !== 'application/json') throw new BodyRejectedError(400, notJson())
   const charset = parameters.find((each) => each.startsWith('charset='))?.slice('charset='.length)
   switch (charset?.replace(/^"(.*)"$/, '$1') ?? 'utf-8') {
     case 'utf-8':
@@ -249,7 +249,7 @@ function decoderFor(contentType = ''): TextDecoder | undefined {
     case 'utf-16be':
       return new TextDecoder('utf-16be')
     default:
-      throw new BadUserInput([{ path: 'body', reason: 'is in an unknown character set; send UTF-8' }])
+      throw new BadUserInputError([{ path: 'body', reason: 'is in an unknown character set; send UTF-8' }])
   }
 }
 
@@ -267,13 +267,13 @@ function inflaterFor(encoding = 'identity'): Transform | undefined {
     case 'zstd':
       return createZstdDecompress({ params: { [constants.ZSTD_d_windowLogMax]: ZSTD_WINDOW_LOG } })
     default:
-      throw new BadUserInput([
+      throw new BadUserInputError([
         { path: 'body', reason: 'has an unknown compression; send gzip, deflate, br, zstd, or none' },
       ])
   }
 }
 
-function parse(text: string): unknown {
+function parseJson(text: string): unknown {
   // Apollo says what is missing.
   if (text === '') return {}
   let body: unknown
@@ -283,7 +283,7 @@ function parse(text: string): unknown {
     // said below
   }
   if (typeof body === 'object' && body !== null) return body
-  throw new BadUserInput([{ path: 'body', reason: 'is not JSON; send {"query": …, "variables": …}' }])
+  throw new BadUserInputError([{ path: 'body', reason: 'is not JSON; send {"query": …, "variables": …}' }])
 }
 
 /** The client has hung up: there is no one to tell. */
@@ -292,8 +292,8 @@ class ClientGoneError extends Error {
 }
 
 /** A refusal with a status that does not follow from its code. */
-class BodyRefusedError extends Error {
-  override readonly name = 'BodyRefusedError'
+class BodyRejectedError extends Error {
+  override readonly name = 'BodyRejectedError'
 
   constructor(
     readonly status: number,
@@ -303,23 +303,23 @@ class BodyRefusedError extends Error {
   }
 }
 
-function refusalFor(error: unknown): BodyRefusedError {
-  if (error instanceof BodyRefusedError) return error
-  if (error instanceof TooLarge) return new BodyRefusedError(413, error)
-  if (error instanceof RateLimited) return new BodyRefusedError(503, error)
-  if (error instanceof BadUserInput) return new BodyRefusedError(400, error)
+function rejectionFor(error: unknown): BodyRejectedError {
+  if (error instanceof BodyRejectedError) return error
+  if (error instanceof TooLargeError) return new BodyRejectedError(413, error)
+  if (error instanceof RateLimitedError) return new BodyRejectedError(503, error)
+  if (error instanceof BadUserInputError) return new BodyRejectedError(400, error)
   throw error
 }
 
-function tooLarge(limit: number): TooLarge {
-  return new TooLarge(
+function bodyTooLarge(limit: number): TooLargeError {
+  return new TooLargeError(
     limit === MAX_BODY_BYTES
       ? `The request is larger than ${limit / MIB} MiB. Send fewer or smaller files, or make a template of them.`
       : `The request is larger than ${limit / MIB} MiB. Only those who may deploy can send more.`,
   )
 }
 
-function tooSlow(minBytesPerSecond: number): GraphQLError {
+function bodyTooSlow(minBytesPerSecond: number): GraphQLError {
   return badRequest(
     `The request arrived at less than ${minBytesPerSecond / KIB} KiB/s. Send it again over a faster connection.`,
   )
@@ -329,8 +329,8 @@ function notJson(): GraphQLError {
   return badRequest('The request is not JSON. Send it with "Content-Type: application/json".')
 }
 
-function unreadable({ message }: Error): BadUserInput {
-  return new BadUserInput([{ path: 'body', reason: `cannot be decompressed: ${message}` }])
+function decompressionFailed({ message }: Error): BadUserInputError {
+  return new BadUserInputError([{ path: 'body', reason: `cannot be decompressed: ${message}` }])
 }
 
 function badRequest(message: string): GraphQLError {
@@ -338,7 +338,7 @@ function badRequest(message: string): GraphQLError {
 }
 
 /** Answers before the body has been read, and reads on for a while: the answer would be lost with the connection. */
-export function refuse(
+export function rejectRequest(
   request: IncomingMessage,
   response: ServerResponse,
   { status, error }: { status: number; error: GraphQLError },
@@ -347,7 +347,7 @@ export function refuse(
   response.statusCode = status
   response.setHeader('Content-Type', 'application/json; charset=utf-8')
   response.setHeader('Content-Length', Buffer.byteLength(text))
-  if (error instanceof RateLimited) response.setHeader('Retry-After', String(error.retryAfterSeconds))
+  if (error instanceof RateLimitedError) response.setHeader('Retry-After', String(error.retryAfterSeconds))
   if (request.readableEnded) {
     response.end(text)
     return
@@ -364,7 +364,7 @@ export function refuse(
 }
 
 /** A client that hangs up does not end what it has begun: that goes on until the answer is written, to no one. */
-function whenAnswered(response: ServerResponse, done: () => void): void {
+function onResponseFinished(response: ServerResponse, done: () => void): void {
   const onClose = () => {
     if (response.writableEnded) return done()
     const { end } = response

@@ -10,7 +10,7 @@ async function enterAll(slots: BoundedSlots, keys: readonly string[]) {
   const leaving: (() => void)[] = []
   const refused: string[] = []
   for (const key of keys) {
-    void slots.enter(calm, key).then((leave) => {
+    void slots.acquire(calm, key).then((leave) => {
       if (leave === null) refused.push(key)
       else {
         entered.push(key)
@@ -33,7 +33,7 @@ test('lets keys take turns, whoever has the longer line', async () => {
 })
 
 test('keeps slots for others, however many of one key wait', async () => {
-  const slots = new BoundedSlots(3, 100, { slots: 2, waiting: 2 })
+  const slots = new BoundedSlots(3, 100, { maxSlots: 2, maxWaiting: 2 })
   const { entered, leaving, refused } = await enterAll(slots, ['a', 'a', 'a', 'a', 'a', 'b', 'b'])
   expect([entered, refused]).toEqual([['a', 'a', 'b'], ['a']])
   leaving[2]?.()
@@ -45,20 +45,20 @@ test('keeps slots for others, however many of one key wait', async () => {
 })
 
 test('frees the place of a caller that gives up', async () => {
-  const slots = new BoundedSlots(1, 1, { slots: 1, waiting: 1 })
+  const slots = new BoundedSlots(1, 1, { maxSlots: 1, maxWaiting: 1 })
   const { leaving } = await enterAll(slots, ['a'])
   const impatient = new AbortController()
-  const waiting = slots.enter(impatient.signal, 'a')
-  expect(await slots.enter(calm, 'b')).toBeNull()
+  const waiting = slots.acquire(impatient.signal, 'a')
+  expect(await slots.acquire(calm, 'b')).toBeNull()
   impatient.abort(new Error('enough'))
   await expect(waiting).rejects.toThrow('enough')
-  const next = slots.enter(calm, 'b')
+  const next = slots.acquire(calm, 'b')
   leaving[0]?.()
   expect(await next).not.toBeNull()
 })
 
 test('a slot goes to a key that has none, before others have their second', async () => {
-  const slots = new BoundedSlots(4, 100, { slots: 2, waiting: 100 })
+  const slots = new BoundedSlots(4, 100, { maxSlots: 2, maxWaiting: 100 })
   const { entered, leaving } = await enterAll(slots, ['a', 'a', 'b', 'b', 'c', 'c', 'd', 'd', 'bob'])
   for (const leave of leaving.slice(0, 4)) leave()
   await setImmediate()

@@ -1,12 +1,12 @@
-export interface SharedLimits {
+export interface PerKeyLimits {
   /** How many slots one key may hold at a time. */
-  slots: number
+  maxSlots: number
   /** How many callers of one key may wait. */
-  waiting: number
+  maxWaiting: number
 }
 
-interface Line {
-  taken: number
+interface KeyQueue {
+  inUse: number
   waiting: Set<() => void>
 }
 
@@ -17,13 +17,17 @@ interface Line {
 export class BoundedSlots {
   private readonly size: number
   private readonly maxWaiting: number
-  private readonly perKey: SharedLimits
+  private readonly perKey: PerKeyLimits
   /** In the order of their turns. A key is here as long as it has a slot or waits for one. */
-  private readonly lines = new Map<string, Line>()
-  private taken = 0
+  private readonly queues = new Map<string, KeyQueue>()
+  private inUse = 0
   private waiting = 0
 
-  constructor(size: number, maxWaiting: number, perKey: SharedLimits = { slots: size, waiting: maxWaiting }) {
+  constructor(
+    size: number,
+    maxWaiting: number,
+    perKey: PerKeyLimits = { maxSlots: size, maxWaiting: maxWaiting },
+  ) {
     this.size = size
     this.maxWaiting = maxWaiting
     this.perKey = perKey
@@ -33,23 +37,23 @@ export class BoundedSlots {
    * Resolves to the function that gives the slot back, to be called once; or to null, at once, when the line is full.
    * Rejects with the signal's reason when that is aborted first.
    */
-  async enter(signal: AbortSignal, key = ''): Promise<(() => void) | null> {
+  async acquire(signal: AbortSignal, key = ''): Promise<(() => void) | null> {
     signal.throwIfAborted()
-    const line: Line = this.lines.get(key) ?? { taken: 0, waiting: new Set() }
-    if (this.taken < this.size && line.taken < this.perKey.slots) {
-      this.lines.set(key, line)
-      this.taken++
-      line.taken++
-    } else if (this.waiting >= this.maxWaiting || line.waiting.size >= this.perKey.waiting) {
+    const line: KeyQueue = this.queues.get(key) ?? { inUse: 0, waiting: new Set() }
+    if (this.inUse < this.size && line.inUse < this.perKey.maxSlots) {
+      this.queues.set(key, line)
+      this.inUse++
+      line.inUse++
+    } else if (this.waiting >= this.maxWaiting || line.waiting.size >= this.perKey.maxWaiting) {
       return null
     } else {
-      this.lines.set(key, line)
-      await this.waitInLine(key, line, signal)
+      this.queues.set(key, line)
+      await this.waitForSlot(key, line, signal)
     }
-    return () => this.leave(key)
+    return () => this.release(key)
   }
 
-  private waitInLine(key: string, line: Line, signal: AbortSignal): Promise<void> {
+  private waitForSlot(key: string, line: KeyQueue, signal: AbortSignal): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     const go = () => {
       line.waiting.delete(go)
@@ -60,7 +64,7 @@ export class BoundedSlots {
     const giveUp = () => {
       line.waiting.delete(go)
       this.waiting--
-      this.forgetIfIdle(key, line)
+      this.deleteIfIdle(key, line)
       reject(signal.reason)
     }
     line.waiting.add(go)
@@ -69,33 +73,33 @@ export class BoundedSlots {
     return promise
   }
 
-  private leave(key: string): void {
-    const line = this.lines.get(key)
+  private release(key: string): void {
+    const line = this.queues.get(key)
     if (line === undefined) return
-    line.taken--
-    this.taken--
+    line.inUse--
+    this.inUse--
     // Its turn comes after everyone else's.
-    this.lines.delete(key)
-    this.lines.set(key, line)
-    this.forgetIfIdle(key, line)
+    this.queues.delete(key)
+    this.queues.set(key, line)
+    this.deleteIfIdle(key, line)
     this.admitNext()
   }
 
   /** The slot goes to the key that waits with the fewest slots, the first in turn of several. */
   private admitNext(): void {
-    let chosen: Line | undefined
-    for (const line of this.lines.values()) {
-      const mayEnter = line.waiting.size > 0 && line.taken < this.perKey.slots
-      if (mayEnter && line.taken < (chosen?.taken ?? this.perKey.slots)) chosen = line
+    let chosen: KeyQueue | undefined
+    for (const line of this.queues.values()) {
+      const mayEnter = line.waiting.size > 0 && line.inUse < this.perKey.maxSlots
+      if (mayEnter && line.inUse < (chosen?.inUse ?? this.perKey.maxSlots)) chosen = line
     }
     const [next] = chosen?.waiting ?? []
     if (!chosen || !next) return
-    this.taken++
-    chosen.taken++
+    this.inUse++
+    chosen.inUse++
     next()
   }
 
-  private forgetIfIdle(key: string, line: Line): void {
-    if (line.taken === 0 && line.waiting.size === 0) this.lines.delete(key)
+  private deleteIfIdle(key: string, line: KeyQueue): void {
+    if (line.inUse === 0 && line.waiting.size === 0) this.queues.delete(key)
   }
 }

@@ -7,16 +7,16 @@ export class Counts {
     return this.counts.size
   }
 
-  of(key: string): number {
+  get(key: string): number {
     return this.counts.get(key) ?? 0
   }
 
   add(key: string, count = 1): void {
-    this.counts.set(key, this.of(key) + count)
+    this.counts.set(key, this.get(key) + count)
   }
 
   remove(key: string, count = 1): void {
-    const rest = this.of(key) - count
+    const rest = this.get(key) - count
     if (rest > 0) this.counts.set(key, rest)
     else this.counts.delete(key)
   }

@@ -15,7 +15,7 @@ class Line {
   }
 
   async enter(name: string, parties: readonly string[], signal = never): Promise<string> {
-    const leave = await this.slots.enter(parties, signal)
+    const leave = await this.slots.acquire(parties, signal)
     this.entered.push(name)
     this.leaving.push(leave)
     return name

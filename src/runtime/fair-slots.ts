@@ -1,8 +1,8 @@
-interface Waiting {
+interface Waiter {
   parties: readonly string[]
-  turn: number
-  enter(): void
-  refuse(): void
+  virtualStart: number
+  admit(): void
+  reject(): void
 }
 
 /**
@@ -15,37 +15,37 @@ interface Waiting {
  *   more than its own would (longest queue drop). Nobody loses a place while there is room.
  */
 export class FairSlots {
-  private readonly waiting: Waiting[] = []
-  private taken = 0
+  private readonly waiting: Waiter[] = []
+  private inUse = 0
   /** Of the caller that was let in last. */
-  private turn = 0
+  private virtualTime = 0
 
-  /** @param refusal makes the error for callers that find no place, or lose it */
+  /** @param createError makes the error for callers that find no place, or lose it */
   constructor(
     private readonly size: number,
     private readonly maxWaiting: number,
-    private readonly refusal: () => Error,
+    private readonly createError: () => Error,
   ) {}
 
   /**
    * Resolves to the function that gives the slot back, to be called once. Rejects with a refusal, or with the signal's
    * reason once that is aborted.
    */
-  async enter(parties: readonly string[], signal: AbortSignal): Promise<() => void> {
+  async acquire(parties: readonly string[], signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted()
-    if (this.taken < this.size) this.taken++
-    else await this.wait(parties, signal)
-    return () => this.leave()
+    if (this.inUse < this.size) this.inUse++
+    else await this.waitForSlot(parties, signal)
+    return () => this.release()
   }
 
-  private wait(parties: readonly string[], signal: AbortSignal): Promise<void> {
+  private waitForSlot(parties: readonly string[], signal: AbortSignal): Promise<void> {
     if (this.waiting.length >= this.maxWaiting) this.makeRoom(parties)
     const { promise, resolve, reject } = Promise.withResolvers<void>()
-    const entry: Waiting = {
+    const entry: Waiter = {
       parties,
-      turn: this.turnAfter(parties),
-      enter: resolve,
-      refuse: () => reject(this.refusal()),
+      virtualStart: this.virtualStartOf(parties),
+      admit: resolve,
+      reject: () => reject(this.createError()),
     }
     const abort = () => {
       this.remove(entry)
@@ -56,14 +56,14 @@ export class FairSlots {
     return promise.finally(() => signal.removeEventListener('abort', abort))
   }
 
-  private turnAfter(parties: readonly string[]): number {
+  private virtualStartOf(parties: readonly string[]): number {
     const own = this.waiting.filter((entry) => entry.parties.some((party) => parties.includes(party)))
-    return Math.max(this.turn, ...own.map(({ turn }) => turn)) + 1
+    return Math.max(this.virtualTime, ...own.map(({ virtualStart: turn }) => turn)) + 1
   }
 
   private makeRoom(parties: readonly string[]): void {
     let highest = this.loadOf(parties).map((load) => load + 1)
-    let victim: Waiting | undefined
+    let victim: Waiter | undefined
     for (const entry of this.waiting) {
       const load = this.loadOf(entry.parties)
       const order = compare(load, highest)
@@ -72,9 +72,9 @@ export class FairSlots {
         victim = entry
       }
     }
-    if (!victim) throw this.refusal()
+    if (!victim) throw this.createError()
     this.remove(victim)
-    victim.refuse()
+    victim.reject()
   }
 
   /** How many wait of each of these parties. */
@@ -83,19 +83,22 @@ export class FairSlots {
   }
 
   /** The slot passes on to the caller with the lowest turn, the first of several. */
-  private leave(): void {
+  private release(): void {
     const [first, ...others] = this.waiting
     if (!first) {
-      this.taken--
+      this.inUse--
       return
     }
-    const next = others.reduce((lowest, entry) => (entry.turn < lowest.turn ? entry : lowest), first)
+    const next = others.reduce(
+      (lowest, entry) => (entry.virtualStart < lowest.virtualStart ? entry : lowest),
+      first,
+    )
     this.remove(next)
-    this.turn = next.turn
-    next.enter()
+    this.virtualTime = next.virtualStart
+    next.admit()
   }
 
-  private remove(entry: Waiting): void {
+  private remove(entry: Waiter): void {
     const index = this.waiting.indexOf(entry)
     if (index >= 0) this.waiting.splice(index, 1)
   }

@@ -5,17 +5,17 @@ import { dirname } from 'node:path'
 export const PRIVATE_MODE = 0o700
 
 /** Makes a folder, durably, that may be there already. Those above it are made first when need be. */
-export async function makeFolder(path: string, mode = 0o777): Promise<void> {
+export async function ensureFolder(path: string, mode = 0o777): Promise<void> {
   // Not `recursive`: that hides a read-only disk behind ENOENT, and never ends below /proc (Node 24).
-  if (!(await makeOne(path, mode))) {
-    await makeFolder(dirname(path), mode)
-    if (!(await makeOne(path, mode)))
+  if (!(await ensureOneFolder(path, mode))) {
+    await ensureFolder(dirname(path), mode)
+    if (!(await ensureOneFolder(path, mode)))
       throw Object.assign(new Error(`${path} cannot be made`), { code: 'ENOENT' })
   }
 }
 
 /** Takes away what other accounts may do in a folder. False where the file system does not let us. */
-export async function closeToOthers(path: string): Promise<boolean> {
+export async function restrictToOwner(path: string): Promise<boolean> {
   if (process.platform === 'win32') return true // has no such modes: folders inherit their rights
   const isClosed = async () => ((await stat(path)).mode & 0o077) === 0
   if (await isClosed()) return true
@@ -35,7 +35,7 @@ export async function syncFolder(path: string): Promise<void> {
 }
 
 /** False where the folder above it is absent. */
-async function makeOne(path: string, mode: number): Promise<boolean> {
+async function ensureOneFolder(path: string, mode: number): Promise<boolean> {
   try {
     await mkdir(path, mode)
   } catch (error) {

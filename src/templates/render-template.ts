@@ -1,36 +1,36 @@
 import mustache, { type Token } from 'mustache'
-import { gitFileFaults } from '../deployments/contents/git-file-faults.ts'
-import { clashFaults, pathFaults } from '../deployments/contents/path-faults.ts'
-import { type Fault, quote } from '../errors.ts'
+import { validateGitFile } from '../deployments/contents/git-file-rules.ts'
+import { findPathClashes, validatePath } from '../deployments/contents/path-rules.ts'
+import { type FieldError, quote } from '../errors.ts'
 import type { ContentFile } from '../github/git/commit-pack.ts'
-import type { TimeSlices } from '../runtime/time-slices.ts'
-import type { LoadedTemplate, TemplateFile } from './template-folder.ts'
+import type { CooperativeScheduler } from '../runtime/cooperative-scheduler.ts'
+import type { LoadedTemplate, TemplateFile } from './load-template.ts'
 import type { ResolvedVariables } from './template-manifest.ts'
 
-const AT = 'input.contents.template'
+const INPUT_PATH = 'input.contents.template'
 /** What values may add to one file, and to all: a long value used many times must not fill the memory. */
-const MAX_INSERTED_IN_FILE = 1024 * 1024
-const MAX_INSERTED = 16 * 1024 * 1024
+const MAX_INSERTED_LENGTH_PER_FILE = 1024 * 1024
+const MAX_INSERTED_LENGTH = 16 * 1024 * 1024
 
 /** All files of the template with these values, or all faults. */
 export async function renderTemplate(
   { name, files }: LoadedTemplate,
   variables: ResolvedVariables,
-  slices: TimeSlices,
-): Promise<{ files: ContentFile[] } | { faults: Fault[] }> {
-  const tooMuch = insertedFaults(files, variables.values)
+  slices: CooperativeScheduler,
+): Promise<{ files: ContentFile[] } | { faults: FieldError[] }> {
+  const tooMuch = validateInsertedLength(files, variables.values)
   if (tooMuch.length > 0) return { faults: tooMuch }
 
-  const faults: Fault[] = []
+  const faults: FieldError[] = []
   const rendered: ContentFile[] = []
   for (const file of files) {
-    if (slices.isOver) await slices.next()
+    if (slices.shouldYield) await slices.yieldToEventLoop()
     const path = renderPath(file, variables, faults)
     const content = renderContent(file, path, variables.values)
     // A file without tags was checked when the template was loaded.
     if (path !== file.path || content !== file.content) {
-      for (const reason of gitFileFaults(path, content)) {
-        faults.push({ path: AT, reason: `renders badly: ${quote(file.path)} ${reason}` })
+      for (const reason of validateGitFile(path, content)) {
+        faults.push({ path: INPUT_PATH, reason: `renders badly: ${quote(file.path)} ${reason}` })
       }
     }
     rendered.push({ path, content, executable: file.executable })
@@ -38,16 +38,19 @@ export async function renderTemplate(
   // Paths without tags are those of a folder: they cannot clash.
   if (files.some((file) => file.renderedPath !== null)) {
     const paths = rendered.map((file) => file.path)
-    const clashes = await clashFaults(paths, (index) => `"${files[index]?.path}" in the template`, slices)
+    const clashes = await findPathClashes(paths, (index) => `"${files[index]?.path}" in the template`, slices)
     for (const { path, reason } of clashes)
-      faults.push({ path: AT, reason: `renders badly: ${path} ${reason}` })
+      faults.push({ path: INPUT_PATH, reason: `renders badly: ${path} ${reason}` })
   }
   if (faults.length > 0) return { faults }
-  if (rendered.length === 0) return { faults: [{ path: AT, reason: `"${name}" has no files` }] }
+  if (rendered.length === 0) return { faults: [{ path: INPUT_PATH, reason: `"${name}" has no files` }] }
   return { files: rendered }
 }
 
-function insertedFaults(files: readonly TemplateFile[], values: ResolvedVariables['values']): Fault[] {
+function validateInsertedLength(
+  files: readonly TemplateFile[],
+  values: ResolvedVariables['values'],
+): FieldError[] {
   let total = 0
   let largest = 0
   for (const { content, renderedPath } of files) {
@@ -55,24 +58,30 @@ function insertedFaults(files: readonly TemplateFile[], values: ResolvedVariable
     total += length
     largest = Math.max(largest, length)
   }
-  if (total <= MAX_INSERTED && largest <= MAX_INSERTED_IN_FILE) return []
+  if (total <= MAX_INSERTED_LENGTH && largest <= MAX_INSERTED_LENGTH_PER_FILE) return []
   const reason =
     'are too long for the number of places where the template uses them: 1 MiB in a file, 16 MiB in all'
-  return [{ path: `${AT}.variables`, reason }]
+  return [{ path: `${INPUT_PATH}.variables`, reason }]
 }
 
 function insertedLength(text: TemplateText | Uint8Array | null, values: ResolvedVariables['values']): number {
   if (text === null || text instanceof Uint8Array) return 0
-  return text.uses.reduce((length, name) => length + (values[name]?.length ?? 0), 0)
+  return text.variableNames.reduce((length, name) => length + (values[name]?.length ?? 0), 0)
 }
 
 /** A fault in the path is laid to the first given variable in it. */
-function renderPath(file: TemplateFile, { values, givenAt }: ResolvedVariables, faults: Fault[]): string {
+function renderPath(
+  file: TemplateFile,
+  { values, inputIndexes: givenAt }: ResolvedVariables,
+  faults: FieldError[],
+): string {
   if (file.renderedPath === null) return file.path
-  const path = renderTemplateText(file.renderedPath, values, asItIs)
-  for (const reason of pathFaults(path)) {
-    const index = file.renderedPath.uses.map((name) => givenAt.get(name)).find((given) => given !== undefined)
-    const at = index === undefined ? AT : `${AT}.variables[${index}].value`
+  const path = renderTemplateText(file.renderedPath, values, noEscape)
+  for (const reason of validatePath(path)) {
+    const index = file.renderedPath.variableNames
+      .map((name) => givenAt.get(name))
+      .find((given) => given !== undefined)
+    const at = index === undefined ? INPUT_PATH : `${INPUT_PATH}.variables[${index}].value`
     faults.push({ path: at, reason: `makes a path of ${quote(file.path)} that ${reason}` })
   }
   return path
@@ -93,7 +102,7 @@ export type Delimiters = readonly [open: string, close: string]
 export interface TemplateText {
   tokens: readonly Token[]
   /** The variable of each tag, in order. */
-  uses: readonly string[]
+  variableNames: readonly string[]
 }
 
 const writer = new mustache.Writer()
@@ -123,7 +132,7 @@ export function parseTemplateText(
   const covered = tokens.reduce((length, [, , start, end]) => length + end - start, 0)
   if (covered !== text.length) throw new Error('has tags that are not plain')
   const uses = tokens.filter(([type]) => type !== 'text').map(([, name]) => name)
-  return uses.length === 0 ? null : { tokens, uses }
+  return uses.length === 0 ? null : { tokens, variableNames: uses }
 }
 
 function parse(text: string, delimiters: Delimiters): Token[] {
@@ -165,10 +174,10 @@ export function escapeFor(path: string): (value: string) => string {
         .replace(/[\u2028\u2029]/g, (end) => (end === '\u2028' ? '\\u2028' : '\\u2029'))
   if (/^(?:html?|xml|svg)$/.test(extension))
     return (value) => value.replace(/[&<>"']/g, (c) => ENTITIES[c] ?? c)
-  return asItIs
+  return noEscape
 }
 
-export function asItIs(value: string): string {
+export function noEscape(value: string): string {
   return value
 }
 

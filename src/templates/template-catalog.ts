@@ -2,11 +2,11 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ConfigError } from '../config/config.ts'
 import type { VariableInput } from '../deployments/deploy-input.ts'
-import { type Fault, quote } from '../errors.ts'
+import { type FieldError, quote } from '../errors.ts'
 import type { ContentFile } from '../github/git/commit-pack.ts'
-import { TimeSlices } from '../runtime/time-slices.ts'
+import { CooperativeScheduler } from '../runtime/cooperative-scheduler.ts'
+import { BrokenTemplateError, type LoadedTemplate, loadTemplate } from './load-template.ts'
 import { renderTemplate } from './render-template.ts'
-import { BrokenTemplate, type LoadedTemplate, loadTemplate } from './template-folder.ts'
 import { type BuiltIns, resolveVariables, type TemplateVariable } from './template-manifest.ts'
 
 /** What a client may know of a template. */
@@ -23,10 +23,10 @@ const MAX_TOTAL_BYTES = 256 * 1024 * 1024
 
 /** The templates of TEMPLATES_DIR, read once at start: a change in the folder counts from the next start on. */
 export class TemplateCatalog {
-  readonly #templates: ReadonlyMap<string, LoadedTemplate>
+  private readonly templates: ReadonlyMap<string, LoadedTemplate>
 
   private constructor(templates: readonly LoadedTemplate[]) {
-    this.#templates = new Map(templates.map((template) => [template.name, template]))
+    this.templates = new Map(templates.map((template) => [template.name, template]))
   }
 
   /**
@@ -49,7 +49,7 @@ export class TemplateCatalog {
 
   /** By name. */
   list(): Template[] {
-    return [...this.#templates.values()].map(({ name, manifest, files }) => ({
+    return [...this.templates.values()].map(({ name, manifest, files }) => ({
       name,
       title: manifest.title,
       description: manifest.description,
@@ -67,16 +67,16 @@ export class TemplateCatalog {
     variables: readonly VariableInput[],
     builtIns: BuiltIns,
     signal: AbortSignal,
-  ): Promise<{ files: ContentFile[] } | { faults: Fault[] }> {
-    const template = this.#templates.get(name)
+  ): Promise<{ files: ContentFile[] } | { faults: FieldError[] }> {
+    const template = this.templates.get(name)
     if (template === undefined) {
-      const names = [...this.#templates.keys()].join(', ') || 'none'
+      const names = [...this.templates.keys()].join(', ') || 'none'
       const reason = `is ${quote(name)}, which is not a template here; there are: ${names}`
       return { faults: [{ path: 'input.contents.template.name', reason }] }
     }
     const resolved = resolveVariables(template, variables, builtIns)
-    if (resolved.faults.length > 0) return { faults: resolved.faults }
-    return renderTemplate(template, resolved, new TimeSlices(signal))
+    if (resolved.errors.length > 0) return { faults: resolved.errors }
+    return renderTemplate(template, resolved, new CooperativeScheduler(signal))
   }
 }
 
@@ -91,12 +91,12 @@ async function templateNames(folder: string): Promise<string[]> {
   for (const entry of entries) {
     if (entry.name.startsWith('.') || entry.isFile()) continue
     if (!entry.isDirectory()) {
-      throw new BrokenTemplate(entry.name, [
+      throw new BrokenTemplateError(entry.name, [
         { path: '', reason: 'is a link: a template is a folder of its own' },
       ])
     }
     if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/.test(entry.name)) {
-      throw new BrokenTemplate(entry.name, [
+      throw new BrokenTemplateError(entry.name, [
         { path: '', reason: 'has a name with other characters than A–Z a–z 0–9 . _ -' },
       ])
     }

@@ -1,8 +1,8 @@
-import { textFaults } from '../deployments/contents/name-faults.ts'
+import { validateText } from '../deployments/contents/name-rules.ts'
 import type { VariableInput } from '../deployments/deploy-input.ts'
-import { type Fault, quote } from '../errors.ts'
+import { type FieldError, quote } from '../errors.ts'
+import type { LoadedTemplate } from './load-template.ts'
 import type { Delimiters } from './render-template.ts'
-import type { LoadedTemplate } from './template-folder.ts'
 
 export interface TemplateVariable {
   name: string
@@ -30,7 +30,7 @@ const MAX_VARIABLES = 100
 export const MAX_VALUE_LENGTH = 64 * 1024
 
 /** Reads the manifest's JSON; what is wrong with it is added to `faults`, with the field as the path. */
-export function readManifest(json: string, faults: Fault[]): TemplateManifest {
+export function readManifest(json: string, faults: FieldError[]): TemplateManifest {
   const reader = new FieldReader(faults)
   const manifest = reader.object(parseJson(json, faults), '', [
     'title',
@@ -50,7 +50,7 @@ export function readManifest(json: string, faults: Fault[]): TemplateManifest {
   }
 }
 
-function parseJson(json: string, faults: Fault[]): unknown {
+function parseJson(json: string, faults: FieldError[]): unknown {
   try {
     return JSON.parse(json)
   } catch (error) {
@@ -61,7 +61,7 @@ function parseJson(json: string, faults: Fault[]): unknown {
 
 function readVariables(reader: FieldReader, value: unknown): TemplateVariable[] {
   const items = reader.list(value, 'variables')
-  if (items.length > MAX_VARIABLES) reader.refuse('variables', `must be at most ${MAX_VARIABLES}`)
+  if (items.length > MAX_VARIABLES) reader.addError('variables', `must be at most ${MAX_VARIABLES}`)
   const names = new Set<string>(BUILT_INS)
   return items.map((item, n) => {
     const at = `variables[${n}]`
@@ -69,21 +69,21 @@ function readVariables(reader: FieldReader, value: unknown): TemplateVariable[] 
     const name = reader.text(fields.name, `${at}.name`)
     // Mustache looks names up in a plain object: what every object has would not be ours.
     if (!/^[A-Za-z][A-Za-z0-9_]{0,63}$/.test(name) || name in {}) {
-      reader.refuse(`${at}.name`, 'must be a letter, then letters, digits or underscores, 64 at most')
+      reader.addError(`${at}.name`, 'must be a letter, then letters, digits or underscores, 64 at most')
     }
-    if (names.has(name)) reader.refuse(`${at}.name`, `is "${name}", which is built in or declared before`)
+    if (names.has(name)) reader.addError(`${at}.name`, `is "${name}", which is built in or declared before`)
     names.add(name)
     const required = fields.required ?? false
-    if (typeof required !== 'boolean') reader.refuse(`${at}.required`, 'must be true or false')
+    if (typeof required !== 'boolean') reader.addError(`${at}.required`, 'must be true or false')
     const byDefault = fields.default ?? null
     if (byDefault !== null && typeof byDefault !== 'string')
-      reader.refuse(`${at}.default`, 'must be a string')
+      reader.addError(`${at}.default`, 'must be a string')
     if (byDefault !== null && required === true) {
-      reader.refuse(`${at}.required`, 'must not be true beside a default')
+      reader.addError(`${at}.required`, 'must not be true beside a default')
     }
     const pattern = readPattern(reader, fields.pattern ?? null, `${at}.pattern`)
     if (typeof byDefault === 'string') {
-      for (const reason of valueFaults(byDefault, pattern)) reader.refuse(`${at}.default`, reason)
+      for (const reason of validateValue(byDefault, pattern)) reader.addError(`${at}.default`, reason)
     }
     return {
       name,
@@ -100,7 +100,7 @@ function readPattern(reader: FieldReader, value: unknown, at: string): RegExp | 
   try {
     return new RegExp(`^(?:${reader.text(value, at)})$`, 'u')
   } catch (error) {
-    reader.refuse(at, `is not a regular expression: ${error instanceof Error ? error.message : error}`)
+    reader.addError(at, `is not a regular expression: ${error instanceof Error ? error.message : error}`)
     return null
   }
 }
@@ -110,7 +110,7 @@ function readDelimiters(reader: FieldReader, value: unknown): Delimiters {
   const areFit = [open, close].every((item) => typeof item === 'string' && /^[^\s=/\p{Cc}]{2,8}$/u.test(item))
   if (typeof open === 'string' && typeof close === 'string' && areFit && more.length === 0)
     return [open, close]
-  reader.refuse(
+  reader.addError(
     'delimiters',
     'must be two strings of 2 to 8 characters, without spaces, "=" and "/", such as ["<%", "%>"]',
   )
@@ -118,47 +118,47 @@ function readDelimiters(reader: FieldReader, value: unknown): Delimiters {
 }
 
 /** The rules for a variable's value, given or by default. */
-export function valueFaults(value: string, pattern: RegExp | null): string[] {
+export function validateValue(value: string, pattern: RegExp | null): string[] {
   if (value.length > MAX_VALUE_LENGTH || Buffer.byteLength(value) > MAX_VALUE_LENGTH) {
     return [`must be at most ${MAX_VALUE_LENGTH} bytes`]
   }
-  const reasons = textFaults(value)
+  const reasons = validateText(value)
   if (pattern && !pattern.test(value)) reasons.push(`must match the pattern ${pattern.source}`)
   return reasons
 }
 
 /** Reads values of unknown type; whatever is not as asked becomes a fault and a harmless value. */
 class FieldReader {
-  readonly #faults: Fault[]
+  private readonly errors: FieldError[]
 
-  constructor(faults: Fault[]) {
-    this.#faults = faults
+  constructor(faults: FieldError[]) {
+    this.errors = faults
   }
 
-  refuse(path: string, reason: string): void {
-    this.#faults.push({ path, reason })
+  addError(path: string, reason: string): void {
+    this.errors.push({ path, reason })
   }
 
   text(value: unknown, path: string): string {
     if (typeof value === 'string' && value.trim() !== '') return value
-    this.refuse(path, 'must be a text that is not empty')
+    this.addError(path, 'must be a text that is not empty')
     return ''
   }
 
   list(value: unknown, path: string): unknown[] {
     if (Array.isArray(value)) return value
-    this.refuse(path, 'must be a list')
+    this.addError(path, 'must be a list')
     return []
   }
 
   /** Refuses fields that are not `known`: a misspelt one would have no effect otherwise. */
   object(value: unknown, path: string, known: readonly string[]): Partial<Record<string, unknown>> {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-      this.refuse(path, 'must be an object')
+      this.addError(path, 'must be an object')
       return {}
     }
     for (const key of Object.keys(value)) {
-      if (!known.includes(key)) this.refuse(path === '' ? key : `${path}.${key}`, 'is not a known field')
+      if (!known.includes(key)) this.addError(path === '' ? key : `${path}.${key}`, 'is not a known field')
     }
     return { ...value }
   }
@@ -171,13 +171,13 @@ export interface ResolvedVariables {
   /** By name, all that the template may use. */
   values: Record<string, string>
   /** Which of the input's variables gave the value, for faults that show later. */
-  givenAt: ReadonlyMap<string, number>
-  faults: Fault[]
+  inputIndexes: ReadonlyMap<string, number>
+  errors: FieldError[]
 }
 
-const AT = 'input.contents.template.variables'
+const INPUT_PATH = 'input.contents.template.variables'
 /** So many faults of one request are worth making. */
-const MAX_GIVEN = 1000
+const MAX_INPUT_VARIABLES = 1000
 
 /** What is given, else the default, else nothing. */
 export function resolveVariables(
@@ -185,38 +185,43 @@ export function resolveVariables(
   given: readonly VariableInput[],
   builtIns: BuiltIns,
 ): ResolvedVariables {
-  const faults: Fault[] = []
+  const faults: FieldError[] = []
   const givenAt = new Map<string, number>()
   const values: Record<string, string> = { ...builtIns }
   for (const variable of manifest.variables) values[variable.name] = variable.default ?? ''
-  if (given.length > MAX_GIVEN) faults.push({ path: AT, reason: `must be at most ${MAX_GIVEN}` })
+  if (given.length > MAX_INPUT_VARIABLES)
+    faults.push({ path: INPUT_PATH, reason: `must be at most ${MAX_INPUT_VARIABLES}` })
 
   const declared = new Map(manifest.variables.map((variable) => [variable.name, variable]))
   const names = [...declared.keys()].join(', ') || 'none'
-  for (const [index, { name, value }] of given.slice(0, MAX_GIVEN).entries()) {
+  for (const [index, { name, value }] of given.slice(0, MAX_INPUT_VARIABLES).entries()) {
     const first = givenAt.get(name)
     if (BUILT_INS.some((builtIn) => builtIn === name)) {
       faults.push({
-        path: `${AT}[${index}].name`,
+        path: `${INPUT_PATH}[${index}].name`,
         reason: `is "${name}", which is taken from the input itself`,
       })
     } else if (!declared.has(name)) {
       const reason = `is ${quote(name)}, which is not a variable of "${template}"; there are: ${names}`
-      faults.push({ path: `${AT}[${index}].name`, reason })
+      faults.push({ path: `${INPUT_PATH}[${index}].name`, reason })
     } else if (first !== undefined) {
-      faults.push({ path: `${AT}[${index}].name`, reason: `is the same as ${AT}[${first}].name: "${name}"` })
+      faults.push({
+        path: `${INPUT_PATH}[${index}].name`,
+        reason: `is the same as ${INPUT_PATH}[${first}].name: "${name}"`,
+      })
     } else {
       givenAt.set(name, index)
       values[name] = value
       const { pattern = null } = declared.get(name) ?? {}
-      for (const reason of valueFaults(value, pattern)) faults.push({ path: `${AT}[${index}].value`, reason })
+      for (const reason of validateValue(value, pattern))
+        faults.push({ path: `${INPUT_PATH}[${index}].value`, reason })
     }
   }
   for (const { name, description, required } of manifest.variables) {
     if (!required || values[name] !== '') continue
     const index = givenAt.get(name)
-    if (index === undefined) faults.push({ path: AT, reason: `must have "${name}": ${description}` })
-    else faults.push({ path: `${AT}[${index}].value`, reason: `must not be empty: ${description}` })
+    if (index === undefined) faults.push({ path: INPUT_PATH, reason: `must have "${name}": ${description}` })
+    else faults.push({ path: `${INPUT_PATH}[${index}].value`, reason: `must not be empty: ${description}` })
   }
-  return { values, givenAt, faults }
+  return { values, inputIndexes: givenAt, errors: faults }
 }

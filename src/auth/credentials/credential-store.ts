@@ -42,12 +42,12 @@ interface CredentialRow {
 }
 
 const COLUMNS = 'id, kind, subject_id as "subjectId", name, grants, expires_at as "expiresAt"'
-const PREFIX: Record<CredentialKind, string> = { token: 'shipcast_', session: '' }
+const SECRET_PREFIX: Record<CredentialKind, string> = { token: 'shipcast_', session: '' }
 const SECRET_BYTES = 32
 /** 32 bytes as base64url, RFC 4648. */
-const SECRET = /^(shipcast_)?[A-Za-z0-9_-]{43}$/
+const SECRET_PATTERN = /^(shipcast_)?[A-Za-z0-9_-]{43}$/
 /** `last_used_at` is this exact, so that a use is mostly a read. */
-const USE_SECONDS = 60
+const LAST_USED_RESOLUTION_SECONDS = 60
 
 /**
  * Tokens and sessions. Only a SHA-256 hash of the secret is stored: 256 random bits need no slow hash, and a secret is
@@ -63,12 +63,12 @@ export class CredentialStore {
   /** The secret is in the answer, and nowhere else. */
   async create(credential: NewCredential): Promise<{ id: string; secret: string; expiresAt: Date }> {
     const { kind, subjectId, name, grants, lifetimeMs } = credential
-    const secret = PREFIX[kind] + randomBytes(SECRET_BYTES).toString('base64url')
+    const secret = SECRET_PREFIX[kind] + randomBytes(SECRET_BYTES).toString('base64url')
     const [row] = await this.database.query<{ id: string; expiresAt: Date }>(
       `insert into access_credentials (id, kind, secret_hash, subject_id, name, grants, created_at, expires_at)
        values ($1, $2, $3, $4, $5, $6, clock_timestamp(), clock_timestamp() + $7 * interval '1 ms')
        returning id, expires_at as "expiresAt"`,
-      [uuidv7(), kind, hashOf(secret), subjectId, name, JSON.stringify(grants), lifetimeMs],
+      [uuidv7(), kind, hashSecret(secret), subjectId, name, JSON.stringify(grants), lifetimeMs],
     )
     if (!row) throw new Error('An insert returned no row.')
     return { ...row, secret }
@@ -76,12 +76,12 @@ export class CredentialStore {
 
   /** Undefined: there is none such, or it has expired or been revoked. Notes that it was used. */
   async find(secret: string): Promise<Credential | undefined> {
-    if (!SECRET.test(secret)) return undefined
+    if (!SECRET_PATTERN.test(secret)) return undefined
     const [row] = await this.database.query<CredentialRow & { isNoted: boolean }>(
       `select ${COLUMNS}, coalesce(last_used_at > clock_timestamp() - $2 * interval '1 s', false) as "isNoted"
        from access_credentials
        where secret_hash = $1 and revoked_at is null and expires_at > clock_timestamp()`,
-      [hashOf(secret), USE_SECONDS],
+      [hashSecret(secret), LAST_USED_RESOLUTION_SECONDS],
     )
     if (!row) return undefined
     if (!row.isNoted) {
@@ -132,7 +132,7 @@ export class CredentialStore {
   }
 
   /** What the tokens of this name may do from now on. Returns those that it has changed. */
-  changeTokens(name: string, grants: readonly Grant[]): Promise<{ id: string }[]> {
+  updateTokenGrants(name: string, grants: readonly Grant[]): Promise<{ id: string }[]> {
     return this.database.query(
       `update access_credentials set grants = $2
        where kind = 'token' and name = $1 and revoked_at is null and expires_at > clock_timestamp()
@@ -142,7 +142,7 @@ export class CredentialStore {
   }
 
   /** What a person may do from now on, in every browser in which they are signed in. */
-  async changeSessions(subjectId: string, grants: readonly Grant[]): Promise<void> {
+  async updateSessionGrants(subjectId: string, grants: readonly Grant[]): Promise<void> {
     await this.database.query(
       `update access_credentials set grants = $2
        where kind = 'session' and subject_id = $1 and revoked_at is null and grants <> $2`,
@@ -151,7 +151,7 @@ export class CredentialStore {
   }
 
   /** A session that somebody else has taken the place of, in the same browser. */
-  async revokeSessionUnlessOf(id: string, subjectId: string): Promise<void> {
+  async revokeSessionOfOtherSubject(id: string, subjectId: string): Promise<void> {
     await this.database.query(
       `update access_credentials set revoked_at = clock_timestamp()
        where kind = 'session' and id = $1 and subject_id <> $2 and revoked_at is null`,
@@ -168,7 +168,7 @@ export class CredentialStore {
   }
 
   /** Every session of a person, because the provider does not let them in any more. */
-  async revokeSessionsOf(subjectId: string): Promise<void> {
+  async revokeSessionsOfSubject(subjectId: string): Promise<void> {
     await this.database.query(
       `update access_credentials set revoked_at = clock_timestamp()
        where kind = 'session' and subject_id = $1 and revoked_at is null`,
@@ -177,7 +177,7 @@ export class CredentialStore {
   }
 
   /** Sessions that ended long ago, at most `limit`. */
-  async removeEndedSessions(limit: number): Promise<void> {
+  async deleteEndedSessions(limit: number): Promise<void> {
     await this.database.query(
       `delete from access_credentials where id in (
          select id from access_credentials
@@ -193,7 +193,7 @@ function toCredential({ id, kind, subjectId, name, grants, expiresAt }: Credenti
   return { id, kind, subject: { id: subjectId, name, rights: rightsOf(grants) }, expiresAt }
 }
 
-export function hashOf(secret: string): Buffer {
+export function hashSecret(secret: string): Buffer {
   return createHash('sha256').update(secret).digest()
 }
 

@@ -1,20 +1,20 @@
 import * as oauth from 'openid-client'
 import type { AccessSettings } from '../../config/config.ts'
-import { explain } from './oidc-sign-in.ts'
+import { toSignInError } from './oidc-sign-in.ts'
 import {
+  displayName,
   type Person,
-  personName,
   type SignInChecks,
-  SignInFailed,
+  SignInError,
   type SignInProvider,
 } from './sign-in-provider.ts'
 
 /** Organizations and teams, the private ones too. */
 const SCOPE = 'read:user read:org'
 /** For people. */
-const NAME = 'GitHub'
+const PROVIDER_NAME = 'GitHub'
 const PER_PAGE = 100
-const MOST_PAGES = 10
+const MAX_PAGES = 10
 
 /**
  * GitHub's OAuth, which is not OpenID Connect: who somebody is, is asked for with the token
@@ -42,7 +42,7 @@ export class GitHubSignIn implements SignInProvider {
     if (url.startsWith('http:')) oauth.allowInsecureRequests(this.configuration)
   }
 
-  async begin({ state, codeVerifier }: SignInChecks, redirectUrl: string): Promise<URL> {
+  async authorizationUrl({ state, codeVerifier }: SignInChecks, redirectUrl: string): Promise<URL> {
     return oauth.buildAuthorizationUrl(this.configuration, {
       redirect_uri: redirectUrl,
       scope: SCOPE,
@@ -52,13 +52,13 @@ export class GitHubSignIn implements SignInProvider {
     })
   }
 
-  finish(checks: SignInChecks, returned: URL): Promise<Person> {
-    return this.personIn(checks, returned).catch((error: unknown) => {
-      throw explain(error, NAME)
+  completeSignIn(checks: SignInChecks, returned: URL): Promise<Person> {
+    return this.fetchPerson(checks, returned).catch((error: unknown) => {
+      throw toSignInError(error, PROVIDER_NAME)
     })
   }
 
-  private async personIn({ state, codeVerifier }: SignInChecks, returned: URL): Promise<Person> {
+  private async fetchPerson({ state, codeVerifier }: SignInChecks, returned: URL): Promise<Person> {
     const { access_token } = await oauth.authorizationCodeGrant(this.configuration, returned, {
       expectedState: state,
       pkceCodeVerifier: codeVerifier,
@@ -71,7 +71,7 @@ export class GitHubSignIn implements SignInProvider {
     )
     return {
       id: `${this.issuer}#${user.id}`,
-      name: personName(user.login) ?? String(user.id),
+      name: displayName(user.login) ?? String(user.id),
       groups: [
         ...organizations.map(({ login }) => login),
         ...teams.map(({ slug, organization }) => `${organization.login}/${slug}`),
@@ -81,7 +81,7 @@ export class GitHubSignIn implements SignInProvider {
 
   private async list<T>(token: string, path: string): Promise<T[]> {
     const all: T[] = []
-    for (let page = 1; page <= MOST_PAGES; page++) {
+    for (let page = 1; page <= MAX_PAGES; page++) {
       const some = (await this.get(token, `${path}?per_page=${PER_PAGE}&page=${page}`)) as T[]
       all.push(...some)
       if (some.length < PER_PAGE) break
@@ -101,7 +101,7 @@ export class GitHubSignIn implements SignInProvider {
       headers,
     )
     if (!response.ok) {
-      throw new SignInFailed(
+      throw new SignInError(
         `GitHub did not tell who you are (status ${response.status} for ${url.pathname}). Begin again.`,
       )
     }

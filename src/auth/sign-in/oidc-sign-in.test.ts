@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/g
 import * as oidc from 'openid-client'
 import { type Forgery, ForgingProvider } from '../../../test/support/auth/forging-provider.ts'
 import { OidcSignIn } from './oidc-sign-in.ts'
-import { type Person, SignInFailed } from './sign-in-provider.ts'
+import { type Person, SignInError } from './sign-in-provider.ts'
 
 const REDIRECT_URL = 'http://127.0.0.1:3000/auth/oidc/callback'
 const CLAIMS = { preferred_username: 'alice', groups: ['platform-team', 7] }
@@ -38,8 +38,8 @@ function newChecks() {
 async function come(forgery: Forgery): Promise<Person> {
   provider.forgery = forgery
   const checks = newChecks()
-  const returned = provider.authorize(await signIn.begin(checks, REDIRECT_URL))
-  return signIn.finish(checks, returned)
+  const returned = provider.authorize(await signIn.authorizationUrl(checks, REDIRECT_URL))
+  return signIn.completeSignIn(checks, returned)
 }
 
 test('takes the name and the groups from the ID token, or from where the provider tells them', async () => {
@@ -102,7 +102,7 @@ test.each([45, 240, -45, -240])(
 const FORGERIES: Record<string, Forgery> = {
   'no signature (alg: none)': { alg: 'none' },
   'a signature by a secret instead of a key': { alg: 'HS256' },
-  'a signature by another key': { isSignedByAnother: true },
+  'a signature by another key': { isSignedByOtherKey: true },
   'another nonce': { claims: { nonce: 'another' } },
   'no nonce': { claims: { nonce: undefined } },
   'another audience': { claims: { aud: 'another' } },
@@ -120,7 +120,7 @@ test.each(Object.entries(FORGERIES))('refuses an ID token with %s', async (_name
   const hasUserInfo = forgery.userInfo !== undefined
   const right = hasUserInfo ? {} : CLAIMS
   const refusal = await come({ ...forgery, claims: { ...right, ...forgery.claims } }).catch((error) => error)
-  expect(refusal).toBeInstanceOf(SignInFailed)
+  expect(refusal).toBeInstanceOf(SignInError)
   expect(refusal.message).toBe('What Test ID sent could not be accepted. Begin again.')
 })
 
@@ -131,13 +131,15 @@ test('says so when the provider does not tell about a person whom it has let in'
 test('refuses an answer to another question', async () => {
   provider.forgery = { claims: CLAIMS }
   const checks = newChecks()
-  const returned = provider.authorize(await signIn.begin(checks, REDIRECT_URL))
-  await expect(signIn.finish({ ...checks, state: 'another' }, returned)).rejects.toThrow(SignInFailed)
-  await expect(signIn.finish({ ...checks, codeVerifier: 'x'.repeat(43) }, returned)).rejects.toThrow(
-    SignInFailed,
+  const returned = provider.authorize(await signIn.authorizationUrl(checks, REDIRECT_URL))
+  await expect(signIn.completeSignIn({ ...checks, state: 'another' }, returned)).rejects.toThrow(SignInError)
+  await expect(signIn.completeSignIn({ ...checks, codeVerifier: 'x'.repeat(43) }, returned)).rejects.toThrow(
+    SignInError,
   )
   const denied = new URL(`${REDIRECT_URL}?error=access_denied&state=${checks.state}`)
-  await expect(signIn.finish(checks, denied)).rejects.toThrow('Test ID did not let you in (access_denied).')
+  await expect(signIn.completeSignIn(checks, denied)).rejects.toThrow(
+    'Test ID did not let you in (access_denied).',
+  )
   denied.searchParams.set('error', '\u001b[31m\u202e')
-  await expect(signIn.finish(checks, denied)).rejects.toThrow('("\\u001b[31m\\u202e")')
+  await expect(signIn.completeSignIn(checks, denied)).rejects.toThrow('("\\u001b[31m\\u202e")')
 })

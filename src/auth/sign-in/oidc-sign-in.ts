@@ -2,19 +2,19 @@ import * as oidc from 'openid-client'
 import type { AccessSettings } from '../../config/config.ts'
 import { quote } from '../../errors.ts'
 import {
+  displayName,
   type Person,
-  personName,
   type SignInChecks,
-  SignInFailed,
+  SignInError,
   type SignInProvider,
 } from './sign-in-provider.ts'
 
 const TIMEOUT_SECONDS = 10
 /** How far the provider's clock may be from ours. The nonce keeps an ID token from being used later. */
 const CLOCK_TOLERANCE_SECONDS = 300
-const MOST_GROUPS = 1_000
+const MAX_GROUPS = 1_000
 /** OpenID Connect Core 1.0, section 2, says ASCII; what is stored and shown must be on one line and visible. */
-const SUBJECT = /^[^\p{C}\p{Zl}\p{Zp}]{1,255}$/u
+const SUBJECT_PATTERN = /^[^\p{C}\p{Zl}\p{Zp}]{1,255}$/u
 
 /** Any OpenID Connect provider: authorization code with PKCE, state and nonce (OpenID Connect Core 1.0, 3.1). */
 export class OidcSignIn implements SignInProvider {
@@ -25,8 +25,8 @@ export class OidcSignIn implements SignInProvider {
     this.settings = settings
   }
 
-  async begin({ state, nonce, codeVerifier }: SignInChecks, redirectUrl: string): Promise<URL> {
-    return oidc.buildAuthorizationUrl(await this.discovered(), {
+  async authorizationUrl({ state, nonce, codeVerifier }: SignInChecks, redirectUrl: string): Promise<URL> {
+    return oidc.buildAuthorizationUrl(await this.getConfiguration(), {
       redirect_uri: redirectUrl,
       scope: this.settings.scopes,
       state,
@@ -36,14 +36,14 @@ export class OidcSignIn implements SignInProvider {
     })
   }
 
-  async finish(checks: SignInChecks, returned: URL): Promise<Person> {
-    const configuration = await this.discovered()
-    return this.personIn(configuration, checks, returned).catch((error: unknown) => {
-      throw explain(error, this.settings.name)
+  async completeSignIn(checks: SignInChecks, returned: URL): Promise<Person> {
+    const configuration = await this.getConfiguration()
+    return this.fetchPerson(configuration, checks, returned).catch((error: unknown) => {
+      throw toSignInError(error, this.settings.name)
     })
   }
 
-  private async personIn(
+  private async fetchPerson(
     configuration: oidc.Configuration,
     { state, nonce, codeVerifier }: SignInChecks,
     returned: URL,
@@ -55,37 +55,38 @@ export class OidcSignIn implements SignInProvider {
       idTokenExpected: true,
     })
     const idToken = tokens.claims()
-    if (!idToken) throw new SignInFailed('The provider sent no ID token. Ask whoever runs Shipcast.')
-    if (!SUBJECT.test(idToken.sub)) {
-      throw new SignInFailed(
+    if (!idToken) throw new SignInError('The provider sent no ID token. Ask whoever runs Shipcast.')
+    if (!SUBJECT_PATTERN.test(idToken.sub)) {
+      throw new SignInError(
         `${this.settings.name} sent an identifier (sub) with control characters, or with more than 255 characters. Ask its operator.`,
       )
     }
-    const claims = await this.withAllClaims(configuration, tokens.access_token, idToken)
+    const claims = await this.fetchMissingClaims(configuration, tokens.access_token, idToken)
     return {
       id: `${idToken.iss}#${idToken.sub}`,
-      name: nameIn(claims) ?? personName(idToken.sub) ?? 'unnamed',
-      groups: textsIn(claims[this.settings.rolesClaim]).slice(0, MOST_GROUPS),
+      name: nameFromClaims(claims) ?? displayName(idToken.sub) ?? 'unnamed',
+      groups: stringsInClaim(claims[this.settings.rolesClaim]).slice(0, MAX_GROUPS),
     }
   }
 
   /** Some providers have the name and the groups in the ID token, others tell them when asked. */
-  private async withAllClaims(
+  private async fetchMissingClaims(
     configuration: oidc.Configuration,
     accessToken: string,
     idToken: oidc.IDToken,
   ): Promise<Record<string, unknown>> {
     const hasEndpoint = configuration.serverMetadata().userinfo_endpoint !== undefined
-    const isComplete = idToken[this.settings.rolesClaim] !== undefined && nameIn(idToken) !== undefined
+    const isComplete =
+      idToken[this.settings.rolesClaim] !== undefined && nameFromClaims(idToken) !== undefined
     if (isComplete || !hasEndpoint) return idToken
     return { ...idToken, ...(await oidc.fetchUserInfo(configuration, accessToken, idToken.sub)) }
   }
 
   /** Asked for when somebody first signs in: the provider need not be there when Shipcast starts. */
-  private discovered(): Promise<oidc.Configuration> {
+  private getConfiguration(): Promise<oidc.Configuration> {
     this.configuration ??= this.discover().catch((error: unknown) => {
       this.configuration = undefined
-      throw away(this.settings.name, error)
+      throw providerUnavailable(this.settings.name, error)
     })
     return this.configuration
   }
@@ -106,28 +107,28 @@ export class OidcSignIn implements SignInProvider {
 }
 
 /** Why somebody could not be signed in, for them. What is our own fault stays as it is. */
-export function explain(error: unknown, provider: string): unknown {
+export function toSignInError(error: unknown, provider: string): unknown {
   if (error instanceof oidc.AuthorizationResponseError) {
-    return new SignInFailed(`${provider} did not let you in (${errorCode(error.error)}). Begin again.`, {
+    return new SignInError(`${provider} did not let you in (${safeErrorCode(error.error)}). Begin again.`, {
       cause: error,
     })
   }
-  if (isUnreachable(error)) return away(provider, error)
-  if (NOT_ACCEPTED.some((kind) => error instanceof kind)) {
-    return new SignInFailed(`What ${provider} sent could not be accepted. Begin again.`, { cause: error })
+  if (isUnreachable(error)) return providerUnavailable(provider, error)
+  if (PROTOCOL_ERRORS.some((kind) => error instanceof kind)) {
+    return new SignInError(`What ${provider} sent could not be accepted. Begin again.`, { cause: error })
   }
   return error
 }
 
 /** RFC 6749, 4.1.2.1. It comes with the browser, so from anybody. */
-function errorCode(text: string): string {
+function safeErrorCode(text: string): string {
   return /^[a-z_.-]{1,50}$/i.test(text) ? text : quote(text)
 }
 
-const NOT_ACCEPTED = [oidc.ClientError, oidc.ResponseBodyError, oidc.WWWAuthenticateChallengeError]
+const PROTOCOL_ERRORS = [oidc.ClientError, oidc.ResponseBodyError, oidc.WWWAuthenticateChallengeError]
 
-function away(provider: string, cause: unknown): SignInFailed {
-  return new SignInFailed(`${provider} does not answer at the moment. Try again soon.`, { cause })
+function providerUnavailable(provider: string, cause: unknown): SignInError {
+  return new SignInError(`${provider} does not answer at the moment. Try again soon.`, { cause })
 }
 
 /** The first is how fetch says that there was no answer at all. */
@@ -136,10 +137,10 @@ function isUnreachable(error: unknown): boolean {
   return error instanceof oidc.ClientError && error.code === 'OAUTH_TIMEOUT'
 }
 
-function nameIn({ preferred_username, email, name }: Record<string, unknown>): string | undefined {
-  return personName(preferred_username, email, name)
+function nameFromClaims({ preferred_username, email, name }: Record<string, unknown>): string | undefined {
+  return displayName(preferred_username, email, name)
 }
 
-function textsIn(claim: unknown): string[] {
+function stringsInClaim(claim: unknown): string[] {
   return [claim].flat().filter((value): value is string => typeof value === 'string')
 }

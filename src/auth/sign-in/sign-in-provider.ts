@@ -16,16 +16,16 @@ export interface SignInChecks {
 }
 
 /** Why nobody was signed in, as a sentence for them. */
-export class SignInFailed extends Error {
-  override readonly name = 'SignInFailed'
+export class SignInError extends Error {
+  override readonly name = 'SignInError'
 }
 
 /** Where people prove who they are. */
 export interface SignInProvider {
   /** Where to send the browser, which is then sent on to `redirectUrl`. */
-  begin(checks: SignInChecks, redirectUrl: string): Promise<URL>
+  authorizationUrl(checks: SignInChecks, redirectUrl: string): Promise<URL>
   /** `returned`: the address that the browser has come back to. @throws SignInFailed */
-  finish(checks: SignInChecks, returned: URL): Promise<Person>
+  completeSignIn(checks: SignInChecks, returned: URL): Promise<Person>
 }
 
 const MAX_NAME_LENGTH = 100
@@ -34,7 +34,7 @@ const MAX_NAME_LENGTH = 100
  * The first of these texts that somebody can be called by: on one line, and without characters that do not show or that
  * change how others show. Whoever names themselves at a provider chooses what stands in our log and on our page.
  */
-export function personName(...candidates: readonly unknown[]): string | undefined {
+export function displayName(...candidates: readonly unknown[]): string | undefined {
   for (const candidate of candidates) {
     if (typeof candidate !== 'string') continue
     const visible = candidate

@@ -20,30 +20,30 @@ beforeAll(async () => {
 afterAll(() => testDatabase.drop())
 
 test('gives what has begun back once, however many come at the same time', async () => {
-  const secret = await store.begin('oidc', begun)
-  const taken = await Promise.all(Array.from({ length: 10 }, () => store.take('oidc', 'state-1', secret)))
+  const secret = await store.create('oidc', begun)
+  const taken = await Promise.all(Array.from({ length: 10 }, () => store.consume('oidc', 'state-1', secret)))
   expect(taken.filter(Boolean)).toEqual([begun])
 })
 
 test('gives it to nobody else, and keeps it for whom it is', async () => {
-  const secret = await store.begin('oidc', begun)
-  expect(await store.take('github', 'state-1', secret)).toBeUndefined()
-  expect(await store.take('oidc', 'state-2', secret)).toBeUndefined()
-  expect(await store.take('oidc', 'state-1', '')).toBeUndefined()
-  expect(await store.take('oidc', 'state-1', secret)).toEqual(begun)
+  const secret = await store.create('oidc', begun)
+  expect(await store.consume('github', 'state-1', secret)).toBeUndefined()
+  expect(await store.consume('oidc', 'state-2', secret)).toBeUndefined()
+  expect(await store.consume('oidc', 'state-1', '')).toBeUndefined()
+  expect(await store.consume('oidc', 'state-1', secret)).toEqual(begun)
 })
 
 test('gives it for ten minutes, and then forgets it', async () => {
-  const secret = await store.begin('oidc', begun)
+  const secret = await store.create('oidc', begun)
   await testDatabase.database.query("update sign_ins set expires_at = expires_at - interval '10 minutes'", [])
-  expect(await store.take('oidc', 'state-1', secret)).toBeUndefined()
-  await store.begin('oidc', { ...begun, checks: { ...begun.checks, state: 'state-2' } })
+  expect(await store.consume('oidc', 'state-1', secret)).toBeUndefined()
+  await store.create('oidc', { ...begun, checks: { ...begun.checks, state: 'state-2' } })
   const rows = await testDatabase.database.query('select state_hash from sign_ins', [])
   expect(rows).toHaveLength(1)
 })
 
 test('stores neither the state nor the secret of the browser', async () => {
-  const secret = await store.begin('oidc', { ...begun, checks: { ...begun.checks, state: 'state-3' } })
+  const secret = await store.create('oidc', { ...begun, checks: { ...begun.checks, state: 'state-3' } })
   const [row] = await testDatabase.database.query<{ text: string }>(
     "select string_agg(s::text || encode(state_hash, 'escape') || encode(browser_hash, 'escape'), ' ') as text from sign_ins s",
     [],

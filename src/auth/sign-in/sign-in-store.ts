@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import type { Queryable } from '../../database/database.ts'
-import { hashOf } from '../credentials/credential-store.ts'
+import { hashSecret } from '../credentials/credential-store.ts'
 import type { SignInChecks } from './sign-in-provider.ts'
 
 const LIFETIME_MINUTES = 10
 const SECRET_BYTES = 32
 
-export interface BegunSignIn {
+export interface PendingSignIn {
   checks: SignInChecks
   /** Where the person wanted to be. */
   returnTo: string
@@ -23,15 +23,15 @@ export class SignInStore {
   }
 
   /** Returns a secret for the browser in which it began: the answer is taken from no other one. */
-  async begin(provider: string, { checks, returnTo, sessionId }: BegunSignIn): Promise<string> {
+  async create(provider: string, { checks, returnTo, sessionId }: PendingSignIn): Promise<string> {
     const browserSecret = randomBytes(SECRET_BYTES).toString('base64url')
     await this.database.query('delete from sign_ins where expires_at < clock_timestamp()', [])
     await this.database.query(
       `insert into sign_ins (state_hash, browser_hash, provider, code_verifier, nonce, return_to, session_id, expires_at)
        values ($1, $2, $3, $4, $5, $6, $7, clock_timestamp() + $8 * interval '1 minute')`,
       [
-        hashOf(checks.state),
-        hashOf(browserSecret),
+        hashSecret(checks.state),
+        hashSecret(browserSecret),
         provider,
         checks.codeVerifier,
         checks.nonce,
@@ -44,12 +44,12 @@ export class SignInStore {
   }
 
   /** Once: whoever comes with the same answer again finds nothing. */
-  async take(provider: string, state: string, browserSecret: string): Promise<BegunSignIn | undefined> {
-    const [row] = await this.database.query<Omit<BegunSignIn, 'checks'> & Omit<SignInChecks, 'state'>>(
+  async consume(provider: string, state: string, browserSecret: string): Promise<PendingSignIn | undefined> {
+    const [row] = await this.database.query<Omit<PendingSignIn, 'checks'> & Omit<SignInChecks, 'state'>>(
       `delete from sign_ins
        where state_hash = $1 and browser_hash = $2 and provider = $3 and expires_at > clock_timestamp()
        returning code_verifier as "codeVerifier", nonce, return_to as "returnTo", session_id as "sessionId"`,
-      [hashOf(state), hashOf(browserSecret), provider],
+      [hashSecret(state), hashSecret(browserSecret), provider],
     )
     if (!row) return undefined
     const { nonce, codeVerifier, ...begun } = row

@@ -9,7 +9,7 @@ import { createDataFolder, type DataFolder, removeDataFolder } from '../../../te
 import { DatabaseProcess } from '../../../test/support/database-process.ts'
 import { postgresProcesses, waitUntil } from '../../../test/support/processes.ts'
 import { startEmbeddedPostgres } from './embedded-postgres.ts'
-import { canReach, giveTo, isRoot, serverAccount } from './postgres-account.ts'
+import { canAccess, changeOwner, isRoot, serverAccount } from './postgres-account.ts'
 import { findBinaries, locateBinaryPackage, SYSTEM_FOLDER } from './postgres-binaries.ts'
 import { readPostmaster } from './postmaster-file.ts'
 import { assertPrivate } from './socket-folder.ts'
@@ -48,7 +48,7 @@ afterEach(async () => {
 async function open(uid?: number, env?: Record<string, string>): Promise<DatabaseProcess> {
   const process = new DatabaseProcess(dataDir, uid, env)
   started.push(process)
-  await process.opened()
+  await process.waitUntilOpen()
   return process
 }
 
@@ -225,7 +225,7 @@ describe('the embedded Postgres', () => {
     for (const moment of ['postgresql.conf', 'base/5']) {
       const process = new DatabaseProcess(dataDir)
       started.push(process)
-      const opened = process.opened().catch(() => {})
+      const opened = process.waitUntilOpen().catch(() => {})
       await waitUntil(() => initdbHas(moment), `initdb has made ${moment}`)
       await process.kill()
       await opened
@@ -296,7 +296,7 @@ describe('the embedded Postgres and accounts', () => {
       await rm(join(dataDir, 'postgres-password'))
       await writeFile(join(cluster, 'pg_hba.conf'), 'local all all trust\nhost all all 127.0.0.1/32 reject\n')
       const { uid, gid } = name === 'nobody' ? { uid: NOBODY, gid: NOBODY } : { uid: 3, gid: 3 }
-      await giveTo({ name, uid, gid }, cluster)
+      await changeOwner({ name, uid, gid }, cluster)
 
       const second = await open()
       expect(await second.query('select n from t')).toEqual([{ n: 1 }])
@@ -345,7 +345,7 @@ describe('the embedded Postgres and accounts', () => {
     try {
       expect(new Set(copies).size).toBe(1)
       const [copy] = copies
-      expect(await canReach(join(copy, 'bin', 'postgres'), account)).toBe(true)
+      expect(await canAccess(join(copy, 'bin', 'postgres'), account)).toBe(true)
       const postgres = spawn(join(copy, 'bin', 'postgres'), ['--version'], {
         uid: account.uid,
         gid: account.gid,
@@ -394,7 +394,7 @@ async function postmasterPid(): Promise<number> {
 
 async function nobodyReachesBinaries(): Promise<boolean> {
   const binaries = join(locateBinaryPackage(process.platform, process.arch), 'native', 'bin', 'postgres')
-  return canReach(binaries, { name: 'nobody', uid: NOBODY, gid: NOBODY })
+  return canAccess(binaries, { name: 'nobody', uid: NOBODY, gid: NOBODY })
 }
 
 async function initdbHas(path: string): Promise<boolean> {

@@ -3,21 +3,26 @@ import { dirname, join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { ConfigError } from '../../config/config.ts'
-import { isProtected, openForProtection, protect, readPassword } from './cluster-access.ts'
-import { createCluster, findCluster } from './cluster-folder.ts'
-import { LeashedProcess } from './leash.ts'
+import { createPgData, findPgData } from './data-directory.ts'
 import {
-  type Account,
-  canReach,
-  giveTo,
+  canAccess,
+  changeOwner,
   initdbAccount,
-  isDedicated,
+  isDedicatedUid,
   isRoot,
+  type SystemAccount,
   serverAccount,
 } from './postgres-account.ts'
 import { findBinaries } from './postgres-binaries.ts'
-import { isAlive, type Postmaster, readPostmaster, removeIfStale } from './postmaster-file.ts'
+import { isPostmasterAlive, type Postmaster, readPostmaster, removeIfStale } from './postmaster-file.ts'
 import { assertPrivate, createSocketFolder, removeSocketFolder } from './socket-folder.ts'
+import {
+  ensurePassword,
+  requirePassword,
+  requiresPassword,
+  trustLocalConnections,
+} from './superuser-password.ts'
+import { SupervisedProcess } from './supervised-process.ts'
 
 /** How to reach it: a Unix socket and a password. */
 export interface EmbeddedConnection {
@@ -57,14 +62,14 @@ export interface EmbeddedPostgresOptions {
 const PORT = 5432
 const SUPERUSER = 'shipcast'
 const DATABASE = 'postgres'
-const GIVE_UP_AFTER_MS = 60_000
-const LOOK_AGAIN_MS = 15
+const START_TIMEOUT_MS = 60_000
+const START_POLL_INTERVAL_MS = 15
 /**
  * Postgres says one of these when another server has the folder, or when the last of a killed one is still
  * going.
  */
-const RACE_LOST = /lock file|shared memory block/
-const START_ATTEMPTS = 3
+const LOCK_CONFLICT = /lock file|shared memory block/
+const MAX_START_ATTEMPTS = 3
 
 const SETTINGS = {
   listen_addresses: '',
@@ -80,7 +85,7 @@ const SETTINGS = {
 }
 
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
-  const server = new Server(options)
+  const server = new EmbeddedPostgresServer(options)
   try {
     await server.ensureRunning()
     return server
@@ -97,90 +102,91 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
  *                                   ^                               │ lost the race, or
  *     server died, pid reused ──────┘ (remove the file)             └ predecessor still stopping: look again
  */
-class Server implements EmbeddedPostgres {
-  readonly #dataDir: string
-  readonly #settings: Readonly<Record<string, string>>
-  readonly #log: (line: string) => void
-  readonly #stopping = new AbortController()
-  readonly #signal: AbortSignal
-  #process: LeashedProcess | undefined
-  #connection: EmbeddedConnection | undefined
-  #search: Promise<EmbeddedConnection> | undefined
+class EmbeddedPostgresServer implements EmbeddedPostgres {
+  private readonly dataDir: string
+  private readonly settings: Readonly<Record<string, string>>
+  private readonly log: (line: string) => void
+  private readonly stopping = new AbortController()
+  private readonly signal: AbortSignal
+  private process: SupervisedProcess | undefined
+  private currentConnection: EmbeddedConnection | undefined
+  private pendingStart: Promise<EmbeddedConnection> | undefined
   /** The server that we have started does not ask for the password yet. */
-  #isOpen = false
+  private isUnprotected = false
 
   constructor({ dataDir, signal, log, settings }: EmbeddedPostgresOptions) {
-    this.#dataDir = resolve(dataDir)
-    this.#settings = { ...SETTINGS, ...settings }
-    this.#log = log ?? (() => {})
-    this.#signal = signal ? AbortSignal.any([signal, this.#stopping.signal]) : this.#stopping.signal
+    this.dataDir = resolve(dataDir)
+    this.settings = { ...SETTINGS, ...settings }
+    this.log = log ?? (() => {})
+    this.signal = signal ? AbortSignal.any([signal, this.stopping.signal]) : this.stopping.signal
   }
 
   get connection(): EmbeddedConnection {
-    if (!this.#connection) throw new Error('The embedded Postgres has not started yet.')
-    return this.#connection
+    if (!this.currentConnection) throw new Error('The embedded Postgres has not started yet.')
+    return this.currentConnection
   }
 
   ensureRunning(): Promise<EmbeddedConnection> {
-    this.#search ??= this.#findOrStart().finally(() => {
-      this.#search = undefined
+    this.pendingStart ??= this.findOrStart().finally(() => {
+      this.pendingStart = undefined
     })
-    return this.#search
+    return this.pendingStart
   }
 
   async stop(): Promise<void> {
-    this.#stopping.abort(new Error('The embedded Postgres is being stopped.'))
-    await this.#search?.catch(() => {})
-    await this.#process?.stop()
+    this.stopping.abort(new Error('The embedded Postgres is being stopped.'))
+    await this.pendingStart?.catch(() => {})
+    await this.process?.stop()
   }
 
-  async #findOrStart(): Promise<EmbeddedConnection> {
-    const cluster = (await findCluster(this.#dataDir)) ?? (await this.#create())
-    const password = await readPassword(this.#dataDir)
-    if (!this.#process?.isRunning) this.#process = undefined
+  private async findOrStart(): Promise<EmbeddedConnection> {
+    const cluster = (await findPgData(this.dataDir)) ?? (await this.createData())
+    const password = await ensurePassword(this.dataDir)
+    if (!this.process?.isRunning) this.process = undefined
     let failedStarts = 0
-    const deadline = performance.now() + GIVE_UP_AFTER_MS
+    const deadline = performance.now() + START_TIMEOUT_MS
     while (performance.now() < deadline) {
-      this.#signal.throwIfAborted()
+      this.signal.throwIfAborted()
       const ownerUid = (await stat(cluster)).uid
       const postmaster = await readPostmaster(cluster)
-      const connection = postmaster && connectionOf(postmaster, password)
-      if (postmaster?.status === 'ready' && connection && (await answers(connection, ownerUid))) {
-        if (this.#isOpen && this.#process?.isRunning) await protect(cluster, connection)
-        this.#isOpen = false
-        this.#connection = connection
+      const connection = postmaster && toConnection(postmaster, password)
+      if (postmaster?.status === 'ready' && connection && (await acceptsConnections(connection, ownerUid))) {
+        if (this.isUnprotected && this.process?.isRunning) await requirePassword(cluster, connection)
+        this.isUnprotected = false
+        this.currentConnection = connection
         return connection
       }
-      const starting = this.#process?.isRunning || (postmaster && (await isAlive(postmaster, cluster)))
+      const starting =
+        this.process?.isRunning || (postmaster && (await isPostmasterAlive(postmaster, cluster)))
       if (!starting) {
-        if (this.#process && !RACE_LOST.test(this.#process.lastLines())) failedStarts++
-        if (failedStarts >= START_ATTEMPTS) throw this.#failure(cluster, 'does not start')
+        if (this.process && !LOCK_CONFLICT.test(this.process.lastLines())) failedStarts++
+        if (failedStarts >= MAX_START_ATTEMPTS) throw this.startError(cluster, 'does not start')
         if (postmaster) {
           await removeIfStale(cluster, postmaster)
           await removeSocketFolder(postmaster.socketDir, postmaster.port, ownerUid)
         } else if (isRoot()) {
-          await this.#takeFromSharedAccount(cluster, ownerUid)
+          await this.takeOwnership(cluster, ownerUid)
         }
-        this.#isOpen = !(await isProtected(cluster, password))
-        if (this.#isOpen) await openForProtection(cluster)
-        await this.#start(cluster)
+        this.isUnprotected = !(await requiresPassword(cluster, password))
+        if (this.isUnprotected) await trustLocalConnections(cluster)
+        await this.start(cluster)
       }
-      await sleep(LOOK_AGAIN_MS)
+      await sleep(START_POLL_INTERVAL_MS)
     }
-    throw this.#failure(cluster, `did not answer within ${GIVE_UP_AFTER_MS / 1000} s`)
+    throw this.startError(cluster, `did not answer within ${START_TIMEOUT_MS / 1000} s`)
   }
 
-  async #create(): Promise<string> {
-    const account = isRoot() ? await serverAccount(this.#dataDir) : undefined
+  private async createData(): Promise<string> {
+    const account = isRoot() ? await serverAccount(this.dataDir) : undefined
     const initdb = isRoot() ? await initdbAccount() : undefined
-    return createCluster({
-      dataDir: this.#dataDir,
+    return createPgData({
+      dataDir: this.dataDir,
       account,
       initdbAccount: initdb,
       binaries: await findBinaries(initdb),
       superuser: SUPERUSER,
-      signal: this.#signal,
-      log: this.#log,
+      signal: this.signal,
+      log: this.log,
     })
   }
 
@@ -189,21 +195,21 @@ class Server implements EmbeddedPostgres {
    * folder is another user's own, whose database root only happens to start; nor after a crash, of which processes may
    * be left.
    */
-  async #takeFromSharedAccount(cluster: string, ownerUid: number): Promise<void> {
-    const account = await serverAccount(this.#dataDir)
-    const isOwn = (await stat(this.#dataDir)).uid === 0
-    if (ownerUid === 0 || isDedicated(ownerUid) || !isOwn || !(await canReach(dirname(cluster), account)))
+  private async takeOwnership(cluster: string, ownerUid: number): Promise<void> {
+    const account = await serverAccount(this.dataDir)
+    const isOwn = (await stat(this.dataDir)).uid === 0
+    if (ownerUid === 0 || isDedicatedUid(ownerUid) || !isOwn || !(await canAccess(dirname(cluster), account)))
       return
-    await giveTo(account, cluster)
-    this.#log(`The database in ${cluster} now belongs to ${account.name}, which is its own.`)
+    await changeOwner(account, cluster)
+    this.log(`The database in ${cluster} now belongs to ${account.name}, which is its own.`)
   }
 
-  async #start(cluster: string): Promise<void> {
-    const account = isRoot() ? await ownerOf(cluster) : undefined
+  private async start(cluster: string): Promise<void> {
+    const account = isRoot() ? await accountOf(cluster) : undefined
     const binaries = await findBinaries(account)
-    this.#signal.throwIfAborted()
-    const socketDir = await createSocketFolder(this.#dataDir, PORT, account)
-    const settings = Object.entries({ ...this.#settings, unix_socket_directories: socketDir })
+    this.signal.throwIfAborted()
+    const socketDir = await createSocketFolder(this.dataDir, PORT, account)
+    const settings = Object.entries({ ...this.settings, unix_socket_directories: socketDir })
     const args = [
       '-D',
       cluster,
@@ -211,30 +217,30 @@ class Server implements EmbeddedPostgres {
       String(PORT),
       ...settings.flatMap(([name, value]) => ['-c', `${name}=${value}`]),
     ]
-    this.#process = new LeashedProcess(join(binaries, 'bin', 'postgres'), args, account, socketDir)
+    this.process = new SupervisedProcess(join(binaries, 'bin', 'postgres'), args, account, socketDir)
   }
 
-  #failure(cluster: string, what: string): Error {
-    const lines = this.#process?.lastLines() || 'It wrote nothing; another process may hold the folder.'
+  private startError(cluster: string, what: string): Error {
+    const lines = this.process?.lastLines() || 'It wrote nothing; another process may hold the folder.'
     return new Error(`The embedded Postgres on ${cluster} ${what}. Its last lines:\n${lines}`)
   }
 }
 
 /** The data folder's owner: Postgres insists on running as that account. */
-async function ownerOf(cluster: string): Promise<Account> {
+async function accountOf(cluster: string): Promise<SystemAccount> {
   const { uid, gid } = await stat(cluster)
   const account = { name: `uid ${uid}`, uid, gid }
   if (uid === 0)
     throw new Error(
       `${cluster} belongs to root, and Postgres does not run as root. Give it to another account.`,
     )
-  if (await canReach(cluster, account)) return account
+  if (await canAccess(cluster, account)) return account
   throw new Error(
     `${cluster} belongs to ${account.name}, which cannot enter a folder on the way there. Open that way (chmod o+x), or move DATA_DIR.`,
   )
 }
 
-function connectionOf({ socketDir, port }: Postmaster, password: string): EmbeddedConnection {
+function toConnection({ socketDir, port }: Postmaster, password: string): EmbeddedConnection {
   return {
     host: socketDir,
     port,
@@ -248,7 +254,7 @@ function connectionOf({ socketDir, port }: Postmaster, password: string): Embedd
   }
 }
 
-async function answers(connection: EmbeddedConnection, ownerUid: number): Promise<boolean> {
+async function acceptsConnections(connection: EmbeddedConnection, ownerUid: number): Promise<boolean> {
   const client = new pg.Client({ ...connection, connectionTimeoutMillis: 5_000 })
   client.on('error', () => {}) // It may die while we look; then it does not answer.
   try {

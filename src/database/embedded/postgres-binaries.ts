@@ -1,7 +1,7 @@
 import { chmod, cp, lstat, mkdir, readdir, readFile, rename, rm, stat, symlink } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { basename, dirname, join } from 'node:path'
-import { type Account, canReach } from './postgres-account.ts'
+import { canAccess, type SystemAccount } from './postgres-account.ts'
 
 /** Root's own folder for what the Postgres account cannot reach elsewhere. */
 export const SYSTEM_FOLDER = '/var/lib/shipcast'
@@ -11,12 +11,12 @@ export const SYSTEM_FOLDER = '/var/lib/shipcast'
  * account.
  */
 export async function findBinaries(
-  account: Account | undefined,
+  account: SystemAccount | undefined,
   packageFolder = locateBinaryPackage(process.platform, process.arch),
 ): Promise<string> {
   const native = join(packageFolder, 'native')
   await restoreLibraryLinks(packageFolder)
-  if (!account || (await canReach(join(native, 'bin', 'postgres'), account))) return native
+  if (!account || (await canAccess(join(native, 'bin', 'postgres'), account))) return native
   return copyForAccount(native, packageFolder)
 }
 
@@ -64,7 +64,7 @@ async function copyForAccount(native: string, packageFolder: string): Promise<st
   const aside = `${copy}.init-${process.pid}-${crypto.randomUUID().slice(0, 8)}`
   await mkdir(SYSTEM_FOLDER, { recursive: true, mode: 0o755 })
   await cp(native, aside, { recursive: true, verbatimSymlinks: true })
-  await openToAll(aside)
+  await makeWorldReadable(aside)
   await rename(aside, copy).catch(async (error) => {
     await rm(aside, { recursive: true, force: true })
     if (!(await stat(copy).catch(() => undefined))) throw error // Otherwise another process was faster.
@@ -73,7 +73,7 @@ async function copyForAccount(native: string, packageFolder: string): Promise<st
 }
 
 /** A strict umask at install time leaves files that only root may read. */
-async function openToAll(folder: string): Promise<void> {
+async function makeWorldReadable(folder: string): Promise<void> {
   await chmod(folder, 0o755)
   for (const entry of await readdir(folder, { withFileTypes: true, recursive: true })) {
     if (entry.isSymbolicLink()) continue

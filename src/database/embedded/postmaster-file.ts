@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 
 /** Postgres fills its file at once; one that stays empty so long was left by a crash. */
-const EMPTY_FOR_MS = 2_000
+const EMPTY_FILE_GRACE_MS = 2_000
 
 /**
  * What a running Postgres writes into `postmaster.pid` of its data folder (PostgreSQL source, `pidfile.h`).
@@ -21,7 +21,7 @@ export interface Postmaster {
 
 /** The server that holds this data folder or held it when it died; undefined when none does. */
 export async function readPostmaster(cluster: string): Promise<Postmaster | undefined> {
-  const text = await readFile(pidFile(cluster), 'utf8').catch((error: NodeJS.ErrnoException) => {
+  const text = await readFile(pidFilePath(cluster), 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined
     throw error
   })
@@ -43,8 +43,8 @@ export async function readPostmaster(cluster: string): Promise<Postmaster | unde
 /**
  * Whether that server lives, as opposed to another process that was given its pid later. In doubt it lives.
  */
-export async function isAlive(postmaster: Postmaster, cluster: string): Promise<boolean> {
-  if (!isProcess(postmaster.pid)) return false
+export async function isPostmasterAlive(postmaster: Postmaster, cluster: string): Promise<boolean> {
+  if (!isProcessAlive(postmaster.pid)) return false
   if (process.platform === 'linux') {
     // A Postgres works inside its data folder. Root without CAP_SYS_PTRACE (as in Docker) may not see that;
     // then its name must do.
@@ -67,14 +67,14 @@ export async function isAlive(postmaster: Postmaster, cluster: string): Promise<
  * that server.
  */
 export async function removeIfStale(cluster: string, postmaster: Postmaster): Promise<void> {
-  if (postmaster.text === '') await sleep(EMPTY_FOR_MS)
-  else if (!isProcess(postmaster.pid)) return
+  if (postmaster.text === '') await sleep(EMPTY_FILE_GRACE_MS)
+  else if (!isProcessAlive(postmaster.pid)) return
   const now = await readPostmaster(cluster)
-  if (now?.text === postmaster.text) await rm(pidFile(cluster), { force: true })
+  if (now?.text === postmaster.text) await rm(pidFilePath(cluster), { force: true })
 }
 
 /** Whether a process has this pid. */
-export function isProcess(pid: number): boolean {
+export function isProcessAlive(pid: number): boolean {
   if (!Number.isInteger(pid) || pid <= 0) return false
   try {
     process.kill(pid, 0)
@@ -84,6 +84,6 @@ export function isProcess(pid: number): boolean {
   }
 }
 
-function pidFile(cluster: string): string {
+function pidFilePath(cluster: string): string {
   return join(cluster, 'postmaster.pid')
 }

@@ -1,11 +1,11 @@
 import { chown, lstat, mkdtemp, rm, rmdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
-import { type Account, canReach } from './postgres-account.ts'
+import { canAccess, type SystemAccount } from './postgres-account.ts'
 
 // sockaddr_un: 104 bytes with the closing zero on macOS, 108 on Linux.
-const LONGEST_PATH_BYTES = 103
-const PREFIX = 'shipcast-'
+const MAX_PATH_BYTES = 103
+const FOLDER_PREFIX = 'shipcast-'
 
 /**
  * A new private folder for the server's socket. Local connections need no password, so the folder's mode is
@@ -14,18 +14,18 @@ const PREFIX = 'shipcast-'
 export async function createSocketFolder(
   dataDir: string,
   port: number,
-  account: Account | undefined,
+  account: SystemAccount | undefined,
 ): Promise<string> {
   const tried: string[] = []
   for (const parent of new Set([tmpdir(), '/tmp', dataDir])) {
-    const longest = join(parent, `${PREFIX}XXXXXX`, `.s.PGSQL.${port}`)
-    if (Buffer.byteLength(longest) > LONGEST_PATH_BYTES) {
+    const longest = join(parent, `${FOLDER_PREFIX}XXXXXX`, `.s.PGSQL.${port}`)
+    if (Buffer.byteLength(longest) > MAX_PATH_BYTES) {
       tried.push(`${parent}: the path is too long`)
       continue
     }
     try {
-      if (account && !(await canReach(parent, account))) throw new Error(`${account.name} cannot enter it`)
-      const folder = await mkdtemp(join(parent, PREFIX))
+      if (account && !(await canAccess(parent, account))) throw new Error(`${account.name} cannot enter it`)
+      const folder = await mkdtemp(join(parent, FOLDER_PREFIX))
       if (account) await chown(folder, account.uid, account.gid)
       return folder
     } catch (error) {
@@ -50,7 +50,7 @@ export async function assertPrivate(socketDir: string, ownerUid: number): Promis
 
 /** Removes what a killed server has left; the shell that would have done it was killed too. */
 export async function removeSocketFolder(socketDir: string, port: number, ownerUid: number): Promise<void> {
-  if (!basename(socketDir).startsWith(PREFIX)) return
+  if (!basename(socketDir).startsWith(FOLDER_PREFIX)) return
   try {
     await assertPrivate(socketDir, ownerUid)
     for (const name of [`.s.PGSQL.${port}`, `.s.PGSQL.${port}.lock`])

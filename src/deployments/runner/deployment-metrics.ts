@@ -32,7 +32,7 @@ export class DeploymentMetrics {
       labelNames: ['status'],
       registers,
     })
-    feed.listen(({ deployment: { status, finishedAt } }) => {
+    feed.onEvent(({ deployment: { status, finishedAt } }) => {
       if (finishedAt !== null) ended.inc({ status })
     })
     new Counter({
@@ -50,7 +50,7 @@ export class DeploymentMetrics {
       registers,
       collect() {
         this.reset()
-        this.inc(feed.lostHintCount)
+        this.inc(feed.missedNotificationCount)
       },
     })
   }

@@ -1,14 +1,14 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { MockGitHub } from '../../../test/support/deployments/mock-github.ts'
-import { BY_LOCAL, TestNode, type TestNodeOptions } from '../../../test/support/deployments/test-node.ts'
+import { LOCAL_REQUEST, TestNode, type TestNodeOptions } from '../../../test/support/deployments/test-node.ts'
 import { waitUntil } from '../../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
 import type { AuditEntry } from '../../auth/audit-log.ts'
 import { MIGRATIONS } from '../../database/schema.ts'
 import type { LoggedEvent } from '../../events/logged-event.ts'
-import { GitHubError } from '../../github/github-error.ts'
+import { ForgeError } from '../../github/forge-error.ts'
 import { PostgresPubSub } from '../../pubsub/postgres-pubsub.ts'
-import { MOST_TAKEOVERS, MOST_TRIES } from './failure.ts'
+import { MAX_RECLAIMS, MAX_RETRIES } from './retry-policy.ts'
 
 let test_: TestDatabase
 let github: MockGitHub
@@ -75,7 +75,7 @@ test('takes the steps in order and tells each in the words of the original', asy
 describe('a step that fails', () => {
   test('for a while waits, says until when, and goes on from there', async () => {
     const node = await start()
-    github.next('ensureRepository', new GitHubError('TRANSIENT', 'Busy.'))
+    github.next('ensureRepository', new ForgeError('TRANSIENT', 'Busy.'))
     const id = await node.deploy()
     const waiting = (await node.eventsOf(id, hasStatus('WAITING'))).at(-1)
     expect(waiting?.deployment).toMatchObject({
@@ -104,13 +104,13 @@ describe('a step that fails', () => {
 
   test('again and again has failed in the end', async () => {
     const node = await start()
-    const faults = Array.from({ length: MOST_TRIES + 1 }, () => new GitHubError('TRANSIENT', 'Busy.'))
+    const faults = Array.from({ length: MAX_RETRIES + 1 }, () => new ForgeError('TRANSIENT', 'Busy.'))
     github.next('ensureOrganization', ...faults)
     const id = await node.deploy()
-    for (let tries = 1; tries <= MOST_TRIES; tries++) {
-      await node.eventsOf(id, (event) => event.deployment.text.includes(`(${tries} of ${MOST_TRIES})`))
+    for (let tries = 1; tries <= MAX_RETRIES; tries++) {
+      await node.eventsOf(id, (event) => event.deployment.text.includes(`(${tries} of ${MAX_RETRIES})`))
       await makeDue()
-      node.runner.wake()
+      node.runner.pollNow()
     }
     const last = (await node.eventsOf(id)).at(-1)
     expect(last?.deployment).toMatchObject({
@@ -118,13 +118,13 @@ describe('a step that fails', () => {
       text: 'Creating org failed',
       error: { code: 'TRANSIENT', retryable: true, step: 'CREATE_ORG' },
     })
-    expect(github.calls).toHaveLength(MOST_TRIES + 1)
+    expect(github.calls).toHaveLength(MAX_RETRIES + 1)
   })
 
   test('because the forge wants fewer requests waits until then, gives its place free, and that counts as no try', async () => {
     const node = await start({ concurrency: 1 })
     const retryAt = new Date(Date.now() + 3_600_000)
-    github.next('ensureRepository', new GitHubError('RATE_LIMITED', 'Not before then.', { retryAt }))
+    github.next('ensureRepository', new ForgeError('RATE_LIMITED', 'Not before then.', { retryAt }))
     const id = await node.deploy()
     const waiting = (await node.eventsOf(id, hasStatus('WAITING'))).at(-1)
     expect(waiting?.deployment).toMatchObject({
@@ -138,7 +138,7 @@ describe('a step that fails', () => {
     const tries = () => test_.database.query('select tries from deployments where id = $1', [id])
     expect(await tries()).toEqual([{ tries: 0 }])
     await makeDue()
-    node.runner.wake()
+    node.runner.pollNow()
     expect((await node.eventsOf(id)).at(-1)?.deployment).toMatchObject({
       status: 'SUCCEEDED',
       waitingUntil: null,
@@ -147,7 +147,7 @@ describe('a step that fails', () => {
 
   test('because the forge has said so too often has failed', async () => {
     const node = await start()
-    github.next('ensureRepository', new GitHubError('RATE_LIMITED', 'Five times.'))
+    github.next('ensureRepository', new ForgeError('RATE_LIMITED', 'Five times.'))
     expect((await node.eventsOf(await node.deploy())).at(-1)?.deployment).toMatchObject({
       status: 'FAILED',
       error: { code: 'RATE_LIMITED', retryable: true },
@@ -156,7 +156,7 @@ describe('a step that fails', () => {
 
   test('for a reason that a person can mend has failed at once, and a retry goes on from that step', async () => {
     const node = await start()
-    github.next('ensureRepository', new GitHubError('REPO_TAKEN', 'The name is in use. Choose another.'))
+    github.next('ensureRepository', new ForgeError('REPO_TAKEN', 'The name is in use. Choose another.'))
     const id = await node.deploy()
     const failed = (await node.eventsOf(id)).at(-1)
     expect(failed?.deployment).toMatchObject({
@@ -171,7 +171,7 @@ describe('a step that fails', () => {
         step: 'CREATE_REPO',
       },
     })
-    const retried = await node.service.retry(id, BY_LOCAL)
+    const retried = await node.service.retry(id, LOCAL_REQUEST)
     expect(retried).toMatchObject({
       status: 'RUNNING',
       step: 'CREATE_ORG',
@@ -182,7 +182,9 @@ describe('a step that fails', () => {
     const events = await node.eventsOf(id, hasStatus('SUCCEEDED'))
     expect(events.map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5, 6, 7])
     expect(steps(github.calls).filter((call) => call === 'ensureOrganization')).toHaveLength(1)
-    await expect(node.service.retry(id, BY_LOCAL)).rejects.toMatchObject({ extensions: { code: 'CONFLICT' } })
+    await expect(node.service.retry(id, LOCAL_REQUEST)).rejects.toMatchObject({
+      extensions: { code: 'CONFLICT' },
+    })
   })
 
   test('for a reason that is our fault hides it, and gives an id to ask about', async () => {
@@ -203,7 +205,7 @@ describe('a step that fails', () => {
     const hanging = github.hang('pushContents')
     const id = await node.deploy()
     await hanging.reached
-    github.next('branchHead', new GitHubError('REF_MOVED', 'Moved.'))
+    github.next('branchHead', new ForgeError('REF_MOVED', 'Moved.'))
     hanging.goOn()
     const last = (await node.eventsOf(id)).at(-1)
     expect(last?.deployment).toMatchObject({
@@ -220,14 +222,14 @@ describe('cancelling', () => {
     const hanging = github.hang('ensureRepository')
     const id = await node.deploy()
     await hanging.reached
-    const cancelled = await node.service.cancel(id, BY_LOCAL)
+    const cancelled = await node.service.cancel(id, LOCAL_REQUEST)
     expect(cancelled).toMatchObject({ status: 'CANCELLED', step: 'CREATE_ORG', text: 'Cancelled' })
     expect(steps(github.calls)).toEqual(['ensureOrganization', 'ensureRepository'])
-    expect(await node.service.cancel(id, BY_LOCAL)).toEqual(cancelled)
+    expect(await node.service.cancel(id, LOCAL_REQUEST)).toEqual(cancelled)
     // And somebody may change his mind.
-    await node.service.retry(id, BY_LOCAL)
+    await node.service.retry(id, LOCAL_REQUEST)
     expect((await node.eventsOf(id, hasStatus('SUCCEEDED'))).at(-1)?.deployment.attempt).toBe(2)
-    await expect(node.service.cancel(id, BY_LOCAL)).rejects.toMatchObject({
+    await expect(node.service.cancel(id, LOCAL_REQUEST)).rejects.toMatchObject({
       extensions: { code: 'CONFLICT' },
     })
   })
@@ -237,7 +239,10 @@ describe('cancelling', () => {
     const hanging = github.hang('ensureRepository')
     const id = await node.deploy()
     await hanging.reached
-    expect(await node.service.cancel(id.toUpperCase(), BY_LOCAL)).toMatchObject({ id, status: 'CANCELLED' })
+    expect(await node.service.cancel(id.toUpperCase(), LOCAL_REQUEST)).toMatchObject({
+      id,
+      status: 'CANCELLED',
+    })
   })
 
   test('one that has just begun to wait ends it all the same', async () => {
@@ -254,7 +259,7 @@ describe('cancelling', () => {
       )
       return requestCancel.call(node.store, it, audit)
     })
-    expect(await node.service.cancel(id, BY_LOCAL)).toMatchObject({ status: 'CANCELLED' })
+    expect(await node.service.cancel(id, LOCAL_REQUEST)).toMatchObject({ status: 'CANCELLED' })
   })
 
   test('reaches the runner of another node at once', async () => {
@@ -265,7 +270,7 @@ describe('cancelling', () => {
     const hanging = github.hang('ensureRepository')
     const id = await node.deploy()
     await hanging.reached
-    expect(await other.service.cancel(id, BY_LOCAL)).toMatchObject({ status: 'CANCELLED' })
+    expect(await other.service.cancel(id, LOCAL_REQUEST)).toMatchObject({ status: 'CANCELLED' })
     await Promise.all([here.close(), there.close()])
   })
 
@@ -275,17 +280,20 @@ describe('cancelling', () => {
     const hanging = github.hang('ensureRepository')
     const id = await node.deploy()
     await hanging.reached
-    expect(await other.service.cancel(id, BY_LOCAL)).toMatchObject({ status: 'CANCELLED' })
+    expect(await other.service.cancel(id, LOCAL_REQUEST)).toMatchObject({ status: 'CANCELLED' })
   })
 
   test('one that waits ends it, and it is not run when its time comes', async () => {
     const node = await start()
-    github.next('ensureOrganization', new GitHubError('TRANSIENT', 'Busy.'))
+    github.next('ensureOrganization', new ForgeError('TRANSIENT', 'Busy.'))
     const id = await node.deploy()
     await node.eventsOf(id, hasStatus('WAITING'))
-    expect(await node.service.cancel(id, BY_LOCAL)).toMatchObject({ status: 'CANCELLED', waitingUntil: null })
+    expect(await node.service.cancel(id, LOCAL_REQUEST)).toMatchObject({
+      status: 'CANCELLED',
+      waitingUntil: null,
+    })
     await makeDue()
-    node.runner.wake()
+    node.runner.pollNow()
     await node.eventsOf(await node.deploy())
     expect(steps(github.calls).filter((call) => call === 'ensureOrganization')).toHaveLength(2)
   })
@@ -365,14 +373,14 @@ describe('places', () => {
 
   test('a retry waits for its turn as a new one does', async () => {
     const node = await start({ concurrency: 1 })
-    github.next('ensureOrganization', new GitHubError('REPO_TAKEN', 'No.'))
+    github.next('ensureOrganization', new ForgeError('REPO_TAKEN', 'No.'))
     const failed = await node.deploy({ org: 'many' })
     await node.eventsOf(failed)
     const hanging = github.hang('ensureOrganization')
     const running = await node.deploy({ org: 'many' })
     await hanging.reached
     const rest = [await node.deploy({ org: 'many' }), await node.deploy({ org: 'other' })]
-    await node.service.retry(failed, BY_LOCAL)
+    await node.service.retry(failed, LOCAL_REQUEST)
     hanging.goOn()
     for (const id of [running, ...rest]) await node.eventsOf(id)
     const last = (await node.eventsOf(failed, hasStatus('SUCCEEDED'))).at(-1)
@@ -418,7 +426,7 @@ describe('places', () => {
     const other = await start({ leaseMs: 600_000 })
     const again = github.hang('ensureRepository')
     await node.stop()
-    other.runner.wake()
+    other.runner.pollNow()
     await again.reached
     // Nobody died.
     const [row] = await test_.database.query('select takeovers from deployments where id = $1', [id])
@@ -433,7 +441,7 @@ describe('places', () => {
 describe('a runner that is silent', () => {
   /** As when its process is stopped: no heartbeat gets out, while a call to the forge is still under way. */
   const silence = (node: TestNode) =>
-    Reflect.set(node.leases, 'heartbeat', () => new Promise(() => undefined))
+    Reflect.set(node.leases, 'renewLeases', () => new Promise(() => undefined))
 
   test('is taken over, and what it does afterwards is not stored', async () => {
     const zombie = await start({ leaseMs: 600 })
@@ -467,8 +475,8 @@ describe('a runner that is silent', () => {
       runsAtZombie = Reflect.get(zombie.runner, 'runs').size
     })
     const other = await start({ leaseMs: 1_500 })
-    Reflect.set(zombie.runner, 'stopping', true)
-    const takeOver = setInterval(() => other.runner.wake(), 5)
+    Reflect.set(zombie.runner, 'isStopping', true)
+    const takeOver = setInterval(() => other.runner.pollNow(), 5)
     expect((await other.eventsOf(id)).at(-1)?.deployment.status).toBe('SUCCEEDED')
     clearInterval(takeOver)
     expect(runsAtZombie).toBe(0)
@@ -476,9 +484,9 @@ describe('a runner that is silent', () => {
 
   test('may take over from itself, and is in command of what it then runs', async () => {
     const node = await start({ leaseMs: 600 })
-    const { heartbeat } = node.leases
+    const { renewLeases: heartbeat } = node.leases
     let isSilent = true
-    Reflect.set(node.leases, 'heartbeat', (...args: Parameters<typeof heartbeat>) =>
+    Reflect.set(node.leases, 'renewLeases', (...args: Parameters<typeof heartbeat>) =>
       isSilent ? Promise.reject(new Error('Silent.')) : heartbeat.apply(node.leases, args),
     )
     const before = github.hang('ensureRepository', { deaf: true })
@@ -492,7 +500,7 @@ describe('a runner that is silent', () => {
     await old.ended
     // The end of the old run is not that of the new one, which counts, beats and can be stopped.
     expect(Reflect.get(node.runner, 'runs').size).toBe(1)
-    expect(await node.service.cancel(id, BY_LOCAL)).toMatchObject({ status: 'CANCELLED' })
+    expect(await node.service.cancel(id, LOCAL_REQUEST)).toMatchObject({ status: 'CANCELLED' })
   })
 
   test('is shown as waiting when nobody has room to take over', async () => {
@@ -506,7 +514,7 @@ describe('a runner that is silent', () => {
     const atBusy = github.hang('ensureOrganization')
     const blocker = await busy.deploy()
     await atBusy.reached
-    Reflect.set(zombie.runner, 'stopping', true)
+    Reflect.set(zombie.runner, 'isStopping', true)
     const events = await busy.eventsOf(id, hasStatus('QUEUED'))
     expect(events.at(-1)?.deployment.text).toBe('Waiting for a free runner')
     atBusy.goOn()
@@ -522,9 +530,9 @@ describe('a runner that is silent', () => {
     await hanging.reached
     await test_.database.query(
       'update deployments set takeovers = $1, epoch = epoch + 1, lease_until = now() where id = $2',
-      [MOST_TAKEOVERS, id],
+      [MAX_RECLAIMS, id],
     )
-    node.runner.wake()
+    node.runner.pollNow()
     const other = await start()
     expect((await other.eventsOf(id)).at(-1)?.deployment).toMatchObject({
       status: 'FAILED',

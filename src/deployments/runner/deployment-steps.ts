@@ -1,4 +1,5 @@
 import type { DeploymentStep } from '../../events/logged-event.ts'
+import { ForgeError } from '../../github/forge-error.ts'
 import type { PreparedContents } from '../../github/git/commit-pack.ts'
 import type {
   CallContext,
@@ -6,8 +7,7 @@ import type {
   GitHubClient,
   Repository,
 } from '../../github/github-client.ts'
-import { GitHubError } from '../../github/github-error.ts'
-import type { Work } from './deployment-work.ts'
+import type { LeasedDeployment } from './leased-deployment.ts'
 
 /** What a step has to do its work with. */
 export interface StepContext extends CallContext {
@@ -27,16 +27,16 @@ export interface StepResult {
  * One step. It may be run again after a crash at any point, and ends in the same state: what it did before is found,
  * not done twice. Rejects with `GitHubError`, or with the signal's reason.
  */
-export type Step = (work: Work, context: StepContext) => Promise<StepResult>
+export type Step = (work: LeasedDeployment, context: StepContext) => Promise<StepResult>
 
 const createOrg: Step = async (work, { github, ...call }) => {
-  const { owner: login, ...repository } = wantedRepository(work)
+  const { owner: login, ...repository } = repositoryInput(work)
   await github.ensureOrganization({ login, repository }, call)
   return { step: 'CREATE_ORG' }
 }
 
 const createRepo: Step = async (work, { github, ...call }) => {
-  const repository = await github.ensureRepository(wantedRepository(work), call)
+  const repository = await github.ensureRepository(repositoryInput(work), call)
   return { step: 'CREATE_REPO', repository }
 }
 
@@ -61,7 +61,7 @@ const pushContents: Step = async (work, { github, contents, ...call }) => {
 const verify: Step = async (work, { github, ...call }) => {
   const head = await github.branchHead({ owner: work.org, name: work.repo, branch: work.branch }, call)
   if (head !== work.plannedCommit) {
-    throw new GitHubError(
+    throw new ForgeError(
       'REF_MOVED',
       `The branch ${work.branch} is at ${head ?? 'no commit'} although ${work.plannedCommit} was pushed. Somebody has changed it; look at the repository.`,
     )
@@ -77,7 +77,7 @@ export const NEXT_STEP: Readonly<Record<Exclude<DeploymentStep, 'DONE'>, Step>> 
   PUSH_CONTENTS: verify,
 }
 
-function wantedRepository(work: Work): EnsureRepositoryInput {
+function repositoryInput(work: LeasedDeployment): EnsureRepositoryInput {
   return {
     owner: work.org,
     name: work.repo,

@@ -5,21 +5,21 @@ import { EventLog, type EventRow } from '../../events/event-log.ts'
 import type { DeploymentProblem } from '../../events/logged-event.ts'
 import { CANCELLED_TEXT, QUEUED_TEXT, STEP_TEXTS } from '../deployment-texts.ts'
 import type { StepResult } from './deployment-steps.ts'
-import { type Lease, type Work, workColumns } from './deployment-work.ts'
-import { type Move, MoveQueue } from './move-queue.ts'
+import { type Lease, type LeasedDeployment, leasedDeploymentColumns } from './leased-deployment.ts'
+import { type Transition, TransitionBatcher } from './transition-batcher.ts'
 
 /** A runner that waits longer for its write has lost its lease anyway. */
 const STATEMENT_TIMEOUT_MS = 5_000
 
-export type WorkRow = EventRow & Work
+export type LeasedDeploymentRow = EventRow & LeasedDeployment
 
 /** What the heartbeat tells of a deployment that this owner still holds. */
-export interface Heartbeat extends Pick<Lease, 'id' | 'epoch'> {
+export interface RenewedLease extends Pick<Lease, 'id' | 'epoch'> {
   cancelRequested: boolean
 }
 
 /** Whoever asks to run deployments, and for how long it may be silent. */
-export interface Owner {
+export interface LeaseHolder {
   name: string
   leaseMs: number
 }
@@ -38,29 +38,29 @@ export interface Owner {
 export class LeaseStore {
   /** Requests, however many, cannot keep it busy. */
   private readonly connection: DedicatedConnection
-  private readonly moves: MoveQueue
+  private readonly transitions: TransitionBatcher
 
   constructor(
     database: Database,
     private readonly log: EventLog,
   ) {
-    this.connection = database.dedicated(STATEMENT_TIMEOUT_MS)
-    this.moves = new MoveQueue(this.connection)
+    this.connection = database.openDedicatedConnection(STATEMENT_TIMEOUT_MS)
+    this.transitions = new TransitionBatcher(this.connection)
   }
 
   /** Takes those that are due and whose turn it is: organizations take turns, and within one it is who waits longest. */
-  claimNext(owner: Owner, most: number): Promise<Work[]> {
+  claimNext(owner: LeaseHolder, most: number): Promise<LeasedDeployment[]> {
     const values = [owner.name, owner.leaseMs, JSON.stringify(STEP_TEXTS), most]
-    return this.log.appendAll(() => this.connection.query<WorkRow>(CLAIM_NEXT, values))
+    return this.log.appendAll(() => this.connection.query<LeasedDeploymentRow>(CLAIM_NEXT, values))
   }
 
   /** Takes one whose runner has been silent for too long. It stays `RUNNING`, which is true again: no event. */
-  takeOver(owner: Owner): Promise<Work[]> {
-    return this.connection.query<Work>(TAKE_OVER, [owner.name, owner.leaseMs])
+  reclaimExpired(owner: LeaseHolder): Promise<LeasedDeployment[]> {
+    return this.connection.query<LeasedDeployment>(RECLAIM_EXPIRED, [owner.name, owner.leaseMs])
   }
 
   /** Shows as waiting one that nobody has taken over for another lease: every runner is busy. */
-  async requeueExpired(owner: Owner): Promise<boolean> {
+  async requeueExpired(owner: LeaseHolder): Promise<boolean> {
     const row = await this.log.append(async () => {
       const [row] = await this.connection.query<EventRow>(REQUEUE_EXPIRED, [owner.leaseMs, QUEUED_TEXT])
       return row
@@ -72,8 +72,12 @@ export class LeaseStore {
    * Renews the owner's leases of these, and no others: one whose run has ended without being able to store that has to
    * run out. A lease that is not among the answers is lost.
    */
-  heartbeat(owner: Owner, ids: readonly string[], through: Pick<Database, 'query'>): Promise<Heartbeat[]> {
-    return through.query<Heartbeat>(
+  renewLeases(
+    owner: LeaseHolder,
+    ids: readonly string[],
+    through: Pick<Database, 'query'>,
+  ): Promise<RenewedLease[]> {
+    return through.query<RenewedLease>(
       `update deployments set lease_until = clock_timestamp() + $2 * interval '1 ms'
        where lease_owner = $1 and status = 'RUNNING' and id = any($3)
        returning id, epoch, cancel_requested as "cancelRequested"`,
@@ -82,9 +86,9 @@ export class LeaseStore {
   }
 
   /** From the step that the runner knows to be reached: a database that has lost it does not skip one. */
-  advance(lease: Lease & Pick<Work, 'step'>, result: StepResult): Promise<boolean> {
+  advance(lease: Lease & Pick<LeasedDeployment, 'step'>, result: StepResult): Promise<boolean> {
     const { repository, commitSha } = result
-    return this.move(lease, {
+    return this.applyTransition(lease, {
       fromStep: lease.step,
       changes: {
         step: result.step,
@@ -104,42 +108,45 @@ export class LeaseStore {
   }
 
   reportProgress(lease: Lease, progress: { done: number; total: number; unit: string }): Promise<boolean> {
-    return this.move(lease, { changes: { progress } })
+    return this.applyTransition(lease, { changes: { progress } })
   }
 
   finish(lease: Lease): Promise<boolean> {
     const changes = { step: 'DONE', status: 'SUCCEEDED', text: STEP_TEXTS.DONE, progress: null }
-    return this.move(lease, { fromStep: 'PUSH_CONTENTS', changes, hasEnded: true })
+    return this.applyTransition(lease, { fromStep: 'PUSH_CONTENTS', changes, hasEnded: true })
   }
 
   fail(lease: Lease, text: string, error: DeploymentProblem): Promise<boolean> {
-    return this.move(lease, { changes: { status: 'FAILED', text, error, progress: null }, hasEnded: true })
+    return this.applyTransition(lease, {
+      changes: { status: 'FAILED', text, error, progress: null },
+      hasEnded: true,
+    })
   }
 
   cancel(lease: Lease): Promise<boolean> {
     const changes = { status: 'CANCELLED', text: CANCELLED_TEXT, progress: null }
-    return this.move(lease, { changes, hasEnded: true })
+    return this.applyTransition(lease, { changes, hasEnded: true })
   }
 
   /** Gives the place free until it is time to try again. Does not apply while a cancellation is asked for. */
   wait(
-    lease: Lease & Pick<Work, 'tries'>,
+    lease: Lease & Pick<LeasedDeployment, 'tries'>,
     delayMs: number,
     text: string,
     error: DeploymentProblem,
   ): Promise<boolean> {
     const changes = { status: 'WAITING', text, error, progress: null, tries: lease.tries + 1 }
-    return this.move(lease, { changes, delayMs, unlessCancelled: true })
+    return this.applyTransition(lease, { changes, delayMs, unlessCancelled: true })
   }
 
   /** The same, where the forge has said when; that does not count as a try. */
   pause(lease: Lease, delayMs: number, text: string, error: DeploymentProblem): Promise<boolean> {
     const changes = { status: 'WAITING', text, error, progress: null }
-    return this.move(lease, { changes, delayMs, unlessCancelled: true })
+    return this.applyTransition(lease, { changes, delayMs, unlessCancelled: true })
   }
 
   /** Ends the lease, so that any node may go on at once. */
-  async handBack(lease: Lease): Promise<void> {
+  async release(lease: Lease): Promise<void> {
     await this.connection.query(
       `update deployments set lease_owner = null, lease_until = clock_timestamp()
        where id = $1 and epoch = $2 and lease_owner = $3 and status = 'RUNNING'`,
@@ -147,9 +154,9 @@ export class LeaseStore {
     )
   }
 
-  private async move(lease: Lease, move: Omit<Move, 'lease'>): Promise<boolean> {
+  private async applyTransition(lease: Lease, move: Omit<Transition, 'lease'>): Promise<boolean> {
     const { id, epoch, owner } = lease
-    const row = await this.log.append(() => this.moves.make({ ...move, lease: { id, epoch, owner } }))
+    const row = await this.log.append(() => this.transitions.apply({ ...move, lease: { id, epoch, owner } }))
     return row !== undefined
   }
 }
@@ -167,10 +174,10 @@ const CLAIM_NEXT = `
     from picked where d.id = picked.id
     returning d.*
   )
-  select e.*, ${workColumns('claimed')}
+  select e.*, ${leasedDeploymentColumns('claimed')}
   from claimed, lateral append_event(row(claimed.*)::deployments, null) e`
 
-const TAKE_OVER = `
+const RECLAIM_EXPIRED = `
   with picked as (
     select id from deployments
     where status = 'RUNNING' and lease_until <= clock_timestamp()
@@ -181,7 +188,7 @@ const TAKE_OVER = `
     -- One that was handed back has no owner: nobody died.
     epoch = d.epoch + 1, takeovers = d.takeovers + (d.lease_owner is not null)::int
   from picked where d.id = picked.id
-  returning ${workColumns('d')}`
+  returning ${leasedDeploymentColumns('d')}`
 
 const REQUEUE_EXPIRED = `
   with picked as (

@@ -1,12 +1,12 @@
 import { Injectable } from '@nestjs/common'
 import { PubSubEngine } from 'graphql-subscriptions'
 
-const WORK_TOPIC = 'work'
+const WORK_AVAILABLE_TOPIC = 'work'
 const CANCELLATIONS_TOPIC = 'cancellations'
 
 export interface SignalHandlers {
   /** There is work that somebody with a free place could take. */
-  onWork(): void
+  onWorkAvailable(): void
   /** This deployment is to be stopped; undefined: perhaps some are, look. */
   onCancel(id: string | undefined): void
 }
@@ -19,18 +19,18 @@ export interface SignalHandlers {
 export class RunnerSignals {
   constructor(private readonly pubSub: PubSubEngine) {}
 
-  async tellOfWork(): Promise<void> {
-    await this.pubSub.publish(WORK_TOPIC, {})
+  async notifyWorkAvailable(): Promise<void> {
+    await this.pubSub.publish(WORK_AVAILABLE_TOPIC, {})
   }
 
-  async tellToCancel(id: string): Promise<void> {
+  async notifyCancel(id: string): Promise<void> {
     await this.pubSub.publish(CANCELLATIONS_TOPIC, { id })
   }
 
   /** Returns a function that ends it. */
-  async listen({ onWork, onCancel }: SignalHandlers): Promise<() => void> {
+  async listen({ onWorkAvailable: onWork, onCancel }: SignalHandlers): Promise<() => void> {
     const ids = await Promise.all([
-      this.pubSub.subscribe(WORK_TOPIC, onWork, {}),
+      this.pubSub.subscribe(WORK_AVAILABLE_TOPIC, onWork, {}),
       this.pubSub.subscribe(CANCELLATIONS_TOPIC, ({ id }: { id?: string }) => onCancel(id), {}),
     ])
     return () => {

@@ -10,7 +10,7 @@ import {
   treeBody,
 } from './git-objects.ts'
 import { type GitObject, inPieces, type PackPart, packObjects } from './pack.ts'
-import { packInThread, packingTurn } from './packing-threads.ts'
+import { packInThread, reservePackingThread } from './packing-threads.ts'
 
 /** One commit and all that it holds, to be packed as it is stored: no more than a part of the pack is in memory. */
 export interface UnpackedContents {
@@ -22,8 +22,8 @@ export interface UnpackedContents {
   pack(): AsyncIterable<PackPart>
 }
 
-const INLINE_OBJECTS = 200
-const INLINE_BYTES = 512 * 1024
+const MAX_INLINE_OBJECTS = 200
+const MAX_INLINE_BYTES = 512 * 1024
 
 /**
  * Makes one commit of the files for `use`, which can pack it. The same files and plan give the same ids and the same
@@ -42,11 +42,11 @@ export async function prepareContents<T>(
   const { commit, tree, objects } = await planContents(files, plan, signal)
   const facts = { commit, tree, objectCount: objects.length }
   const bytes = objects.reduce((sum, { body }) => sum + body.length, 0)
-  if (objects.length < INLINE_OBJECTS && bytes < INLINE_BYTES) {
+  if (objects.length < MAX_INLINE_OBJECTS && bytes < MAX_INLINE_BYTES) {
     const pack = () => packObjects(objects.length, objects.map(inPieces))
     return use({ ...facts, pack })
   }
-  const endTurn = await packingTurn(parties, signal)
+  const endTurn = await reservePackingThread(parties, signal)
   try {
     return await use({ ...facts, pack: () => packInThread(objects, signal) })
   } finally {
@@ -64,7 +64,7 @@ export interface PlannedContents {
 }
 
 const SLICE_MS = 5
-const HASHED_AT_ONCE = 1024 * 1024
+const HASH_CHUNK_BYTES = 1024 * 1024
 
 /** A folder while it is being filled: files by name are their entries, folders by name their own maps. */
 type Folder = Map<string, TreeEntry | Folder>
@@ -84,7 +84,7 @@ export async function planContents(
     const segments = file.path.split('/')
     const name = segments.pop() ?? ''
     const folder = segments.reduce(subfolder, root)
-    if (folder.has(name)) throw clash(file.path)
+    if (folder.has(name)) throw pathClashError(file.path)
     folder.set(name, {
       mode: file.executable ? '100755' : '100644',
       name,
@@ -98,41 +98,41 @@ export async function planContents(
 
 /** Collects objects, each distinct one once. */
 class ObjectList {
-  readonly #objects = new Map<ObjectId, GitObject>()
-  readonly #signal: AbortSignal
-  #sliceEndsAt = performance.now() + SLICE_MS
+  private readonly objectsById = new Map<ObjectId, GitObject>()
+  private readonly signal: AbortSignal
+  private sliceEndsAtMs = performance.now() + SLICE_MS
 
   constructor(signal: AbortSignal) {
     signal.throwIfAborted()
-    this.#signal = signal
+    this.signal = signal
   }
 
   async add(type: ObjectType, body: Uint8Array): Promise<ObjectId> {
     const hash = createHash('sha1').update(objectHeader(type, body.length))
-    for (let at = 0; at < body.length; at += HASHED_AT_ONCE) {
-      hash.update(body.subarray(at, at + HASHED_AT_ONCE))
-      if (performance.now() >= this.#sliceEndsAt) await this.#nextSlice()
+    for (let at = 0; at < body.length; at += HASH_CHUNK_BYTES) {
+      hash.update(body.subarray(at, at + HASH_CHUNK_BYTES))
+      if (performance.now() >= this.sliceEndsAtMs) await this.yieldToEventLoop()
     }
     const id = hash.digest('binary')
-    if (!this.#objects.has(id)) this.#objects.set(id, { type, id, body })
+    if (!this.objectsById.has(id)) this.objectsById.set(id, { type, id, body })
     return id
   }
 
   objects(): GitObject[] {
-    return [...this.#objects.values()]
+    return [...this.objectsById.values()]
   }
 
-  async #nextSlice(): Promise<void> {
+  private async yieldToEventLoop(): Promise<void> {
     await setImmediate()
-    this.#signal.throwIfAborted()
-    this.#sliceEndsAt = performance.now() + SLICE_MS
+    this.signal.throwIfAborted()
+    this.sliceEndsAtMs = performance.now() + SLICE_MS
   }
 }
 
 function subfolder(folder: Folder, name: string): Folder {
   const existing = folder.get(name)
   if (existing instanceof Map) return existing
-  if (existing !== undefined) throw clash(name)
+  if (existing !== undefined) throw pathClashError(name)
   const created: Folder = new Map()
   folder.set(name, created)
   return created
@@ -147,7 +147,7 @@ async function addFolder(planned: ObjectList, folder: Folder): Promise<ObjectId>
 }
 
 /** The paths have been validated before: this is a fault of ours, and better found here than by git. */
-function clash(path: string): Error {
+function pathClashError(path: string): Error {
   return new Error(`"${path}" is in the contents twice, or is both a file and a folder.`)
 }
 

@@ -42,14 +42,14 @@ export function treeBody(entries: readonly TreeEntry[]): Uint8Array {
 /** The body of a commit without parents. */
 export function commitBody(tree: ObjectId, plan: CommitPlan): Uint8Array {
   const { author, message, unixSeconds } = plan
-  const signature = `${person(author.name) || person(author.email)} <${person(author.email)}> ${unixSeconds} +0000`
+  const signature = `${cleanIdentity(author.name) || cleanIdentity(author.email)} <${cleanIdentity(author.email)}> ${unixSeconds} +0000`
   // As `git commit` has it: no NUL inside, and one line feed at the end.
   const text = message.replaceAll('\0', '').replace(/\n*$/, '\n')
   return Buffer.from(`tree ${toHex(tree)}\nauthor ${signature}\ncommitter ${signature}\n\n${text}`, 'utf8')
 }
 
 /** Git's own cleaning of names and addresses (ident.c): none of `<>`, no control character, no crud at the ends. */
-function person(text: string): string {
+function cleanIdentity(text: string): string {
   return (
     text
       // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is removed

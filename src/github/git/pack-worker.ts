@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import type { MessagePort } from 'node:worker_threads'
 import { type ObjectInPieces, type PackPart, packObjects } from './pack.ts'
-import type { Block, PackingRequest, PackingTask } from './packing-threads.ts'
+import type { ObjectBlock, PackingRequest, PackingTask } from './packing-threads.ts'
 
 /**
  * What a packing thread runs: asks for a block of objects, or hands over a part of the pack, and waits for the answer.
@@ -11,7 +11,7 @@ import type { Block, PackingRequest, PackingTask } from './packing-threads.ts'
  * anything that strips to something else (decorators, enums, parameter properties).
  */
 export default async function pack({ port, objectCount }: PackingTask): Promise<void> {
-  const ask = askInTurn(port)
+  const ask = askSequentially(port)
   for await (const part of packObjects(objectCount, objectsFrom(ask))) {
     part.bytes = (await ask({ part }, part.bytes.buffer)) as PackPart['bytes']
   }
@@ -20,7 +20,7 @@ export default async function pack({ port, objectCount }: PackingTask): Promise<
 type Ask = (request: PackingRequest, moved: ArrayBuffer | undefined) => Promise<unknown>
 
 /** A stream that deflates asks for more while what it has written is handed over: so one after the other. */
-function askInTurn(port: MessagePort): Ask {
+function askSequentially(port: MessagePort): Ask {
   let last: Promise<unknown> = Promise.resolve()
   return (request, moved) => {
     last = last.then(async () => {
@@ -33,10 +33,10 @@ function askInTurn(port: MessagePort): Ask {
 }
 
 async function* objectsFrom(ask: Ask): AsyncGenerator<ObjectInPieces> {
-  let block: Block | null = null
-  async function next(): Promise<Block | null> {
+  let block: ObjectBlock | null = null
+  async function next(): Promise<ObjectBlock | null> {
     const used: ArrayBuffer | undefined = block?.bytes.buffer
-    block = (await ask({ used }, used)) as Block | null
+    block = (await ask({ used }, used)) as ObjectBlock | null
     return block
   }
   for (let current = await next(); current; current = await next()) {
@@ -53,7 +53,7 @@ async function* objectsFrom(ask: Ask): AsyncGenerator<ObjectInPieces> {
 async function* piecesFrom(
   first: Uint8Array,
   size: number,
-  next: () => Promise<Block | null>,
+  next: () => Promise<ObjectBlock | null>,
 ): AsyncGenerator<Uint8Array> {
   yield first
   for (let left = size - first.length; left > 0; ) {

@@ -1,7 +1,7 @@
 import { on } from 'node:events'
 import { MessageChannel, type MessagePort } from 'node:worker_threads'
 import { Piscina } from 'piscina'
-import { RateLimited } from '../../errors.ts'
+import { RateLimitedError } from '../../errors.ts'
 import { FairSlots } from '../../runtime/fair-slots.ts'
 import { type GitObject, type PackPart, PIECE_BYTES, piecesOf } from './pack.ts'
 
@@ -12,7 +12,7 @@ const MAX_WAITING = 16
 const RETRY_AFTER_MS = 5_000
 // A deflated object is garbage as soon as it is in its part. Without limits V8 lets it lie: at 10,000 files a third more
 // memory. A thread holds a part, a block and 150 bytes an object, far below these.
-const LIMITS = { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 128 }
+const RESOURCE_LIMITS = { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 128 }
 
 export interface PackingTask {
   port: MessagePort
@@ -23,7 +23,7 @@ export interface PackingTask {
 export type PackingRequest = { part: PackPart } | { used: ArrayBuffer | undefined }
 
 /** Objects, and their bodies one after the other. Of a body larger than a block the rest follows, in blocks without objects. */
-export interface Block {
+export interface ObjectBlock {
   objects: (Pick<GitObject, 'type' | 'id'> & { size: number })[]
   bytes: Uint8Array<ArrayBuffer>
 }
@@ -33,13 +33,13 @@ export interface Block {
 const slots = new FairSlots(
   MAX_THREADS,
   MAX_WAITING,
-  () => new RateLimited('Too many large deployments are being accepted at the moment.', RETRY_AFTER_MS),
+  () => new RateLimitedError('Too many large deployments are being accepted at the moment.', RETRY_AFTER_MS),
 )
 
 interface Pool {
   threads: Piscina<PackingTask, void>
   /** Rejects when a thread cannot even start. */
-  broken: Promise<never>
+  startFailure: Promise<never>
 }
 
 let pool: Pool | undefined
@@ -49,8 +49,8 @@ let pool: Pool | undefined
  * `parties` take turns, see `FairSlots`.
  * @throws RateLimited
  */
-export function packingTurn(parties: readonly string[], signal: AbortSignal): Promise<() => void> {
-  return slots.enter(parties, signal)
+export function reservePackingThread(parties: readonly string[], signal: AbortSignal): Promise<() => void> {
+  return slots.acquire(parties, signal)
 }
 
 /** Packs in a thread of its own, no faster than it is read. For who has a turn, once at a time. */
@@ -66,7 +66,7 @@ export async function* packInThread(
       { port: there, objectCount: objects.length },
       { transferList: [there], signal: AbortSignal.any([signal, ending.signal]) },
     ),
-    pool.broken,
+    pool.startFailure,
   ]).finally(() => here.close())
   packed.catch(() => {}) // awaited below, unless who reads has stopped
   try {
@@ -123,7 +123,7 @@ function* blocksOf(objects: readonly GitObject[]): Generator<{ group: GitObject[
 }
 
 /** Copies, because the files' own buffers are the caller's and stay usable. */
-function nextBlock(blocks: ReturnType<typeof blocksOf>, used: ArrayBuffer | undefined): Block | null {
+function nextBlock(blocks: ReturnType<typeof blocksOf>, used: ArrayBuffer | undefined): ObjectBlock | null {
   const { value, done } = blocks.next()
   if (done) return null
   const buffer = new Uint8Array(used ?? new ArrayBuffer(PIECE_BYTES))
@@ -144,7 +144,7 @@ function openPool(): Pool {
     minThreads: 0, // and none longer than it packs: so its memory returns
     maxThreads: MAX_THREADS,
     recordTiming: false,
-    resourceLimits: LIMITS,
+    resourceLimits: RESOURCE_LIMITS,
   })
   const broken = Promise.withResolvers<never>()
   broken.promise.catch(() => {}) // each packInThread that races against it hears of it
@@ -152,5 +152,5 @@ function openPool(): Pool {
     broken.reject(error)
     void closePackingThreads()
   })
-  return { threads, broken: broken.promise }
+  return { threads, startFailure: broken.promise }
 }

@@ -14,7 +14,12 @@ import {
   temporaryFolder,
 } from '../../../test/support/github/git.ts'
 import { type PackedContents, packContents } from '../../../test/support/github/pack-contents.ts'
-import { codeFiles, ODD_FILES, PLAN, textFile } from '../../../test/support/github/sample-contents.ts'
+import {
+  codeFiles,
+  EDGE_CASE_FILES,
+  SAMPLE_PLAN,
+  textFile,
+} from '../../../test/support/github/sample-contents.ts'
 import type { CommitPlan, ContentFile } from './commit-pack.ts'
 import { packIndex } from './pack.ts'
 
@@ -26,7 +31,7 @@ afterEach(() => removeFolder(folder))
 
 describe('packContents', () => {
   test('writes what git takes, without a fault, and the very index that git makes of it', async () => {
-    const packed = await packContents(ODD_FILES, PLAN)
+    const packed = await packContents(EDGE_CASE_FILES, SAMPLE_PLAN)
     const repository = await repositoryOf(packed)
 
     expect(await git(repository, 'fsck', '--full', '--strict', '--no-dangling')).toBe('')
@@ -34,7 +39,7 @@ describe('packContents', () => {
       name.endsWith('.idx'),
     )
     expect(packed.index).toEqual(new Uint8Array(await readFile(join(repository, 'objects/pack', index))))
-    for (const file of ODD_FILES) {
+    for (const file of EDGE_CASE_FILES) {
       const bytes = await gitBytes(repository, 'cat-file', 'blob', `${packed.commit}:${file.path}`)
       expect(bytes.equals(file.content)).toBe(true)
     }
@@ -43,18 +48,20 @@ describe('packContents', () => {
   })
 
   test.each([
-    ['odd names', ODD_FILES],
+    ['odd names', EDGE_CASE_FILES],
     ['nothing', []],
     ['1,000 files', codeFiles(1000)],
   ])('makes the same commit of %s as git fast-import', async (_, files) => {
-    const { commit, tree } = await packContents(files, PLAN)
+    const { commit, tree } = await packContents(files, SAMPLE_PLAN)
     const other = join(folder, 'other.git')
-    expect(await fastImport(other, files, PLAN)).toBe(commit)
+    expect(await fastImport(other, files, SAMPLE_PLAN)).toBe(commit)
     expect((await git(other, 'rev-parse', `${commit}^{tree}`)).trim()).toBe(tree)
   })
 
   test('makes the same commit as isomorphic-git', async () => {
-    expect(await isomorphicCommit(folder, ODD_FILES, PLAN)).toBe((await packContents(ODD_FILES, PLAN)).commit)
+    expect(await isomorphicCommit(folder, EDGE_CASE_FILES, SAMPLE_PLAN)).toBe(
+      (await packContents(EDGE_CASE_FILES, SAMPLE_PLAN)).commit,
+    )
   })
 
   test('makes the same commit as git fast-import of any set of files', async () => {
@@ -62,7 +69,9 @@ describe('packContents', () => {
     await fc.assert(
       fc.asyncProperty(anyFiles(), async (files) => {
         const other = join(folder, `${run++}.git`)
-        expect(await fastImport(other, files, PLAN)).toBe((await packContents(files, PLAN)).commit)
+        expect(await fastImport(other, files, SAMPLE_PLAN)).toBe(
+          (await packContents(files, SAMPLE_PLAN)).commit,
+        )
         await git(other, 'fsck', '--full', '--strict')
       }),
       { numRuns: 25 },
@@ -72,14 +81,14 @@ describe('packContents', () => {
   test('holds equal files once', async () => {
     const { objectCount } = await packContents(
       [textFile('a', 'x'), textFile('b/c', 'x'), textFile('d/c', 'x')],
-      PLAN,
+      SAMPLE_PLAN,
     )
     expect(objectCount).toBe(4) // the blob, the folder (b and d are equal), the root, the commit
   })
 
   test('cuts the pack into parts of 32 KiB', async () => {
     const noise = randomBytes(150_000)
-    const packed = await packContents([{ path: 'noise', content: noise, executable: false }], PLAN)
+    const packed = await packContents([{ path: 'noise', content: noise, executable: false }], SAMPLE_PLAN)
     expect(packed.packParts.slice(0, -1).map((part) => part.length)).toEqual([32_768, 32_768, 32_768, 32_768])
     expect(packed.packParts.reduce((sum, part) => sum + part.length, 0)).toBe(packed.packBytes)
   })
@@ -91,12 +100,14 @@ describe('packContents', () => {
     [['\ud800', '\ud801']], // both are U+FFFD in UTF-8
   ])('refuses %j, of which no tree can be made', async (paths) => {
     const files = paths.map((path) => textFile(path, ''))
-    await expect(packContents(files, PLAN)).rejects.toThrow()
+    await expect(packContents(files, SAMPLE_PLAN)).rejects.toThrow()
   })
 
   test('cleans what git would not accept in a name, an address or a message', async () => {
     const author = { name: ' <Ship>\n"Cast". ', email: '<ship@example.com>\0' }
-    const repository = await repositoryOf(await packContents([], { ...PLAN, author, message: 'One\0\n\n\n' }))
+    const repository = await repositoryOf(
+      await packContents([], { ...SAMPLE_PLAN, author, message: 'One\0\n\n\n' }),
+    )
     const [commit = ''] = (await git(repository, 'rev-list', '--all')).split('\n')
     expect(await git(repository, 'cat-file', 'commit', commit)).toContain(
       'author Ship"Cast <ship@example.com> 1700000000 +0000\n',

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
 import { afterAll, describe, expect, test } from '@jest/globals'
-import { collected, packContents } from '../../../test/support/github/pack-contents.ts'
-import { codeFiles, ODD_FILES, PLAN } from '../../../test/support/github/sample-contents.ts'
+import { collectParts, packContents } from '../../../test/support/github/pack-contents.ts'
+import { codeFiles, EDGE_CASE_FILES, SAMPLE_PLAN } from '../../../test/support/github/sample-contents.ts'
 import { type ContentFile, prepareContents } from './commit-pack.ts'
 import { closePackingThreads } from './packing-threads.ts'
 
@@ -15,15 +15,15 @@ afterAll(() => closePackingThreads())
 
 describe('prepareContents', () => {
   test.each([
-    ['few files', ODD_FILES],
+    ['few files', EDGE_CASE_FILES],
     ['many files', MANY],
-    ['large files among small ones', [...ODD_FILES, LARGE, ...MANY.slice(0, 10), NOISE]],
+    ['large files among small ones', [...EDGE_CASE_FILES, LARGE, ...MANY.slice(0, 10), NOISE]],
   ])('makes of %s what packing at once makes', async (_, files) => {
-    const { packParts, index, packBytes, ...facts } = await packContents(files, PLAN)
-    await prepareContents(files, PLAN, { signal: never }, async ({ pack, ...prepared }) => {
+    const { packParts, index, packBytes, ...facts } = await packContents(files, SAMPLE_PLAN)
+    await prepareContents(files, SAMPLE_PLAN, { signal: never }, async ({ pack, ...prepared }) => {
       expect(prepared).toEqual(facts)
       for (let times = 0; times < 2; times++) {
-        const parts = await collected(pack())
+        const parts = await collectParts(pack())
         expect(Buffer.concat(parts).equals(Buffer.concat([...packParts, index]))).toBe(true)
       }
     })
@@ -36,7 +36,7 @@ describe('prepareContents', () => {
 
   test('packs no faster than it is read', async () => {
     const noise = { ...NOISE, content: Buffer.from(NOISE.content) }
-    await prepareContents([noise], PLAN, { signal: never }, async ({ pack }) => {
+    await prepareContents([noise], SAMPLE_PLAN, { signal: never }, async ({ pack }) => {
       const parts = pack()[Symbol.asyncIterator]()
       await parts.next()
       // What is not read yet becomes dull, so if it was not packed yet, it will take no room.
@@ -49,16 +49,16 @@ describe('prepareContents', () => {
   })
 
   test('goes on after one who has stopped reading', async () => {
-    await prepareContents(MANY, PLAN, { signal: never }, async ({ pack }) => {
+    await prepareContents(MANY, SAMPLE_PLAN, { signal: never }, async ({ pack }) => {
       for await (const _ of pack()) break
-      expect((await collected(pack())).length).toBeGreaterThan(1)
+      expect((await collectParts(pack())).length).toBeGreaterThan(1)
     })
     expect((await packed(MANY)).length).toBeGreaterThan(1)
   })
 
   test('rejects with the reason when aborted: before, in a thread, and in the line for one', async () => {
     const reason = new Error('cancelled')
-    await expect(packed(ODD_FILES, AbortSignal.abort(reason))).rejects.toBe(reason)
+    await expect(packed(EDGE_CASE_FILES, AbortSignal.abort(reason))).rejects.toBe(reason)
 
     const abort = new AbortController()
     const four = [1, 2, 3, 4].map(() => packed(MANY, abort.signal))
@@ -73,7 +73,7 @@ describe('prepareContents', () => {
   test('rejects with the reason when aborted between two parts', async () => {
     const reason = new Error('cancelled')
     const abort = new AbortController()
-    const reading = prepareContents([NOISE], PLAN, abort, async ({ pack }) => {
+    const reading = prepareContents([NOISE], SAMPLE_PLAN, abort, async ({ pack }) => {
       for await (const _ of pack()) abort.abort(reason)
     })
     await expect(reading).rejects.toBe(reason)
@@ -85,7 +85,7 @@ describe('prepareContents', () => {
     const released = new Promise<void>((resolve) => {
       release = resolve
     })
-    const calls = Array.from({ length: 19 }, () => prepareContents(MANY, PLAN, abort, () => released))
+    const calls = Array.from({ length: 19 }, () => prepareContents(MANY, SAMPLE_PLAN, abort, () => released))
     await expect(Promise.race(calls)).rejects.toMatchObject({
       code: 'RATE_LIMITED',
       extensions: { retryAfterMs: expect.any(Number) },
@@ -104,7 +104,7 @@ describe('prepareContents', () => {
   })
 
   test('works again after its threads were closed, and fails who was packing', async () => {
-    const closed = prepareContents(MANY, PLAN, { signal: never }, async ({ pack }) => {
+    const closed = prepareContents(MANY, SAMPLE_PLAN, { signal: never }, async ({ pack }) => {
       for await (const _ of pack()) await closePackingThreads()
     })
     await expect(closed).rejects.toThrow()
@@ -113,5 +113,5 @@ describe('prepareContents', () => {
 })
 
 function packed(files: readonly ContentFile[], signal = never): Promise<Uint8Array[]> {
-  return prepareContents(files, PLAN, { signal }, ({ pack }) => collected(pack()))
+  return prepareContents(files, SAMPLE_PLAN, { signal }, ({ pack }) => collectParts(pack()))
 }

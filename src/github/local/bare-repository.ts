@@ -1,28 +1,28 @@
 import { createHash } from 'node:crypto'
 import { mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { makeFolder, PRIVATE_MODE, syncFolder } from '../../runtime/folders.ts'
+import { ensureFolder, PRIVATE_MODE, syncFolder } from '../../runtime/folders.ts'
+import { ForgeError } from '../forge-error.ts'
 import type { PreparedContents } from '../git/commit-pack.ts'
-import { GitHubError } from '../github-error.ts'
-import { createFile, readIfThere, replaceFile, sweepTemporaryFolder, writeNewFile } from './durable-files.ts'
+import { createFile, readIfExists, replaceFile, sweepTemporaryFolder, writeNewFile } from './durable-files.ts'
 import { withFileLock } from './file-lock.ts'
-import type { RepositoryRecord } from './forge-folder.ts'
-import { newMark } from './process-identity.ts'
-import { hasCode } from './system-error.ts'
+import type { RepositoryRecord } from './forge-layout.ts'
+import { hasCode } from './storage-errors.ts'
+import { newWriterTag } from './writer-tag.ts'
 
 /** A bare git repository on the disk (gitrepository-layout(5)). Every method may be repeated after a crash. */
 export class BareRepository {
   readonly path: string
-  readonly #temporaryFolder: string
+  private readonly temporaryFolder: string
 
   constructor(path: string) {
     this.path = path
-    this.#temporaryFolder = join(path, 'shipcast', 'tmp')
+    this.temporaryFolder = join(path, 'shipcast', 'tmp')
   }
 
   /** Builds an empty repository aside and moves it here. False when there is one already. */
   async create(record: RepositoryRecord, headRef: string, temporaryFolder: string): Promise<boolean> {
-    const aside = join(temporaryFolder, await newMark())
+    const aside = join(temporaryFolder, await newWriterTag())
     try {
       await buildEmptyRepository(aside, record, headRef)
       await rename(aside, this.path)
@@ -37,25 +37,25 @@ export class BareRepository {
 
   /** Removes what writers left behind that died here. */
   sweep(): Promise<void> {
-    return sweepTemporaryFolder(this.#temporaryFolder)
+    return sweepTemporaryFolder(this.temporaryFolder)
   }
 
   /** Null where there is no repository, or none of ours. */
-  async record(): Promise<RepositoryRecord | null> {
-    const json = await readIfThere(join(this.path, 'shipcast', 'repository.json'))
+  async readRecord(): Promise<RepositoryRecord | null> {
+    const json = await readIfExists(join(this.path, 'shipcast', 'repository.json'))
     return json === null ? null : JSON.parse(json)
   }
 
   /** The commit that the ref is at, 40 hex digits; null where it is not. */
   async readRef(ref: string): Promise<string | null> {
-    const loose = await readIfThere(join(this.path, ref))
+    const loose = await readIfExists(join(this.path, ref))
     if (loose !== null) return loose.trim()
-    return (await this.#packedRefs()).get(ref) ?? null
+    return (await this.packedRefs()).get(ref) ?? null
   }
 
   /** The ref that HEAD names: the branch that a clone checks out. */
   async readHead(): Promise<string | null> {
-    return /^ref: (.+)\n$/.exec((await readIfThere(join(this.path, 'HEAD'))) ?? '')?.[1] ?? null
+    return /^ref: (.+)\n$/.exec((await readIfExists(join(this.path, 'HEAD'))) ?? '')?.[1] ?? null
   }
 
   /**
@@ -69,18 +69,18 @@ export class BareRepository {
   ): Promise<void> {
     const index = Buffer.from(await contents.index())
     const checksum = index.subarray(-40, -20)
-    if (!sha1(index.subarray(0, -20)).equals(index.subarray(-20))) throw damaged()
+    if (!sha1(index.subarray(0, -20)).equals(index.subarray(-20))) throw damagedContentsError()
     const folder = join(this.path, 'objects', 'pack')
     const name = `pack-${checksum.toString('hex')}`
     // What has this name is durable and whole: a crash came between here and the ref.
-    await makeFolder(folder, PRIVATE_MODE)
+    await ensureFolder(folder, PRIVATE_MODE)
     const present = new Set(await readdir(folder))
     if (!present.has(`${name}.pack`)) {
-      await this.#putFile(join(folder, `${name}.pack`), checkedPack(contents, checksum, signal, onBytes))
+      await this.writeDurably(join(folder, `${name}.pack`), verifyPack(contents, checksum, signal, onBytes))
     }
     signal.throwIfAborted()
     // The index last: git takes a pack for being there when it is.
-    if (!present.has(`${name}.idx`)) await this.#putFile(join(folder, `${name}.idx`), index)
+    if (!present.has(`${name}.idx`)) await this.writeDurably(join(folder, `${name}.idx`), index)
     await syncFolder(folder)
   }
 
@@ -88,7 +88,7 @@ export class BareRepository {
   async checkRef(ref: string, from: string | null, to: string): Promise<boolean> {
     const current = await this.readRef(ref)
     if (current === to) return false
-    if (current !== from) throw refMoved(ref, current)
+    if (current !== from) throw refMovedError(ref, current)
     return true
   }
 
@@ -96,16 +96,16 @@ export class BareRepository {
    * Moves the ref from one commit to another (null: it must not exist), or rejects with `REF_MOVED`.
    * @returns false when it was at `to` already
    */
-  async moveRef(ref: string, from: string | null, to: string, signal: AbortSignal): Promise<boolean> {
+  async updateRef(ref: string, from: string | null, to: string, signal: AbortSignal): Promise<boolean> {
     const path = join(this.path, ref)
-    await this.#makeRefFolder(ref)
-    return withFileLock(`${path}.lock`, this.#temporaryFolder, signal, async () => {
+    await this.makeRefFolder(ref)
+    return withFileLock(`${path}.lock`, this.temporaryFolder, signal, async () => {
       if (!(await this.checkRef(ref, from, to))) return false
-      await this.#pointHeadAt(ref)
+      await this.pointHeadAt(ref)
       if (from !== null) {
-        await replaceFile(path, `${to}\n`, this.#temporaryFolder)
-      } else if (!(await createFile(path, `${to}\n`, this.#temporaryFolder))) {
-        throw refMoved(ref, await this.readRef(ref))
+        await replaceFile(path, `${to}\n`, this.temporaryFolder)
+      } else if (!(await createFile(path, `${to}\n`, this.temporaryFolder))) {
+        throw refMovedError(ref, await this.readRef(ref))
       }
       return true
     })
@@ -114,20 +114,20 @@ export class BareRepository {
   /** Keeps the two lists true by which "dumb" HTTP clients find everything (git-update-server-info(1)). */
   async updateServerInfo(signal: AbortSignal): Promise<void> {
     const path = join(this.path, 'info', 'refs')
-    await withFileLock(`${path}.lock`, this.#temporaryFolder, signal, async () => {
-      const refs = await this.#allRefs()
+    await withFileLock(`${path}.lock`, this.temporaryFolder, signal, async () => {
+      const refs = await this.allRefs()
       const names = await readdir(join(this.path, 'objects', 'pack'))
       const packs = names.filter((name) => name.endsWith('.pack')).sort()
-      await this.#keepFile(
+      await this.replaceIfChanged(
         join(this.path, 'objects', 'info', 'packs'),
         `${packs.map((name) => `P ${name}\n`).join('')}\n`,
       )
-      await this.#keepFile(path, refs.map(([ref, commit]) => `${commit}\t${ref}\n`).join(''))
+      await this.replaceIfChanged(path, refs.map(([ref, commit]) => `${commit}\t${ref}\n`).join(''))
     })
   }
 
-  async #putFile(path: string, content: Uint8Array | AsyncIterable<Uint8Array>): Promise<void> {
-    const temporary = join(this.#temporaryFolder, await newMark())
+  private async writeDurably(path: string, content: Uint8Array | AsyncIterable<Uint8Array>): Promise<void> {
+    const temporary = join(this.temporaryFolder, await newWriterTag())
     try {
       await writeNewFile(temporary, content, 0o400)
       await rename(temporary, path)
@@ -137,28 +137,28 @@ export class BareRepository {
     }
   }
 
-  async #keepFile(path: string, content: string): Promise<void> {
-    if ((await readIfThere(path)) !== content) await replaceFile(path, content, this.#temporaryFolder)
+  private async replaceIfChanged(path: string, content: string): Promise<void> {
+    if ((await readIfExists(path)) !== content) await replaceFile(path, content, this.temporaryFolder)
   }
 
   /** HEAD stays where it is once the branch that it names exists. */
-  async #pointHeadAt(ref: string): Promise<void> {
+  private async pointHeadAt(ref: string): Promise<void> {
     const head = await this.readHead()
     if (head === ref || (head !== null && (await this.readRef(head)) !== null)) return
-    await replaceFile(join(this.path, 'HEAD'), `ref: ${ref}\n`, this.#temporaryFolder)
+    await replaceFile(join(this.path, 'HEAD'), `ref: ${ref}\n`, this.temporaryFolder)
   }
 
-  async #makeRefFolder(ref: string): Promise<void> {
+  private async makeRefFolder(ref: string): Promise<void> {
     try {
-      await makeFolder(dirname(join(this.path, ref)), PRIVATE_MODE)
+      await ensureFolder(dirname(join(this.path, ref)), PRIVATE_MODE)
     } catch (error) {
       if (!hasCode(error, 'EEXIST', 'ENOTDIR')) throw error
-      throw new GitHubError('REF_MOVED', `${ref} cannot be: another branch has the name of its folder.`)
+      throw new ForgeError('REF_MOVED', `${ref} cannot be: another branch has the name of its folder.`)
     }
   }
 
-  async #allRefs(): Promise<[ref: string, commit: string][]> {
-    const refs = await this.#packedRefs()
+  private async allRefs(): Promise<[ref: string, commit: string][]> {
+    const refs = await this.packedRefs()
     const files = await readdir(join(this.path, 'refs'), { recursive: true, withFileTypes: true })
     for (const file of files) {
       if (!file.isFile() || file.name.endsWith('.lock')) continue
@@ -172,8 +172,8 @@ export class BareRepository {
   }
 
   /** Where `git gc` moves refs to: lines of `commit SP ref`, among others. */
-  async #packedRefs(): Promise<Map<string, string>> {
-    const text = (await readIfThere(join(this.path, 'packed-refs'))) ?? ''
+  private async packedRefs(): Promise<Map<string, string>> {
+    const text = (await readIfExists(join(this.path, 'packed-refs'))) ?? ''
     return new Map(Array.from(text.matchAll(/^([0-9a-f]{40}) (.+)$/gm), ([, id = '', ref = '']) => [ref, id]))
   }
 }
@@ -198,7 +198,7 @@ async function buildEmptyRepository(path: string, record: RepositoryRecord, head
 }
 
 /** Lets the parts through, and throws after the last unless they are the pack that has this checksum. */
-async function* checkedPack(
+async function* verifyPack(
   contents: PreparedContents,
   checksum: Uint8Array,
   signal: AbortSignal,
@@ -217,20 +217,21 @@ async function* checkedPack(
     onBytes(done)
   }
   signal.throwIfAborted()
-  if (!hash.digest().equals(checksum) || !Buffer.concat(trailer).equals(checksum)) throw damaged()
+  if (!hash.digest().equals(checksum) || !Buffer.concat(trailer).equals(checksum))
+    throw damagedContentsError()
 }
 
 function sha1(bytes: Uint8Array): Buffer {
   return createHash('sha1').update(bytes).digest()
 }
 
-function damaged(): Error {
+function damagedContentsError(): Error {
   return new Error('The stored contents are damaged: their checksum is not what it was.')
 }
 
-function refMoved(ref: string, current: string | null): GitHubError {
+function refMovedError(ref: string, current: string | null): ForgeError {
   const where = current === null ? 'does not exist' : `is at ${current}`
-  return new GitHubError(
+  return new ForgeError(
     'REF_MOVED',
     `${ref} ${where}, which is not what this deployment left there; nothing was overwritten.`,
   )

@@ -1,14 +1,14 @@
 import { link, lstat, open, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { makeFolder, PRIVATE_MODE, syncFolder } from '../../runtime/folders.ts'
-import { newMark, writerOf } from './process-identity.ts'
-import { hasCode } from './system-error.ts'
+import { ensureFolder, PRIVATE_MODE, syncFolder } from '../../runtime/folders.ts'
+import { hasCode } from './storage-errors.ts'
+import { newWriterTag, writerState } from './writer-tag.ts'
 
 /** What a writer has left of whom nothing can be known is taken for abandoned after this time. */
-const UNKNOWN_ABANDONED_MS = 60 * 60 * 1000
+const UNKNOWN_WRITER_TIMEOUT_MS = 60 * 60 * 1000
 
 /** Null where there is no such file. */
-export async function readIfThere(path: string): Promise<string | null> {
+export async function readIfExists(path: string): Promise<string | null> {
   try {
     return await readFile(path, 'utf8')
   } catch (error) {
@@ -34,7 +34,7 @@ export async function writeNewFile(
 
 /** Puts the content in the place of what is there: whoever reads sees the old or the new, whole. */
 export async function replaceFile(path: string, content: string, temporaryFolder: string): Promise<void> {
-  const temporary = join(temporaryFolder, await newMark())
+  const temporary = join(temporaryFolder, await newWriterTag())
   try {
     await writeNewFile(temporary, content)
     await rename(temporary, path)
@@ -47,7 +47,7 @@ export async function replaceFile(path: string, content: string, temporaryFolder
 
 /** Creates the file with its content in one move. False when there is one already, whoever made it. */
 export async function createFile(path: string, content: string, temporaryFolder: string): Promise<boolean> {
-  const temporary = join(temporaryFolder, await newMark())
+  const temporary = join(temporaryFolder, await newWriterTag())
   try {
     await writeNewFile(temporary, content)
     await link(temporary, path)
@@ -66,11 +66,11 @@ export async function createFile(path: string, content: string, temporaryFolder:
  * folder when it is gone: copies and backups often leave empty folders out.
  */
 export async function sweepTemporaryFolder(path: string): Promise<void> {
-  await makeFolder(path, PRIVATE_MODE)
+  await ensureFolder(path, PRIVATE_MODE)
   for (const name of await readdir(path)) {
-    const writer = await writerOf(name)
+    const writer = await writerState(name)
     if (writer === 'running') continue
-    if (writer === 'unknown' && !(await isOlderThan(join(path, name), UNKNOWN_ABANDONED_MS))) continue
+    if (writer === 'unknown' && !(await isOlderThan(join(path, name), UNKNOWN_WRITER_TIMEOUT_MS))) continue
     await rm(join(path, name), { recursive: true, force: true })
   }
 }

@@ -4,9 +4,9 @@ import { readdir, readlink, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import { removeFolder, temporaryFolder } from '../../../test/support/github/git.ts'
-import { within } from '../../../test/support/processes.ts'
+import { withTimeout } from '../../../test/support/processes.ts'
 import { withFileLock } from './file-lock.ts'
-import { newMark } from './process-identity.ts'
+import { newWriterTag } from './writer-tag.ts'
 
 const never = new AbortController().signal
 
@@ -30,10 +30,10 @@ describe('withFileLock', () => {
       lock,
       folder,
     ])
-    await within(once(holder, 'message'), 'the holder has the lock')
+    await withTimeout(once(holder, 'message'), 'the holder has the lock')
     const mark = await readlink(lock)
     holder.kill('SIGKILL')
-    await within(once(holder, 'exit'), 'the holder is dead')
+    await withTimeout(once(holder, 'exit'), 'the holder is dead')
     expect(await readlink(lock)).toBe(mark)
 
     expect(await mostAtOnce(20)).toBe(1)
@@ -41,7 +41,7 @@ describe('withFileLock', () => {
   })
 
   test('takes over when those who were taking over have died too', async () => {
-    const [place, , start] = (await newMark()).split('-')
+    const [place, , start] = (await newWriterTag()).split('-')
     const dead = (n: number) => `${place}-${4_194_305 + n}-${start}-00000000000${n}` // above any pid
     await symlink(dead(1), lock)
     await symlink(dead(2), join(folder, `claim.${dead(1)}`))
@@ -59,7 +59,7 @@ describe('withFileLock', () => {
       await leave.promise
       order.push('first')
     })
-    await within(entered.promise, 'the first is in')
+    await withTimeout(entered.promise, 'the first is in')
     const second = withFileLock(lock, folder, never, async () => order.push('second'))
     leave.resolve()
     await Promise.all([first, second])

@@ -1,10 +1,10 @@
 import { readlink, rename, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
-import { GitHubError } from '../github-error.ts'
+import { ForgeError } from '../forge-error.ts'
 import { isOlderThan } from './durable-files.ts'
-import { newMark, writerOf } from './process-identity.ts'
-import { hasCode } from './system-error.ts'
+import { hasCode } from './storage-errors.ts'
+import { newWriterTag, writerState } from './writer-tag.ts'
 
 /*
  * A lock is a name that is there or not, as git has it (`<ref>.lock`, created only if absent): git commands respect
@@ -36,7 +36,7 @@ export async function withFileLock<T>(
   signal: AbortSignal,
   action: () => Promise<T>,
 ): Promise<T> {
-  const mark = await newMark()
+  const mark = await newWriterTag()
   const deadline = performance.now() + PATIENCE_MS
   for (let pauseMs = 1; !(await acquire(path, mark, temporaryFolder)); pauseMs *= 2) {
     if (performance.now() > deadline) throw held(path)
@@ -95,12 +95,12 @@ async function holderOf(path: string): Promise<string | null> {
 
 async function isDead(holder: string, path: string): Promise<boolean> {
   if (holder === '') return false
-  const writer = await writerOf(holder)
+  const writer = await writerState(holder)
   return writer === 'ended' || (writer === 'unknown' && (await isOlderThan(path, UNKNOWN_ABANDONED_MS)))
 }
 
-function held(path: string): GitHubError {
-  return new GitHubError(
+function held(path: string): ForgeError {
+  return new ForgeError(
     'TRANSIENT',
     `Something else is writing to the repository: ${path} is there. If no git command runs, delete that file.`,
   )

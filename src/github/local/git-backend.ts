@@ -7,8 +7,8 @@ import type { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 
-const LONGEST_HEADER_BYTES = 16 * 1024
-const LONGEST_COMPLAINT = 2_000
+const MAX_HEADER_BYTES = 16 * 1024
+const MAX_STDERR_LENGTH = 2_000
 const FIND_TIMEOUT_MS = 10_000
 const KILL_AFTER_MS = 2_000
 
@@ -66,21 +66,21 @@ export async function findGitBackend(gitCommand: string): Promise<string | null>
 /** Answers one request by git's own CGI program. Resolves when git has ended, whatever became of the client. */
 export async function runGitBackend(run: GitBackendRun): Promise<void> {
   const { body, response, signal, log } = run
-  const git = start(run)
+  const git = startGit(run)
   const ended = once(git, 'close')
   ended.catch(() => {}) // awaited below, after what is read first
-  const end = () => endGroup(git)
+  const end = () => terminateGroup(git)
   signal.addEventListener('abort', end)
   if (signal.aborted) end()
 
   let complaint = ''
   git.stderr.setEncoding('utf8').on('data', (text: string) => {
-    complaint = (complaint + text).slice(0, LONGEST_COMPLAINT)
+    complaint = (complaint + text).slice(0, MAX_STDERR_LENGTH)
   })
   git.stdin.on('error', () => {}) // git may answer before it has read all
   git.stdin.end(body)
   try {
-    await relayAnswer(git.stdout, response)
+    await relayResponse(git.stdout, response)
   } catch (error) {
     end()
     if (!signal.aborted) throw error
@@ -93,14 +93,14 @@ export async function runGitBackend(run: GitBackendRun): Promise<void> {
 }
 
 /** In a process group of its own, so that all of it can be ended; with limits where there is a shell to set them. */
-function start(run: GitBackendRun) {
+function startGit(run: GitBackendRun) {
   const options = { env: environment(run), cwd: run.folder, stdio: 'pipe' } as const
   if (process.platform === 'win32') return spawn(run.program, [], options)
   return spawn('/bin/sh', ['-c', WITH_LIMITS, run.program], { ...options, detached: true })
 }
 
 /** Asks first: git removes its temporary files then. */
-function endGroup(git: ChildProcess): void {
+function terminateGroup(git: ChildProcess): void {
   const signalGroup = (name: NodeJS.Signals) => {
     if (process.platform === 'win32' || git.pid === undefined) git.kill(name)
     else {
@@ -151,14 +151,14 @@ function configuration(): NodeJS.ProcessEnv {
 }
 
 /** A CGI answer (RFC 3875, 6): header lines, an empty line, the body. */
-async function relayAnswer(stdout: Readable, response: ServerResponse): Promise<void> {
+async function relayResponse(stdout: Readable, response: ServerResponse): Promise<void> {
   let head = Buffer.alloc(0)
   let bodyAt = -1
   for await (const chunk of stdout.iterator({ destroyOnReturn: false })) {
     head = Buffer.concat([head, chunk])
     bodyAt = head.indexOf('\r\n\r\n')
     if (bodyAt >= 0) break
-    if (head.length > LONGEST_HEADER_BYTES) throw new Error('git http-backend answered without headers')
+    if (head.length > MAX_HEADER_BYTES) throw new Error('git http-backend answered without headers')
   }
   if (bodyAt < 0) throw new Error('git http-backend ended without an answer')
   let status = 200

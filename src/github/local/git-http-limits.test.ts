@@ -95,7 +95,7 @@ describe('gitHttpHandler, with hostile clients', () => {
 
   test('does not let a request wait for ever', async () => {
     const { commit } = await deploySample(folder, { files: LARGE })
-    const url = await serve({ limits: { processes: 1, waitMs: 200 } })
+    const url = await serve({ limits: { processes: 1, maxWaitMs: 200 } })
     await response(slowReader(`${url}/acme/site.git`, { commit }))
     const answer = await fetch(`${url}/acme/site.git/info/refs?service=git-upload-pack`)
     expect([answer.status, answer.headers.get('retry-after')]).toEqual([503, '5'])
@@ -104,7 +104,7 @@ describe('gitHttpHandler, with hostile clients', () => {
 
   test('cuts off a slow reader, and ends git with its children', async () => {
     const { commit } = await deploySample(folder, { files: LARGE })
-    const url = await serve({ limits: { readingRate: { bytesPerSecond: 64 * 1024, overSeconds: 1 } } })
+    const url = await serve({ limits: { minReadRate: { bytesPerSecond: 64 * 1024, toleranceSeconds: 1 } } })
     const answer = await response(slowReader(`${url}/acme/site.git`, { commit }))
     expect(answer.statusCode).toBe(200)
     await until(async () => log.length > 0)
@@ -116,7 +116,7 @@ describe('gitHttpHandler, with hostile clients', () => {
 
   test('cuts off an answer that takes too long, and ends git with its children', async () => {
     const { commit } = await deploySample(folder, { files: LARGE })
-    const url = await serve({ limits: { answerMs: 500 } })
+    const url = await serve({ limits: { responseTimeoutMs: 500 } })
     await response(slowReader(`${url}/acme/site.git`, { commit }))
     await until(async () => log.length > 0)
     expect(log).toEqual(['The answer about /acme/site.git/git-upload-pack was cut off: it took too long'])
@@ -125,7 +125,7 @@ describe('gitHttpHandler, with hostile clients', () => {
 
   test('cuts off a slow reader of a plain file', async () => {
     await deploySample(folder, { files: LARGE })
-    const url = await serve({ limits: { readingRate: { bytesPerSecond: 64 * 1024, overSeconds: 1 } } })
+    const url = await serve({ limits: { minReadRate: { bytesPerSecond: 64 * 1024, toleranceSeconds: 1 } } })
     const [, pack] =
       /(pack-\S+)/.exec(await (await fetch(`${url}/acme/site.git/objects/info/packs`)).text()) ?? []
     const reader = httpRequest(`${url}/acme/site.git/objects/pack/${pack}`, { agent: false }).end()
@@ -199,7 +199,7 @@ describe('gitHttpHandler, with hostile clients', () => {
 
   test('bounds the wait for a request', async () => {
     await deploySample(folder)
-    const url = await serve({ limits: { requestMs: 100 } })
+    const url = await serve({ limits: { requestTimeoutMs: 100 } })
     const answer = await response(unfinishedPost(`${url}/acme/site.git`, {}))
     expect(answer.statusCode).toBe(408)
   })

@@ -7,13 +7,13 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import { deploySample } from '../../../test/support/github/deploy-sample.ts'
 import { git, removeFolder, temporaryFolder } from '../../../test/support/github/git.ts'
 import { packContents } from '../../../test/support/github/pack-contents.ts'
-import { codeFiles, ODD_FILES, PLAN } from '../../../test/support/github/sample-contents.ts'
+import { codeFiles, EDGE_CASE_FILES, SAMPLE_PLAN } from '../../../test/support/github/sample-contents.ts'
 import { preparedContents } from '../git/commit-pack.ts'
 import { type GitHttpOptions, gitHttpHandler } from './git-http.ts'
 import { LocalForge } from './local-forge.ts'
 
 const calm = { signal: new AbortController().signal }
-const SAMPLE = await packContents(ODD_FILES, PLAN)
+const SAMPLE = await packContents(EDGE_CASE_FILES, SAMPLE_PLAN)
 
 describe('gitHttpHandler', () => {
   let folder: string
@@ -90,7 +90,7 @@ describe('gitHttpHandler', () => {
   test('serves clones of what is there while contents are being pushed', async () => {
     const url = await serve()
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
-    const packed = await packContents(codeFiles(1000), PLAN)
+    const packed = await packContents(codeFiles(1000), SAMPLE_PLAN)
     await forge.ensureOrganization({ login: 'acme' }, calm)
     const repository = await forge.ensureRepository(
       {

@@ -3,13 +3,13 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { join, resolve } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { BoundedSlots } from '../../runtime/bounded-slots.ts'
-import { enforceReadingRate, type ReadingRate } from '../../runtime/minimum-rate.ts'
-import { GitHubError } from '../github-error.ts'
+import { enforceMinimumReadRate, type MinimumReadRate } from '../../runtime/minimum-read-rate.ts'
+import { ForgeError } from '../forge-error.ts'
 import { BareRepository } from './bare-repository.ts'
-import { type RepositoryRecord, repositoryFolder } from './forge-folder.ts'
+import { type RepositoryRecord, repositoryFolder } from './forge-layout.ts'
 import { findGitBackend, runGitBackend } from './git-backend.ts'
 import { discardRest, GitRequestError, readGitRequest } from './git-request-body.ts'
-import { hasCode } from './system-error.ts'
+import { hasCode } from './storage-errors.ts'
 
 export interface GitHttpOptions {
   /** The local forge's. */
@@ -17,7 +17,7 @@ export interface GitHttpOptions {
   /** Where this handler answers, for the clone line on a repository's page: `http://127.0.0.1:3000/git`. */
   cloneUrlBase: string
   /** Whether a request may read what an owner has. `hidden` is answered as if there were nothing. */
-  mayRead?(
+  authorizeRead?(
     request: IncomingMessage,
     response: ServerResponse,
     owner: string,
@@ -40,29 +40,29 @@ export interface GitHttpLimits {
   processesPerSubject: number
   processesPerOrganization: number
   /** A request waits so long for its turn. */
-  waitMs: number
+  maxWaitMs: number
   /** Of a request, as sent and as decompressed, and how long it may take to arrive. */
-  requestBytes: number
-  requestMs: number
+  maxRequestBytes: number
+  requestTimeoutMs: number
   /** How slowly an answer may be read. */
-  readingRate: ReadingRate
+  minReadRate: MinimumReadRate
   /** From git's start to the last byte. */
-  answerMs: number
+  responseTimeoutMs: number
 }
 
-const LIMITS: GitHttpLimits = {
+const DEFAULT_LIMITS: GitHttpLimits = {
   processes: 8,
   processesPerSubject: 2,
   processesPerOrganization: 4,
-  waitMs: 50_000, // usual proxies give up after 60 s, without a sentence
-  requestBytes: 1024 * 1024,
-  requestMs: 30_000,
-  readingRate: { bytesPerSecond: 64 * 1024, overSeconds: 30 },
-  answerMs: 15 * 60_000,
+  maxWaitMs: 50_000, // usual proxies give up after 60 s, without a sentence
+  maxRequestBytes: 1024 * 1024,
+  requestTimeoutMs: 30_000,
+  minReadRate: { bytesPerSecond: 64 * 1024, toleranceSeconds: 30 },
+  responseTimeoutMs: 15 * 60_000,
 }
 /** Requests that are held in memory, whether they arrive, wait or are answered; more wait unread. */
-const REQUESTS = 64
-const REQUESTS_PER_KEY = 4
+const MAX_REQUESTS = 64
+const MAX_REQUESTS_PER_KEY = 4
 const MAX_WAITING = 256
 const MAX_WAITING_PER_KEY = 32
 
@@ -75,9 +75,9 @@ interface Exchange {
   record: RepositoryRecord
 }
 
-const PATH = /^\/([^/]+)\/([^/]+?)(?:\.git)?(\/.*)?$/
+const REPOSITORY_PATH = /^\/([^/]+)\/([^/]+?)(?:\.git)?(\/.*)?$/
 /** What a "dumb" client reads, as files: gitprotocol-http(5). Nothing else of a repository is shown. */
-const FILE =
+const DUMB_HTTP_FILE =
   /^\/(HEAD|info\/refs|objects\/info\/packs|objects\/pack\/pack-[0-9a-f]{40}\.(?:pack|idx)|objects\/[0-9a-f]{2}\/[0-9a-f]{38})$/
 const READ_ONLY =
   'This is read only: repositories are written by deployments. Push to a remote of your own instead.\n'
@@ -88,12 +88,15 @@ const READ_ONLY =
  * files that "dumb" HTTP needs. Names compare without case; who may read is the caller's to say: without `mayRead`, everybody.
  */
 export function gitHttpHandler(options: GitHttpOptions): Handler {
-  const limits = { ...LIMITS, ...options.limits }
+  const limits = { ...DEFAULT_LIMITS, ...options.limits }
   const perKey = options.subjectOf ? limits.processesPerSubject : limits.processesPerOrganization
-  const processes = new BoundedSlots(limits.processes, REQUESTS, { slots: perKey, waiting: REQUESTS })
-  const requests = new BoundedSlots(REQUESTS, MAX_WAITING, {
-    slots: REQUESTS_PER_KEY,
-    waiting: MAX_WAITING_PER_KEY,
+  const processes = new BoundedSlots(limits.processes, MAX_REQUESTS, {
+    maxSlots: perKey,
+    maxWaiting: MAX_REQUESTS,
+  })
+  const requests = new BoundedSlots(MAX_REQUESTS, MAX_WAITING, {
+    maxSlots: MAX_REQUESTS_PER_KEY,
+    maxWaiting: MAX_WAITING_PER_KEY,
   })
   const folder = resolve(options.folder)
   const backend = findGitBackend(options.gitCommand ?? 'git').then((found) => {
@@ -104,32 +107,32 @@ export function gitHttpHandler(options: GitHttpOptions): Handler {
 
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const [path = '', query] = (request.url ?? '/').split('?', 2)
-    const [, owner = '', name = '', rest = '/'] = PATH.exec(path) ?? []
-    const right = (await options.mayRead?.(request, response, owner)) ?? 'allowed'
+    const [, owner = '', name = '', rest = '/'] = REPOSITORY_PATH.exec(path) ?? []
+    const right = (await options.authorizeRead?.(request, response, owner)) ?? 'allowed'
     if (right === 'answered') return
     const repository = right === 'allowed' ? findRepository(folder, owner, name) : null
-    const record = (await repository?.record()) ?? null
+    const record = (await repository?.readRecord()) ?? null
     if (repository === null || record === null)
-      return answer(response, 404, 'There is no such repository here.\n')
+      return sendText(response, 404, 'There is no such repository here.\n')
 
     const exchange: Exchange = { request, response, repository, record }
     const service = new URLSearchParams(query).get('service')
     if (rest === '/git-receive-pack' || service === 'git-receive-pack')
-      return answer(response, 403, READ_ONLY)
+      return sendText(response, 403, READ_ONLY)
     const isRead = request.method === 'GET' || request.method === 'HEAD'
     const isSmart =
       (isRead && rest === '/info/refs' && service === 'git-upload-pack') ||
       (request.method === 'POST' && rest === '/git-upload-pack')
     const program = isSmart ? await backend : null
     if (program !== null) return serveSmart(exchange, program, rest)
-    if (!isRead) return answer(response, 405, 'Only reading is possible here.\n')
+    if (!isRead) return sendText(response, 405, 'Only reading is possible here.\n')
     if (rest === '/') return servePage(exchange)
     if (response.closed) return
-    if (FILE.test(rest)) {
+    if (DUMB_HTTP_FILE.test(rest)) {
       watchReader(response, path)
       return serveFile(exchange, rest)
     }
-    return answer(response, 404, 'There is no such page here.\n')
+    return sendText(response, 404, 'There is no such page here.\n')
   }
 
   /** In this order, so that a slow sender holds no git process, and a request in line holds nothing but its bytes. */
@@ -140,19 +143,19 @@ export function gitHttpHandler(options: GitHttpOptions): Handler {
     const closed = new AbortController()
     response.once('close', () => closed.abort())
     const late = new AbortController()
-    const timer = setTimeout(() => late.abort(new TooBusyError()), limits.waitMs)
+    const timer = setTimeout(() => late.abort(new TooBusyError()), limits.maxWaitMs)
     const signal = AbortSignal.any([closed.signal, late.signal])
     try {
-      await inSlot(requests, key, signal, async () => {
+      await withSlot(requests, key, signal, async () => {
         const body = request.method === 'POST' ? await readRequest(request, signal) : Buffer.alloc(0)
-        await inSlot(processes, key, signal, async () => {
+        await withSlot(processes, key, signal, async () => {
           clearTimeout(timer)
           await runGit(exchange, program, rest, body, closed.signal)
         })
       })
     } catch (error) {
       if (closed.signal.aborted) return
-      refuse(response, error)
+      sendError(response, error)
       discardRest(request)
     } finally {
       clearTimeout(timer)
@@ -160,7 +163,11 @@ export function gitHttpHandler(options: GitHttpOptions): Handler {
   }
 
   function readRequest(request: IncomingMessage, signal: AbortSignal): Promise<Buffer> {
-    return readGitRequest(request, { maxBytes: limits.requestBytes, timeoutMs: limits.requestMs }, signal)
+    return readGitRequest(
+      request,
+      { maxBytes: limits.maxRequestBytes, timeoutMs: limits.requestTimeoutMs },
+      signal,
+    )
   }
 
   async function runGit(
@@ -181,8 +188,8 @@ export function gitHttpHandler(options: GitHttpOptions): Handler {
       options.log(`The answer about ${path} was cut off: ${why}`)
       response.destroy()
     }
-    enforceReadingRate(response, limits.readingRate, () => close('it was read too slowly'))
-    const timer = setTimeout(() => close('it took too long'), limits.answerMs)
+    enforceMinimumReadRate(response, limits.minReadRate, () => close('it was read too slowly'))
+    const timer = setTimeout(() => close('it took too long'), limits.responseTimeoutMs)
     response.once('close', () => clearTimeout(timer))
   }
 
@@ -195,7 +202,7 @@ export function gitHttpHandler(options: GitHttpOptions): Handler {
         : `${head?.slice('refs/heads/'.length)} is at ${commit}`
     const name = `${record.owner}/${record.name}`
     const about = record.description ? `${record.description}\n\n` : ''
-    answer(response, 200, `${name}\n\n${about}git clone ${options.cloneUrlBase}/${name}.git\n\n${where}\n`)
+    sendText(response, 200, `${name}\n\n${about}git clone ${options.cloneUrlBase}/${name}.git\n\n${where}\n`)
   }
 
   return (request, response) => {
@@ -203,7 +210,7 @@ export function gitHttpHandler(options: GitHttpOptions): Handler {
       if (response.destroyed) return
       options.log(`Serving ${request.url} failed: ${error instanceof Error ? error.message : error}`)
       if (response.headersSent) response.destroy()
-      else answer(response, 500, 'Something went wrong here.\n')
+      else sendText(response, 500, 'Something went wrong here.\n')
     })
   }
 }
@@ -213,13 +220,13 @@ class TooBusyError extends Error {
   override readonly name = 'TooBusyError'
 }
 
-async function inSlot(
+async function withSlot(
   slots: BoundedSlots,
   key: string,
   signal: AbortSignal,
   action: () => Promise<void>,
 ): Promise<void> {
-  const leave = await slots.enter(signal, key)
+  const leave = await slots.acquire(signal, key)
   if (leave === null) throw new TooBusyError()
   try {
     await action()
@@ -228,13 +235,13 @@ async function inSlot(
   }
 }
 
-function refuse(response: ServerResponse, error: unknown): void {
+function sendError(response: ServerResponse, error: unknown): void {
   if (error instanceof TooBusyError) {
     response.setHeader('Retry-After', '5')
-    answer(response, 503, 'Too many clones at once. Try again in a few seconds.\n')
+    sendText(response, 503, 'Too many clones at once. Try again in a few seconds.\n')
   } else if (error instanceof GitRequestError) {
     if (error.status === 415) response.setHeader('Accept-Encoding', 'gzip')
-    answer(response, error.status, `${error.message}\n`)
+    sendText(response, error.status, `${error.message}\n`)
   } else {
     throw error
   }
@@ -245,7 +252,7 @@ function findRepository(folder: string, owner: string, name: string): BareReposi
   try {
     return new BareRepository(repositoryFolder(folder, owner, name))
   } catch (error) {
-    if (error instanceof GitHubError) return null
+    if (error instanceof ForgeError) return null
     throw error
   }
 }
@@ -255,7 +262,7 @@ async function serveFile({ request, response, repository }: Exchange, path: stri
     if (hasCode(error, 'ENOENT')) return null
     throw error
   })
-  if (file === null) return answer(response, 404, 'There is no such file here.\n')
+  if (file === null) return sendText(response, 404, 'There is no such file here.\n')
   // The stream closes the file, also when the reader goes away.
   const bytes = file.createReadStream()
   response.writeHead(200, {
@@ -271,7 +278,7 @@ async function serveFile({ request, response, repository }: Exchange, path: stri
   }
 }
 
-function answer(response: ServerResponse, status: number, text: string): void {
+function sendText(response: ServerResponse, status: number, text: string): void {
   response.writeHead(status, {
     'Content-Type': 'text/plain; charset=utf-8',
     'X-Content-Type-Options': 'nosniff',

@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import { promisify } from 'node:util'
 import { gunzip } from 'node:zlib'
 
-const DISCARD_MS = 2_000
+const DISCARD_TIMEOUT_MS = 2_000
 
 /** A request that git is not given. */
 export class GitRequestError extends Error {
@@ -84,6 +84,6 @@ async function readUpTo(
 export function discardRest(request: IncomingMessage): void {
   if (request.complete) return
   request.resume()
-  const timer = setTimeout(() => request.destroy(), DISCARD_MS)
+  const timer = setTimeout(() => request.destroy(), DISCARD_TIMEOUT_MS)
   request.once('close', () => clearTimeout(timer))
 }

@@ -7,15 +7,15 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import { deploySample } from '../../../test/support/github/deploy-sample.ts'
 import { git, removeFolder, temporaryFolder } from '../../../test/support/github/git.ts'
 import { packContents } from '../../../test/support/github/pack-contents.ts'
-import { ODD_FILES, PLAN, textFile } from '../../../test/support/github/sample-contents.ts'
-import { within } from '../../../test/support/processes.ts'
+import { EDGE_CASE_FILES, SAMPLE_PLAN, textFile } from '../../../test/support/github/sample-contents.ts'
+import { withTimeout } from '../../../test/support/processes.ts'
 import { type ForgeUnderTest, gitHubClientContract, inMemory } from '../github-client.contract.ts'
 import { LocalForge } from './local-forge.ts'
-import { newMark } from './process-identity.ts'
-import { explainStorageFault } from './system-error.ts'
+import { toStorageError } from './storage-errors.ts'
+import { newWriterTag } from './writer-tag.ts'
 
 const calm = { signal: new AbortController().signal }
-const SAMPLE = await packContents(ODD_FILES, PLAN)
+const SAMPLE = await packContents(EDGE_CASE_FILES, SAMPLE_PLAN)
 
 gitHubClientContract('LocalForge', async (): Promise<ForgeUnderTest> => {
   const folder = await temporaryFolder()
@@ -41,7 +41,7 @@ describe('LocalForge', () => {
   afterEach(() => removeFolder(folder))
 
   test('ends in one repository and one commit, killed at whichever call to the file system', async () => {
-    const script = join(import.meta.dirname, '../../../test/support/github/die-in-deployment.ts')
+    const script = join(import.meta.dirname, '../../../test/support/github/crash-in-deployment.ts')
     const env = { ...process.env, NODE_COMPILE_CACHE: join(folder, 'cache') } // a third of the time
     const killedAt = async (n: number) => {
       const place = join(folder, String(n))
@@ -71,7 +71,7 @@ describe('LocalForge', () => {
   })
 
   test('several processes that deploy the same at once end in one repository and one commit', async () => {
-    const script = join(import.meta.dirname, '../../../test/support/github/die-in-deployment.ts')
+    const script = join(import.meta.dirname, '../../../test/support/github/crash-in-deployment.ts')
     const runs = Array.from({ length: 4 }, () =>
       promisify(execFile)(process.execPath, ['--experimental-transform-types', script, folder, '0']),
     )
@@ -118,7 +118,7 @@ describe('LocalForge', () => {
   test('moves a branch from where it was expected', async () => {
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
     const { repositoryId } = await deploySample(folder)
-    const contents = inMemory(await packContents([textFile('a', 'b')], PLAN))
+    const contents = inMemory(await packContents([textFile('a', 'b')], SAMPLE_PLAN))
     const push = { owner: 'acme', name: 'site', repositoryId, branch: 'main', contents }
     await forge.pushContents({ ...push, expectedHead: SAMPLE.commit }, calm)
     expect((await git(repository, 'rev-parse', 'main')).trim()).toBe(contents.commit)
@@ -131,7 +131,7 @@ describe('LocalForge', () => {
     expect(await readdir(join(repository, 'refs/heads'))).toEqual([])
     expect(await deploySample(folder)).toEqual(first)
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
-    const contents = inMemory(await packContents([textFile('a', 'b')], PLAN))
+    const contents = inMemory(await packContents([textFile('a', 'b')], SAMPLE_PLAN))
     const push = { owner: 'acme', name: 'site', repositoryId: first.repositoryId, branch: 'main', contents }
     await expect(forge.pushContents({ ...push, expectedHead: null }, calm)).rejects.toMatchObject({
       code: 'REF_MOVED',
@@ -158,7 +158,7 @@ describe('LocalForge', () => {
 
   test('removes what is left of the dead, and nothing of the living or of other machines', async () => {
     await deploySample(folder) // which makes .tmp
-    const [place, , start] = (await newMark()).split('-')
+    const [place, , start] = (await newWriterTag()).split('-')
     const dead = `${place}-${await deadPid()}-${start}-000000000000`
     const reusedPid = `${place}-${process.pid}-1-000000000000`
     const living = `${place}-${process.pid}-${start}-000000000000`
@@ -186,7 +186,7 @@ describe('LocalForge', () => {
 
   test.each(['ENOSPC', 'EDQUOT', 'EACCES', 'EPERM', 'EROFS', 'EIO'])('explains %s', (code) => {
     const fault = Object.assign(new Error(`${code}: write`), { code, syscall: 'write' })
-    expect(explainStorageFault(fault, '/data')).toMatchObject({
+    expect(toStorageError(fault, '/data')).toMatchObject({
       code: 'STORAGE',
       message: expect.stringMatching(/\/data.*retry\.$/),
       cause: fault,
@@ -195,7 +195,7 @@ describe('LocalForge', () => {
 
   test('does not take a lost database for a fault of the disk', () => {
     const fault = Object.assign(new Error('connect ENOENT'), { code: 'ENOENT', syscall: 'connect' })
-    expect(explainStorageFault(fault, '/data')).toBe(fault)
+    expect(toStorageError(fault, '/data')).toBe(fault)
   })
 })
 
@@ -214,7 +214,7 @@ function wish() {
 
 async function deadPid(): Promise<number | undefined> {
   const child = spawn(process.execPath, ['--version'], { stdio: 'ignore' })
-  await within(once(child, 'exit'), 'the process ends')
+  await withTimeout(once(child, 'exit'), 'the process ends')
   return child.pid
 }
 

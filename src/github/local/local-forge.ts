@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
-import { makeFolder, PRIVATE_MODE } from '../../runtime/folders.ts'
+import { ensureFolder, PRIVATE_MODE } from '../../runtime/folders.ts'
+import { ForgeError } from '../forge-error.ts'
 import {
   type CallContext,
   type EnsureOrganizationInput,
@@ -11,17 +12,16 @@ import {
   type PushResult,
   type Repository,
 } from '../github-client.ts'
-import { GitHubError } from '../github-error.ts'
 import { BareRepository } from './bare-repository.ts'
-import { createFile, readIfThere, sweepTemporaryFolder } from './durable-files.ts'
+import { createFile, readIfExists, sweepTemporaryFolder } from './durable-files.ts'
 import {
   branchRef,
   type OrganizationRecord,
   organizationFolder,
   type RepositoryRecord,
   repositoryFolder,
-} from './forge-folder.ts'
-import { explainStorageFault } from './system-error.ts'
+} from './forge-layout.ts'
+import { toStorageError } from './storage-errors.ts'
 
 export interface LocalForgeOptions {
   /** Where the repositories are kept; created when needed. Several processes may use it at once. */
@@ -40,46 +40,46 @@ export interface LocalForgeOptions {
  */
 export class LocalForge extends GitHubClient {
   readonly kind = 'local'
-  readonly #options: LocalForgeOptions
-  readonly #temporaryFolder: string
+  private readonly options: LocalForgeOptions
+  private readonly temporaryFolder: string
 
   constructor(options: LocalForgeOptions) {
     super()
-    this.#options = options
-    this.#temporaryFolder = join(options.folder, '.tmp')
+    this.options = options
+    this.temporaryFolder = join(options.folder, '.tmp')
   }
 
   ensureOrganization(input: EnsureOrganizationInput, { signal }: CallContext): Promise<Organization> {
-    return this.#explained(async () => {
+    return this.withStorageErrors(async () => {
       signal.throwIfAborted()
-      const path = join(organizationFolder(this.#options.folder, input.login), 'organization.json')
+      const path = join(organizationFolder(this.options.folder, input.login), 'organization.json')
       const existing = await readOrganization(path)
       if (existing !== null) return { outcome: 'existed', id: existing.id, login: existing.login }
 
-      await makeFolder(this.#temporaryFolder, PRIVATE_MODE)
-      await makeFolder(organizationFolder(this.#options.folder, input.login), PRIVATE_MODE)
+      await ensureFolder(this.temporaryFolder, PRIVATE_MODE)
+      await ensureFolder(organizationFolder(this.options.folder, input.login), PRIVATE_MODE)
       const record: OrganizationRecord = {
         id: randomUUID(),
         login: input.login,
         createdAt: new Date().toISOString(),
       }
-      const isCreated = await createFile(path, `${JSON.stringify(record, null, 2)}\n`, this.#temporaryFolder)
+      const isCreated = await createFile(path, `${JSON.stringify(record, null, 2)}\n`, this.temporaryFolder)
       const { id, login } = (await readOrganization(path)) ?? record
       return { outcome: isCreated ? 'created' : 'existed', id, login }
     })
   }
 
   ensureRepository(input: EnsureRepositoryInput, context: CallContext): Promise<Repository> {
-    return this.#explained(async () => {
+    return this.withStorageErrors(async () => {
       context.signal.throwIfAborted()
-      const repository = this.#repository(input)
+      const repository = this.repository(input)
       const ref = branchRef(input.branch)
-      const existing = await repository.record()
-      if (existing !== null) return this.#adopt(repository, existing, input)
-      if (input.knownId !== null) throw gone(input)
+      const existing = await repository.readRecord()
+      if (existing !== null) return this.adopt(repository, existing, input)
+      if (input.knownId !== null) throw repositoryGoneError(input)
 
       const organization = await this.ensureOrganization({ login: input.owner }, context)
-      await sweepTemporaryFolder(this.#temporaryFolder)
+      await sweepTemporaryFolder(this.temporaryFolder)
       const record: RepositoryRecord = {
         id: randomUUID(),
         owner: organization.login,
@@ -89,21 +89,21 @@ export class LocalForge extends GitHubClient {
         intentId: input.intentId,
         createdAt: new Date().toISOString(),
       }
-      const isCreated = await repository.create(record, ref, this.#temporaryFolder)
-      if (isCreated) return this.#describe('created', record)
-      const other = await repository.record()
-      if (other === null) throw taken(input)
-      return this.#adopt(repository, other, input)
+      const isCreated = await repository.create(record, ref, this.temporaryFolder)
+      if (isCreated) return this.toRepository('created', record)
+      const other = await repository.readRecord()
+      if (other === null) throw repositoryTakenError(input)
+      return this.adopt(repository, other, input)
     })
   }
 
   pushContents(input: PushContentsInput, { signal, onProgress }: CallContext): Promise<PushResult> {
-    return this.#explained(async () => {
+    return this.withStorageErrors(async () => {
       signal.throwIfAborted()
       const { contents, expectedHead } = input
-      const repository = this.#repository(input)
+      const repository = this.repository(input)
       const ref = branchRef(input.branch)
-      if ((await repository.record())?.id !== input.repositoryId) throw gone(input)
+      if ((await repository.readRecord())?.id !== input.repositoryId) throw repositoryGoneError(input)
 
       await repository.sweep()
       // Looked at first: who comes too late should not leave a pack behind that nothing refers to.
@@ -114,7 +114,7 @@ export class LocalForge extends GitHubClient {
         )
       }
       // These two also when it was pushed before: that process may have died right after, and holding the lock.
-      const isMoved = await repository.moveRef(ref, expectedHead, contents.commit, signal)
+      const isMoved = await repository.updateRef(ref, expectedHead, contents.commit, signal)
       await repository.updateServerInfo(signal)
       return { outcome: isMoved ? 'pushed' : 'already-pushed', commit: contents.commit }
     })
@@ -124,18 +124,18 @@ export class LocalForge extends GitHubClient {
     input: { owner: string; name: string; branch: string },
     { signal }: CallContext,
   ): Promise<string | null> {
-    return this.#explained(async () => {
+    return this.withStorageErrors(async () => {
       signal.throwIfAborted()
-      return this.#repository(input).readRef(branchRef(input.branch))
+      return this.repository(input).readRef(branchRef(input.branch))
     })
   }
 
-  #repository({ owner, name }: { owner: string; name: string }): BareRepository {
-    return new BareRepository(repositoryFolder(this.#options.folder, owner, name))
+  private repository({ owner, name }: { owner: string; name: string }): BareRepository {
+    return new BareRepository(repositoryFolder(this.options.folder, owner, name))
   }
 
   /** What is there is ours, or `REPO_TAKEN`. */
-  async #adopt(
+  private async adopt(
     repository: BareRepository,
     record: RepositoryRecord,
     input: EnsureRepositoryInput,
@@ -144,38 +144,38 @@ export class LocalForge extends GitHubClient {
       record.id === input.knownId ||
       record.intentId === input.intentId ||
       (await repository.readRef(branchRef(input.branch))) === input.plannedCommit
-    if (!isOurs) throw taken(input)
-    return this.#describe('existed', record)
+    if (!isOurs) throw repositoryTakenError(input)
+    return this.toRepository('existed', record)
   }
 
-  #describe(outcome: Repository['outcome'], { id, owner, name }: RepositoryRecord): Repository {
-    const url = `${this.#options.cloneUrlBase}/${owner}/${name}`
+  private toRepository(outcome: Repository['outcome'], { id, owner, name }: RepositoryRecord): Repository {
+    const url = `${this.options.cloneUrlBase}/${owner}/${name}`
     return { outcome, id, owner, name, url, cloneUrl: `${url}.git` }
   }
 
-  async #explained<T>(action: () => Promise<T>): Promise<T> {
+  private async withStorageErrors<T>(action: () => Promise<T>): Promise<T> {
     try {
       return await action()
     } catch (error) {
-      throw explainStorageFault(error, this.#options.folder)
+      throw toStorageError(error, this.options.folder)
     }
   }
 }
 
 async function readOrganization(path: string): Promise<OrganizationRecord | null> {
-  const json = await readIfThere(path)
+  const json = await readIfExists(path)
   return json === null ? null : JSON.parse(json)
 }
 
-function taken({ owner, name }: EnsureRepositoryInput): GitHubError {
-  return new GitHubError(
+function repositoryTakenError({ owner, name }: EnsureRepositoryInput): ForgeError {
+  return new ForgeError(
     'REPO_TAKEN',
     `${owner}/${name} exists already and is not from this deployment. Remove it and retry, or start a new deployment with another name.`,
   )
 }
 
-function gone({ owner, name }: { owner: string; name: string }): GitHubError {
-  return new GitHubError(
+function repositoryGoneError({ owner, name }: { owner: string; name: string }): ForgeError {
+  return new ForgeError(
     'REPO_GONE',
     `${owner}/${name} was created by this deployment and is not there any more. Restore it and retry, or start a new deployment.`,
   )

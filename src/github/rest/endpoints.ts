@@ -1,7 +1,7 @@
-import { GitHubError } from '../github-error.ts'
+import { ForgeError } from '../forge-error.ts'
 
 /** Where a GitHub is, all from the address of its REST API. */
-export interface Addresses {
+export interface Endpoints {
   /** Without a slash at the end: `https://api.github.com`, `https://HOST/api/v3`. */
   api: string
   graphql: string
@@ -12,7 +12,7 @@ export interface Addresses {
 }
 
 /** The three kinds of address: github.com, Enterprise Cloud with data residency (SUBDOMAIN.ghe.com), Enterprise Server. */
-export function addressesOf(apiUrl: string): Addresses {
+export function endpointsOf(apiUrl: string): Endpoints {
   const api = apiUrl.replace(/\/+$/, '')
   const { protocol, host, hostname, pathname } = new URL(api)
   if (hostname === 'api.github.com') {
@@ -32,7 +32,7 @@ export function addressesOf(apiUrl: string): Addresses {
  * `api.`); else, behind a proxy that GitHub does not know of, below the address that we reach it by. The credential
  * goes there, so never from https to http.
  */
-export function gitAddress({ web }: Addresses, repository: { cloneUrl: string; fullName: string }): string {
+export function gitUrl({ web }: Endpoints, repository: { cloneUrl: string; fullName: string }): string {
   const told = URL.parse(repository.cloneUrl)
   const ours = new URL(web)
   const isSame =
@@ -45,13 +45,13 @@ export function gitAddress({ web }: Addresses, repository: { cloneUrl: string; f
 
 /** A login of an organization or a person. Enterprise Server has had longer ones, and underscores. */
 export function checkLogin(login: string): void {
-  if (!/^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$/.test(login)) throw invalid('an organization', login)
+  if (!/^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$/.test(login)) throw invalidNameError('an organization', login)
 }
 
 export function checkRepositoryName(name: string): void {
   const isValid =
     /^[A-Za-z0-9._-]{1,100}$/.test(name) && !/^\.\.?$/.test(name) && !/\.(git|wiki)$/i.test(name)
-  if (!isValid) throw invalid('a repository', name)
+  if (!isValid) throw invalidNameError('a repository', name)
 }
 
 /** As GitHub compares names. */
@@ -63,6 +63,6 @@ export function repositoryPath({ owner, name }: { owner: string; name: string })
   return `/repos/${encodeURIComponent(owner)}/${encodeURIComponent(name)}`
 }
 
-function invalid(what: string, name: string): GitHubError {
-  return new GitHubError('INVALID_NAME', `"${name}" cannot be the name of ${what}.`)
+function invalidNameError(what: string, name: string): ForgeError {
+  return new ForgeError('INVALID_NAME', `"${name}" cannot be the name of ${what}.`)
 }

@@ -26,20 +26,20 @@ export interface PushReport {
   messages: string
 }
 
-const NO_COMMIT = '0'.repeat(40)
-const MOST_MESSAGE_BYTES = 64 * 1024
+const ZERO_ID = '0'.repeat(40)
+const MAX_MESSAGE_BYTES = 64 * 1024
 
 /** The answer to GET …/info/refs?service=…: a comment, then a line for each ref, the first with the capabilities. */
 export function parseAdvertisement(body: Buffer, service: string): Advertisement {
   const [comment, ...rest] = lines(body)
-  if (comment !== `# service=${service}`) throw new NotGit()
+  if (comment !== `# service=${service}`) throw new GitProtocolError()
   const refs = new Map<string, string>()
   let capabilities = new Set<string>()
   for (const [i, line] of rest.entries()) {
     const [entry = '', offered] = line.split('\0')
     if (i === 0 && offered !== undefined) capabilities = new Set(offered.trim().split(' '))
     const [, id, ref] = /^([0-9a-f]{40}) (.+)$/.exec(entry) ?? []
-    if (id === undefined || ref === undefined) throw new NotGit()
+    if (id === undefined || ref === undefined) throw new GitProtocolError()
     // An empty repository has one line with no ref, for the capabilities' sake.
     if (ref !== 'capabilities^{}') refs.set(ref, id)
   }
@@ -55,7 +55,7 @@ export function pushCommand(
   const wanted = ['report-status', 'side-band-64k'].filter((each) => offered.has(each))
   if (offered.has('object-format=sha1')) wanted.push('object-format=sha1')
   if ([...offered].some((each) => each.startsWith('agent='))) wanted.push(`agent=${agent}`)
-  const command = packet(`${from ?? NO_COMMIT} ${to} ${ref}\0 ${wanted.join(' ')}`)
+  const command = packet(`${from ?? ZERO_ID} ${to} ${ref}\0 ${wanted.join(' ')}`)
   return Buffer.concat([command, FLUSH_PACKET])
 }
 
@@ -71,7 +71,7 @@ export function parseReport(body: Buffer, ref: string, offered: ReadonlySet<stri
     else if (line === `ok ${ref}`) result = 'ok'
     else if (line.startsWith(`ng ${ref}`)) result = line.slice(`ng ${ref}`.length).trim() || 'declined'
   }
-  if (unpack === undefined && messages === '') throw new NotGit()
+  if (unpack === undefined && messages === '') throw new GitProtocolError()
   return { unpack: unpack ?? 'no report', ref: result ?? 'no report', messages }
 }
 
@@ -84,7 +84,7 @@ function splitBands(body: Buffer): { report: Buffer; messages: string } {
     const [band] = each
     const content = each.subarray(1)
     if (band === 1) report.push(content)
-    else if (toldBytes < MOST_MESSAGE_BYTES) {
+    else if (toldBytes < MAX_MESSAGE_BYTES) {
       told.push(content)
       toldBytes += content.length
     }
@@ -100,7 +100,7 @@ const FLUSH = 'flush'
 type Packet = Buffer | typeof FLUSH
 
 /** Longer payloads are not allowed in one packet. */
-const MOST_PAYLOAD_BYTES = 65_516
+const MAX_PAYLOAD_BYTES = 65_516
 
 /** Reading packets holds up everything else on the node; 20,000 are a tenth of a second. */
 const MAX_PACKETS = 20_000
@@ -109,7 +109,7 @@ export const FLUSH_PACKET = Buffer.from('0000')
 
 export function packet(payload: string): Buffer {
   const bytes = Buffer.from(payload)
-  if (bytes.length > MOST_PAYLOAD_BYTES)
+  if (bytes.length > MAX_PAYLOAD_BYTES)
     throw new Error(`A packet of ${bytes.length} bytes is too long for git.`)
   return Buffer.concat([Buffer.from((bytes.length + 4).toString(16).padStart(4, '0')), bytes])
 }
@@ -118,15 +118,15 @@ export function packet(payload: string): Buffer {
 export function* packets(bytes: Buffer): Generator<Packet> {
   let count = 0
   for (let at = 0; at < bytes.length; ) {
-    if (++count > MAX_PACKETS) throw new NotGit(`the answer has more than ${MAX_PACKETS} lines`)
+    if (++count > MAX_PACKETS) throw new GitProtocolError(`the answer has more than ${MAX_PACKETS} lines`)
     const digits = bytes.toString('latin1', at, at + 4)
-    if (!/^[0-9a-f]{4}$/i.test(digits)) throw new NotGit()
+    if (!/^[0-9a-f]{4}$/i.test(digits)) throw new GitProtocolError()
     const length = Number.parseInt(digits, 16)
     if (length === 0) {
       yield FLUSH
       at += 4
     } else {
-      if (length < 4 || at + length > bytes.length) throw new NotGit()
+      if (length < 4 || at + length > bytes.length) throw new GitProtocolError()
       yield bytes.subarray(at + 4, at + length)
       at += length
     }
@@ -141,8 +141,8 @@ export function lines(bytes: Buffer): string[] {
 }
 
 /** What answered does not speak git's protocol, or was cut off. */
-export class NotGit extends Error {
-  override readonly name = 'NotGit'
+export class GitProtocolError extends Error {
+  override readonly name = 'GitProtocolError'
 
   constructor(message = 'the answer is not in git’s protocol, or is cut off') {
     super(message)

@@ -1,16 +1,16 @@
 import { stripVTControlCharacters } from 'node:util'
-import { GitHubError, type GitHubErrorCode, type PushRejection } from '../github-error.ts'
+import { ForgeError, type ForgeErrorCode, type PushRejection } from '../forge-error.ts'
 import type { PushReport } from './git-wire.ts'
-import type { HttpAnswer } from './transport.ts'
+import type { HttpResponse } from './http-client.ts'
 
 /** What a person needs to be told besides what GitHub says. */
-export interface Doing {
+export interface CallDescription {
   /** Completes "GitHub …": `create the repository acme/site`. */
-  what: string
+  action: string
   /** The page where a missing permission is granted. */
-  grantAt: string
+  grantHint: string
   /** Takes our own secrets out of what GitHub says. */
-  scrub(text: string): string
+  redact(text: string): string
 }
 
 /** GitHub's `errors[]`: fields may be absent, and an item may be a mere string. */
@@ -19,14 +19,14 @@ interface ErrorBody {
   errors: string[]
 }
 
-const MAX_QUOTE = 1_000
+const MAX_QUOTE_LENGTH = 1_000
 
 /** An answer that is not what was hoped for, as an error with what to do about it. */
-export function explain(answer: HttpAnswer, doing: Doing): GitHubError {
+export function toForgeError(answer: HttpResponse, doing: CallDescription): ForgeError {
   const { status, headers } = answer
-  const told = quote(answer, doing)
-  const make = (code: GitHubErrorCode, message: string) =>
-    new GitHubError(code, message, {
+  const told = quotedMessage(answer, doing)
+  const make = (code: ForgeErrorCode, message: string) =>
+    new ForgeError(code, message, {
       status,
       ...(headers['x-github-request-id'] && { requestId: headers['x-github-request-id'] }),
     })
@@ -34,48 +34,51 @@ export function explain(answer: HttpAnswer, doing: Doing): GitHubError {
     case 401:
       return make(
         'UNAUTHENTICATED',
-        `GitHub does not accept the credential${told}. It may have expired or been revoked. Give Shipcast a valid one (${doing.grantAt}), start it anew, then retry.`,
+        `GitHub does not accept the credential${told}. It may have expired or been revoked. Give Shipcast a valid one (${doing.grantHint}), start it anew, then retry.`,
       )
     case 403:
-      return make('FORBIDDEN', `${forbidden(answer, doing)}${told && ` GitHub says${told}.`}`)
+      return make('FORBIDDEN', `${forbiddenMessage(answer, doing)}${told && ` GitHub says${told}.`}`)
     case 404:
       return make(
         'NOT_FOUND',
-        `GitHub cannot ${doing.what}: what that needs is not there, or this credential may not see it${told}. Check the name and the credential's permissions (${doing.grantAt}), then retry.`,
+        `GitHub cannot ${doing.action}: what that needs is not there, or this credential may not see it${told}. Check the name and the credential's permissions (${doing.grantHint}), then retry.`,
       )
     case 409:
       return make(
         'CONFLICT',
-        `GitHub did not ${doing.what}: something is in the way${told}. Look, then retry.`,
+        `GitHub did not ${doing.action}: something is in the way${told}. Look, then retry.`,
       )
     case 410:
     case 451:
       return make(
         'GONE',
-        `GitHub will not ${doing.what}: it has been taken away (${status})${told}. Look at it on GitHub, then retry or start a new deployment.`,
+        `GitHub will not ${doing.action}: it has been taken away (${status})${told}. Look at it on GitHub, then retry or start a new deployment.`,
       )
     case 400:
     case 422:
-      return make('INVALID', `GitHub refuses to ${doing.what}${told}. Mend that, then retry.`)
+      return make('INVALID', `GitHub refuses to ${doing.action}${told}. Mend that, then retry.`)
   }
   if (status === 408 || status >= 500) {
-    return make('TRANSIENT', `GitHub could not ${doing.what} at the moment (${status}${told}).`)
+    return make('TRANSIENT', `GitHub could not ${doing.action} at the moment (${status}${told}).`)
   }
   return make(
     'UNEXPECTED',
-    `GitHub answered the request to ${doing.what} in a way that Shipcast does not know (${status}${told}). Report this, or retry.`,
+    `GitHub answered the request to ${doing.action} in a way that Shipcast does not know (${status}${told}). Report this, or retry.`,
   )
 }
 
 /** Which of the ways to be forbidden it is: GitHub tells by headers, for each kind of credential another. */
-function forbidden({ headers }: HttpAnswer, { what, grantAt }: Doing): string {
+function forbiddenMessage(
+  { headers }: HttpResponse,
+  { action: what, grantHint: grantAt }: CallDescription,
+): string {
   const sso = /required;\s*url=(\S+)/.exec(headers['x-github-sso'] ?? '')?.[1]
   if (sso !== undefined) {
     return `This credential may not ${what} before it is authorized for the organization's single sign-on. Authorize it at ${sso}, then retry.`
   }
   const accepted = headers['x-accepted-github-permissions']
   if (accepted !== undefined) {
-    return `This credential lacks a permission to ${what}: it needs ${permissions(accepted)}. Grant it at ${grantAt}, then retry.`
+    return `This credential lacks a permission to ${what}: it needs ${formatPermissions(accepted)}. Grant it at ${grantAt}, then retry.`
   }
   const scopes = headers['x-accepted-oauth-scopes']
   const has = headers['x-oauth-scopes']
@@ -86,7 +89,7 @@ function forbidden({ headers }: HttpAnswer, { what, grantAt }: Doing): string {
 }
 
 /** `administration=write,contents=read; organization_administration=write`: all of one group, or of another. */
-function permissions(header: string): string {
+function formatPermissions(header: string): string {
   return header
     .split(';')
     .map((group) =>
@@ -104,30 +107,30 @@ function overlaps(wanted: string, had: string): boolean {
 }
 
 /** What GitHub says, in quotation marks, after a colon; nothing where it says nothing. */
-function quote(answer: HttpAnswer, { scrub }: Doing): string {
+function quotedMessage(answer: HttpResponse, { redact: scrub }: CallDescription): string {
   const { message, errors } = errorBody(answer)
   const text = scrub([message, ...errors].filter((each) => each !== '').join('; '))
-  return text === '' ? '' : `: “${plain(text)}”`
+  return text === '' ? '' : `: “${toPlainLine(text)}”`
 }
 
 /** One line without escape codes or anything else that moves a cursor, and at most so long. */
-export function plain(text: string, maxLength = MAX_QUOTE): string {
+export function toPlainLine(text: string, maxLength = MAX_QUOTE_LENGTH): string {
   const line = stripVTControlCharacters(text)
     .replace(/[\p{Cc}\p{Cf}\s]+/gu, ' ')
     .trim()
     .replace(/\.$/, '')
-  return cut(line, maxLength)
+  return truncate(line, maxLength)
 }
 
 /** At most so many characters, the last of which says that there were more. */
-export function cut(text: string, maxLength: number): string {
+export function truncate(text: string, maxLength: number): string {
   if (text.length <= maxLength) return text
   // Not in the middle of a character of two code units.
   return `${text.slice(0, maxLength - 1).replace(/[\uD800-\uDBFF]$/, '')}…`
 }
 
-function errorBody({ body, headers }: HttpAnswer): ErrorBody {
-  const json = headers['content-type']?.includes('json') ? parse(body) : undefined
+function errorBody({ body, headers }: HttpResponse): ErrorBody {
+  const json = headers['content-type']?.includes('json') ? parseJson(body) : undefined
   const { message, errors } = isObject(json) ? json : {}
   return {
     message: typeof message === 'string' ? message : '',
@@ -144,7 +147,7 @@ function errorItem(item: unknown): string {
 }
 
 /** JSON of a body, or undefined. */
-export function parse(body: Buffer): unknown {
+export function parseJson(body: Buffer): unknown {
   try {
     return JSON.parse(body.toString('utf8'))
   } catch {
@@ -166,34 +169,34 @@ export interface RefusedPush {
   /** GitHub's page, where settings are. */
   web: string
   /** Takes our own secrets out of what GitHub says. */
-  scrub(text: string): string
+  redact(text: string): string
 }
 
 interface Refusal {
-  code: GitHubErrorCode
+  code: ForgeErrorCode
   reason?: PushRejection
   /** What happened, and what to do about it. A retry pushes the same contents. */
   advice: string
 }
 
 /** GitHub lists every secret that it finds, with a path and an address for each; the whole is in the log. */
-const MAX_PUSH_QUOTE = 6_000
-const MAX_PUSH_QUOTED_LINE = 1_000
+const MAX_PUSH_QUOTE_LENGTH = 6_000
+const MAX_PUSH_QUOTE_LENGTHD_LINE = 1_000
 
 /**
  * Why GitHub declined a push, from what it says to people: there is no other way. It decides only what a person is told,
  * and whether a retry can help; that the push was declined is known from the report. Texts: GitHub's docs on GH001,
  * GH007 and GH013, and users' reports.
  */
-export function explainRefusal(push: RefusedPush): GitHubError {
-  const words = refusalWords(push)
-  const { code, reason, advice } = refusalOf(words, push)
-  const quoted = plain(push.scrub(shortened(words.split('\n'))), MAX_PUSH_QUOTE)
-  return new GitHubError(code, `${advice} GitHub says: “${quoted}”.`, reason && { reason })
+export function toRefusalError(push: RefusedPush): ForgeError {
+  const words = refusalText(push)
+  const { code, reason, advice } = classifyRefusal(words, push)
+  const quoted = toPlainLine(push.redact(shorten(words.split('\n'))), MAX_PUSH_QUOTE_LENGTH)
+  return new ForgeError(code, `${advice} GitHub says: “${quoted}”.`, reason && { reason })
 }
 
 /** All that was said, a line each, without escape codes and decoration. */
-export function refusalWords({ report: { messages, unpack, ref }, scrub }: RefusedPush): string {
+export function refusalText({ report: { messages, unpack, ref }, redact: scrub }: RefusedPush): string {
   const reasons = [messages, unpack === 'ok' ? '' : unpack, ref === 'ok' ? '' : ref]
   return scrub(stripVTControlCharacters(reasons.join('\n')))
     .split(/[\r\n]+/)
@@ -210,22 +213,24 @@ export function refusalWords({ report: { messages, unpack, ref }, scrub }: Refus
 }
 
 /** What fits: first of all how it begins, addresses and paths, which say what is meant and where it can be allowed. */
-function shortened(lines: readonly string[]): string {
+function shorten(lines: readonly string[]): string {
   const rank = (index: number) => (index === 0 || /https?:\/\/|\bpath:/i.test(lines[index] ?? '') ? 0 : 1)
   const kept = new Set<number>()
   const rest = ' … (the rest is in the log)'
-  let room = MAX_PUSH_QUOTE - rest.length
+  let room = MAX_PUSH_QUOTE_LENGTH - rest.length
   for (const index of [...lines.keys()].sort((a, b) => rank(a) - rank(b) || a - b)) {
-    const length = Math.min(lines[index]?.length ?? 0, MAX_PUSH_QUOTED_LINE) + 1
+    const length = Math.min(lines[index]?.length ?? 0, MAX_PUSH_QUOTE_LENGTHD_LINE) + 1
     if (length > room) continue
     room -= length
     kept.add(index)
   }
-  const text = lines.filter((_, index) => kept.has(index)).map((line) => cut(line, MAX_PUSH_QUOTED_LINE))
+  const text = lines
+    .filter((_, index) => kept.has(index))
+    .map((line) => truncate(line, MAX_PUSH_QUOTE_LENGTHD_LINE))
   return text.join(' ') + (kept.size < lines.length ? rest : '')
 }
 
-function refusalOf(words: string, { report, repository, url, web }: RefusedPush): Refusal {
+function classifyRefusal(words: string, { report, repository, url, web }: RefusedPush): Refusal {
   // A warning may have a code, too, and a path may look like one.
   const number = /^(?:error: )?GH(\d{3})\b/m.exec(words)?.[1]
   if (number === '001' || /exceeds GitHub'?s file size limit|pack exceeds maximum/i.test(words)) {

@@ -1,8 +1,8 @@
 import { expect, test } from '@jest/globals'
 import { EmulatedGitHub, TOKEN } from '../../../test/support/github/emulated-github.ts'
-import { MemoryPauses } from '../../../test/support/github/memory-pauses.ts'
+import { MemoryRateLimitStore } from '../../../test/support/github/memory-rate-limit-store.ts'
 import { packContents } from '../../../test/support/github/pack-contents.ts'
-import { codeFiles, PLAN } from '../../../test/support/github/sample-contents.ts'
+import { codeFiles, SAMPLE_PLAN } from '../../../test/support/github/sample-contents.ts'
 import { type ForgeUnderTest, gitHubClientContract, inMemory } from '../github-client.contract.ts'
 import { GitHubRestClient } from './github-rest-client.ts'
 
@@ -12,9 +12,9 @@ function clientOf(github: EmulatedGitHub): GitHubRestClient {
   return new GitHubRestClient({
     apiUrl: github.url,
     credential: { kind: 'token', token: TOKEN },
-    pauses: new MemoryPauses(),
+    rateLimitStore: new MemoryRateLimitStore(),
     writeSpacingMs: 0,
-    patience: { lookupMs: [0, 50], settleMs: [0, 50] },
+    retrySchedule: { verifyDelaysMs: [0, 50], propagationDelaysMs: [0, 50] },
   })
 }
 
@@ -24,7 +24,7 @@ gitHubClientContract('GitHubRestClient', async (): Promise<ForgeUnderTest> => {
   return {
     client: clients[0],
     otherClient: clients[1],
-    gitUrl: (owner, name) => github.backend.path(owner, name),
+    gitUrl: (owner, name) => github.backend.repositoryPath(owner, name),
     deleteRepository: (owner, name) => github.delete(owner, name),
     async close() {
       await Promise.all(clients.map((client) => client.close()))
@@ -38,7 +38,7 @@ test('pushes 1,000 files in two git requests, and leaves nothing of its own behi
   const github = await EmulatedGitHub.start()
   const client = clientOf(github)
   try {
-    const packed = await packContents(codeFiles(1_000), PLAN)
+    const packed = await packContents(codeFiles(1_000), SAMPLE_PLAN)
     const wish = { owner: 'acme', name: 'site', visibility: 'PRIVATE', description: 'A site' } as const
     const planned = { intentId: 'one', knownId: null, branch: 'main', plannedCommit: packed.commit }
     const { id } = await client.ensureRepository({ ...wish, ...planned }, calm)

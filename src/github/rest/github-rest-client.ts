@@ -1,3 +1,4 @@
+import { ForgeError } from '../forge-error.ts'
 import {
   type CallContext,
   type EnsureOrganizationInput,
@@ -8,20 +9,19 @@ import {
   type PushResult,
   type Repository,
 } from '../github-client.ts'
-import { GitHubError } from '../github-error.ts'
-import { branchRef } from '../local/forge-folder.ts'
+import { branchRef } from '../local/forge-layout.ts'
 import type { RepositoryFacts } from './accounts.ts'
-import { type Connection, type ConnectionOptions, connect } from './connection.ts'
-import { checkLogin, checkRepositoryName, gitAddress, isSameName } from './endpoints.ts'
-import { type GitRemotes, type Remote, RemoteMissing } from './git-remote.ts'
+import { checkLogin, checkRepositoryName, gitUrl, isSameName } from './endpoints.ts'
+import { type GitRemotes, type Remote, RemoteNotFoundError } from './git-remote.ts'
 import type { Advertisement, PushReport } from './git-wire.ts'
+import { connectToGitHub, type GitHubConnection, type GitHubConnectionOptions } from './github-connection.ts'
 import { type EnterpriseSettings, Organizations } from './organizations.ts'
-import { lookFor, PATIENCE, type Patience } from './patience.ts'
-import { isMarked, isNamed, markOf, Repositories } from './repositories.ts'
+import { hasCurrentName, hasOwnershipMarker, ownershipMarker, Repositories } from './repositories.ts'
+import { DEFAULT_RETRY_SCHEDULE, pollUntilFound, type RetrySchedule } from './retry-schedule.ts'
 
-export interface GitHubRestOptions extends ConnectionOptions {
+export interface GitHubRestOptions extends GitHubConnectionOptions {
   enterprise?: EnterpriseSettings | undefined
-  patience?: Patience
+  retrySchedule?: RetrySchedule
   /** Is told what goes wrong without stopping anything. */
   log?(message: string, details?: Record<string, unknown>): void
 }
@@ -37,36 +37,41 @@ export interface GitHubRestOptions extends ConnectionOptions {
  */
 export class GitHubRestClient extends GitHubClient {
   readonly kind = 'github'
-  readonly #connection: Connection
-  readonly #organizations: Organizations
-  readonly #repositories: Repositories
-  readonly #remotes: GitRemotes
-  readonly #patience: Patience
-  readonly #log: NonNullable<GitHubRestOptions['log']>
+  private readonly connection: GitHubConnection
+  private readonly organizations: Organizations
+  private readonly repositories: Repositories
+  private readonly remotes: GitRemotes
+  private readonly retrySchedule: RetrySchedule
+  private readonly log: NonNullable<GitHubRestOptions['log']>
 
-  constructor({ enterprise, patience = PATIENCE, log = () => {}, ...options }: GitHubRestOptions) {
+  constructor({
+    enterprise,
+    retrySchedule: patience = DEFAULT_RETRY_SCHEDULE,
+    log = () => {},
+    ...options
+  }: GitHubRestOptions) {
     super()
-    this.#connection = connect(options)
-    const { api, remotes } = this.#connection
-    this.#organizations = new Organizations(api, enterprise, patience)
-    this.#repositories = new Repositories(api, patience)
-    this.#remotes = remotes
-    this.#patience = patience
-    this.#log = log
+    this.connection = connectToGitHub(options)
+    const { api, remotes } = this.connection
+    this.organizations = new Organizations(api, enterprise, patience)
+    this.repositories = new Repositories(api, patience)
+    this.remotes = remotes
+    this.retrySchedule = patience
+    this.log = log
   }
 
   /** Ends its connections. */
   close(): Promise<void> {
-    return this.#connection.close()
+    return this.connection.close()
   }
 
   async ensureOrganization(input: EnsureOrganizationInput, context: CallContext): Promise<Organization> {
     context.signal.throwIfAborted()
-    const organization = await this.#organizations.ensure(input, context)
+    const organization = await this.organizations.ensure(input, context)
     if (input.repository && organization.outcome === 'existed') {
       const wanted = { ...input.repository, owner: organization.login }
-      const existing = await this.#repositories.find(wanted, context.signal)
-      if (existing !== null) await this.#adopt(existing, wanted, context.signal)
+      const existing = await this.repositories.find(wanted, context.signal)
+      if (existing !== null) await this.adopt(existing, wanted, context.signal)
     }
     return organization
   }
@@ -76,17 +81,17 @@ export class GitHubRestClient extends GitHubClient {
     checkLogin(input.owner)
     checkRepositoryName(input.name)
     branchRef(input.branch)
-    const looks = input.knownId === null ? [0] : this.#patience.settleMs
-    const existing = await lookFor(looks, signal, () => this.#repositories.find(input, signal))
-    if (existing !== null) return this.#adopt(existing, input, signal)
-    if (input.knownId !== null) throw gone(input)
+    const looks = input.knownId === null ? [0] : this.retrySchedule.propagationDelaysMs
+    const existing = await pollUntilFound(looks, signal, () => this.repositories.find(input, signal))
+    if (existing !== null) return this.adopt(existing, input, signal)
+    if (input.knownId !== null) throw repositoryGoneError(input)
 
-    const viewer = await this.#organizations.viewer(input.owner, signal)
+    const viewer = await this.organizations.viewer(input.owner, signal)
     const isOwnAccount = viewer !== null && isSameName(viewer.login, input.owner)
-    const creation = await this.#repositories.create(input, isOwnAccount, signal)
-    if (!creation.isCreated) return this.#adopt(creation.repository, input, signal)
+    const creation = await this.repositories.create(input, isOwnAccount, signal)
+    if (!creation.isCreated) return this.adopt(creation.repository, input, signal)
     checkVisibility(creation.repository, input)
-    return this.#describe('created', creation.repository)
+    return this.toRepository('created', creation.repository)
   }
 
   async pushContents(input: PushContentsInput, context: CallContext): Promise<PushResult> {
@@ -94,21 +99,21 @@ export class GitHubRestClient extends GitHubClient {
     signal.throwIfAborted()
     const ref = branchRef(input.branch)
     const { commit } = input.contents
-    const repository = await lookFor(this.#patience.settleMs, signal, () =>
-      this.#repositories.find(input, signal),
+    const repository = await pollUntilFound(this.retrySchedule.propagationDelaysMs, signal, () =>
+      this.repositories.find(input, signal),
     )
-    if (repository?.id !== input.repositoryId) throw gone(input)
+    if (repository?.id !== input.repositoryId) throw repositoryGoneError(input)
 
-    const remote = this.#remote(repository)
-    const advertised = await this.#settled(remote, signal)
+    const remote = this.remote(repository)
+    const advertised = await this.waitForAdvertisement(remote, signal)
     const head = advertised.refs.get(ref) ?? null
     let outcome: PushResult['outcome'] = 'already-pushed'
     if (head !== commit) {
-      if (head !== input.expectedHead) throw moved(input, head)
-      await this.#push({ ...remote, url: advertised.url }, ref, input, advertised, context)
+      if (head !== input.expectedHead) throw refMovedError(input, head)
+      await this.push({ ...remote, url: advertised.url }, ref, input, advertised, context)
       outcome = 'pushed'
     }
-    if (isMarked(repository)) await this.#unmark(repository, signal)
+    if (hasOwnershipMarker(repository)) await this.clearMarker(repository, signal)
     return { outcome, commit }
   }
 
@@ -119,15 +124,15 @@ export class GitHubRestClient extends GitHubClient {
     signal.throwIfAborted()
     const ref = branchRef(input.branch)
     // What has just been pushed, by this process or by one that died since, may not be shown everywhere yet.
-    return lookFor(this.#patience.settleMs, signal, async () => {
-      const repository = await this.#repositories.find(input, signal)
+    return pollUntilFound(this.retrySchedule.propagationDelaysMs, signal, async () => {
+      const repository = await this.repositories.find(input, signal)
       if (repository === null) return null
-      return this.#head(this.#remote(repository), ref, 'git-upload-pack', signal)
+      return this.readHead(this.remote(repository), ref, 'git-upload-pack', signal)
     })
   }
 
   /** Pushes, and makes sure of what became of it: the report may be lost, or be about another's push. */
-  async #push(
+  private async push(
     remote: Remote,
     ref: string,
     input: PushContentsInput,
@@ -137,108 +142,119 @@ export class GitHubRestClient extends GitHubClient {
     const { signal } = context
     const { contents, expectedHead } = input
     const update = { ref, from: expectedHead, to: contents.commit }
-    const headNow = () => this.#head(remote, ref, 'git-receive-pack', signal)
+    const headNow = () => this.readHead(remote, ref, 'git-receive-pack', signal)
     try {
-      const report = await this.#remotes.push(remote, update, contents, advertised, context)
+      const report = await this.remotes.push(remote, update, contents, advertised, context)
       if (report.unpack === 'ok' && report.ref === 'ok') return
       const head = await headNow()
       if (head === contents.commit) return
-      throw head === expectedHead ? this.#refused(report, remote) : moved(input, head)
+      throw head === expectedHead ? this.toRefusalError(report, remote) : refMovedError(input, head)
     } catch (error) {
       signal.throwIfAborted()
-      const failure = error instanceof RemoteMissing ? notYet(remote) : error
-      if (!(failure instanceof GitHubError) || failure.code !== 'TRANSIENT') throw failure
-      const arrived = await lookFor(this.#patience.lookupMs, signal, async () =>
+      const failure = error instanceof RemoteNotFoundError ? notYetVisibleError(remote) : error
+      if (!(failure instanceof ForgeError) || failure.code !== 'TRANSIENT') throw failure
+      const arrived = await pollUntilFound(this.retrySchedule.verifyDelaysMs, signal, async () =>
         (await headNow()) === contents.commit ? true : null,
       )
       if (arrived === null) throw failure
     }
   }
 
-  #refused(report: PushReport, remote: Remote): GitHubError {
-    const { error, words } = this.#remotes.refusal(report, remote)
-    this.#log('GitHub declined a push', { repository: remote.fullName, words })
+  private toRefusalError(report: PushReport, remote: Remote): ForgeError {
+    const { error, words } = this.remotes.describeRefusal(report, remote)
+    this.log('GitHub declined a push', { repository: remote.fullName, words })
     return error
   }
 
-  async #head(
+  private async readHead(
     remote: Remote,
     ref: string,
     service: 'git-upload-pack' | 'git-receive-pack',
     signal: AbortSignal,
   ) {
     try {
-      return (await this.#remotes.advertisement(remote, service, signal)).refs.get(ref) ?? null
+      return (await this.remotes.fetchAdvertisement(remote, service, signal)).refs.get(ref) ?? null
     } catch (error) {
-      if (error instanceof RemoteMissing) return null
+      if (error instanceof RemoteNotFoundError) return null
       throw error
     }
   }
 
   /** GitHub's API shows a new repository earlier than its git does. */
-  async #settled(remote: Remote, signal: AbortSignal): Promise<Advertisement & { url: string }> {
-    const found = await lookFor(this.#patience.settleMs, signal, async () => {
+  private async waitForAdvertisement(
+    remote: Remote,
+    signal: AbortSignal,
+  ): Promise<Advertisement & { url: string }> {
+    const found = await pollUntilFound(this.retrySchedule.propagationDelaysMs, signal, async () => {
       try {
-        return await this.#remotes.advertisement(remote, 'git-receive-pack', signal)
+        return await this.remotes.fetchAdvertisement(remote, 'git-receive-pack', signal)
       } catch (error) {
-        if (error instanceof RemoteMissing) return null
+        if (error instanceof RemoteNotFoundError) return null
         throw error
       }
     })
-    if (found === null) throw notYet(remote)
+    if (found === null) throw notYetVisibleError(remote)
     return found
   }
 
   /** What is there is ours, or `REPO_TAKEN`. */
-  async #adopt(
+  private async adopt(
     existing: RepositoryFacts,
     input: EnsureRepositoryInput,
     signal: AbortSignal,
   ): Promise<Repository> {
-    if (!(await this.#isOurs(existing, input, signal))) throw taken(input, existing)
+    if (!(await this.isOurs(existing, input, signal))) throw repositoryTakenError(input, existing)
     checkVisibility(existing, input)
-    return this.#describe('existed', existing)
+    return this.toRepository('existed', existing)
   }
 
-  async #isOurs(
+  private async isOurs(
     existing: RepositoryFacts,
     input: EnsureRepositoryInput,
     signal: AbortSignal,
   ): Promise<boolean> {
     if (existing.id === input.knownId) return true
-    if (!isNamed(input, existing)) return false
-    if (existing.homepage === markOf(input.intentId)) return true
-    const head = await this.#head(this.#remote(existing), branchRef(input.branch), 'git-upload-pack', signal)
+    if (!hasCurrentName(input, existing)) return false
+    if (existing.homepage === ownershipMarker(input.intentId)) return true
+    const head = await this.readHead(
+      this.remote(existing),
+      branchRef(input.branch),
+      'git-upload-pack',
+      signal,
+    )
     return head === input.plannedCommit
   }
 
-  async #unmark(repository: RepositoryFacts, signal: AbortSignal): Promise<void> {
-    let failure: GitHubError | undefined
+  private async clearMarker(repository: RepositoryFacts, signal: AbortSignal): Promise<void> {
+    let failure: ForgeError | undefined
     // To do it twice does no harm.
-    const isOff = await lookFor(this.#patience.lookupMs, signal, async () => {
+    const isOff = await pollUntilFound(this.retrySchedule.verifyDelaysMs, signal, async () => {
       try {
-        await this.#repositories.unmark(repository, signal)
+        await this.repositories.clearMarker(repository, signal)
         return true
       } catch (error) {
         signal.throwIfAborted()
-        if (!(error instanceof GitHubError) || error.retryAt) throw error
+        if (!(error instanceof ForgeError) || error.retryAt) throw error
         failure = error
         return error.code === 'TRANSIENT' ? null : false
       }
     })
     // The contents are there, which is what was asked for.
-    if (!isOff) this.#log(`The homepage of ${repository.fullName} could not be cleared: ${failure?.message}`)
+    if (!isOff) this.log(`The homepage of ${repository.fullName} could not be cleared: ${failure?.message}`)
   }
 
-  #remote(repository: RepositoryFacts): Remote {
+  private remote(repository: RepositoryFacts): Remote {
     return {
       owner: repository.owner,
       fullName: repository.fullName,
-      url: gitAddress(this.#connection.addresses, repository),
+      url: gitUrl(this.connection.endpoints, repository),
     }
   }
 
-  #describe(outcome: Repository['outcome'], { id, owner, name, url, cloneUrl }: RepositoryFacts): Repository {
+  private toRepository(
+    outcome: Repository['outcome'],
+    { id, owner, name, url, cloneUrl }: RepositoryFacts,
+  ): Repository {
     return { outcome, id, owner, name, url, cloneUrl }
   }
 }
@@ -246,45 +262,45 @@ export class GitHubRestClient extends GitHubClient {
 /** Whatever it is, contents meant for few are not shown to more. */
 function checkVisibility(repository: RepositoryFacts, input: EnsureRepositoryInput): void {
   if (repository.visibility === input.visibility) return
-  throw new GitHubError(
+  throw new ForgeError(
     'VISIBILITY_CHANGED',
     `${repository.fullName} is ${repository.visibility.toLowerCase()}, and was to be ${input.visibility.toLowerCase()}: somebody has changed it, or a policy of the organization does. Make it ${input.visibility.toLowerCase()}, then retry.`,
   )
 }
 
-function taken(input: EnsureRepositoryInput, existing: RepositoryFacts): GitHubError {
+function repositoryTakenError(input: EnsureRepositoryInput, existing: RepositoryFacts): ForgeError {
   const asked = `${input.owner}/${input.name}`
-  if (isNamed(input, existing)) {
-    return new GitHubError(
+  if (hasCurrentName(input, existing)) {
+    return new ForgeError(
       'REPO_TAKEN',
       `${asked} exists already and is not from this deployment. Remove it and retry, or start a new deployment with another name.`,
     )
   }
   // GitHub would allow it, and end the redirect. Nobody can tell us that this is what they want, so we never do.
-  return new GitHubError(
+  return new ForgeError(
     'REPO_TAKEN',
     `${asked} is a former name of ${existing.fullName}, and still leads there. A new repository would break these links, so Shipcast does not create one. Start a new deployment with another name.`,
     { remedy: 'never' },
   )
 }
 
-function gone({ owner, name }: { owner: string; name: string }): GitHubError {
-  return new GitHubError(
+function repositoryGoneError({ owner, name }: { owner: string; name: string }): ForgeError {
+  return new ForgeError(
     'REPO_GONE',
     `${owner}/${name} was created by this deployment and is not there any more, or the credential may not see it. Start a new deployment, or grant access and retry.`,
   )
 }
 
 /** The next try begins with a look by the API, which tells whether it is gone. */
-function notYet({ fullName }: Remote): GitHubError {
-  return new GitHubError(
+function notYetVisibleError({ fullName }: Remote): ForgeError {
+  return new ForgeError(
     'TRANSIENT',
     `GitHub shows ${fullName}, but not yet to git. If this stays so, check that the credential may push: Contents: write.`,
   )
 }
 
-function moved({ owner, name, branch }: PushContentsInput, head: string | null): GitHubError {
-  return new GitHubError(
+function refMovedError({ owner, name, branch }: PushContentsInput, head: string | null): ForgeError {
+  return new ForgeError(
     'REF_MOVED',
     `The branch ${branch} of ${owner}/${name} is ${head === null ? 'absent' : `at ${head}`}, which is not where this deployment left it. It is not overwritten. Look at the repository, then retry or start a new deployment.`,
   )

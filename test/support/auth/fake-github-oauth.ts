@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
-export interface GitHubPerson {
+export interface GitHubUser {
   id: number
   login: string
   organizations: readonly string[]
@@ -11,7 +11,7 @@ export interface GitHubPerson {
   teams: readonly string[]
 }
 
-const CODE_MS = 10 * 60_000
+const CODE_TTL_MS = 10 * 60_000
 
 /**
  * GitHub's OAuth for apps and the REST calls behind it, as strict as docs.github.com describes them ("Authorizing OAuth
@@ -22,12 +22,12 @@ export class FakeGitHubOAuth {
   readonly clientId = 'Ov23liTests'
   readonly clientSecret = 'a secret of the tests'
   /** Who is at the browser; null: somebody who presses Cancel. */
-  person: GitHubPerson | null = null
+  person: GitHubUser | null = null
   /** The status of each answer of the REST API, when it is not to be right. */
   apiStatus: number | undefined
   readonly apiRequests: string[] = []
   private readonly codes = new Map<string, { scope: string; challenge: string; expiresAt: number }>()
-  private readonly tokens = new Map<string, { scopes: string[]; person: GitHubPerson }>()
+  private readonly tokens = new Map<string, { scopes: string[]; person: GitHubUser }>()
 
   private constructor(
     private readonly server: Server,
@@ -63,7 +63,7 @@ export class FakeGitHubOAuth {
       else response.writeHead(302, { location: answer.href }).end()
     } else if (url.pathname === '/login/oauth/access_token' && request.method === 'POST') {
       const body = new URLSearchParams(Buffer.concat(await request.toArray()).toString())
-      answerToken(request, response, this.accessToken(body))
+      sendTokenResponse(request, response, this.accessToken(body))
     } else {
       const [status, body] = this.api(request, url)
       response.writeHead(status, { 'content-type': 'application/json; charset=utf-8' })
@@ -82,7 +82,11 @@ export class FakeGitHubOAuth {
     back.searchParams.set('state', query.get('state') ?? '')
     if (this.person) {
       const code = randomBytes(10).toString('hex')
-      this.codes.set(code, { scope: query.get('scope') ?? '', challenge, expiresAt: Date.now() + CODE_MS })
+      this.codes.set(code, {
+        scope: query.get('scope') ?? '',
+        challenge,
+        expiresAt: Date.now() + CODE_TTL_MS,
+      })
       back.searchParams.set('code', code)
     } else {
       back.searchParams.set('error', 'access_denied')
@@ -139,7 +143,7 @@ export class FakeGitHubOAuth {
 }
 
 /** Errors too come with status 200; JSON comes to those who ask for it. */
-function answerToken(
+function sendTokenResponse(
   request: IncomingMessage,
   response: ServerResponse,
   answer: Record<string, string>,

@@ -9,20 +9,20 @@ export interface Forgery {
   /** Over what is right. */
   claims?: Record<string, unknown>
   /** Signed by somebody else, under the provider's own key id. */
-  isSignedByAnother?: boolean
+  isSignedByOtherKey?: boolean
   /** What it says when asked who somebody is. */
   userInfo?: Record<string, unknown>
 }
 
 const NOT_GRANTED = { status: 400, headers: { 'content-type': 'application/json' } }
-const REFUSED = { status: 401, headers: { 'www-authenticate': 'Bearer error="invalid_token"' } }
+const UNAUTHORIZED = { status: 401, headers: { 'www-authenticate': 'Bearer error="invalid_token"' } }
 
 /** An OpenID provider that sends what it is told to. It is strict with us: the code counts once, and needs its verifier. */
 export class ForgingProvider {
   forgery: Forgery = {}
   readonly clientSecret = 'a secret of the tests'
   /** Access and ID tokens. */
-  readonly sent: string[] = []
+  readonly issuedTokens: string[] = []
   private readonly keys = generateKeyPairSync('rsa', { modulusLength: 2048 })
   private readonly otherKeys = generateKeyPairSync('rsa', { modulusLength: 2048 })
   private readonly codes = new Map<string, { nonce: string; challenge: string; redirectUrl: string }>()
@@ -34,7 +34,7 @@ export class ForgingProvider {
     const provider = new ForgingProvider(server)
     server.on('request', async (request: IncomingMessage, response) => {
       const answer = await provider.answer(request)
-      const refusal = request.url === '/userinfo' ? REFUSED : NOT_GRANTED
+      const refusal = request.url === '/userinfo' ? UNAUTHORIZED : NOT_GRANTED
       if (answer) response.writeHead(200, { 'content-type': 'application/json' })
       else response.writeHead(refusal.status, refusal.headers)
       response.end(JSON.stringify(answer ?? { error: 'invalid_grant' }))
@@ -83,7 +83,7 @@ export class ForgingProvider {
     const isRight = begun?.challenge === challenge && begun.redirectUrl === body.get('redirect_uri')
     if (!begun || !isRight || body.get('client_secret') !== this.clientSecret) return undefined
     const [accessToken, idToken] = [randomBytes(16).toString('hex'), this.idToken(begun.nonce)]
-    this.sent.push(accessToken, idToken)
+    this.issuedTokens.push(accessToken, idToken)
     return { access_token: accessToken, token_type: 'Bearer', id_token: idToken }
   }
 
@@ -103,11 +103,11 @@ export class ForgingProvider {
   }
 
   private idToken(nonce: string): string {
-    const { alg = 'RS256', claims, isSignedByAnother } = this.forgery
+    const { alg = 'RS256', claims, isSignedByOtherKey: isSignedByAnother } = this.forgery
     const now = Math.floor(Date.now() / 1000)
     const right = { iss: this.issuer, aud: 'shipcast', sub: '1', iat: now, exp: now + 60, nonce }
     const header = { alg, kid: 'own' }
-    const signed = `${encoded(header)}.${encoded({ ...right, ...claims })}`
+    const signed = `${encodePart(header)}.${encodePart({ ...right, ...claims })}`
     const key = (isSignedByAnother ? this.otherKeys : this.keys).privateKey
     return `${signed}.${this.signature(alg, signed, key)}`
   }
@@ -120,6 +120,6 @@ export class ForgingProvider {
   }
 }
 
-function encoded(part: object): string {
+function encodePart(part: object): string {
   return Buffer.from(JSON.stringify(part)).toString('base64url')
 }

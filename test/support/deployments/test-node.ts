@@ -1,7 +1,7 @@
 import { PubSub, type PubSubEngine } from 'graphql-subscriptions'
-import { Limits } from '../../../src/auth/limits.ts'
+import { RateLimiter } from '../../../src/auth/rate-limiter.ts'
 import type { RequestContext } from '../../../src/auth/request-context.ts'
-import { LOCAL } from '../../../src/auth/rights.ts'
+import { LOCAL_SUBJECT } from '../../../src/auth/rights.ts'
 import { Config } from '../../../src/config/config.ts'
 import type { Database } from '../../../src/database/database.ts'
 import { DeploymentService } from '../../../src/deployments/deployment.service.ts'
@@ -17,7 +17,7 @@ import type { LoggedEvent } from '../../../src/events/logged-event.ts'
 import type { GitHubClient } from '../../../src/github/github-client.ts'
 import { Metrics } from '../../../src/metrics/metrics.ts'
 import { TemplateCatalog } from '../../../src/templates/template-catalog.ts'
-import { within } from '../processes.ts'
+import { withTimeout } from '../processes.ts'
 
 export interface TestNodeOptions {
   database: Database
@@ -28,8 +28,8 @@ export interface TestNodeOptions {
 }
 
 /** A request of somebody on this machine, where everybody may do everything. */
-export const BY_LOCAL: RequestContext = {
-  subject: LOCAL,
+export const LOCAL_REQUEST: RequestContext = {
+  subject: LOCAL_SUBJECT,
   credential: undefined,
   address: '127.0.0.1',
   connectionId: undefined,
@@ -67,7 +67,7 @@ export class TestNode {
       this.feed,
       signals,
       database,
-      new Limits(config),
+      new RateLimiter(config),
     )
   }
 
@@ -93,7 +93,7 @@ export class TestNode {
         contents: { files: [{ path: 'README.md', content: '# Demo\n' }] },
         ...overrides,
       },
-      BY_LOCAL,
+      LOCAL_REQUEST,
     )
     return id
   }
@@ -104,14 +104,21 @@ export class TestNode {
     isLast = (event: LoggedEvent) => isFinished(event.deployment.status),
   ): Promise<LoggedEvent[]> {
     const events: LoggedEvent[] = []
-    const follower = await this.feed.follow({ sees: 'all', deploymentId, after: this.feed.cursorOf(0) })
+    const follower = await this.feed.follow({
+      sees: 'all',
+      deploymentId,
+      waitForEventAfter: this.feed.cursorOf(0),
+    })
     const read = async () => {
       for await (const event of follower) {
         events.push(event)
         if (isLast(event)) break
       }
     }
-    await within(read(), () => `${isLast}; the last event is ${JSON.stringify(events.at(-1)?.deployment)}`)
+    await withTimeout(
+      read(),
+      () => `${isLast}; the last event is ${JSON.stringify(events.at(-1)?.deployment)}`,
+    )
     return events
   }
 }

@@ -1,16 +1,16 @@
 import { preparedContents } from '../../../src/github/git/commit-pack.ts'
 import { LocalForge } from '../../../src/github/local/local-forge.ts'
 import { packContents } from './pack-contents.ts'
-import { ODD_FILES, PLAN } from './sample-contents.ts'
+import { EDGE_CASE_FILES, SAMPLE_PLAN } from './sample-contents.ts'
 
 /** The whole way, as the runner goes it, without any memory of an earlier time. */
 export async function deploySample(
   folder: string,
-  { owner = 'acme', name = 'site', files = ODD_FILES } = {},
+  { owner = 'acme', name = 'site', files = EDGE_CASE_FILES } = {},
 ): Promise<{ repositoryId: string; commit: string }> {
   const forge = new LocalForge({ folder, cloneUrlBase: 'http://localhost/git' })
   const context = { signal: new AbortController().signal }
-  const packed = await packContents(files, PLAN)
+  const packed = await packContents(files, SAMPLE_PLAN)
   const { login } = await forge.ensureOrganization({ login: owner }, context)
   const { id } = await forge.ensureRepository(
     {

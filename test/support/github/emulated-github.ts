@@ -2,10 +2,10 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createEmulator, type Emulator } from 'emulate'
-import { Swallowed } from './fault-github.ts'
+import { DiscardedResponse } from './fault-github.ts'
 import { removeFolder, temporaryFolder } from './git.ts'
 import { GitHttpBackend } from './git-http-backend.ts'
-import { requestViolations } from './openapi.ts'
+import { requestViolations } from './request-violations.ts'
 
 export const TOKEN = 'ghp_emulatedEmulatedEmulatedEmulated0000'
 const VIEWER = 'octo-admin'
@@ -23,12 +23,12 @@ export class EmulatedGitHub {
   readonly violations: string[] = []
   /** Full name of every repository that was created. */
   readonly created: string[] = []
-  #interception: ((apply: () => Promise<unknown>) => Promise<boolean>) | undefined
-  readonly #server: Server
-  readonly #emulator: Emulator
-  readonly #emulatorUrl: string
+  private interception: ((apply: () => Promise<unknown>) => Promise<boolean>) | undefined
+  private readonly server: Server
+  private readonly emulator: Emulator
+  private readonly emulatorUrl: string
   /** Lower-case full name to how it is spelled. */
-  readonly #names = new Map<string, string>()
+  private readonly canonicalNames = new Map<string, string>()
 
   private constructor(
     url: string,
@@ -39,10 +39,10 @@ export class EmulatedGitHub {
   ) {
     this.url = url
     this.backend = backend
-    this.#server = server
-    this.#emulator = emulator
+    this.server = server
+    this.emulator = emulator
     // Its own `url` is the one that it is known by, which is ours.
-    this.#emulatorUrl = `http://127.0.0.1:${port}`
+    this.emulatorUrl = `http://127.0.0.1:${port}`
   }
 
   static async start(orgs: readonly string[] = ['acme']): Promise<EmulatedGitHub> {
@@ -72,13 +72,13 @@ export class EmulatedGitHub {
       emulator,
       port,
     )
-    const handle = (request: IncomingMessage, response: ServerResponse) => github.#handle(request, response)
+    const handle = (request: IncomingMessage, response: ServerResponse) => github.handle(request, response)
     return github
   }
 
   /** Stands before every request: true cuts the connection, and `apply` does what it asks for before that. */
   intercept(interception: ((apply: () => Promise<unknown>) => Promise<boolean>) | undefined): void {
-    this.#interception = interception
+    this.interception = interception
   }
 
   async homepage(owner: string, name: string): Promise<unknown> {
@@ -96,13 +96,13 @@ export class EmulatedGitHub {
   }
 
   async close(): Promise<void> {
-    this.#server.closeAllConnections()
-    this.#server.close()
-    await this.#emulator.close()
+    this.server.closeAllConnections()
+    this.server.close()
+    await this.emulator.close()
     await removeFolder(this.backend.folder)
   }
 
-  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  private async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { method = 'GET', url = '/' } = request
     this.requests.push(`${method} ${url}`)
     const isGit = GitHttpBackend.parse(url)
@@ -117,16 +117,15 @@ export class EmulatedGitHub {
       response.end('{"message":"Bad credentials"}')
       return
     }
-    const serve = (to: ServerResponse) =>
-      isGit ? this.backend.handle(request, to) : this.#proxy(request, to)
-    const isCut = await this.#interception?.(() => serve(new Swallowed(response).response))
+    const serve = (to: ServerResponse) => (isGit ? this.backend.handle(request, to) : this.proxy(request, to))
+    const isCut = await this.interception?.(() => serve(new DiscardedResponse(response).response))
     if (isCut) response.destroy()
     else await serve(response)
   }
 
-  async #proxy(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  private async proxy(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { method = 'GET' } = request
-    const path = this.#spelled(request.url ?? '/')
+    const path = this.canonicalPath(request.url ?? '/')
     const parts: Buffer[] = []
     for await (const part of request) parts.push(part)
     const text = Buffer.concat(parts).toString()
@@ -135,11 +134,11 @@ export class EmulatedGitHub {
     const isCreation = method === 'POST' && path.endsWith('/repos')
     const sent = isCreation ? JSON.parse(text) : undefined
     const key = `${owner}/${sent?.name}`.toLowerCase()
-    const spelled = this.#names.get(key)
+    const spelled = this.canonicalNames.get(key)
     // Before anything is awaited: of two creates at once, whose names may differ in case, only one gets the name.
-    if (isCreation && spelled === undefined) this.#names.set(key, `${owner}/${sent.name}`)
+    if (isCreation && spelled === undefined) this.canonicalNames.set(key, `${owner}/${sent.name}`)
     if (isCreation && spelled !== undefined) sent.name = spelled.split('/')[1]
-    const answer = await fetch(`${this.#emulatorUrl}${path}`, {
+    const answer = await fetch(`${this.emulatorUrl}${path}`, {
       method,
       headers: {
         authorization: request.headers.authorization ?? '',
@@ -149,13 +148,13 @@ export class EmulatedGitHub {
       redirect: 'manual',
     })
     const [, deleted] = /^\/repos\/([^/]+\/[^/]+)$/.exec(path) ?? []
-    if (isCreation && spelled === undefined && answer.status !== 201) this.#names.delete(key)
+    if (isCreation && spelled === undefined && answer.status !== 201) this.canonicalNames.delete(key)
     if (isCreation && answer.status === 201) {
       this.created.push(`${owner}/${sent.name}`)
       await this.backend.create(owner, sent.name)
     }
     if (method === 'DELETE' && deleted && answer.ok) {
-      this.#names.delete(deleted.toLowerCase())
+      this.canonicalNames.delete(deleted.toLowerCase())
       const [account = '', name = ''] = deleted.split('/')
       await this.backend.remove(account, name)
     }
@@ -165,10 +164,10 @@ export class EmulatedGitHub {
   }
 
   /** GitHub compares names without case; `emulate` does not. */
-  #spelled(path: string): string {
+  private canonicalPath(path: string): string {
     const [, owner = '', name = '', rest = ''] = /^\/repos\/([^/]+)\/([^/?]+)(.*)$/.exec(path) ?? []
     if (name !== '')
-      return `/repos/${this.#names.get(`${owner}/${name}`.toLowerCase()) ?? `${owner}/${name}`}${rest}`
+      return `/repos/${this.canonicalNames.get(`${owner}/${name}`.toLowerCase()) ?? `${owner}/${name}`}${rest}`
     return path.replace(/^\/(orgs|users)\/([^/?]+)/, (_all, kind, login) => `/${kind}/${login.toLowerCase()}`)
   }
 }

@@ -4,8 +4,8 @@ import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { removeFolder, temporaryFolder } from './git.ts'
 import { GitHttpBackend } from './git-http-backend.ts'
-import { graphqlViolations } from './graphql.ts'
-import { requestViolations } from './openapi.ts'
+import { graphqlViolations } from './graphql-violations.ts'
+import { requestViolations } from './request-violations.ts'
 import { readCertificate } from './tls/certificate.ts'
 
 export interface FakeRepository {
@@ -17,10 +17,10 @@ export interface FakeRepository {
   homepage: string | null
   created_at: string
   /** Requests to GET it that are answered 404 yet. */
-  hiddenFor: number
+  hiddenRequestCount: number
 }
 
-export interface FakeAnswer {
+export interface FakeResponse {
   status: number
   body?: unknown
   headers?: Record<string, string>
@@ -31,10 +31,10 @@ export interface FakeAnswer {
  * undefined: the ordinary after all.
  */
 export type Fault = (
-  apply: () => Promise<FakeAnswer>,
-) => Promise<FakeAnswer | null | undefined> | FakeAnswer | null | undefined
+  apply: () => Promise<FakeResponse>,
+) => Promise<FakeResponse | null | undefined> | FakeResponse | null | undefined
 
-interface Wanted {
+interface ApiRequest {
   method: string
   path: string
   body: Record<string, unknown>
@@ -59,29 +59,29 @@ export class FaultGitHub {
   /** What GitHub's description has against our requests. */
   readonly violations: string[] = []
   /** Answers whoever comes with a JSON web token, where there is an App. */
-  asApp: ((authorization: string, line: string) => FakeAnswer) | undefined
+  appHandler: ((authorization: string, line: string) => FakeResponse) | undefined
   /** Answers GraphQL: the `data` of a document with these variables. */
-  graphql: ((query: string, variables: Record<string, unknown>) => unknown) | undefined
+  graphqlHandler: ((query: string, variables: Record<string, unknown>) => unknown) | undefined
   /** How far its clock, which every answer tells, is ahead of ours. */
   clockAheadMs = 0
   readonly backend: GitHttpBackend
   readonly url: string
   /** Behind the origin, as of Enterprise Server. */
-  readonly base: string
-  readonly #server: Server
-  readonly #faults: { matches: RegExp; fault: Fault; isLasting: boolean }[] = []
-  #nextId = 1_000
+  readonly basePath: string
+  private readonly server: Server
+  private readonly faults: { matches: RegExp; takeFault: Fault; isLasting: boolean }[] = []
+  private nextId = 1_000
 
   private constructor(origin: string, base: string, backend: GitHttpBackend, server: Server) {
-    this.base = base
+    this.basePath = base
     this.url = `${origin}${base}`
     this.backend = backend
-    this.#server = server
+    this.server = server
   }
 
   static async start({ base = '', isSecure = false } = {}): Promise<FaultGitHub> {
     const handle = (request: IncomingMessage, response: ServerResponse) => {
-      github.#handle(request, response).catch(() => response.destroy())
+      github.handle(request, response).catch(() => response.destroy())
     }
     const server = isSecure ? createTlsServer(await readCertificate(), handle) : createServer(handle)
     server.listen(0, '127.0.0.1')
@@ -97,29 +97,33 @@ export class FaultGitHub {
 
   /** The next request of this kind meets this; each once, in order. */
   next(matches: RegExp, ...faults: Fault[]): void {
-    for (const fault of faults) this.#faults.push({ matches, fault, isLasting: false })
+    for (const fault of faults) this.faults.push({ matches, takeFault: fault, isLasting: false })
   }
 
   /** Every request of this kind, from now on. */
   always(matches: RegExp, fault: Fault): void {
-    this.#faults.push({ matches, fault, isLasting: true })
+    this.faults.push({ matches, takeFault: fault, isLasting: true })
   }
 
-  heal(): void {
-    this.#faults.length = 0
+  clearFaults(): void {
+    this.faults.length = 0
   }
 
   /** As somebody else makes one. */
-  async add(owner: string, name: string, changes: Partial<FakeRepository> = {}): Promise<FakeRepository> {
+  async addRepository(
+    owner: string,
+    name: string,
+    changes: Partial<FakeRepository> = {},
+  ): Promise<FakeRepository> {
     const repository: FakeRepository = {
-      id: this.#nextId++,
+      id: this.nextId++,
       owner,
       name,
       private: true,
       description: null,
       homepage: null,
       created_at: new Date().toISOString(),
-      hiddenFor: 0,
+      hiddenRequestCount: 0,
       ...changes,
     }
     // Before anything is awaited: of two creates at once, only one gets the name.
@@ -144,97 +148,101 @@ export class FaultGitHub {
     return Date.now() + this.clockAheadMs
   }
 
-  count(pattern: RegExp): number {
+  countRequests(pattern: RegExp): number {
     return this.requests.filter((each) => pattern.test(each)).length
   }
 
   async close(): Promise<void> {
-    this.#server.closeAllConnections()
-    this.#server.close()
+    this.server.closeAllConnections()
+    this.server.close()
     await removeFolder(this.backend.folder)
   }
 
-  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  private async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { method = 'GET', url = '/' } = request
     this.requests.push(`${method} ${url}`)
     response.setHeader('date', new Date(this.now()).toUTCString())
     const git = GitHttpBackend.parse(url)
-    const fault = this.#fault(`${method} ${url}`)
+    const fault = this.fault(`${method} ${url}`)
     if (git) {
-      if (fault === undefined) return this.#git(request, response, git)
+      if (fault === undefined) return this.handleGit(request, response, git)
       // A fault of git's that is to be applied lets the backend do it, and loses its answer.
       const answer = await fault(async () => {
-        await this.#git(request, new Swallowed(response).response, git)
+        await this.handleGit(request, new DiscardedResponse(response).response, git)
         return { status: 200 }
       })
-      return answer === undefined ? this.#git(request, response, git) : send(response, answer)
+      return answer === undefined ? this.handleGit(request, response, git) : sendResponse(response, answer)
     }
     const parts: Buffer[] = []
     for await (const part of request) parts.push(part)
     const text = Buffer.concat(parts).toString()
-    const path = url.startsWith(this.base) ? url.slice(this.base.length) : url
+    const path = url.startsWith(this.basePath) ? url.slice(this.basePath.length) : url
     const body: Record<string, unknown> = text === '' ? {} : JSON.parse(text)
-    if (path === '/api/graphql' && this.graphql) {
+    if (path === '/api/graphql' && this.graphqlHandler) {
       const { query, variables } = body as { query: string; variables: Record<string, unknown> }
       this.violations.push(...graphqlViolations(query, variables))
-      return send(response, { status: 200, headers: this.headers, body: this.graphql(query, variables) })
+      return sendResponse(response, {
+        status: 200,
+        headers: this.headers,
+        body: this.graphqlHandler(query, variables),
+      })
     }
     const wanted = { method, path, body }
     this.violations.push(...requestViolations(method, path, text === '' ? undefined : body))
     if (!request.headers['x-github-api-version']) this.violations.push(`${method} ${path}: no version`)
     const { authorization = '' } = request.headers
-    if (this.asApp && authorization.split('.').length === 3) {
-      return send(response, this.asApp(authorization, `${method} ${path}`))
+    if (this.appHandler && authorization.split('.').length === 3) {
+      return sendResponse(response, this.appHandler(authorization, `${method} ${path}`))
     }
     if (authorization !== `Bearer ${this.token}`) {
-      return send(response, {
+      return sendResponse(response, {
         status: 401,
         body: { message: authorization ? 'Bad credentials' : 'Requires authentication' },
       })
     }
-    const apply = () => this.#answer(wanted)
+    const apply = () => this.respond(wanted)
     const faulty = fault && (await fault(apply))
     const answer = faulty === undefined ? await apply() : faulty
-    send(response, answer && { ...answer, headers: { ...this.headers, ...answer.headers } })
+    sendResponse(response, answer && { ...answer, headers: { ...this.headers, ...answer.headers } })
   }
 
-  #fault(line: string): Fault | undefined {
-    const at = this.#faults.findIndex(({ matches }) => matches.test(line))
-    const found = this.#faults[at]
-    if (found && !found.isLasting) this.#faults.splice(at, 1)
-    return found?.fault
+  private fault(line: string): Fault | undefined {
+    const at = this.faults.findIndex(({ matches }) => matches.test(line))
+    const found = this.faults[at]
+    if (found && !found.isLasting) this.faults.splice(at, 1)
+    return found?.takeFault
   }
 
-  async #git(
+  private async handleGit(
     request: IncomingMessage,
     response: ServerResponse,
     { owner, name, rest }: { owner: string; name: string; rest: string },
   ): Promise<void> {
     const given = request.headers.authorization?.replace(/^Basic /, '') ?? ''
     if (Buffer.from(given, 'base64').toString() !== `x-access-token:${this.token}`) {
-      return send(response, { status: 401, headers: { 'www-authenticate': 'Basic realm="GitHub"' } })
+      return sendResponse(response, { status: 401, headers: { 'www-authenticate': 'Basic realm="GitHub"' } })
     }
     const key = `${owner}/${name}`.toLowerCase()
     if (!this.repositories.has(key)) {
       const to = [...this.repositories.values()].find(({ id }) => id === this.renamed.get(key))
-      if (!to) return send(response, { status: 404, body: 'Repository not found.' })
+      if (!to) return sendResponse(response, { status: 404, body: 'Repository not found.' })
       const { search } = new URL(request.url ?? '', this.origin)
       const location = `${this.origin}/${to.owner}/${to.name}.git/${rest}${search}`
-      return send(response, { status: 301, headers: { location } })
+      return sendResponse(response, { status: 301, headers: { location } })
     }
     await this.backend.handle(request, response)
   }
 
-  async #answer({ method, path, body }: Wanted): Promise<FakeAnswer> {
+  private async respond({ method, path, body }: ApiRequest): Promise<FakeResponse> {
     if (method === 'GET' && path === '/user') return { status: 200, body: this.viewer }
     const org = /^\/orgs\/([^/]+)(\/repos)?$/.exec(path)
     if (org?.[1]) {
       const found = this.orgs.get(org[1].toLowerCase())
       if (!found) return NOT_FOUND
       if (method === 'GET') return { status: 200, body: found }
-      if (method === 'POST') return this.#create(String(found.login), body)
+      if (method === 'POST') return this.createRepository(String(found.login), body)
     }
-    if (method === 'POST' && path === '/user/repos') return this.#create(this.viewer.login, body)
+    if (method === 'POST' && path === '/user/repos') return this.createRepository(this.viewer.login, body)
     const byId = /^\/repositories\/(\d+)$/.exec(path)
     const byName = /^\/repos\/([^/]+\/[^/]+)$/.exec(path)?.[1]?.toLowerCase()
     const repository = byId
@@ -249,26 +257,30 @@ export class FaultGitHub {
         body: { message: 'Moved Permanently', url: `${this.url}/repositories/${id}` },
       }
     }
-    if (repository.hiddenFor > 0) {
-      repository.hiddenFor--
+    if (repository.hiddenRequestCount > 0) {
+      repository.hiddenRequestCount--
       return NOT_FOUND
     }
     if (method === 'PATCH') repository.homepage = String(body.homepage) || null
-    return method === 'GET' || method === 'PATCH' ? { status: 200, body: this.#shown(repository) } : NOT_FOUND
+    return method === 'GET' || method === 'PATCH' ? { status: 200, body: this.toJson(repository) } : NOT_FOUND
   }
 
-  async #create(owner: string, body: Record<string, unknown>): Promise<FakeAnswer> {
+  private async createRepository(owner: string, body: Record<string, unknown>): Promise<FakeResponse> {
     const name = String(body.name)
     if (this.repositories.has(`${owner}/${name}`.toLowerCase())) return NAME_TAKEN
-    const repository = await this.add(owner, name, {
+    const repository = await this.addRepository(owner, name, {
       private: body.private === true,
       description: typeof body.description === 'string' ? body.description : null,
       homepage: typeof body.homepage === 'string' ? body.homepage : null,
     })
-    return { status: 201, body: this.#shown(repository) }
+    return { status: 201, body: this.toJson(repository) }
   }
 
-  #shown({ hiddenFor: _hidden, owner, ...repository }: FakeRepository): Record<string, unknown> {
+  private toJson({
+    hiddenRequestCount: _hidden,
+    owner,
+    ...repository
+  }: FakeRepository): Record<string, unknown> {
     const full_name = `${owner}/${repository.name}`
     return {
       ...repository,
@@ -282,10 +294,10 @@ export class FaultGitHub {
   }
 }
 
-const NOT_FOUND: FakeAnswer = { status: 404, body: { message: 'Not Found', status: '404' } }
+const NOT_FOUND: FakeResponse = { status: 404, body: { message: 'Not Found', status: '404' } }
 
 /** As recorded from GitHub in 2025. */
-export const NAME_TAKEN: FakeAnswer = {
+export const NAME_TAKEN: FakeResponse = {
   status: 422,
   body: {
     message: 'Repository creation failed.',
@@ -302,7 +314,7 @@ export const NAME_TAKEN: FakeAnswer = {
   },
 }
 
-function send(response: ServerResponse, answer: FakeAnswer | null): void {
+function sendResponse(response: ServerResponse, answer: FakeResponse | null): void {
   if (answer === null) {
     response.destroy()
     return
@@ -318,7 +330,7 @@ function send(response: ServerResponse, answer: FakeAnswer | null): void {
 }
 
 /** Takes an answer and keeps it from the client. */
-export class Swallowed {
+export class DiscardedResponse {
   readonly response: ServerResponse
 
   constructor(real: ServerResponse) {

@@ -13,19 +13,19 @@ const GIT_PATH = /^\/([^/]+)\/([^/]+)\.git\/(info\/refs|git-upload-pack|git-rece
 /** Real git behind HTTP, pushes included: git-http-backend(1) on bare repositories in a folder. */
 export class GitHttpBackend {
   readonly folder: string
-  #program: Promise<string> | undefined
+  private programPath: Promise<string> | undefined
 
   constructor(folder: string) {
     this.folder = folder
   }
 
-  path(owner: string, name: string): string {
+  repositoryPath(owner: string, name: string): string {
     return join(this.folder, owner.toLowerCase(), `${name.toLowerCase()}.git`)
   }
 
   /** An empty repository; `preReceive` is a shell script that may decline what is pushed. */
   async create(owner: string, name: string, preReceive?: string): Promise<void> {
-    const path = this.path(owner, name)
+    const path = this.repositoryPath(owner, name)
     await mkdir(path, { recursive: true })
     await git('/', 'init', '--quiet', '--bare', '--initial-branch=main', path)
     await git(path, 'config', 'http.receivepack', 'true')
@@ -36,11 +36,11 @@ export class GitHttpBackend {
   }
 
   async rename(from: { owner: string; name: string }, to: { owner: string; name: string }): Promise<void> {
-    await rename(this.path(from.owner, from.name), this.path(to.owner, to.name))
+    await rename(this.repositoryPath(from.owner, from.name), this.repositoryPath(to.owner, to.name))
   }
 
   async remove(owner: string, name: string): Promise<void> {
-    await rm(this.path(owner, name), { recursive: true, force: true })
+    await rm(this.repositoryPath(owner, name), { recursive: true, force: true })
   }
 
   static parse(url: string): { owner: string; name: string; rest: string } | undefined {
@@ -52,10 +52,10 @@ export class GitHttpBackend {
     const found = GitHttpBackend.parse(request.url ?? '')
     if (!found) throw new Error(`${request.url} is no path of git's.`)
     const { headers } = request
-    this.#program ??= promisify(execFile)('git', ['--exec-path']).then(({ stdout }) =>
+    this.programPath ??= promisify(execFile)('git', ['--exec-path']).then(({ stdout }) =>
       join(stdout.trim(), 'git-http-backend'),
     )
-    const child = spawn(await this.#program, [], {
+    const child = spawn(await this.programPath, [], {
       env: {
         ...CLEAN_ENVIRONMENT,
         GIT_PROJECT_ROOT: this.folder,

@@ -79,14 +79,14 @@ export function fastImportStream(files: readonly ContentFile[], plan: CommitPlan
   chunks.push(Buffer.from(`commit refs/heads/main\nauthor ${person}\ncommitter ${person}\n`))
   chunks.push(Buffer.from(`data ${message.length}\n`), message, Buffer.from('\n'))
   files.forEach((file, i) => {
-    chunks.push(Buffer.from(`M ${file.executable ? '100755' : '100644'} :${i + 1} ${quoted(file.path)}\n`))
+    chunks.push(Buffer.from(`M ${file.executable ? '100755' : '100644'} :${i + 1} ${quotePath(file.path)}\n`))
   })
   chunks.push(Buffer.from('\ndone\n'))
   return Buffer.concat(chunks)
 }
 
 /** Octal for everything that might mean something. */
-function quoted(path: string): string {
+function quotePath(path: string): string {
   const text = Buffer.from(path).toString('latin1')
   return `"${text.replace(/[^\w./-]/g, (byte) => `\\${byte.charCodeAt(0).toString(8).padStart(3, '0')}`)}"`
 }

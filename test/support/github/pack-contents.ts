@@ -14,13 +14,13 @@ export interface PackedContents {
 
 export async function packContents(files: readonly ContentFile[], plan: CommitPlan): Promise<PackedContents> {
   const { commit, tree, objects } = await planContents(files, plan, new AbortController().signal)
-  const packParts = await collected(packObjects(objects.length, objects.map(inPieces)))
+  const packParts = await collectParts(packObjects(objects.length, objects.map(inPieces)))
   const index = packParts.pop() ?? new Uint8Array()
   const packBytes = packParts.reduce((sum, part) => sum + part.length, 0)
   return { commit, tree, objectCount: objects.length, packBytes, packParts, index }
 }
 
 /** All parts, the index last. */
-export function collected(parts: AsyncIterable<PackPart>): Promise<Uint8Array[]> {
+export function collectParts(parts: AsyncIterable<PackPart>): Promise<Uint8Array[]> {
   return Array.fromAsync(parts, ({ bytes }) => bytes.slice())
 }

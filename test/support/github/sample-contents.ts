@@ -1,6 +1,6 @@
 import type { CommitPlan, ContentFile } from '../../../src/github/git/commit-pack.ts'
 
-export const PLAN: CommitPlan = {
+export const SAMPLE_PLAN: CommitPlan = {
   message: 'Initial commit\n\nDeployment-Id: 7\n',
   author: { name: 'Ship Cast', email: 'ship@example.com' },
   unixSeconds: 1_700_000_000,
@@ -11,7 +11,7 @@ export function textFile(path: string, text: string, executable = false): Conten
 }
 
 /** Names and contents that have tripped somebody. */
-export const ODD_FILES: ContentFile[] = [
+export const EDGE_CASE_FILES: ContentFile[] = [
   textFile('a', 'a file: first'),
   textFile('a.b', 'before the folder a'),
   textFile('a0', 'after the folder a'),

@@ -6,9 +6,9 @@ import type { HttpAdapterHost } from '@nestjs/core'
 import { GraphQLSchemaHost } from '@nestjs/graphql'
 import { buildSchema, type GraphQLSchema } from 'graphql'
 import { PubSub } from 'graphql-subscriptions'
-import { AccessWatch } from '../../../src/auth/credentials/access-watch.ts'
 import { Authenticator } from '../../../src/auth/credentials/authenticator.ts'
-import { Limits } from '../../../src/auth/limits.ts'
+import { SessionMonitor } from '../../../src/auth/credentials/session-monitor.ts'
+import { RateLimiter } from '../../../src/auth/rate-limiter.ts'
 import { originOf, type RequestContext } from '../../../src/auth/request-context.ts'
 import { Config } from '../../../src/config/config.ts'
 import type { Database } from '../../../src/database/database.ts'
@@ -31,7 +31,7 @@ export class LiveNode {
   readonly fanOut: FanOut
   readonly server: Server = createServer()
   readonly socket: SubscriptionSocket
-  readonly watch: AccessWatch
+  readonly sessionMonitor: SessionMonitor
 
   private constructor(
     private readonly database: Database,
@@ -43,14 +43,14 @@ export class LiveNode {
     const adapterHost = { httpAdapter: { getHttpServer: () => this.server } } as unknown as HttpAdapterHost
     const schemaHost = Object.assign(new GraphQLSchemaHost(), { schema: extend(this.schema()) })
     const config = new Config({ DRAIN_MS: '0' })
-    const limits = new Limits(config)
+    const limits = new RateLimiter(config)
     const authenticator = new Authenticator(config, database, limits)
-    this.watch = new AccessWatch(database, new PubSub())
+    this.sessionMonitor = new SessionMonitor(database, new PubSub())
     const protocol = new GraphQLProtocol(
       this.feed,
       this.fanOut,
       authenticator,
-      this.watch,
+      this.sessionMonitor,
       limits,
       this.metrics,
     )
@@ -59,7 +59,7 @@ export class LiveNode {
       adapterHost,
       schemaHost,
       protocol,
-      this.watch,
+      this.sessionMonitor,
       this.metrics,
       this.feed,
     )
@@ -73,7 +73,7 @@ export class LiveNode {
     const node = new LiveNode(database, extend)
     await node.feed.onModuleInit()
     node.fanOut.onModuleInit()
-    await node.watch.onModuleInit()
+    await node.sessionMonitor.onModuleInit()
     node.socket.onApplicationBootstrap()
     node.server.listen(0, '127.0.0.1')
     await once(node.server, 'listening')
@@ -90,32 +90,32 @@ export class LiveNode {
 
   /** Appends events of one deployment, in one transaction, and lets the feed look. */
   async append(id: string, count: number, descriptionLength?: number): Promise<void> {
-    await this.appendUntold(id, count, descriptionLength)
-    this.feed.look()
+    await this.appendWithoutNotification(id, count, descriptionLength)
+    this.feed.poll()
   }
 
   /**
    * As another node does whose hints are lost. By default events have three kilobytes, so that a few thousand are more
    * than the operating system takes for a socket.
    */
-  async appendUntold(id: string, count: number, descriptionLength = 3_000): Promise<void> {
+  async appendWithoutNotification(id: string, count: number, descriptionLength = 3_000): Promise<void> {
     await this.database.query(APPEND, [id, count, descriptionLength])
   }
 
   /** What happens every second. */
-  lookAtSockets(): void {
-    Reflect.apply(Reflect.get(this.socket, 'look') as () => void, this.socket, [])
+  checkSockets(): void {
+    Reflect.apply(Reflect.get(this.socket, 'checkSockets') as () => void, this.socket, [])
   }
 
-  /** From now on only `lookAtSockets` does: a test that counts seconds would otherwise count real ones as well. */
-  stopLookingAtSockets(): void {
-    clearInterval(Reflect.get(this.socket, 'everySecond') as NodeJS.Timeout)
+  /** From now on only `checkSockets` does: a test that counts seconds would otherwise count real ones as well. */
+  stopSocketChecks(): void {
+    clearInterval(Reflect.get(this.socket, 'checkTimer') as NodeJS.Timeout)
   }
 
   async stop(): Promise<void> {
     await this.socket.beforeApplicationShutdown()
     this.server.close()
-    await this.watch.onModuleDestroy()
+    await this.sessionMonitor.onModuleDestroy()
     await this.feed.beforeApplicationShutdown()
   }
 
@@ -126,7 +126,7 @@ export class LiveNode {
     field.subscribe = (_root, { after, deploymentId }, context: RequestContext) =>
       this.feed.follow({
         sees: context.subject.rights.sees,
-        after,
+        waitForEventAfter: after,
         deploymentId: deploymentId ?? undefined,
         origin: originOf(context),
       })
