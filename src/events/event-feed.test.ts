@@ -259,7 +259,7 @@ describe('a database that has lost its last events', () => {
     feed.poll()
     await waitUntil(() => feed.head === first.position, 'it is told')
     const pubSub = Reflect.get(feed, 'pubSub') as UnreliablePubSub
-    const event = { ...toEvent(first), position: first.position + 1, previousEventId: first.eventId, eventId: 1 }
+    const event = { ...toEvent(first), position: first.position + 1, previousEventId: first.link, eventId: 1 }
     await pubSub.pass({ logId: feed.logId + 1, event }, { event })
     await (Reflect.get(feed, 'pollUntilIdle') as () => Promise<void>).call(feed)
     expect(feed.head).toBe(first.position)
