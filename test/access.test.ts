@@ -194,7 +194,7 @@ async function change(
 
 /** Operations that there are on the socket only. What is not told is known by what is told after it. */
 const SUBSCRIPTIONS: Record<string, (viewer: Viewer, attempt: Try) => Promise<Outcome>> = {
-  '`deploymentStatus`, state now': async (viewer, { place }) => {
+  '`deploymentStatus`, current state': async (viewer, { place }) => {
     await bring(deployments[place], 'WAITING')
     await nodeHasSeen(deployments[place])
     viewer.follow()
@@ -207,7 +207,7 @@ const SUBSCRIPTIONS: Record<string, (viewer: Viewer, attempt: Try) => Promise<Ou
     viewer.follow({ after: cursor })
     return told(viewer, place)
   },
-  '`deploymentStatus`, as it happens': async (viewer, { place }) => {
+  '`deploymentStatus`, live': async (viewer, { place }) => {
     viewer.follow()
     await bring(deployments[place], 'CANCELLED')
     return told(viewer, place)
