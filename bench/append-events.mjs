@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Database } from '../dist/database/database.js'
-import { LeaseStore } from '../dist/deployments/lease-store.js'
+import { LeaseStore } from '../dist/deployments/runner/lease-store.js'
 import { EventLog } from '../dist/events/event-log.js'
 import { PostgresPubSub } from '../dist/pubsub/postgres-pubsub.js'
 

@@ -6,8 +6,8 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Database } from '../src/database/database.ts'
 import { createDataFolder, removeDataFolder } from '../test/support/data-folder.ts'
-import { type Accepted, DEPLOY, git } from '../test/support/inputs.ts'
-import { TestServer } from '../test/support/server.ts'
+import { DEPLOY_MUTATION, type DeployResult, git } from '../test/support/inputs.ts'
+import { TestServer } from '../test/support/test-server.ts'
 import { Viewer } from '../test/support/viewer.ts'
 
 // `npm run bench`: how long a deployment takes beside what it cannot do without, all in one run on one machine.
@@ -50,14 +50,14 @@ async function firstEvent(): Promise<void> {
     let answered: Promise<unknown> = Promise.resolve()
     event.push(
       await timed(() => {
-        answered = server.request<Accepted>(DEPLOY, {
+        answered = server.request<DeployResult>(DEPLOY_MUTATION, {
           input: { org: 'bench', repo, contents: { template: { name: 'hello-world' } } },
         })
-        return viewer.until(() => viewer.events.length > seen)
+        return viewer.waitUntil(() => viewer.events.length > seen)
       }),
     )
     await answered
-    await viewer.end(viewer.events[seen]!.deploymentId)
+    await viewer.waitForEnd(viewer.events[seen]!.deploymentId)
   }
   const base = median(query) + median(commit)
   console.log(`\nFrom "deploy" to the first event at a viewer, medians of ${SMALL_DEPLOYMENTS}`)
@@ -79,7 +79,7 @@ async function manyFiles(): Promise<void> {
       longestGap = Math.max(longestGap, ms)
     })
     const body = JSON.stringify({
-      query: DEPLOY,
+      query: DEPLOY_MUTATION,
       variables: { input: { org: 'bench', repo: `many-${round}`, contents: { files } } },
     })
     const deployMs = await timed(async () => {
@@ -88,8 +88,8 @@ async function manyFiles(): Promise<void> {
         headers: { 'content-type': 'application/json' },
         body,
       })
-      const { data } = (await response.json()) as { data: Accepted }
-      await viewer.end(data.deploy.id)
+      const { data } = (await response.json()) as { data: DeployResult }
+      await viewer.waitForEnd(data.deploy.id)
     })
     watching.abort()
     await others

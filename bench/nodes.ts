@@ -4,10 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import pg from 'pg'
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../src/database/embedded-postgres.ts'
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../src/database/embedded/embedded-postgres.ts'
 import { createDataFolder, type DataFolder, removeDataFolder } from '../test/support/data-folder.ts'
-import { type Accepted, DEPLOY, input } from '../test/support/inputs.ts'
-import { TestServer } from '../test/support/server.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput } from '../test/support/inputs.ts'
+import { TestServer } from '../test/support/test-server.ts'
 import { Viewer } from '../test/support/viewer.ts'
 
 /*
@@ -83,7 +83,9 @@ async function viewerAt(i: number): Promise<Viewer> {
 }
 
 async function deploy(i: number, contents = { files: files(1) }): Promise<string> {
-  const { data, errors } = await node(i).request<Accepted>(DEPLOY, { input: input({ contents }) })
+  const { data, errors } = await node(i).request<DeployResult>(DEPLOY_MUTATION, {
+    input: deployInput({ contents }),
+  })
   if (errors) throw new Error(JSON.stringify(errors))
   return data.deploy.id
 }
@@ -105,8 +107,10 @@ async function ends(rounds: number, end: (node: TestServer) => Promise<void>): P
   for (let round = 0; round < rounds; round++) {
     const large = files(6_000, round)
     const ids = await Promise.all([1, 2, 3].map(() => deploy(0, { files: large })))
-    const pushing = () => ids.filter((id) => viewer.of(id).at(-1)?.step === 'CREATE_REPO')
-    await viewer.until(() => pushing().length > 0 || ids.every((id) => viewer.of(id).at(-1)?.step === 'DONE'))
+    const pushing = () => ids.filter((id) => viewer.eventsOf(id).at(-1)?.step === 'CREATE_REPO')
+    await viewer.waitUntil(
+      () => pushing().length > 0 || ids.every((id) => viewer.eventsOf(id).at(-1)?.step === 'DONE'),
+    )
     const pid = node(0).pid
     const at = performance.now()
     const ended = end(node(0))
@@ -117,12 +121,12 @@ async function ends(rounds: number, end: (node: TestServer) => Promise<void>): P
     )
     await Promise.all(
       rows.map(async ({ id, sequence }) => {
-        await viewer.until(() => (viewer.of(id).at(-1)?.sequence ?? 0) > sequence)
+        await viewer.waitUntil(() => (viewer.eventsOf(id).at(-1)?.sequence ?? 0) > sequence)
         times.push(performance.now() - at)
       }),
     )
     await ended
-    for (const id of ids) await viewer.end(id)
+    for (const id of ids) await viewer.waitForEnd(id)
     await node(0).start()
   }
   await viewer.close()
@@ -182,7 +186,7 @@ async function latency(): Promise<void> {
   const { events } = await appending
   isOver = true
   await measuring
-  await viewer.viewer.until(() => viewer.viewer.events.length >= events)
+  await viewer.viewer.waitUntil(() => viewer.viewer.events.length >= events)
   const times = await viewer.latencies(speaker)
   console.log('\nFrom the commit, its flush included, to a viewer at another node, idle')
   console.table({
@@ -210,7 +214,7 @@ async function load(): Promise<void> {
   const viewers: Arrivals[] = []
   for (const i of nodes.keys()) viewers.push(new Arrivals(await viewerAt(i)))
   const appended = await appendEvents(LOAD_SECONDS, databaseUrl(), LOAD_EVENTS_PER_SECOND)
-  for (const { viewer } of viewers) await viewer.until(() => viewer.events.length >= appended.events)
+  for (const { viewer } of viewers) await viewer.waitUntil(() => viewer.events.length >= appended.events)
   const times: number[] = []
   for (const each of viewers) times.push(...(await each.latencies(client)))
   const pace = (appended.events / appended.seconds).toFixed(0)
@@ -324,7 +328,7 @@ async function growth(): Promise<void> {
       'resume 50 events back': async () => {
         const viewer = new Viewer(node(0).socketUrl)
         viewer.follow({ after: resumeAt })
-        await viewer.until(() => viewer.events.length === 50)
+        await viewer.waitUntil(() => viewer.events.length === 50)
         await viewer.close()
       },
     }

@@ -6,23 +6,23 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import isomorphicGit from 'isomorphic-git'
 import isomorphicHttp from 'isomorphic-git/http/node'
 import { Database } from '../src/database/database.ts'
-import type { EmbeddedConnection } from '../src/database/embedded-postgres.ts'
+import type { EmbeddedConnection } from '../src/database/embedded/embedded-postgres.ts'
 import { insertContents, storedContents } from '../src/deployments/contents/stored-contents.ts'
-import type { ContentFile } from '../src/github/prepared-contents.ts'
-import { addressesOf } from '../src/github/rest/addresses.ts'
+import type { ContentFile } from '../src/github/git/commit-pack.ts'
 import { TokenCredential } from '../src/github/rest/credential.ts'
-import { CredentialQueue } from '../src/github/rest/credential-queue.ts'
+import { endpointsOf } from '../src/github/rest/endpoints.ts'
 import { GitRemotes } from '../src/github/rest/git-remote.ts'
-import { MemoryPauses } from '../src/github/rest/testing/memory-pauses.ts'
-import { Transport } from '../src/github/rest/transport.ts'
+import { GitHubThrottle } from '../src/github/rest/github-throttle.ts'
+import { HttpClient } from '../src/github/rest/http-client.ts'
 import {
   fastImportStream,
   git,
   gitWithInput,
   removeFolder,
   temporaryFolder,
-} from '../src/github/testing/git.ts'
-import { codeFiles, PLAN } from '../src/github/testing/sample-contents.ts'
+} from '../test/support/github/git.ts'
+import { MemoryRateLimitStore } from '../test/support/github/memory-rate-limit-store.ts'
+import { codeFiles, SAMPLE_PLAN } from '../test/support/github/sample-contents.ts'
 
 /* A process that pushes once, as it is told by its parent, and tells what it took. */
 
@@ -54,11 +54,11 @@ export interface PushReport {
 }
 
 // As it is deployed: a thread that has to strip types of its own takes 20 MB more.
-const { closePackingThreads }: typeof import('../src/github/packing-threads.ts') = await import(
+const { closePackingThreads }: typeof import('../src/github/git/packing-threads.ts') = await import(
   built('packing-threads')
 )
-const { prepareContents }: typeof import('../src/github/prepare-contents.ts') = await import(
-  built('prepare-contents')
+const { prepareContents }: typeof import('../src/github/git/commit-pack.ts') = await import(
+  built('commit-pack')
 )
 
 const signal = new AbortController().signal
@@ -73,7 +73,7 @@ async function run(task: PushTask): Promise<PushReport> {
     : codeFiles(task.files, task.bytesPerFile)
   // All push the very same bytes: the random ones are made the same by a seed.
   if (task.isRandom && files[0]) seeded(files[0].content)
-  const stream = task.contender === 'git' ? fastImportStream(files, PLAN) : undefined
+  const stream = task.contender === 'git' ? fastImportStream(files, SAMPLE_PLAN) : undefined
   const database = await openStore(task.postgres)
   globalThis.gc?.()
   await sleep(100)
@@ -129,7 +129,7 @@ async function shipcast(
   const id = crypto.randomUUID()
   const contents = await prepareContents(
     files,
-    PLAN,
+    SAMPLE_PLAN,
     { signal },
     async ({ commit, tree, objectCount, pack }) => {
       const packBytes = await database.transaction((tx) => insertContents(tx, id, pack()))
@@ -146,18 +146,24 @@ async function shipcast(
   const packPeak = peak()
   const beforePush = memory()
   resetPeak()
-  const addresses = addressesOf(origin)
-  const transport = new Transport()
+  const addresses = endpointsOf(origin)
+  const transport = new HttpClient()
   const credential = new TokenCredential('benchbench', origin)
-  const queue = new CredentialQueue({
+  const queue = new GitHubThrottle({
     credentialId: 'bench',
-    pauses: new MemoryPauses(),
+    rateLimitStore: new MemoryRateLimitStore(),
     writeSpacingMs: 0,
-    mostCreationsAnHour: null,
+    maxCreationsPerHour: null,
   })
-  const remotes = new GitRemotes({ addresses, transport, queue, credential, callTimeoutMs: 60_000 })
+  const remotes = new GitRemotes({
+    endpoints: addresses,
+    httpClient: transport,
+    throttle: queue,
+    credential,
+    callTimeoutMs: 60_000,
+  })
   const remote = { owner: 'bench', fullName: `bench/${repo}`, url }
-  const offered = await remotes.advertisement(remote, 'git-receive-pack', signal)
+  const offered = await remotes.fetchAdvertisement(remote, 'git-receive-pack', signal)
   const update = { ref: 'refs/heads/main', from: null, to: contents.commit }
   const report = await remotes.push(remote, update, contents, offered, { signal })
   if (report.ref !== 'ok') throw new Error(JSON.stringify(report))
@@ -224,11 +230,11 @@ async function isomorphic({ url }: PushTask, files: ContentFile[]) {
     }
     return isomorphicGit.writeTree({ fs, dir, tree })
   }
-  const person = { ...PLAN.author, timestamp: PLAN.unixSeconds, timezoneOffset: 0 }
+  const person = { ...SAMPLE_PLAN.author, timestamp: SAMPLE_PLAN.unixSeconds, timezoneOffset: 0 }
   const commit = await isomorphicGit.commit({
     fs,
     dir,
-    message: PLAN.message,
+    message: SAMPLE_PLAN.message,
     author: person,
     committer: person,
     tree: await writeFolder(root),
@@ -292,5 +298,5 @@ function seeded(bytes: Uint8Array): void {
 }
 
 function built(name: string): string {
-  return new URL(`../dist/github/${name}.js`, import.meta.url).href
+  return new URL(`../dist/github/git/${name}.js`, import.meta.url).href
 }

@@ -3,10 +3,10 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
-import { startEmbeddedPostgres } from '../src/database/embedded-postgres.ts'
-import { GitHttpBackend } from '../src/github/rest/testing/git-http-backend.ts'
-import { removeFolder, temporaryFolder } from '../src/github/testing/git.ts'
+import { startEmbeddedPostgres } from '../src/database/embedded/embedded-postgres.ts'
 import { createDataFolder } from '../test/support/data-folder.ts'
+import { removeFolder, temporaryFolder } from '../test/support/github/git.ts'
+import { GitHttpBackend } from '../test/support/github/git-http-backend.ts'
 import type { PushReport, PushTask } from './push-github-contender.ts'
 
 /*

@@ -2,12 +2,12 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
-import { LocalForge } from '../src/github/local-forge.ts'
-import { closePackingThreads } from '../src/github/packing-threads.ts'
-import { prepareContents } from '../src/github/prepare-contents.ts'
-import type { ContentFile } from '../src/github/prepared-contents.ts'
-import { fastImportStream, git, gitWithInput } from '../src/github/testing/git.ts'
-import { codeFiles, PLAN } from '../src/github/testing/sample-contents.ts'
+import type { ContentFile } from '../src/github/git/commit-pack.ts'
+import { prepareContents } from '../src/github/git/commit-pack.ts'
+import { closePackingThreads } from '../src/github/git/packing-threads.ts'
+import { LocalForge } from '../src/github/local/local-forge.ts'
+import { fastImportStream, git, gitWithInput } from '../test/support/github/git.ts'
+import { codeFiles, SAMPLE_PLAN } from '../test/support/github/sample-contents.ts'
 import { packToDisk } from './pack-file.ts'
 
 /*
@@ -31,7 +31,7 @@ const rows: Record<string, unknown> = {}
 for (const count of [5, 1000, 10_000]) {
   const files = codeFiles(count)
   const megabytes = files.reduce((sum, file) => sum + file.content.length, 0) / 1e6
-  const stream = fastImportStream(files, PLAN) // ready before the clock starts
+  const stream = fastImportStream(files, SAMPLE_PLAN) // ready before the clock starts
   const ours: Ours[] = []
   const theirs: number[] = []
   for (let round = 0; round < ROUNDS; round++) {
@@ -60,7 +60,9 @@ async function deploy(files: readonly ContentFile[], name: string): Promise<Ours
   stalls.enable()
   const start = performance.now()
   const stored = await mkdtemp(join(folder, 'stored-'))
-  const contents = await prepareContents(files, PLAN, { signal }, (planned) => packToDisk(planned, stored))
+  const contents = await prepareContents(files, SAMPLE_PLAN, { signal }, (planned) =>
+    packToDisk(planned, stored),
+  )
   const prepared = performance.now()
   const { commit: plannedCommit, packBytes } = contents
   const wish = { owner: 'bench', name, visibility: 'PUBLIC', description: null, intentId: name } as const

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 
 const isThere = (path) => existsSync(fileURLToPath(new URL(`../${path}`, import.meta.url)))
 
-if (!isThere('node_modules') || !isThere('dist/main.js') || !isThere('dist/token.js')) {
+if (!isThere('node_modules') || !isThere('dist/main.js') || !isThere('dist/cli/token.js')) {
   console.error('Shipcast has not been built yet. Run "npm run up", which installs, builds and starts it.')
   process.exit(1)
 }

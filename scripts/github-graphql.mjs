@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { Kind, parse, print, visit } from 'graphql'
 
 const PACKAGE = '@octokit/graphql-schema@15.26.1'
-const SUBSET = fileURLToPath(new URL('../src/github/rest/testing/github-subset.graphql', import.meta.url))
+const SUBSET = fileURLToPath(new URL('../test/support/github/github-subset.graphql', import.meta.url))
 
 /** Type to the fields taken from it, each with all its arguments; whole types that these need come along. */
 const FIELDS = {

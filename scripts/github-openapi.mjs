@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const PACKAGE = '@octokit/openapi@23.0.2'
-const SUBSET = fileURLToPath(new URL('../src/github/rest/testing/openapi-subset.json', import.meta.url))
+const SUBSET = fileURLToPath(new URL('../test/support/github/openapi-subset.json', import.meta.url))
 
 /** File of the package to the operations taken from it. */
 const OPERATIONS = {

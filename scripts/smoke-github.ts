@@ -2,13 +2,13 @@
 //   SMOKE_GITHUB_ORG=my-throwaway-org GITHUB_TOKEN=… npm run smoke:github
 // Takes the settings that Shipcast takes. Creates one private repository with a name of its own, and deletes that one.
 import { createHash, randomBytes, randomUUID } from 'node:crypto'
-import { Config, ConfigError, type GitHubSettings } from '../src/config.ts'
-import { GitHubError } from '../src/github/github-error.ts'
-import { GitHubRestClient } from '../src/github/github-rest-client.ts'
-import { preparedContents } from '../src/github/prepared-contents.ts'
-import { connect } from '../src/github/rest/connection.ts'
-import { MemoryPauses } from '../src/github/rest/testing/memory-pauses.ts'
-import { packContents } from '../src/github/testing/pack-contents.ts'
+import { Config, ConfigError, type GitHubSettings } from '../src/config/config.ts'
+import { ForgeError } from '../src/github/forge-error.ts'
+import { preparedContents } from '../src/github/git/commit-pack.ts'
+import { connectToGitHub } from '../src/github/rest/github-connection.ts'
+import { GitHubRestClient } from '../src/github/rest/github-rest-client.ts'
+import { MemoryRateLimitStore } from '../test/support/github/memory-rate-limit-store.ts'
+import { packContents } from '../test/support/github/pack-contents.ts'
 
 const org = process.env.SMOKE_GITHUB_ORG
 if (!org) {
@@ -24,7 +24,11 @@ let repositoryId: string | undefined
 try {
   const { github } = new Config({ ...process.env, FORGE: 'github' })
   if (!github) throw new Error('FORGE=github has no settings.')
-  const client = new GitHubRestClient({ ...github, pauses: new MemoryPauses(), log: console.warn })
+  const client = new GitHubRestClient({
+    ...github,
+    rateLimitStore: new MemoryRateLimitStore(),
+    log: console.warn,
+  })
   try {
     await deploy(client, org)
   } finally {
@@ -32,7 +36,7 @@ try {
     if (repositoryId !== undefined) await cleanUp(github, org, repositoryId)
   }
 } catch (error) {
-  console.error(error instanceof ConfigError || error instanceof GitHubError ? error.message : error)
+  console.error(error instanceof ConfigError || error instanceof ForgeError ? error.message : error)
   process.exitCode = 1
 }
 
@@ -68,14 +72,14 @@ async function deploy(github: GitHubRestClient, owner: string): Promise<void> {
     plannedCommit: packed.commit,
   } as const
   const context = { signal }
-  told('organization', await github.ensureOrganization({ login: owner, repository: wish }, context))
-  const repository = told('create', await github.ensureRepository(wish, context), 'created')
+  reported('organization', await github.ensureOrganization({ login: owner, repository: wish }, context))
+  const repository = reported('create', await github.ensureRepository(wish, context), 'created')
   repositoryId = repository.id
-  told('create again, as after a crash', await github.ensureRepository(wish, context), 'existed')
+  reported('create again, as after a crash', await github.ensureRepository(wish, context), 'existed')
   const push = { owner, name, repositoryId, branch: 'main', expectedHead: null, contents }
-  told('push', await github.pushContents(push, context), 'pushed')
-  told('push again, as after a crash', await github.pushContents(push, context), 'already-pushed')
-  told('create again, after the push', await github.ensureRepository(wish, context), 'existed')
+  reported('push', await github.pushContents(push, context), 'pushed')
+  reported('push again, as after a crash', await github.pushContents(push, context), 'already-pushed')
+  reported('create again, after the push', await github.ensureRepository(wish, context), 'existed')
   const head = await github.branchHead({ owner, name, branch: 'main' }, context)
   if (head !== packed.commit) throw new Error(`The branch is at ${head} instead of ${packed.commit}.`)
   const digest = createHash('sha256').update(big).digest('hex').slice(0, 12)
@@ -90,21 +94,25 @@ async function deploy(github: GitHubRestClient, owner: string): Promise<void> {
   )
 }
 
-function told<Result extends { outcome: string }>(what: string, result: Result, expected?: string): Result {
+function reported<Result extends { outcome: string }>(
+  action: string,
+  result: Result,
+  expected?: string,
+): Result {
   if (expected !== undefined && result.outcome !== expected) {
-    throw new Error(`${what}: ${result.outcome} instead of ${expected}.`)
+    throw new Error(`${action}: ${result.outcome} instead of ${expected}.`)
   }
-  console.log(`ok  ${what}: ${result.outcome}`)
+  console.log(`ok  ${action}: ${result.outcome}`)
   return result
 }
 
 /** Only what this run has made: under its own name, and still of that id. Not by the client, which never deletes. */
 async function cleanUp(github: GitHubSettings, owner: string, id: string): Promise<void> {
-  const connection = connect({ ...github, pauses: new MemoryPauses() })
+  const connection = connectToGitHub({ ...github, rateLimitStore: new MemoryRateLimitStore() })
   const call = {
     path: `/repos/${owner}/${name}`,
     owner,
-    what: `delete ${owner}/${name}`,
+    action: `delete ${owner}/${name}`,
     signal: AbortSignal.timeout(60_000),
   }
   try {

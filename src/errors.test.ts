@@ -1,23 +1,25 @@
 import { expect, test } from '@jest/globals'
 import { GraphQLError } from 'graphql'
 import {
-  BadUserInput,
-  Conflict,
-  CursorUnknown,
+  BadUserInputError,
+  ConflictError,
   internalError,
-  NotFound,
+  NotFoundError,
   quote,
-  RateLimited,
-  TooLarge,
+  RateLimitedError,
+  TooLargeError,
+  UnknownCursorError,
 } from './errors.ts'
 
 const ERRORS = [
-  new BadUserInput([{ path: 'input.org', reason: 'must not be empty' }]),
-  new NotFound('Deployment 1'),
-  new Conflict('Another deployment of octo/demo is active. Wait for it or cancel it.', { deploymentId: '1' }),
-  new CursorUnknown('x'),
-  new TooLarge('The request is larger than 32 MiB. Send fewer files.'),
-  new RateLimited('Too many deployments.', 1500),
+  new BadUserInputError([{ path: 'input.org', reason: 'must not be empty' }]),
+  new NotFoundError('Deployment 1'),
+  new ConflictError('Another deployment of octo/demo is active. Wait for it or cancel it.', {
+    deploymentId: '1',
+  }),
+  new UnknownCursorError('x'),
+  new TooLargeError('The request is larger than 32 MiB. Send fewer files.'),
+  new RateLimitedError('Too many deployments.', 1500),
   internalError('4f1c'),
 ]
 
@@ -52,5 +54,7 @@ test('a quotation shows what would not be seen, or would change how the rest is 
   expect(quote('a\u3164\u034f\u1160')).toBe('"a\\u3164\\u034f\\u1160"')
   expect(quote('é 日本 😀 ❤️')).toBe('"é 日本 😀 ❤️"')
   expect(quote('\u{e0041}')).toBe('"\\udb40\\udc41"')
-  expect(new NotFound('Deployment \u001b[31m').message).toContain('Deployment \\u001b[31m does not exist')
+  expect(new NotFoundError('Deployment \u001b[31m').message).toContain(
+    'Deployment \\u001b[31m does not exist',
+  )
 })

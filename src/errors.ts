@@ -15,7 +15,7 @@ export const ERROR_CODES = [
 export type ErrorCode = (typeof ERROR_CODES)[number]
 
 /** One thing wrong with an input: where (`input.contents.files[3].path`) and why, as the end of "<path> …". */
-export interface Fault {
+export interface FieldError {
   path: string
   reason: string
 }
@@ -32,23 +32,23 @@ export class ShipcastError extends GraphQLError {
 }
 
 /** So many faults are listed; the message says how many more there are. */
-const LISTED_FAULTS = 100
+const MAX_LISTED_ERRORS = 100
 /** So many are in the message itself, which is for people. */
-const NAMED_FAULTS = 3
+const MAX_NAMED_ERRORS = 3
 
 /** `extensions.fields` lists the faults in the order given, at most 100; `extensions.faultCount` counts them all. */
-export class BadUserInput extends ShipcastError {
-  override readonly name = 'BadUserInput'
+export class BadUserInputError extends ShipcastError {
+  override readonly name = 'BadUserInputError'
 
-  constructor(faults: readonly Fault[]) {
-    const fields = faults.slice(0, LISTED_FAULTS)
-    super('BAD_USER_INPUT', summary(faults), { fields, faultCount: faults.length })
+  constructor(faults: readonly FieldError[]) {
+    const fields = faults.slice(0, MAX_LISTED_ERRORS)
+    super('BAD_USER_INPUT', summarize(faults), { fields, faultCount: faults.length })
   }
 }
 
 /** Nobody knows who asks. `extensions.signIn` lists where a person can sign in: `{name, url}`. */
-export class Unauthenticated extends ShipcastError {
-  override readonly name = 'Unauthenticated'
+export class UnauthenticatedError extends ShipcastError {
+  override readonly name = 'UnauthenticatedError'
 
   constructor(message: string, details: { signIn?: readonly { name: string; url: string }[] } = {}) {
     super('UNAUTHENTICATED', message, details)
@@ -56,16 +56,16 @@ export class Unauthenticated extends ShipcastError {
 }
 
 /** It is known who asks, and what is asked for may be seen, but not done. */
-export class Forbidden extends ShipcastError {
-  override readonly name = 'Forbidden'
+export class ForbiddenError extends ShipcastError {
+  override readonly name = 'ForbiddenError'
 
   constructor(message: string) {
     super('FORBIDDEN', message)
   }
 }
 
-export class NotFound extends ShipcastError {
-  override readonly name = 'NotFound'
+export class NotFoundError extends ShipcastError {
+  override readonly name = 'NotFoundError'
 
   /** `what` as in "Deployment 4f1c". */
   constructor(what: string) {
@@ -74,16 +74,16 @@ export class NotFound extends ShipcastError {
 }
 
 /** With `deploymentId`: the deployment that stands in the way, to be followed, cancelled or waited for. */
-export class Conflict extends ShipcastError {
-  override readonly name = 'Conflict'
+export class ConflictError extends ShipcastError {
+  override readonly name = 'ConflictError'
 
   constructor(message: string, details: { deploymentId?: string } = {}) {
     super('CONFLICT', message, details)
   }
 }
 
-export class CursorUnknown extends ShipcastError {
-  override readonly name = 'CursorUnknown'
+export class UnknownCursorError extends ShipcastError {
+  override readonly name = 'UnknownCursorError'
 
   constructor(cursor: string) {
     super(
@@ -94,16 +94,16 @@ export class CursorUnknown extends ShipcastError {
   }
 }
 
-export class TooLarge extends ShipcastError {
-  override readonly name = 'TooLarge'
+export class TooLargeError extends ShipcastError {
+  override readonly name = 'TooLargeError'
 
-  constructor(message: string, fields: readonly Fault[] = []) {
+  constructor(message: string, fields: readonly FieldError[] = []) {
     super('TOO_LARGE', message, { fields })
   }
 }
 
-export class RateLimited extends ShipcastError {
-  override readonly name = 'RateLimited'
+export class RateLimitedError extends ShipcastError {
+  override readonly name = 'RateLimitedError'
 
   /** As the header Retry-After has it (RFC 9110, 10.2.3); null: nobody knows. */
   readonly retryAfterSeconds: number | null
@@ -144,8 +144,8 @@ function escapeInvisible(text: string): string {
   )
 }
 
-function summary(faults: readonly Fault[]): string {
-  const named = faults.slice(0, NAMED_FAULTS).map(({ path, reason }) => `${path} ${reason}`)
+function summarize(faults: readonly FieldError[]): string {
+  const named = faults.slice(0, MAX_NAMED_ERRORS).map(({ path, reason }) => `${path} ${reason}`)
   const more = faults.length - named.length
   const rest = more > 0 ? `; and ${more} more` : ''
   return `The input has ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}: ${named.join('; ')}${rest}.`

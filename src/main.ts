@@ -1,4 +1,4 @@
-import './node-version.ts'
+import './runtime/node-version.ts'
 
 // Only now: an older Node cannot even load what the program is made of.
 const { start } = await import('./start.ts')

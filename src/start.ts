@@ -2,18 +2,24 @@ import 'reflect-metadata'
 import { NestFactory } from '@nestjs/core'
 import type { NestExpressApplication } from '@nestjs/platform-express'
 import { AppModule } from './app.module.ts'
-import { Config, ConfigError } from './config.ts'
-import { DatabaseUnavailable } from './database/database-unavailable.ts'
+import { Config, ConfigError } from './config/config.ts'
 import { DatabaseUrlError } from './database/database-url.ts'
-import { SchemaTooNew } from './database/migrations.ts'
-import { BrokenTemplate } from './deployments/contents/template-folder.ts'
-import { boundStop, configureHttp } from './http.ts'
-import { createLogger } from './logging.ts'
+import { DatabaseUnavailableError } from './database/errors.ts'
+import { SchemaTooNewError } from './database/migrate.ts'
+import { configureHttp, limitShutdownTime } from './http/http.ts'
+import { createLogger } from './runtime/logging.ts'
+import { BrokenTemplateError } from './templates/load-template.ts'
 
 const STOP_SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const
 
 // A fault that a person can fix is a sentence, without a stack.
-const FOR_PEOPLE = [ConfigError, DatabaseUrlError, DatabaseUnavailable, SchemaTooNew, BrokenTemplate]
+const USER_FACING_ERRORS = [
+  ConfigError,
+  DatabaseUrlError,
+  DatabaseUnavailableError,
+  SchemaTooNewError,
+  BrokenTemplateError,
+]
 
 /** Starts the server with the settings of the environment. Where that cannot be, ends the process and says why. */
 export async function start(): Promise<void> {
@@ -21,7 +27,7 @@ export async function start(): Promise<void> {
     await startServer(new Config(process.env))
   } catch (error) {
     // What is our fault is shown with its stack.
-    console.error(isForPeople(error) ? error.message : error)
+    console.error(isUserFacing(error) ? error.message : error)
     process.exit(1)
   }
 }
@@ -33,30 +39,30 @@ async function startServer(config: Config): Promise<void> {
     abortOnError: false,
   })
   app.enableShutdownHooks([...STOP_SIGNALS])
-  boundStop(app.getHttpServer(), STOP_SIGNALS, config)
+  limitShutdownTime(app.getHttpServer(), STOP_SIGNALS, config)
   configureHttp(app, config)
   await app.listen(config.port, config.host).catch((error: unknown) => {
-    throw isListenError(error) ? cannotListen(config, error) : error
+    throw isListenError(error) ? toListenError(config, error) : error
   })
-  console.log(accessIn(config))
+  console.log(describeAccess(config))
   console.log(`Shipcast is ready: ${config.publicUrl}`)
 }
 
-function accessIn({ access: { isRequired, oidc, github } }: Config): string {
+function describeAccess({ access: { isRequired, oidc, github } }: Config): string {
   if (!isRequired) return 'Everyone on this machine has access, as an admin. No one else can reach it.'
   const ways = [oidc?.name, github && 'GitHub'].filter((name) => name !== undefined)
   return `Access requires a token (npm run token)${ways.map((name) => ` or signing in with ${name}`).join('')}.`
 }
 
-function isForPeople(error: unknown): error is Error {
-  return FOR_PEOPLE.some((kind) => error instanceof kind)
+function isUserFacing(error: unknown): error is Error {
+  return USER_FACING_ERRORS.some((kind) => error instanceof kind)
 }
 
 function isListenError(error: unknown): error is NodeJS.ErrnoException {
   return error instanceof Error && 'syscall' in error
 }
 
-function cannotListen({ host, port }: Config, error: NodeJS.ErrnoException): ConfigError {
+function toListenError({ host, port }: Config, error: NodeJS.ErrnoException): ConfigError {
   const sentences: Record<string, string> = {
     EADDRINUSE: `PORT ${port} is in use. Set another, for example PORT=${port + 1}, or end what uses it.`,
     EACCES: `PORT ${port} may not be used by this account. Set one from 1024 on, for example PORT=3000.`,

@@ -5,9 +5,9 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { WebSocket } from 'ws'
 import { Database } from '../src/database/database.ts'
 import { createDataFolder, type DataFolder } from './support/data-folder.ts'
-import { type Accepted, DEPLOY, git, input } from './support/inputs.ts'
-import { within } from './support/processes.ts'
-import { TestServer } from './support/server.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput, git } from './support/inputs.ts'
+import { withTimeout } from './support/processes.ts'
+import { TestServer } from './support/test-server.ts'
 import { Viewer } from './support/viewer.ts'
 
 let server: TestServer
@@ -37,7 +37,7 @@ afterAll(async () => {
 /** The command as it is, beside the running server. */
 function command(...args: string[]): { stdout: string; stderr: string; status: number | null } {
   const env = { PATH: process.env.PATH, DATA_DIR: server.dataDir }
-  return spawnSync(process.execPath, ['dist/token.js', ...args], { env, encoding: 'utf8' })
+  return spawnSync(process.execPath, ['dist/cli/token.js', ...args], { env, encoding: 'utf8' })
 }
 
 const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
@@ -139,7 +139,7 @@ describe('where nothing has to be shown', () => {
       expect(await answer.text()).toContain('ACCESS=required')
     }
     const socket = new WebSocket(open.socketUrl, 'graphql-transport-ws', { headers })
-    const [{ message }] = await within(once(socket, 'error'), 'the socket is refused')
+    const [{ message }] = await withTimeout(once(socket, 'error'), 'the socket is refused')
     expect(message).toContain('403')
   })
 
@@ -229,7 +229,7 @@ describe('a token', () => {
       os.userInfo = () => { throw new Error('uv_os_get_passwd returned ENOENT') }
       syncBuiltinESMExports()`
     const env = { PATH: process.env.PATH, DATA_DIR: server.dataDir }
-    const args = ['dist/token.js', 'create', '--name', 'contained', '--role', 'viewer']
+    const args = ['dist/cli/token.js', 'create', '--name', 'contained', '--role', 'viewer']
     const node = ['--import', `data:text/javascript,${encodeURIComponent(nameless)}`, ...args]
     const { stdout, stderr } = spawnSync(process.execPath, node, { env, encoding: 'utf8' })
     expect({ stdout, stderr }).toMatchObject({ stdout: expect.stringMatching(/^shipcast_/) })
@@ -257,14 +257,14 @@ describe('a token', () => {
     expect((await fetch(`${server.url}/git/acme/demo.git/info/refs`, { headers })).status).toBe(401)
     expect((await fetch(`${server.url}/metrics`, { headers })).status).toBe(401)
     const viewer = new Viewer(server.socketUrl, authorization?.replace(/^Bearer /, ''))
-    await viewer.until(() => viewer.closeCode !== undefined)
+    await viewer.waitUntil(() => viewer.closeCode !== undefined)
     expect(viewer.closeCode).toBe(4401)
   })
 
   test('may also come with the upgrade of the socket, and is not asked for again', async () => {
     const socket = new WebSocket(server.socketUrl, 'graphql-transport-ws', { headers: bearer(deployer) })
     socket.once('open', () => socket.send('{"type":"connection_init"}'))
-    const [said] = await within(once(socket, 'message'), 'the socket is answered')
+    const [said] = await withTimeout(once(socket, 'message'), 'the socket is answered')
     expect(JSON.parse(String(said))).toMatchObject({
       type: 'connection_ack',
       payload: { expiresAt: expect.stringMatching(/^20/) },
@@ -296,7 +296,7 @@ describe('limits', () => {
   test('count each field of a mutation, and say when to come back', async () => {
     const token = command('create', '--name', 'busy', '--role', 'deployer', '--org', 'busy').stdout.trim()
     const numbers = Array.from({ length: 25 }, (_, i) => i)
-    const variables = Object.fromEntries(numbers.map((i) => [`i${i}`, input({ org: 'busy' })]))
+    const variables = Object.fromEntries(numbers.map((i) => [`i${i}`, deployInput({ org: 'busy' })]))
     const answer = await server.request(
       `mutation (${numbers.map((i) => `$i${i}: DeployInput!`).join(' ')}) {
          ${numbers.map((i) => `a${i}: deploy(input: $i${i}) { id }`).join(' ')}
@@ -328,7 +328,7 @@ describe('limits', () => {
       for (let i = 0; i < 6; i++) viewer.follow()
     }
     const errors = () => viewers.flatMap((viewer) => viewer.errors)
-    await Promise.race(viewers.map((viewer) => viewer.until(() => errors().length >= 2)))
+    await Promise.race(viewers.map((viewer) => viewer.waitUntil(() => errors().length >= 2)))
     expect(errors()).toMatchObject([
       { extensions: { code: 'RATE_LIMITED', retryAfterMs: expect.any(Number) } },
       { extensions: { code: 'RATE_LIMITED' } },
@@ -371,7 +371,7 @@ describe('limits', () => {
     expect(Number((await guess()).headers.get('retry-after'))).toBeGreaterThan(0)
     // Somebody else at the same address is not kept out.
     const env = { PATH: process.env.PATH, DATA_DIR: other.dataDir }
-    const args = ['dist/token.js', 'create', '--name', 'neighbour', '--role', 'viewer']
+    const args = ['dist/cli/token.js', 'create', '--name', 'neighbour', '--role', 'viewer']
     const token = spawnSync(process.execPath, args, { env, encoding: 'utf8' }).stdout.trim()
     expect((await other.request('{ me { name } }', {}, bearer(token))).data).toEqual({
       me: { name: 'neighbour' },
@@ -422,7 +422,7 @@ describe('others', () => {
     const headers = { ...bearer(admin), origin: 'https://evil.example' }
     expect((await post('{"query":"{ me { name } }"}', headers)).status).toBe(403)
     const socket = new WebSocket(server.socketUrl, 'graphql-transport-ws', { headers })
-    const [{ message }] = await within(once(socket, 'error'), 'the socket is refused')
+    const [{ message }] = await withTimeout(once(socket, 'error'), 'the socket is refused')
     expect(message).toContain('403')
     const form = await fetch(`${server.url}/graphql`, {
       method: 'POST',
@@ -438,14 +438,14 @@ describe('others', () => {
   })
 
   test('unfinished clones of one token keep no other token from cloning the same repository', async () => {
-    const { data } = await server.request<Accepted>(
-      DEPLOY,
-      { input: input({ org: 'globex', repo: 'wanted' }) },
+    const { data } = await server.request<DeployResult>(
+      DEPLOY_MUTATION,
+      { input: deployInput({ org: 'globex', repo: 'wanted' }) },
       bearer(admin),
     )
     const viewer = new Viewer(server.socketUrl, admin)
     viewer.follow({ deploymentId: data.deploy.id })
-    await viewer.end(data.deploy.id)
+    await viewer.waitForEnd(data.deploy.id)
     await viewer.close()
     const greedy = command('create', '--name', 'greedy', '--role', 'viewer').stdout.trim()
     const url = `${server.url}/git/globex/wanted.git`
@@ -465,14 +465,14 @@ describe('others', () => {
   })
 
   test('no trick with its path makes a clone URL show what it must not', async () => {
-    const { data } = await server.request<Accepted>(
-      DEPLOY,
-      { input: input({ org: 'globex', repo: 'secret' }) },
+    const { data } = await server.request<DeployResult>(
+      DEPLOY_MUTATION,
+      { input: deployInput({ org: 'globex', repo: 'secret' }) },
       bearer(admin),
     )
     const viewer = new Viewer(server.socketUrl, admin)
     viewer.follow({ deploymentId: data.deploy.id })
-    await viewer.end(data.deploy.id)
+    await viewer.waitForEnd(data.deploy.id)
     await viewer.close()
     const allowed = new URL(`${server.url}/git/globex/secret.git`)
     allowed.username = 'git'

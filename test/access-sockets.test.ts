@@ -3,12 +3,12 @@ import { once } from 'node:events'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { WebSocket } from 'ws'
-import { CredentialStore } from '../src/auth/credential-store.ts'
+import { CredentialStore } from '../src/auth/credentials/credential-store.ts'
 import { type Grant, includesOrg, type Organizations, rightsOf } from '../src/auth/rights.ts'
 import { Database } from '../src/database/database.ts'
 import { Cluster } from './support/cluster.ts'
-import { type Accepted, DEPLOY, input } from './support/inputs.ts'
-import { waitUntil, within } from './support/processes.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
+import { waitUntil, withTimeout } from './support/processes.ts'
 import { RestartablePostgres } from './support/restartable-postgres.ts'
 import { Viewer } from './support/viewer.ts'
 
@@ -46,7 +46,7 @@ async function token(name: string, grant: Grant, lifetimeMs = 3_600_000): Promis
 
 /** As whoever runs the server does it. */
 async function command(...args: string[]): Promise<string> {
-  const { stdout } = await promisify(execFile)(process.execPath, ['dist/token.js', ...args], {
+  const { stdout } = await promisify(execFile)(process.execPath, ['dist/cli/token.js', ...args], {
     env: { ...process.env, DATABASE_URL: postgres.url() },
   })
   return stdout.trim()
@@ -62,7 +62,7 @@ async function deploy(org: string, node: number): Promise<string> {
   const headers = { authorization: `Bearer ${admin}` }
   const { data, errors } = await cluster
     .node(node)
-    .request<Accepted>(DEPLOY, { input: input({ org }) }, headers)
+    .request<DeployResult>(DEPLOY_MUTATION, { input: deployInput({ org }) }, headers)
   if (errors) throw new Error(JSON.stringify(errors))
   return data.deploy.id
 }
@@ -122,12 +122,12 @@ test('viewers of many scopes on the same documents: each is told all that it may
   all.subscribe({ query: documents[0]! })
   await members(VIEWERS + 1)
   const ids = await Promise.all(ORGS.map((org, i) => deploy(org, i)))
-  for (const id of ids) await all.end(id)
+  for (const id of ids) await all.waitForEnd(id)
   const orgOf = (event: (typeof all.events)[number]) => (event.deployment as unknown as { org: string }).org
 
   for (const { viewer, orgs } of watching) {
     const own = all.events.filter((event) => includesOrg(orgs, orgOf(event)))
-    await viewer.until(() => viewer.events.length >= own.length)
+    await viewer.waitUntil(() => viewer.events.length >= own.length)
     expect(viewer.events.map(({ cursor }) => cursor)).toEqual(own.map(({ cursor }) => cursor))
   }
   // One for each that may see an event: document and scope; and one for the admin's, on another node.
@@ -145,19 +145,19 @@ describe('on sockets that are open, on every node', () => {
     const secret = await command('create', '--name', 'revoked', '--role', 'viewer', '--org', 'acme')
     const open = await following(secret, [0, 1, 2])
     const id = await deploy('acme', 0)
-    for (const viewer of open) await viewer.end(id)
+    for (const viewer of open) await viewer.waitForEnd(id)
     await command('revoke', '--name', 'revoked')
-    for (const viewer of open) await viewer.until(() => viewer.closeCode !== undefined)
+    for (const viewer of open) await viewer.waitUntil(() => viewer.closeCode !== undefined)
     expect(open.map(({ closeCode }) => closeCode)).toEqual([4401, 4401, 4401])
     const again = connect(secret, 1)
-    await again.until(() => again.closeCode !== undefined)
+    await again.waitUntil(() => again.closeCode !== undefined)
     expect(again.closeCode).toBe(4401)
   })
 
   test('a token that expires ends with 4401', async () => {
     const secret = await command('create', '--name', 'short', '--role', 'viewer', '--expires', '3s')
     const open = await following(secret, [0, 1, 2])
-    for (const viewer of open) await viewer.until(() => viewer.closeCode !== undefined)
+    for (const viewer of open) await viewer.waitUntil(() => viewer.closeCode !== undefined)
     expect(open.map(({ closeCode }) => closeCode)).toEqual([4401, 4401, 4401])
   })
 
@@ -165,9 +165,9 @@ describe('on sockets that are open, on every node', () => {
     const secret = await command('create', '--name', 'moved', '--role', 'deployer', '--org', 'acme')
     const open = await following(secret, [0, 1, 2])
     const first = await deploy('acme', 0)
-    for (const viewer of open) await viewer.end(first)
+    for (const viewer of open) await viewer.waitForEnd(first)
     await command('change', '--name', 'moved', '--role', 'viewer', '--org', 'globex')
-    for (const viewer of open) await viewer.until(() => viewer.closeCode !== undefined)
+    for (const viewer of open) await viewer.waitUntil(() => viewer.closeCode !== undefined)
     expect(open.map(({ closeCode }) => closeCode)).toEqual([4403, 4403, 4403])
 
     const [hidden, shown] = [await deploy('acme', 1), await deploy('globex', 2)]
@@ -176,8 +176,8 @@ describe('on sockets that are open, on every node', () => {
       const again = connect(secret, node)
       await again.connected()
       again.follow({ ...(after !== undefined && { after }) })
-      expect((await again.end(shown)).map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5])
-      expect(again.of(hidden)).toEqual([])
+      expect((await again.waitForEnd(shown)).map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5])
+      expect(again.eventsOf(hidden)).toEqual([])
       await again.close()
     }
   })
@@ -187,7 +187,7 @@ describe('on sockets that are open, on every node', () => {
     const [viewer] = await following(secret, [2])
     if (!viewer) throw new Error('Nobody follows.')
     await credentials.revokeTokens('unsaid')
-    await viewer.until(() => viewer.closeCode !== undefined)
+    await viewer.waitUntil(() => viewer.closeCode !== undefined)
     expect(viewer.closeCode).toBe(4401)
   })
 
@@ -206,7 +206,7 @@ describe('on sockets that are open, on every node', () => {
     const pong = await socket.next(({ type }) => type === 'pong')
     expect(Date.parse(String(pong.payload?.expiresAt))).toBeGreaterThan(Date.now() + 3_600_000)
     // The first has ended where it was not renewed.
-    await other.until(() => other.closeCode === 4401)
+    await other.waitUntil(() => other.closeCode === 4401)
     await deploy('acme', 2)
     await socket.next(({ payload }) => JSON.stringify(payload ?? {}).includes('"sequence":5'))
 
@@ -247,7 +247,7 @@ class RawSocket {
 
   static async open(node: number, token: string): Promise<RawSocket> {
     const raw = new RawSocket(new WebSocket(cluster.node(node).socketUrl, 'graphql-transport-ws'))
-    await within(once(raw.socket, 'open'), 'the socket opens')
+    await withTimeout(once(raw.socket, 'open'), 'the socket opens')
     raw.send({ type: 'connection_init', payload: { token } })
     await raw.next(({ type }) => type === 'connection_ack')
     return raw
@@ -266,7 +266,7 @@ class RawSocket {
   }
 
   async closed(): Promise<number> {
-    const [code] = await within(once(this.socket, 'close'), 'the socket closes')
+    const [code] = await withTimeout(once(this.socket, 'close'), 'the socket closes')
     return Number(code)
   }
 }

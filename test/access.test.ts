@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { CredentialStore } from '../src/auth/credential-store.ts'
+import { CredentialStore } from '../src/auth/credentials/credential-store.ts'
 import type { Grant } from '../src/auth/rights.ts'
 import { MIGRATIONS } from '../src/database/schema.ts'
-import { type Accepted, DEPLOY, git, input } from './support/inputs.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput, git } from './support/inputs.ts'
 import { MAX_WAIT_MS, waitUntil } from './support/processes.ts'
-import { TestServer } from './support/server.ts'
 import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
+import { TestServer } from './support/test-server.ts'
 import { Viewer } from './support/viewer.ts'
 
 let database: TestDatabase
@@ -57,7 +57,11 @@ async function token(name: string, grant: Grant, lifetimeMs = 3_600_000): Promis
 }
 
 async function deployed(org: string, by: string): Promise<string> {
-  const { data, errors } = await server.request<Accepted>(DEPLOY, { input: input({ org }) }, bearer(by))
+  const { data, errors } = await server.request<DeployResult>(
+    DEPLOY_MUTATION,
+    { input: deployInput({ org }) },
+    bearer(by),
+  )
   if (errors) throw new Error(JSON.stringify(errors))
   await hasStatus(data.deploy.id, 'SUCCEEDED')
   return data.deploy.id
@@ -93,7 +97,7 @@ async function bring(
 async function connect(secret: string): Promise<Viewer> {
   const viewer = new Viewer(server.socketUrl, secret)
   viewers.push(viewer)
-  await viewer.until(() => viewer.ack !== undefined || viewer.closeCode !== undefined)
+  await viewer.waitUntil(() => viewer.ack !== undefined || viewer.closeCode !== undefined)
   return viewer
 }
 
@@ -138,7 +142,8 @@ const seen = (isSeen: boolean): Outcome => (isSeen ? 'yes' : GONE)
 
 /** Operations that go over HTTP and over the socket alike, by their name in the table. */
 const OPERATIONS: Record<string, (ask: Ask, attempt: Try) => Promise<Outcome>> = {
-  '`deploy`': async (ask, { place }) => said(await ask(DEPLOY, { input: input({ org: ORGS[place] }) })),
+  '`deploy`': async (ask, { place }) =>
+    said(await ask(DEPLOY_MUTATION, { input: deployInput({ org: ORGS[place] }) })),
   '`cancelDeployment`, own': (ask, attempt) => change(ask, attempt, 'cancelDeployment', 'WAITING', true),
   '`cancelDeployment`, not own': (ask, attempt) => change(ask, attempt, 'cancelDeployment', 'WAITING', false),
   '`retryDeployment`, own': (ask, attempt) => change(ask, attempt, 'retryDeployment', 'CANCELLED', true),
@@ -189,7 +194,7 @@ async function change(
 
 /** Operations that there are on the socket only. What is not told is known by what is told after it. */
 const SUBSCRIPTIONS: Record<string, (viewer: Viewer, attempt: Try) => Promise<Outcome>> = {
-  '`deploymentStatus`, state now': async (viewer, { place }) => {
+  '`deploymentStatus`, current state': async (viewer, { place }) => {
     await bring(deployments[place], 'WAITING')
     await nodeHasSeen(deployments[place])
     viewer.follow()
@@ -202,14 +207,14 @@ const SUBSCRIPTIONS: Record<string, (viewer: Viewer, attempt: Try) => Promise<Ou
     viewer.follow({ after: cursor })
     return told(viewer, place)
   },
-  '`deploymentStatus`, as it happens': async (viewer, { place }) => {
+  '`deploymentStatus`, live': async (viewer, { place }) => {
     viewer.follow()
     await bring(deployments[place], 'CANCELLED')
     return told(viewer, place)
   },
   '`deploymentStatus` of one': async (viewer, { place }) => {
     viewer.follow({ deploymentId: deployments[place] })
-    await viewer.until(() => viewer.events.length + viewer.errors.length > 0)
+    await viewer.waitUntil(() => viewer.events.length + viewer.errors.length > 0)
     const [error] = viewer.errors as { extensions: { code: string } }[]
     return said({ ...(error && { code: error.extensions.code }) })
   },
@@ -217,8 +222,8 @@ const SUBSCRIPTIONS: Record<string, (viewer: Viewer, attempt: Try) => Promise<Ou
 
 async function told(viewer: Viewer, place: Place): Promise<Outcome> {
   const last = await deployed(ORGS.here, tokens.admin)
-  await viewer.end(last)
-  return seen(viewer.of(deployments[place]).length > 0)
+  await viewer.waitForEnd(last)
+  return seen(viewer.eventsOf(deployments[place]).length > 0)
 }
 
 /** Until the feed of the node has taken the newest event of the deployment. */
@@ -229,7 +234,7 @@ async function nodeHasSeen(id: string): Promise<void> {
     [id],
   )
   watcher.follow({ deploymentId: id })
-  await watcher.until(() => watcher.of(id).at(-1)?.sequence === row?.sequence)
+  await watcher.waitUntil(() => watcher.eventsOf(id).at(-1)?.sequence === row?.sequence)
   await watcher.close()
 }
 
@@ -310,7 +315,7 @@ describe('who may do what, as SECURITY.md says', () => {
     const path = PATHS[operation]
     if (path) return path({ place: 'here' })
     const viewer = new Viewer(server.socketUrl)
-    await viewer.until(() => viewer.closeCode !== undefined)
+    await viewer.waitUntil(() => viewer.closeCode !== undefined)
     expect(viewer.closeCode).toBe(4401)
     const both = OPERATIONS[operation]
     return both ? both(overHttp(undefined), { role: 'viewer', place: 'here', secret: '' }) : 'UNAUTHENTICATED'
@@ -324,12 +329,12 @@ describe('what one subject cannot do to another', () => {
       await token('one', { role: 'deployer', orgs: ['acme'] }),
       await token('other', { role: 'deployer', orgs: ['globex'] }),
     ]
-    const request = { ...input(), idempotencyKey }
-    const first = await server.request<Accepted>(DEPLOY, { input: request }, bearer(one))
-    const again = await server.request<Accepted>(DEPLOY, { input: request }, bearer(one))
+    const request = { ...deployInput(), idempotencyKey }
+    const first = await server.request<DeployResult>(DEPLOY_MUTATION, { input: request }, bearer(one))
+    const again = await server.request<DeployResult>(DEPLOY_MUTATION, { input: request }, bearer(one))
     expect(again.data.deploy.id).toBe(first.data.deploy.id)
-    const others = await server.request<Accepted>(
-      DEPLOY,
+    const others = await server.request<DeployResult>(
+      DEPLOY_MUTATION,
       { input: { ...request, org: 'globex' } },
       bearer(other),
     )
@@ -340,13 +345,17 @@ describe('what one subject cannot do to another', () => {
   test('learn by a key of its own from when it was somewhere else what is there', async () => {
     const secret = await token('moved', { role: 'deployer', orgs: ['globex'] })
     const key = { idempotencyKey: `moved ${crypto.randomUUID()}` }
-    const { data } = await server.request<Accepted>(
-      DEPLOY,
-      { input: input({ org: 'globex', ...key }) },
+    const { data } = await server.request<DeployResult>(
+      DEPLOY_MUTATION,
+      { input: deployInput({ org: 'globex', ...key }) },
       bearer(secret),
     )
-    await credentials.changeTokens('moved', [{ role: 'deployer', orgs: ['acme'] }])
-    const again = await server.request(DEPLOY, { input: input({ org: 'acme', ...key }) }, bearer(secret))
+    await credentials.updateTokenGrants('moved', [{ role: 'deployer', orgs: ['acme'] }])
+    const again = await server.request(
+      DEPLOY_MUTATION,
+      { input: deployInput({ org: 'acme', ...key }) },
+      bearer(secret),
+    )
     expect(again.errors?.[0]?.extensions.code).toBe('CONFLICT')
     expect(JSON.stringify(again)).not.toContain(data.deploy.id)
   })
@@ -355,11 +364,11 @@ describe('what one subject cannot do to another', () => {
     const [one, other] = [await connect(tokens.viewer), await connect(tokens.deployer)]
     for (const viewer of [one, other]) viewer.follow()
     const sentinel = await deployed('acme', tokens.admin)
-    for (const viewer of [one, other]) await viewer.end(sentinel)
+    for (const viewer of [one, other]) await viewer.waitForEnd(sentinel)
     const { connectionId } = await one.connected()
     const headers = { ...bearer(tokens.deployer), 'x-connection-id': connectionId }
-    const { data } = await server.request<Accepted>(DEPLOY, { input: input() }, headers)
-    expect((await one.end(data.deploy.id)).map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5])
+    const { data } = await server.request<DeployResult>(DEPLOY_MUTATION, { input: deployInput() }, headers)
+    expect((await one.waitForEnd(data.deploy.id)).map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5])
   })
 
   test('go on as the other, whose name it has: a token of the same name is the same subject, another role is not more', async () => {
@@ -378,9 +387,9 @@ describe('what one subject cannot do to another', () => {
 describe('the audit log', () => {
   test('says who did what, to what, from where, and what came of it; nobody changes or removes it', async () => {
     const by = await token('audited', { role: 'deployer', orgs: ['acme'] })
-    const request = input()
-    const { data } = await server.request<Accepted>(DEPLOY, { input: request }, bearer(by))
-    await server.request(DEPLOY, { input: input({ org: 'globex', repo: 'no' }) }, bearer(by))
+    const request = deployInput()
+    const { data } = await server.request<DeployResult>(DEPLOY_MUTATION, { input: request }, bearer(by))
+    await server.request(DEPLOY_MUTATION, { input: deployInput({ org: 'globex', repo: 'no' }) }, bearer(by))
     await server.request(
       'mutation ($id: ID!) { cancelDeployment(id: $id) { id } }',
       { id: deployments.elsewhere },

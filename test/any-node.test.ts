@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import pg from 'pg'
-import { FaultGitHub } from '../src/github/rest/testing/fault-github.ts'
 import { Cluster } from './support/cluster.ts'
-import { type Accepted, DEPLOY, input } from './support/inputs.ts'
-import { waitUntil, within } from './support/processes.ts'
-import type { TestServer } from './support/server.ts'
+import { FaultGitHub } from './support/github/fault-github.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
+import { waitUntil, withTimeout } from './support/processes.ts'
 import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
-import { type ViewedEvent, Viewer } from './support/viewer.ts'
+import type { TestServer } from './support/test-server.ts'
+import { type ReceivedEvent, Viewer } from './support/viewer.ts'
 
 const PATIENCE_MS = 60_000
 const LEASE_MS = 2_400
@@ -51,7 +51,7 @@ afterAll(async () => {
   await github.close()
 })
 
-beforeEach(() => github.heal())
+beforeEach(() => github.clearFaults())
 
 test('all connections of a node in use: requests are told so, it stays ready, what it runs goes on, and all recovers', async () => {
   const [busy] = cluster.nodes as [TestServer, TestServer]
@@ -60,7 +60,9 @@ test('all connections of a node in use: requests are told so, it stays ready, wh
   await created.reached()
   const before = await leaseOf(id)
   const giveFree = await holdUpAcceptance('blocked')
-  const stuck = [1, 2].map(() => busy.request<Accepted>(DEPLOY, { input: keyed({ org: 'blocked' }) }))
+  const stuck = [1, 2].map(() =>
+    busy.request<DeployResult>(DEPLOY_MUTATION, { input: keyed({ org: 'blocked' }) }),
+  )
   await waitUntil(async () => (await heldUp()) === 2, 'both connections are in use')
 
   const refused = await busy.request('{ deployments { edges { cursor } } }')
@@ -136,7 +138,7 @@ function holdCreate(): { reached: () => Promise<void>; goOn: () => void } {
     return apply()
   })
   return {
-    reached: () => within(reached.promise, 'GitHub is asked to create the repository'),
+    reached: () => withTimeout(reached.promise, 'GitHub is asked to create the repository'),
     goOn: going.resolve,
   }
 }
@@ -168,7 +170,7 @@ async function leaseOf(id: string): Promise<{ owner: string; until: Date; epoch:
 }
 
 async function runnerOf(id: string): Promise<string | undefined> {
-  return cluster.nodeOfPid.get(Number((await leaseOf(id)).owner.split('/')[1]))
+  return cluster.nodeNamesByPid.get(Number((await leaseOf(id)).owner.split('/')[1]))
 }
 
 async function ask(node: number, mutation: string, id: string): Promise<Record<string, unknown>> {
@@ -177,15 +179,16 @@ async function ask(node: number, mutation: string, id: string): Promise<Record<s
   return data
 }
 
-async function eachSees(id: string, isIt: (event: ViewedEvent) => boolean): Promise<void> {
-  for (const viewer of viewers) await viewer.until(() => viewer.of(id).some(isIt), `${isIt} of ${id}`)
+async function eachSees(id: string, isIt: (event: ReceivedEvent) => boolean): Promise<void> {
+  for (const viewer of viewers)
+    await viewer.waitUntil(() => viewer.eventsOf(id).some(isIt), `${isIt} of ${id}`)
 }
 
 function expectOnceAndInOrder(id: string): void {
   for (const viewer of viewers) {
-    const seen = viewer.of(id).map(({ sequence }) => sequence)
+    const seen = viewer.eventsOf(id).map(({ sequence }) => sequence)
     expect(seen).toEqual(seen.map((_, i) => i + 1))
   }
 }
 
-const keyed = (overrides = {}) => input({ idempotencyKey: crypto.randomUUID(), ...overrides })
+const keyed = (overrides = {}) => deployInput({ idempotencyKey: crypto.randomUUID(), ...overrides })

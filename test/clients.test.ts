@@ -4,7 +4,7 @@ import { ClientProgram } from './support/client-program.ts'
 import { codeBlocks } from './support/code-blocks.ts'
 import { createDataFolder } from './support/data-folder.ts'
 import { MAX_WAIT_MS, waitUntil } from './support/processes.ts'
-import { TestServer } from './support/server.ts'
+import { TestServer } from './support/test-server.ts'
 
 const CLIENTS = ['graphql-ws.js', 'apollo.js', 'urql.js', 'relay.js']
 
@@ -95,7 +95,7 @@ test('graphql-ws, Apollo Client, urql and Relay miss and repeat no event over ki
     const id = await deploy(second, `meanwhile-${end}`)
     await finished(second, id)
     await first.start()
-    await Promise.all(clients.map((client) => client.printed(lastOf(id))))
+    await Promise.all(clients.map((client) => client.waitForOutput(lastOf(id))))
     ids.push(id)
   }
 
@@ -104,7 +104,7 @@ test('graphql-ws, Apollo Client, urql and Relay miss and repeat no event over ki
   const other = await startServer({ dataDir: (await createDataFolder()).path, port: first.port })
   await watched(other, CLIENTS.length)
   ids.push(await deploy(other, 'another-log'))
-  await Promise.all(clients.map((client) => client.printed(lastOf(ids.at(-1)!))))
+  await Promise.all(clients.map((client) => client.waitForOutput(lastOf(ids.at(-1)!))))
 
   for (const [i, client] of clients.entries()) {
     expect([CLIENTS[i], ...ids.map((id) => sequencesOf(id, client.output))]).toEqual([
@@ -126,7 +126,7 @@ test('graphql-ws, Apollo Client, urql and Relay miss and repeat no event over ki
   const throwing = run('throwing.js')
   await watched(other, CLIENTS.length + 1)
   const last = await deploy(other, 'thrown')
-  await throwing.printed(lastOf(last))
+  await throwing.waitForOutput(lastOf(last))
   expect(throwing.output).toContain('Of my own')
   expect(sequencesOf(last, throwing.output)).toBe('12345')
 }, 300_000)
@@ -135,8 +135,8 @@ test('an error that a retry cannot fix ends a subscription, with the reason', as
   const server = await startServer({ env: { ACCESS: 'required' } })
   await writePrograms(server.port)
   const client = run('graphql-ws.js')
-  await client.printed(/send a valid token/)
-  await client.ended()
+  await client.waitForOutput(/send a valid token/)
+  await client.waitForExit()
 })
 
 // What relay-compiler makes of the two documents.

@@ -2,8 +2,8 @@ import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { WebSocket } from 'ws'
-import { type Accepted, DEPLOY, input } from './support/inputs.ts'
-import { TestServer } from './support/server.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
+import { TestServer } from './support/test-server.ts'
 import { Viewer } from './support/viewer.ts'
 
 let server: TestServer
@@ -31,9 +31,13 @@ async function works(viewer: Viewer): Promise<void> {
   // Each on a connection of its own.
   const ready = await fetch(`${server.url}/health/ready`, { headers: { connection: 'close' } })
   expect(ready.status).toBe(200)
-  const { data, errors } = await server.request<Accepted>(DEPLOY, { input: input() }, { connection: 'close' })
+  const { data, errors } = await server.request<DeployResult>(
+    DEPLOY_MUTATION,
+    { input: deployInput() },
+    { connection: 'close' },
+  )
   expect(errors).toBeUndefined()
-  const events = await viewer.end(data.deploy.id)
+  const events = await viewer.waitForEnd(data.deploy.id)
   expect(events.map(({ status }) => status)).toEqual([...Array(4).fill('RUNNING'), 'SUCCEEDED'])
 }
 

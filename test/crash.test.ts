@@ -3,10 +3,10 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { afterAll, expect, test } from '@jest/globals'
-import { type Accepted, DEPLOY, git, input } from './support/inputs.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput, git } from './support/inputs.ts'
 import { MAX_WAIT_MS, waitUntil } from './support/processes.ts'
-import { TestServer } from './support/server.ts'
-import { isEnd, type ViewedEvent, Viewer } from './support/viewer.ts'
+import { TestServer } from './support/test-server.ts'
+import { isFinalEvent, type ReceivedEvent, Viewer } from './support/viewer.ts'
 
 /** `KILLS=100 npm test -- test/crash` for longer runs. */
 const KILLS = Number(process.env.KILLS ?? 8)
@@ -24,7 +24,7 @@ test(
   `killed ${KILLS} times under load: every accepted deployment ends, with one commit, and no event is lost or repeated`,
   async () => {
     server = await TestServer.start({ env: { LEASE_MS: '1000', DEPLOY_CONCURRENCY: '3' } })
-    const seen: ViewedEvent[] = []
+    const seen: ReceivedEvent[] = []
     let start: string | undefined
     const accepted = new Map<string, Record<string, unknown>>()
     const unanswered: Record<string, unknown>[] = []
@@ -40,7 +40,7 @@ test(
       await sleep(Math.random() * 900)
       await server.kill()
       await posted
-      await viewer.until(() => viewer.closeCode !== undefined)
+      await viewer.waitUntil(() => viewer.closeCode !== undefined)
       seen.push(...viewer.events)
       await viewer.close()
       await server.start()
@@ -50,8 +50,10 @@ test(
     viewer.follow({ after: seen.at(-1)?.cursor ?? start ?? '' })
     await Promise.all(unanswered.splice(0).map((request) => post(request, accepted, unanswered)))
     expect(unanswered).toEqual([])
-    await viewer.until(() => {
-      const ended = new Set([...seen, ...viewer.events].filter(isEnd).map((event) => event.deploymentId))
+    await viewer.waitUntil(() => {
+      const ended = new Set(
+        [...seen, ...viewer.events].filter(isFinalEvent).map((event) => event.deploymentId),
+      )
       return [...accepted.keys()].every((id) => ended.has(id))
     }, 'every deployment ends')
     seen.push(...viewer.events)
@@ -84,7 +86,7 @@ function large(): Record<string, unknown> {
     path: `folder/file-${i}.txt`,
     content: `${i}\n`.repeat(200),
   }))
-  return input({ idempotencyKey: crypto.randomUUID(), contents: { files } })
+  return deployInput({ idempotencyKey: crypto.randomUUID(), contents: { files } })
 }
 
 async function post(
@@ -93,7 +95,7 @@ async function post(
   unanswered: Record<string, unknown>[],
 ): Promise<void> {
   try {
-    const { data, errors } = await server!.request<Accepted>(DEPLOY, { input: request })
+    const { data, errors } = await server!.request<DeployResult>(DEPLOY_MUTATION, { input: request })
     if (errors) throw new Error(JSON.stringify(errors))
     accepted.set(data.deploy.id, request)
   } catch {

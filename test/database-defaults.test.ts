@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { createDataFolder, type DataFolder } from './support/data-folder.ts'
-import { type Accepted, DEPLOY, input } from './support/inputs.ts'
-import { TestServer } from './support/server.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
 import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
+import { TestServer } from './support/test-server.ts'
 import { Viewer } from './support/viewer.ts'
 
 const DEPLOYMENTS = 20
@@ -86,11 +86,13 @@ test('defaults of the database and the role change nothing: 20 at once succeed, 
   viewer.follow({ after: cursor })
   const before = Date.now()
   const answers = await Promise.all(
-    Array.from({ length: DEPLOYMENTS }, () => node.request<Accepted>(DEPLOY, { input: input() })),
+    Array.from({ length: DEPLOYMENTS }, () =>
+      node.request<DeployResult>(DEPLOY_MUTATION, { input: deployInput() }),
+    ),
   )
   expect(answers.flatMap(({ errors = [] }) => errors)).toEqual([])
   for (const { data } of answers) {
-    expect((await viewer.end(data.deploy.id)).at(-1)).toMatchObject({ status: 'SUCCEEDED' })
+    expect((await viewer.waitForEnd(data.deploy.id)).at(-1)).toMatchObject({ status: 'SUCCEEDED' })
   }
   const positions = viewer.events.map((event) => Number(event.cursor.slice(4)))
   expect(positions).toEqual(positions.map((_, i) => i + 1))
@@ -122,7 +124,7 @@ test('names compare without case, whatever the locale of the database', async ()
   const node = server as TestServer
   expect(await database.database.query(`select lower('I') as i`)).toEqual([{ i: 'ı' }])
   const deploy = (org: string, repo: string) =>
-    node.request<Accepted>(DEPLOY, { input: input({ org, repo }) })
+    node.request<DeployResult>(DEPLOY_MUTATION, { input: deployInput({ org, repo }) })
   const answers = await Promise.all([deploy('INFRA', 'INDEX'), deploy('infra', 'index')])
   expect(answers.map(({ errors }) => errors?.[0]?.extensions.code).toSorted()).toEqual([
     'CONFLICT',

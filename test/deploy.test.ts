@@ -3,8 +3,8 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { type Accepted, DEPLOY, git, input } from './support/inputs.ts'
-import { TestServer } from './support/server.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput, git } from './support/inputs.ts'
+import { TestServer } from './support/test-server.ts'
 import { Viewer } from './support/viewer.ts'
 
 let server: TestServer
@@ -22,7 +22,11 @@ afterAll(async () => {
 })
 
 async function deploy(overrides: Record<string, unknown> = {}, headers: Record<string, string> = {}) {
-  const answer = await server.request<Accepted>(DEPLOY, { input: input(overrides) }, headers)
+  const answer = await server.request<DeployResult>(
+    DEPLOY_MUTATION,
+    { input: deployInput(overrides) },
+    headers,
+  )
   if (answer.errors) throw new Error(JSON.stringify(answer.errors))
   return answer.data.deploy
 }
@@ -38,7 +42,7 @@ test('deploys, tells everyone each step in order, and the repository can be clon
   const { id } = await deploy({ commitMessage: `Add the demo\n\n${coAuthor}\n` })
 
   for (const viewer of viewers) {
-    const events = await viewer.end(id)
+    const events = await viewer.waitForEnd(id)
     expect(events.map(({ sequence, step, status, text }) => [sequence, step, status, text])).toEqual([
       [1, 'DEPLOY', 'RUNNING', 'Creating org'],
       [2, 'CREATE_ORG', 'RUNNING', 'Creating repo'],
@@ -79,7 +83,7 @@ test('stores bytes and modes just as they were sent', async () => {
   const viewer = new Viewer(server.socketUrl)
   const { id } = await deploy({ contents: { files } })
   viewer.follow({ deploymentId: id })
-  const last = (await viewer.end(id)).at(-1)
+  const last = (await viewer.waitForEnd(id)).at(-1)
   await viewer.close()
   const bare = join(await mkdtemp(join(folder, 'bare-')), 'x.git')
   await git('clone', '-q', '--bare', last!.deployment.cloneUrl!, bare)
@@ -105,7 +109,7 @@ test('deploys a template that runs, with its executable bits', async () => {
   const viewer = new Viewer(server.socketUrl)
   const { id } = await deploy({ contents: { template: { name: 'hello-world' } } })
   viewer.follow({ deploymentId: id })
-  const last = (await viewer.end(id)).at(-1)
+  const last = (await viewer.waitForEnd(id)).at(-1)
   await viewer.close()
   const clone = await mkdtemp(join(folder, 'template-'))
   await git('clone', '-q', last!.deployment.cloneUrl!, clone)
@@ -115,7 +119,10 @@ test('deploys a template that runs, with its executable bits', async () => {
 test('warns of names that other systems cannot check out, in the answer and in every later event', async () => {
   const paths = ['aux.c', 'docs/a?.md', 'README', 'readme', 'trailing.']
   const files = paths.map((path) => ({ path, content: path }))
-  const request = input({ idempotencyKey: `commande n° 42 ✓ ${crypto.randomUUID()}`, contents: { files } })
+  const request = deployInput({
+    idempotencyKey: `commande n° 42 ✓ ${crypto.randomUUID()}`,
+    contents: { files },
+  })
   const mutation = 'mutation ($input: DeployInput!) { deploy(input: $input) { id warnings warningCount } }'
   type Warned = { id: string; warnings: string[]; warningCount: number }
   const send = async () =>
@@ -132,7 +139,7 @@ test('warns of names that other systems cannot check out, in the answer and in e
 
   const viewer = new Viewer(server.socketUrl)
   viewer.follow({ deploymentId: first.id })
-  const { cloneUrl } = (await viewer.end(first.id)).at(-1)!.deployment
+  const { cloneUrl } = (await viewer.waitForEnd(first.id)).at(-1)!.deployment
   await viewer.close()
   expect(await send()).toEqual(first)
   const { data } = await server.request<{ deployment: Warned & { events: { deployment: Warned }[] } }>(
@@ -151,9 +158,9 @@ test('warns of names that other systems cannot check out, in the answer and in e
 
 describe('one request is one deployment', () => {
   test('fifty requests at once with one idempotency key', async () => {
-    const same = input({ idempotencyKey: crypto.randomUUID() })
+    const same = deployInput({ idempotencyKey: crypto.randomUUID() })
     const answers = await Promise.all(
-      Array.from({ length: 50 }, () => server.request<Accepted>(DEPLOY, { input: same })),
+      Array.from({ length: 50 }, () => server.request<DeployResult>(DEPLOY_MUTATION, { input: same })),
     )
     expect(answers.flatMap(({ errors }) => errors ?? [])).toEqual([])
     expect(new Set(answers.map(({ data }) => data.deploy.id)).size).toBe(1)
@@ -167,7 +174,7 @@ describe('one request is one deployment', () => {
   test('the key with another input is a conflict that names the deployment', async () => {
     const idempotencyKey = crypto.randomUUID()
     const first = await deploy({ idempotencyKey })
-    const { errors } = await server.request(DEPLOY, { input: input({ idempotencyKey }) })
+    const { errors } = await server.request(DEPLOY_MUTATION, { input: deployInput({ idempotencyKey }) })
     expect(errors?.[0]?.extensions).toMatchObject({ code: 'CONFLICT', deploymentId: first.id })
   })
 
@@ -192,7 +199,7 @@ describe('one request is one deployment', () => {
     const repo = `Twice-${crypto.randomUUID().slice(0, 8)}`
     const answers = await Promise.all(
       [repo, repo.toUpperCase(), repo.toLowerCase()].map((name) =>
-        server.request<Accepted>(DEPLOY, { input: input({ repo: name, org: 'Acme' }) }),
+        server.request<DeployResult>(DEPLOY_MUTATION, { input: deployInput({ repo: name, org: 'Acme' }) }),
       ),
     )
     const accepted = answers.filter(({ errors }) => !errors)
@@ -205,7 +212,7 @@ describe('one request is one deployment', () => {
 
 describe('bad input', () => {
   test('every fault is named at once, and nothing is left behind', async () => {
-    const { data, errors } = await server.request(DEPLOY, {
+    const { data, errors } = await server.request(DEPLOY_MUTATION, {
       input: {
         org: '-acme-',
         repo: '..',
@@ -253,7 +260,7 @@ describe('bad input', () => {
   })
 
   test('what does not fit the schema is told with its place', async () => {
-    const { errors } = await server.request(DEPLOY, {
+    const { errors } = await server.request(DEPLOY_MUTATION, {
       input: { org: 'acme', repo: 'x', contents: { files: [{ path: 3, content: 'x' }] } },
     })
     expect(errors?.[0]?.extensions).toMatchObject({
@@ -263,15 +270,17 @@ describe('bad input', () => {
   })
 
   test('template and files together are refused', async () => {
-    const { errors } = await server.request(DEPLOY, {
-      input: input({ contents: { files: [{ path: 'a', content: '' }], template: { name: 'hello-world' } } }),
+    const { errors } = await server.request(DEPLOY_MUTATION, {
+      input: deployInput({
+        contents: { files: [{ path: 'a', content: '' }], template: { name: 'hello-world' } },
+      }),
     })
     expect(errors?.[0]?.extensions.code).toBe('BAD_USER_INPUT')
   })
 
   test('a request over 32 MiB is TOO_LARGE, a body that is no JSON BAD_USER_INPUT', async () => {
-    const { errors } = await server.request(DEPLOY, {
-      input: input({ contents: { files: [{ path: 'big', content: 'x'.repeat(33 * 1024 * 1024) }] } }),
+    const { errors } = await server.request(DEPLOY_MUTATION, {
+      input: deployInput({ contents: { files: [{ path: 'big', content: 'x'.repeat(33 * 1024 * 1024) }] } }),
     })
     expect(errors?.[0]?.extensions.code).toBe('TOO_LARGE')
     const response = await fetch(`${server.url}/graphql`, {
@@ -322,11 +331,11 @@ describe('bad input', () => {
   })
 
   test('is no failure of ours in the log', async () => {
-    await server.request(DEPLOY, { input: input({ org: '-' }) })
+    await server.request(DEPLOY_MUTATION, { input: deployInput({ org: '-' }) })
     const viewer = new Viewer(server.socketUrl)
-    await expect(viewer.execute(DEPLOY, { input: input({ org: '-' }) })).rejects.toThrow()
+    await expect(viewer.execute(DEPLOY_MUTATION, { input: deployInput({ org: '-' }) })).rejects.toThrow()
     viewer.follow({ after: 'nonsense' })
-    await viewer.until(() => viewer.errors.length > 0)
+    await viewer.waitUntil(() => viewer.errors.length > 0)
     await viewer.close()
     expect(server.log).not.toContain('"level":"error"')
   })

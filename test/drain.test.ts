@@ -2,11 +2,11 @@ import { once } from 'node:events'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { WebSocket } from 'ws'
 import { createDataFolder, type DataFolder } from './support/data-folder.ts'
-import { type Accepted, DEPLOY, input } from './support/inputs.ts'
-import { within } from './support/processes.ts'
-import { TestServer } from './support/server.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
+import { withTimeout } from './support/processes.ts'
 import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
-import { type ViewedEvent, Viewer } from './support/viewer.ts'
+import { TestServer } from './support/test-server.ts'
+import { type ReceivedEvent, Viewer } from './support/viewer.ts'
 
 /** Sockets are closed at once up to fifty. So these go in two batches, with half of the window in between. */
 const VIEWERS = 80
@@ -32,7 +32,7 @@ afterAll(async () => {
 })
 
 async function deploy(): Promise<string> {
-  const { data, errors } = await staying.request<Accepted>(DEPLOY, { input: input() })
+  const { data, errors } = await staying.request<DeployResult>(DEPLOY_MUTATION, { input: deployInput() })
   if (errors) throw new Error(JSON.stringify(errors))
   return data.deploy.id
 }
@@ -44,30 +44,30 @@ async function come(url: string, after?: string): Promise<Viewer> {
   return viewer
 }
 
-const sequences = (events: readonly ViewedEvent[]) => events.map(({ sequence }) => sequence)
+const sequences = (events: readonly ReceivedEvent[]) => events.map(({ sequence }) => sequence)
 
 test('a node that goes away takes nobody new, closes its sockets in batches, and tells those who are left of events', async () => {
   const viewers: Viewer[] = []
   for (let i = 0; i < VIEWERS; i++) viewers.push(await come(leaving.socketUrl))
   const first = await deploy()
-  for (const viewer of viewers) await viewer.end(first)
+  for (const viewer of viewers) await viewer.waitForEnd(first)
 
   const gone = leaving.stop()
-  await viewers[0]!.until(() => viewers[0]!.closeCode !== undefined)
+  await viewers[0]!.waitUntil(() => viewers[0]!.closeCode !== undefined)
   expect((await fetch(`${leaving.url}/health/ready`)).status).toBe(503)
   const newcomer = new WebSocket(leaving.socketUrl, 'graphql-transport-ws')
-  const [error] = (await within(once(newcomer, 'error'), 'the newcomer is refused')) as [Error]
+  const [error] = (await withTimeout(once(newcomer, 'error'), 'the newcomer is refused')) as [Error]
   expect(error.message).toContain('503')
 
   const half = VIEWERS / 2
-  for (const viewer of viewers.slice(0, half)) await viewer.until(() => viewer.closeCode !== undefined)
+  for (const viewer of viewers.slice(0, half)) await viewer.waitUntil(() => viewer.closeCode !== undefined)
   const second = await deploy()
   for (const viewer of viewers.slice(half)) {
-    expect(sequences(await viewer.end(second))).toEqual([1, 2, 3, 4, 5])
+    expect(sequences(await viewer.waitForEnd(second))).toEqual([1, 2, 3, 4, 5])
     expect(viewer.closeCode).toBeUndefined()
   }
 
-  for (const viewer of viewers) await viewer.until(() => viewer.closeCode !== undefined)
+  for (const viewer of viewers) await viewer.waitUntil(() => viewer.closeCode !== undefined)
   expect(new Set(viewers.map(({ closeCode }) => closeCode))).toEqual(new Set([1012]))
   await gone
 
@@ -76,7 +76,7 @@ test('a node that goes away takes nobody new, closes its sockets in batches, and
     viewers.map(({ events }) => come(staying.socketUrl, events.at(-1)?.cursor ?? '')),
   )
   for (const [i, viewer] of again.entries()) {
-    await viewer.end(third)
+    await viewer.waitForEnd(third)
     const all = [...viewers[i]!.events, ...viewer.events]
     for (const id of [first, second, third]) {
       expect(sequences(all.filter(({ deploymentId }) => deploymentId === id))).toEqual([1, 2, 3, 4, 5])

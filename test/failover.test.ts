@@ -1,10 +1,10 @@
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
 import { Cluster } from './support/cluster.ts'
-import { input } from './support/inputs.ts'
+import { deployInput } from './support/inputs.ts'
 import { waitUntil } from './support/processes.ts'
 import { ReplicatedPostgres } from './support/replicated-postgres.ts'
-import type { TestServer } from './support/server.ts'
-import { type ViewedEvent, Viewer } from './support/viewer.ts'
+import type { TestServer } from './support/test-server.ts'
+import { type ReceivedEvent, Viewer } from './support/viewer.ts'
 
 const PATIENCE_MS = 60_000
 const FIND = 'query ($id: ID!) { deployment(id: $id) { status repositoryUrl } }'
@@ -39,7 +39,7 @@ test('a standby that has every commit takes over: sockets stay, every event come
   await posting.stop()
 
   for (const viewer of watching) {
-    for (const id of posting.ids) expect((await viewer.end(id)).at(-1)?.status).toBe('SUCCEEDED')
+    for (const id of posting.ids) expect((await viewer.waitForEnd(id)).at(-1)?.status).toBe('SUCCEEDED')
     expectContiguous(viewer.events)
     expect(viewer.closeCode).toBeUndefined()
   }
@@ -53,25 +53,25 @@ test('a standby that lacks the last commits takes over: cursors of what is lost 
   await start({ isSynchronous: false })
   const watching = await Promise.all(cluster.nodes.map((node) => follow(node)))
   const kept = await cluster.deploy(keyed(), 0, PATIENCE_MS)
-  for (const viewer of watching) await viewer.end(kept)
-  await postgres.partStandby()
+  for (const viewer of watching) await viewer.waitForEnd(kept)
+  await postgres.disconnectStandby()
   const lost = await Promise.all([0, 1, 2].map((i) => cluster.deploy(keyed(), i, PATIENCE_MS)))
-  for (const viewer of watching) for (const id of lost) await viewer.end(id)
+  for (const viewer of watching) for (const id of lost) await viewer.waitForEnd(id)
   await failOver()
 
   const cursors = watching.map((viewer) => viewer.events.at(-1)?.cursor ?? '')
-  for (const viewer of watching) await viewer.until(() => viewer.closeCode === 1012)
+  for (const viewer of watching) await viewer.waitUntil(() => viewer.closeCode === 1012)
   const ids = [keyed(), keyed(), keyed()].map((request, i) => cluster.deploy(request, i, PATIENCE_MS))
   const after = await Promise.all(ids)
   for (const [i, node] of cluster.nodes.entries()) {
     const stranger = await follow(node, cursors[i])
-    await stranger.until(() => stranger.errors.length > 0)
+    await stranger.waitUntil(() => stranger.errors.length > 0)
     expect(stranger.errors).toMatchObject([{ extensions: { code: 'CURSOR_UNKNOWN' } }])
     expect(stranger.events).toEqual([])
 
     const viewer = await follow(node, `${stranger.ack?.cursor.slice(0, 4)}${'0'.repeat(12)}`)
     for (const id of [kept, ...after]) {
-      const events = await viewer.end(id)
+      const events = await viewer.waitForEnd(id)
       expect(events.map(({ sequence }) => sequence)).toEqual(events.map((_, n) => n + 1))
       expect(events.at(-1)?.status).toBe('SUCCEEDED')
     }
@@ -84,7 +84,7 @@ test('a standby that lacks the last commits takes over: cursors of what is lost 
 
 /** The primary is gone, its address leads to a server that is read-only, and then that is promoted. */
 async function failOver(): Promise<void> {
-  await postgres.losePrimary()
+  await postgres.killPrimary()
   for (const node of cluster.nodes) {
     await waitUntil(async () => (await readiness(node)) === 503, 'the node says that it is not ready')
   }
@@ -115,11 +115,11 @@ function keepPosting(): { ids: string[]; stop(): Promise<void> } {
   }
 }
 
-const keyed = () => input({ idempotencyKey: crypto.randomUUID() })
+const keyed = () => deployInput({ idempotencyKey: crypto.randomUUID() })
 
 const readiness = async (node: TestServer) => (await fetch(`${node.url}/health/ready`)).status
 
-function expectContiguous(events: readonly ViewedEvent[]): void {
+function expectContiguous(events: readonly ReceivedEvent[]): void {
   const positions = events.map(({ cursor }) => Number(cursor))
   expect(positions).toEqual(positions.map((_, i) => (positions[0] ?? 0) + i))
 }

@@ -1,9 +1,9 @@
 import { once } from 'node:events'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { WebSocket } from 'ws'
-import { type Accepted, DEPLOY, input } from './support/inputs.ts'
-import { waitUntil, within } from './support/processes.ts'
-import { TestServer } from './support/server.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
+import { waitUntil, withTimeout } from './support/processes.ts'
+import { TestServer } from './support/test-server.ts'
 import { Viewer } from './support/viewer.ts'
 
 let server: TestServer
@@ -36,7 +36,7 @@ async function until(name: string, value: number): Promise<void> {
 }
 
 async function deploy(): Promise<string> {
-  const { data, errors } = await server.request<Accepted>(DEPLOY, { input: input() })
+  const { data, errors } = await server.request<DeployResult>(DEPLOY_MUTATION, { input: deployInput() })
   if (errors) throw new Error(JSON.stringify(errors))
   return data.deploy.id
 }
@@ -68,7 +68,7 @@ test('however many viewers, an event is executed once for each distinct query', 
 
   const id = await deploy()
   for (const viewer of viewers) {
-    expect((await viewer.end(id)).map((event) => event.sequence)).toEqual([1, 2, 3, 4, 5])
+    expect((await viewer.waitForEnd(id)).map((event) => event.sequence)).toEqual([1, 2, 3, 4, 5])
   }
   expect((await metric('executions_total')) - before).toBe(5 * 3)
   await Promise.all(viewers.map((viewer) => viewer.close()))
@@ -78,7 +78,7 @@ test('however many viewers, an event is executed once for each distinct query', 
 test('what is read from the database for each event is refused in a subscription', async () => {
   const viewer = new Viewer(server.socketUrl)
   viewer.subscribe({ query: 'subscription { deploymentStatus { deployment { events { sequence } } } }' })
-  await viewer.until(() => viewer.errors.length > 0)
+  await viewer.waitUntil(() => viewer.errors.length > 0)
   const fields = [{ path: 'Deployment.events', reason: expect.stringContaining('in a query') }]
   expect(viewer.errors).toMatchObject([{ extensions: { code: 'BAD_USER_INPUT', fields } }])
   await viewer.close()
@@ -88,11 +88,11 @@ test('a viewer of one deployment is not sent the others', async () => {
   const viewer = new Viewer(server.socketUrl)
   const first = await deploy()
   viewer.follow({ deploymentId: first })
-  await viewer.end(first)
+  await viewer.waitForEnd(first)
   const other = new Viewer(server.socketUrl)
   other.follow()
   await joined([viewer, other])
-  await other.end(await deploy())
+  await other.waitForEnd(await deploy())
   expect(new Set(viewer.events.map((event) => event.deploymentId))).toEqual(new Set([first]))
   await Promise.all([viewer.close(), other.close()])
   await until('groups', 0)
@@ -113,7 +113,7 @@ describe('a raw client', () => {
     const socket = new WebSocket(server.socketUrl, 'graphql-transport-ws')
     const messages: Message[] = []
     socket.on('message', (data) => messages.push(JSON.parse(String(data))))
-    await within(once(socket, 'open'), 'the socket opens')
+    await withTimeout(once(socket, 'open'), 'the socket opens')
     const has = (found: (message: Message) => boolean) =>
       waitUntil(
         () => messages.some(found),
@@ -195,13 +195,13 @@ describe('a raw client', () => {
       Array.from({ length: 150 }, async (_, i) => {
         const socket = new WebSocket(server.socketUrl, 'graphql-transport-ws')
         socket.on('error', () => undefined)
-        await within(once(socket, 'open'), 'the socket opens')
+        await withTimeout(once(socket, 'open'), 'the socket opens')
         const closed = new Promise((resolve) => socket.once('close', resolve))
         if (i % 3 > 0) socket.send('{"type":"connection_init"}')
         for (let n = 0; n < 20; n++) socket.send(noise[(i * 7 + n * n) % noise.length]!)
         if (i % 2) socket.terminate()
         else socket.close()
-        await within(closed, 'the socket closes')
+        await withTimeout(closed, 'the socket closes')
       }),
     )
     await Promise.all(deploying)

@@ -2,13 +2,13 @@ import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { FaultGitHub } from '../src/github/rest/testing/fault-github.ts'
-import { AUTHORITY_FILE } from '../src/github/rest/testing/tls/certificate.ts'
-import { git } from '../src/github/testing/git.ts'
-import { type Accepted, DEPLOY, input } from './support/inputs.ts'
-import { TestServer } from './support/server.ts'
+import { FaultGitHub } from './support/github/fault-github.ts'
+import { git } from './support/github/git.ts'
+import { AUTHORITY_FILE } from './support/github/tls/certificate.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
 import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
-import { type ViewedEvent, Viewer } from './support/viewer.ts'
+import { TestServer } from './support/test-server.ts'
+import { type ReceivedEvent, Viewer } from './support/viewer.ts'
 
 /* A GitHub whose certificate is from an authority of its own, as many an Enterprise Server's is. */
 
@@ -69,7 +69,7 @@ test('an authority that is not known fails at once, saying what to do; with it, 
   await withServer(through, async (server) => {
     github.requests.length = 0
     await expectDone((await deploy(server)).events)
-    expect(github.count(/^POST .*git-receive-pack$/)).toBe(1)
+    expect(github.countRequests(/^POST .*git-receive-pack$/)).toBe(1)
     expect(new Set(tunnels)).toEqual(new Set([new URL(github.origin).host]))
   })
   expect(github.violations).toEqual([])
@@ -96,26 +96,26 @@ async function withServer<T>(
   }
 }
 
-async function deploy(server: TestServer): Promise<{ id: string; events: ViewedEvent[] }> {
-  const { data } = await server.request<Accepted>(DEPLOY, { input: input() })
+async function deploy(server: TestServer): Promise<{ id: string; events: ReceivedEvent[] }> {
+  const { data } = await server.request<DeployResult>(DEPLOY_MUTATION, { input: deployInput() })
   const { id } = data.deploy
   return { id, events: await follow(server, id) }
 }
 
 /** Its events to the end of this attempt. */
-async function follow(server: TestServer, id: string): Promise<ViewedEvent[]> {
+async function follow(server: TestServer, id: string): Promise<ReceivedEvent[]> {
   const viewer = new Viewer(server.socketUrl)
   await viewer.connected()
   viewer.follow({ deploymentId: id })
-  const events = await viewer.end(id)
+  const events = await viewer.waitForEnd(id)
   await viewer.close()
   return events
 }
 
-async function expectDone(events: readonly ViewedEvent[]): Promise<void> {
+async function expectDone(events: readonly ReceivedEvent[]): Promise<void> {
   const last = events.at(-1)
   expect(last).toMatchObject({ step: 'DONE', status: 'SUCCEEDED', error: null })
   const [, owner = '', name = ''] = /([^/]+)\/([^/]+)\.git$/.exec(last?.deployment.cloneUrl ?? '') ?? []
-  const pushed = await git(github.backend.path(owner, name), 'rev-list', '--all')
+  const pushed = await git(github.backend.repositoryPath(owner, name), 'rev-list', '--all')
   expect(pushed.trim()).toBe(last?.deployment.commitSha)
 }

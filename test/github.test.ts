@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
-import { EmulatedGitHub, TOKEN } from '../src/github/rest/testing/emulated-github.ts'
-import { FaultGitHub } from '../src/github/rest/testing/fault-github.ts'
-import { git } from '../src/github/testing/git.ts'
-import { type Accepted, DEPLOY, input } from './support/inputs.ts'
-import { deployKilledTwice, type Interceptable } from './support/kill-twice.ts'
-import { within } from './support/processes.ts'
-import { TestServer } from './support/server.ts'
+import { deployWithTwoCrashes, type Interceptable } from './support/deploy-with-crashes.ts'
+import { EmulatedGitHub, TOKEN } from './support/github/emulated-github.ts'
+import { FaultGitHub } from './support/github/fault-github.ts'
+import { git } from './support/github/git.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
+import { withTimeout } from './support/processes.ts'
 import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
-import { type ViewedEvent, Viewer } from './support/viewer.ts'
+import { TestServer } from './support/test-server.ts'
+import { type ReceivedEvent, Viewer } from './support/viewer.ts'
 
 /** Deployments that are killed twice, at random requests. `KILLS=60 npm test -- test/github` for longer runs. */
 const KILLS = Number(process.env.KILLS ?? 6)
@@ -46,24 +46,24 @@ afterAll(async () => {
 })
 
 beforeEach(() => {
-  github.heal()
+  github.clearFaults()
   github.requests.length = 0
 })
 
 async function deploy(overrides: Record<string, unknown> = {}): Promise<{ id: string; repo: string }> {
-  const wanted = input(overrides)
-  const answer = await server.request<Accepted>(DEPLOY, { input: wanted })
+  const wanted = deployInput(overrides)
+  const answer = await server.request<DeployResult>(DEPLOY_MUTATION, { input: wanted })
   if (answer.errors) throw new Error(JSON.stringify(answer.errors))
   return { id: answer.data.deploy.id, repo: String(wanted.repo) }
 }
 
 /** Its events to the end, or to the first that `isLast` holds for. */
-async function follow(id: string, isLast?: (event: ViewedEvent) => boolean): Promise<ViewedEvent[]> {
+async function follow(id: string, isLast?: (event: ReceivedEvent) => boolean): Promise<ReceivedEvent[]> {
   const viewer = new Viewer(server.socketUrl)
   await viewer.connected()
   viewer.follow({ deploymentId: id })
-  if (isLast) await viewer.until(() => viewer.events.some(isLast))
-  const events = isLast ? viewer.events : await viewer.end(id)
+  if (isLast) await viewer.waitUntil(() => viewer.events.some(isLast))
+  const events = isLast ? viewer.events : await viewer.waitForEnd(id)
   said.push(JSON.stringify(events))
   await viewer.close()
   return events
@@ -83,9 +83,9 @@ async function expectDone(id: string, repo: string): Promise<void> {
   await expectPushed(repo, (await follow(id)).at(-1))
 }
 
-async function expectPushed(repo: string, last: ViewedEvent | undefined): Promise<void> {
+async function expectPushed(repo: string, last: ReceivedEvent | undefined): Promise<void> {
   expect(last).toMatchObject({ step: 'DONE', status: 'SUCCEEDED', error: null })
-  const path = github.backend.path('acme', repo)
+  const path = github.backend.repositoryPath('acme', repo)
   expect(await git(path, 'fsck', '--full', '--strict')).toBe('')
   expect((await git(path, 'rev-list', '--all')).trim()).toBe(last?.deployment.commitSha)
   expect(github.repositories.get(`acme/${repo}`)).toMatchObject({ homepage: null, private: true })
@@ -121,10 +121,10 @@ describe('killed with SIGKILL', () => {
       return null
     })
     const { id, repo } = await deploy()
-    await within(killed.promise, `GitHub is asked for ${point}`)
+    await withTimeout(killed.promise, `GitHub is asked for ${point}`)
     await server.start()
     await expectDone(id, repo)
-    expect(github.count(CREATE)).toBe(1)
+    expect(github.countRequests(CREATE)).toBe(1)
   })
 
   test(
@@ -132,13 +132,13 @@ describe('killed with SIGKILL', () => {
     async () => {
       const interceptable: Interceptable = {
         intercept(interception) {
-          github.heal()
+          github.clearFaults()
           if (interception)
             github.always(/./, async (apply) => ((await interception(apply)) ? null : undefined))
         },
       }
       for (let n = 0; n < KILLS; n++) {
-        const { repo, last } = await deployKilledTwice(server, interceptable, () => said.push(server.log))
+        const { repo, last } = await deployWithTwoCrashes(server, interceptable, () => said.push(server.log))
         await expectPushed(repo, last)
         // Never a second one, nor an attempt at it that was told "name already exists".
         expect([...github.repositories.keys()].filter((name) => name === `acme/${repo}`)).toHaveLength(1)
@@ -157,9 +157,9 @@ describe('killed with SIGKILL', () => {
       })
       try {
         for (let n = 0; n < KILLS; n++) {
-          const { repo, last } = await deployKilledTwice(node, emulated)
+          const { repo, last } = await deployWithTwoCrashes(node, emulated)
           expect(last).toMatchObject({ step: 'DONE', status: 'SUCCEEDED', error: null })
-          const path = emulated.backend.path('acme', repo)
+          const path = emulated.backend.repositoryPath('acme', repo)
           expect(await git(path, 'fsck', '--full', '--strict')).toBe('')
           expect((await git(path, 'rev-list', '--all')).trim()).toBe(last?.deployment.commitSha)
           expect(await emulated.homepage('acme', repo)).toBe('')
@@ -179,7 +179,12 @@ describe('killed with SIGKILL', () => {
 
 describe('what stands in the way', () => {
   test.each([
-    ['a namesake', 'REPO_TAKEN', 'CREATE_ORG', () => github.add('acme', 'taken-site').then(() => undefined)],
+    [
+      'a namesake',
+      'REPO_TAKEN',
+      'CREATE_ORG',
+      () => github.addRepository('acme', 'taken-site').then(() => undefined),
+    ],
     [
       'a missing permission',
       'FORBIDDEN',
@@ -208,7 +213,7 @@ describe('what stands in the way', () => {
     const failed = (await follow(id)).at(-1)
     expect(failed).toMatchObject({ status: 'FAILED', error: { code, step, retryable: true } })
     said.push(JSON.stringify(await server.request(DEPLOYMENT, { id })))
-    github.heal()
+    github.clearFaults()
     github.repositories.delete('acme/taken-site')
     await server.request('mutation ($id: ID!) { retryDeployment(id: $id) { id } }', { id })
     const last = await follow(id, (event) => event.status === 'SUCCEEDED')
@@ -217,7 +222,7 @@ describe('what stands in the way', () => {
   })
 
   test('a former name of another repository is reported as such, and cannot be retried', async () => {
-    await github.add('acme', 'old-name')
+    await github.addRepository('acme', 'old-name')
     await github.rename('acme/old-name', 'acme/new-name')
     const { id } = await deploy({ repo: 'old-name' })
     expect((await follow(id)).at(-1)).toMatchObject({
@@ -274,7 +279,7 @@ describe('what stands in the way', () => {
       headers: { 'retry-after': '4' },
     }))
     const first = await deploy()
-    const isWaiting = (event: ViewedEvent) => event.status === 'WAITING'
+    const isWaiting = (event: ReceivedEvent) => event.status === 'WAITING'
     expect((await follow(first.id, isWaiting)).at(-1)).toMatchObject({
       text: "Creating repo: waiting for GitHub's rate limit",
       error: { code: 'RATE_LIMITED', retryable: true, step: 'CREATE_REPO' },

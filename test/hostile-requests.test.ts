@@ -3,8 +3,8 @@ import { connect } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { getIntrospectionQuery } from 'graphql'
 import { WebSocket } from 'ws'
-import { type Accepted, DEPLOY, input } from './support/inputs.ts'
-import { TestServer } from './support/server.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
+import { TestServer } from './support/test-server.ts'
 import { Viewer } from './support/viewer.ts'
 
 let server: TestServer
@@ -69,7 +69,7 @@ const body = (query: string, variables: string) =>
   `{"query":${JSON.stringify(query)},"variables":${variables}}`
 const keys = (count: number) => JSON.stringify(Object.fromEntries(numbers(count).map((n) => [`k${n}`, 1])))
 const filesOf = (file: object, count: number) =>
-  JSON.stringify({ i: input({ contents: { files: numbers(count).map(() => file) } }) })
+  JSON.stringify({ i: deployInput({ contents: { files: numbers(count).map(() => file) } }) })
 
 describe('variables that are faulty, however many', () => {
   test.each([
@@ -112,7 +112,9 @@ describe('variables that are faulty, however many', () => {
 
   test('valid ones are accepted: 20,000 files', async () => {
     const files = numbers(20_000).map((index) => ({ path: `f/${index % 100}/${index}`, content: '' }))
-    const { errors } = await server.request<Accepted>(DEPLOY, { input: input({ contents: { files } }) })
+    const { errors } = await server.request<DeployResult>(DEPLOY_MUTATION, {
+      input: deployInput({ contents: { files } }),
+    })
     expect(errors).toBeUndefined()
   })
 })
@@ -211,9 +213,11 @@ test('the events of a page of deployments are each one’s own, however they are
   viewer.follow()
   const ids: string[] = []
   for (const index of numbers(5)) {
-    const { data } = await server.request<Accepted>(DEPLOY, { input: input({ repo: `page-${index}` }) })
+    const { data } = await server.request<DeployResult>(DEPLOY_MUTATION, {
+      input: deployInput({ repo: `page-${index}` }),
+    })
     ids.push(data.deploy.id)
-    await viewer.end(data.deploy.id)
+    await viewer.waitForEnd(data.deploy.id)
   }
   await viewer.close()
   const { data } = await server.request<{

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { Cluster } from './support/cluster.ts'
-import { input } from './support/inputs.ts'
+import { deployInput } from './support/inputs.ts'
 import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
 import { Viewer } from './support/viewer.ts'
 
@@ -31,8 +31,12 @@ test('two installations in two schemas of one database notice nothing of each ot
     await viewer.connected()
     viewer.follow()
   }
-  const single = await clusters[0]!.deploy({ ...input(), idempotencyKey: crypto.randomUUID() }, 0, 20_000)
-  for (const viewer of viewers[0]!) await viewer.end(single)
+  const single = await clusters[0]!.deploy(
+    { ...deployInput(), idempotencyKey: crypto.randomUUID() },
+    0,
+    20_000,
+  )
+  for (const viewer of viewers[0]!) await viewer.waitForEnd(single)
   for (const node of clusters[1]!.nodes) {
     const metrics = await (await fetch(`${node.url}/metrics`)).text()
     expect(metrics).toMatch(/^shipcast_gap_fills_total 0$/m)
@@ -42,7 +46,7 @@ test('two installations in two schemas of one database notice nothing of each ot
     clusters.map((cluster) =>
       Promise.all(
         Array.from({ length: DEPLOYMENTS }, (_, i) =>
-          cluster.deploy({ ...input(), idempotencyKey: crypto.randomUUID() }, i, 20_000),
+          cluster.deploy({ ...deployInput(), idempotencyKey: crypto.randomUUID() }, i, 20_000),
         ),
       ),
     ),
@@ -50,7 +54,7 @@ test('two installations in two schemas of one database notice nothing of each ot
   ids[0]!.push(single)
   for (const [i, own] of ids.entries()) {
     for (const viewer of viewers[i]!) {
-      for (const id of own) await viewer.end(id)
+      for (const id of own) await viewer.waitForEnd(id)
       expect(new Set(viewer.events.map((event) => event.deploymentId))).toEqual(new Set(own))
       expect(viewer.closeCode).toBeUndefined()
     }

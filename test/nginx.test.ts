@@ -6,11 +6,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { Cluster } from './support/cluster.ts'
 import { createDataFolder, type DataFolder } from './support/data-folder.ts'
-import { type Accepted, DEPLOY, git, input } from './support/inputs.ts'
-import { waitUntil, within } from './support/processes.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput, git } from './support/inputs.ts'
+import { waitUntil, withTimeout } from './support/processes.ts'
+import { ReconnectingViewer } from './support/reconnecting-viewer.ts'
 import { RestartablePostgres } from './support/restartable-postgres.ts'
-import { RoamingViewer } from './support/roaming-viewer.ts'
-import { freePort } from './support/server.ts'
+import { findFreePort } from './support/test-server.ts'
 import { Viewer } from './support/viewer.ts'
 
 /** An ordinary user's PATH lacks the folders where it is installed. */
@@ -29,7 +29,7 @@ let host: string
 
 beforeAll(async () => {
   if (!isInstalled) return
-  host = `127.0.0.1:${await freePort()}`
+  host = `127.0.0.1:${await findFreePort()}`
   folder = await createDataFolder()
   postgres = await RestartablePostgres.start()
   cluster = await Cluster.start(postgres, { env: { PUBLIC_URL: `http://${host}` } })
@@ -40,7 +40,7 @@ afterAll(async () => {
   if (!isInstalled) return
   const exited = once(nginx, 'exit')
   nginx.kill('SIGQUIT')
-  await within(exited, 'nginx ends')
+  await withTimeout(exited, 'nginx ends')
   await cluster.stop()
   await postgres.remove()
   await folder.remove()
@@ -70,13 +70,13 @@ async function ready(): Promise<number> {
   return response?.status ?? 0
 }
 
-async function deploy(request: Record<string, unknown>): Promise<Accepted['deploy']> {
+async function deploy(request: Record<string, unknown>): Promise<DeployResult['deploy']> {
   const response = await fetch(`http://${host}/graphql`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ query: DEPLOY, variables: { input: request } }),
+    body: JSON.stringify({ query: DEPLOY_MUTATION, variables: { input: request } }),
   })
-  const { data, errors } = (await response.json()) as { data: Accepted; errors?: unknown }
+  const { data, errors } = (await response.json()) as { data: DeployResult; errors?: unknown }
   if (errors) throw new Error(JSON.stringify(errors))
   return data.deploy
 }
@@ -85,12 +85,12 @@ withNginx('one address for all nodes: sockets, mutations and clones', async () =
   const viewers = [0, 1, 2, 3, 4, 5].map(() => new Viewer(`ws://${host}/graphql`))
   await Promise.all(viewers.map((viewer) => viewer.connected()))
   for (const viewer of viewers) viewer.follow()
-  const request = input()
+  const request = deployInput()
   const { id } = await deploy(request)
   for (const viewer of viewers) {
-    expect((await viewer.end(id)).map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5])
+    expect((await viewer.waitForEnd(id)).map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5])
   }
-  const cloneUrl = viewers[0]?.of(id).at(-1)?.deployment.cloneUrl
+  const cloneUrl = viewers[0]?.eventsOf(id).at(-1)?.deployment.cloneUrl
   expect(cloneUrl).toBe(`http://${host}/git/${request.org}/${request.repo}.git`)
   expect(await git('ls-remote', String(cloneUrl), 'refs/heads/main')).toMatch(/^[0-9a-f]{40}\t/)
   await Promise.all(viewers.map((viewer) => viewer.close()))
@@ -100,12 +100,12 @@ withNginx('a rolling restart: whoever asks again is answered, and viewers see ev
   const first = new Viewer(`ws://${host}/graphql`)
   const { cursor } = await first.connected()
   await first.close()
-  const viewers = Array.from({ length: 6 }, () => new RoamingViewer([`ws://${host}/graphql`], cursor))
+  const viewers = Array.from({ length: 6 }, () => new ReconnectingViewer([`ws://${host}/graphql`], cursor))
   const ids: string[] = []
   let isOver = false
   const posting = (async () => {
     while (!isOver) {
-      const request = input({ idempotencyKey: crypto.randomUUID() })
+      const request = deployInput({ idempotencyKey: crypto.randomUUID() })
       await waitUntil(async () => {
         const id = await deploy(request).then(
           (deployment) => deployment.id,
@@ -127,7 +127,7 @@ withNginx('a rolling restart: whoever asks again is answered, and viewers see ev
   for (const viewer of viewers) {
     await waitUntil(() => {
       const ended = new Set(
-        viewer.seen().flatMap((event) => (event.step === 'DONE' ? [event.deploymentId] : [])),
+        viewer.allEvents().flatMap((event) => (event.step === 'DONE' ? [event.deploymentId] : [])),
       )
       return ids.every((id) => ended.has(id))
     }, 'the viewer has seen the end of each')

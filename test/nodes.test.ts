@@ -7,12 +7,12 @@ import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { Cluster } from './support/cluster.ts'
 import { createDataFolder, type DataFolder } from './support/data-folder.ts'
-import { type Accepted, DEPLOY, git, input } from './support/inputs.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput, git } from './support/inputs.ts'
 import { waitUntil } from './support/processes.ts'
+import { ReconnectingViewer } from './support/reconnecting-viewer.ts'
 import { RestartablePostgres } from './support/restartable-postgres.ts'
-import { RoamingViewer } from './support/roaming-viewer.ts'
-import { TestServer } from './support/server.ts'
-import { isEnd, Viewer } from './support/viewer.ts'
+import { TestServer } from './support/test-server.ts'
+import { isFinalEvent, Viewer } from './support/viewer.ts'
 
 /** `CHAOS_SECONDS=600 npm test -- test/nodes` for ten minutes of it; by default, each thing happens once. */
 const CHAOS_SECONDS = Number(process.env.CHAOS_SECONDS ?? 0)
@@ -57,7 +57,7 @@ describe('three nodes on one Postgres', () => {
     )
     for (const viewer of viewers) {
       for (const id of ids) {
-        const seen = sequences(await viewer.end(id))
+        const seen = sequences(await viewer.waitForEnd(id))
         // A viewer who joined late begins later; one that was queued has an event more.
         expect(seen).toEqual(seen.map((_, i) => seen[0]! + i))
         expect(seen.at(-1)).toBeGreaterThanOrEqual(5)
@@ -75,7 +75,7 @@ describe('three nodes on one Postgres', () => {
       )
       const start = `${logId}${String(head).padStart(12, '0')}`
       const viewers = cluster.nodes.flatMap((_, i) =>
-        Array.from({ length: VIEWERS_PER_NODE }, () => new RoamingViewer(cluster.socketUrls(i), start)),
+        Array.from({ length: VIEWERS_PER_NODE }, () => new ReconnectingViewer(cluster.socketUrls(i), start)),
       )
       const ending = new AbortController()
       const inputs = new Map<string, Record<string, unknown>>()
@@ -110,7 +110,7 @@ describe('three nodes on one Postgres', () => {
         expect(new Set(byDeployment.keys())).toEqual(new Set(inputs.keys()))
         for (const events of byDeployment.values()) {
           expect(sequences(events)).toEqual(events.map((_, i) => i + 1))
-          expect(isEnd(events.at(-1))).toBe(true)
+          expect(isFinalEvent(events.at(-1))).toBe(true)
         }
       }
       const commits = new Map(
@@ -127,7 +127,7 @@ describe('three nodes on one Postgres', () => {
       )
       expect(writes.length).toBeGreaterThan(2)
       for (const { writer, owner } of writes) {
-        expect(writer).toBe(cluster.nodeOfPid.get(Number(owner.split('/')[1])))
+        expect(writer).toBe(cluster.nodeNamesByPid.get(Number(owner.split('/')[1])))
       }
       // Chances for a zombie there were.
       const [{ takeovers } = { takeovers: 0 }] = await postgres.query<{ takeovers: number }>(
@@ -154,7 +154,7 @@ describe('three nodes on one Postgres', () => {
         const i = aNode()
         await cluster.node(i).kill()
         await sleep(Math.random() * 500)
-        await cluster.startAgain(i)
+        await cluster.restartNode(i)
       },
       pause: async () => {
         if (paused.size > 0) return
@@ -186,7 +186,7 @@ describe('three nodes on one Postgres', () => {
       stop: async () => {
         const i = aNode()
         await cluster.node(i).stop()
-        await cluster.startAgain(i)
+        await cluster.restartNode(i)
       },
     }
     const names = Object.keys(kinds)
@@ -238,7 +238,7 @@ describe('while the database is away', () => {
       await viewer.connected()
       viewer.follow()
       const before = await cluster.deploy(keyed(), 0, PATIENCE_MS)
-      await viewer.end(before)
+      await viewer.waitForEnd(before)
 
       await away()
       for (const node of cluster.nodes) {
@@ -255,7 +255,7 @@ describe('while the database is away', () => {
         await waitUntil(async () => (await readiness(node)) === 200, 'the node is ready again', PATIENCE_MS)
       }
       const after = await cluster.deploy(keyed(), 1, PATIENCE_MS)
-      expect(sequences(await viewer.end(after))).toEqual([1, 2, 3, 4, 5])
+      expect(sequences(await viewer.waitForEnd(after))).toEqual([1, 2, 3, 4, 5])
       expect(viewer.closeCode).toBeUndefined()
       await viewer.close()
     },
@@ -279,7 +279,7 @@ describe('while the database is away', () => {
     expect(refused.errors).toMatchObject([{ message: expect.stringContaining('Try again soon') }])
     await inDatabase('away', 'drop trigger no_room on events')
     const id = await cluster.deploy(request, 0, PATIENCE_MS)
-    expect(sequences(await onDatabase.end(id))).toEqual([1, 2, 3, 4, 5])
+    expect(sequences(await onDatabase.waitForEnd(id))).toEqual([1, 2, 3, 4, 5])
     await onDatabase.close()
   })
 
@@ -340,7 +340,7 @@ const hasRoom = await roomOf(1).then(async (room) => {
           await fill()
           const { data, errors } = await cluster
             .node(ids.length)
-            .request<Accepted>(DEPLOY, { input: large() })
+            .request<DeployResult>(DEPLOY_MUTATION, { input: large() })
           refusal = errors?.[0]
           if (!errors) ids.push(data.deploy.id)
           return refusal !== undefined
@@ -360,7 +360,7 @@ const hasRoom = await roomOf(1).then(async (room) => {
       ids.push(await cluster.deploy(keyed(), 1, PATIENCE_MS))
       for (const viewer of viewers) {
         for (const id of ids) {
-          const events = await viewer.end(id)
+          const events = await viewer.waitForEnd(id)
           expect(events.at(-1)?.status).toBe('SUCCEEDED')
           expect(sequences(events)).toEqual(events.map((_, i) => i + 1))
         }
@@ -443,7 +443,7 @@ function keyed(): Record<string, unknown> {
     path: `folder/file-${i}.txt`,
     content: `${i}\n`.repeat(200),
   }))
-  return input({
+  return deployInput({
     org: `org-${Math.floor(Math.random() * 5)}`,
     idempotencyKey: crypto.randomUUID(),
     contents: { files },

@@ -7,9 +7,9 @@ import { promisify } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import type { Browser, BrowserContextOptions, Route } from 'playwright-core'
-import { keepScreenshot, launchBrowser, scriptsOf, Window } from './support/browser.ts'
-import { type Accepted, DEPLOY, git, input } from './support/inputs.ts'
-import { TestServer } from './support/server.ts'
+import { BrowserWindow, findScripts, launchBrowser, saveScreenshot } from './support/browser.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput, git } from './support/inputs.ts'
+import { TestServer } from './support/test-server.ts'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const TALE = ['Ready!', 'Creating org', 'Creating repo', 'Pushing contents', 'Done!']
@@ -17,7 +17,7 @@ const TALE = ['Ready!', 'Creating org', 'Creating repo', 'Pushing contents', 'Do
 let browser: Browser
 let server: TestServer
 let folder: string
-let windows: Window[] = []
+let windows: BrowserWindow[] = []
 let held: HeldOrganization[] = []
 let names = 0
 
@@ -41,8 +41,8 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-async function open(path = '/', options: BrowserContextOptions = {}): Promise<Window> {
-  const window = await Window.open(browser, server.url + path, options)
+async function open(path = '/', options: BrowserContextOptions = {}): Promise<BrowserWindow> {
+  const window = await BrowserWindow.open(browser, server.url + path, options)
   windows.push(window)
   return window
 }
@@ -84,23 +84,23 @@ test('whoever presses Deploy, everyone sees each step as it happens', async () =
   const mine = await open()
   const theirs = await open()
   for (const window of [mine, theirs]) {
-    await window.live()
-    await window.status('ready')
+    await window.waitUntilLive()
+    await window.waitForStatus('ready')
   }
 
-  await mine.fill('acme', newName())
+  await mine.fillForm('acme', newName())
   await mine.page.getByRole('button', { name: 'Deploy', exact: true }).dblclick()
 
   for (const window of [mine, theirs]) {
-    await window.status('SUCCEEDED')
-    expect(await window.texts()).toEqual(TALE)
-    await window.listed(mine.idInAddress(), 'SUCCEEDED')
+    await window.waitForStatus('SUCCEEDED')
+    expect(await window.statusTexts()).toEqual(TALE)
+    await window.waitForListItem(mine.deploymentIdFromUrl(), 'SUCCEEDED')
     // Two clicks, one deployment.
     expect(await window.page.getByTestId('deployment-list-item').count()).toBe(1)
     const states = window.page.locator('[data-testid=step][data-state=done]')
     expect(await states.count()).toBe(5)
     expect(await states.nth(1).textContent()).toMatch(/^Create organizationdone[\d.]+ m?s$/)
-    expect(window.complaints).toEqual([])
+    expect(window.problems).toEqual([])
   }
   const clone = join(folder, 'first')
   await git('clone', '-q', await mine.cloneUrl(), clone)
@@ -109,31 +109,33 @@ test('whoever presses Deploy, everyone sees each step as it happens', async () =
 
 test('a deployment that another service starts appears and moves in every window', async () => {
   const windowsOfOthers = [await open(), await open()]
-  await Promise.all(windowsOfOthers.map((window) => window.live()))
+  await Promise.all(windowsOfOthers.map((window) => window.waitUntilLive()))
 
-  const { data } = await server.request<Accepted>(DEPLOY, { input: input({ org: 'acme', repo: newName() }) })
+  const { data } = await server.request<DeployResult>(DEPLOY_MUTATION, {
+    input: deployInput({ org: 'acme', repo: newName() }),
+  })
 
   for (const window of windowsOfOthers) {
-    await window.status('SUCCEEDED')
-    expect(await window.texts()).toEqual(TALE)
-    await window.listed(data.deploy.id, 'SUCCEEDED')
+    await window.waitForStatus('SUCCEEDED')
+    expect(await window.statusTexts()).toEqual(TALE)
+    await window.waitForListItem(data.deploy.id, 'SUCCEEDED')
   }
 })
 
 test('goes on after a reload, and after the server was killed', async () => {
   const mine = await open()
   const theirs = await open()
-  await Promise.all([mine.live(), theirs.live()])
+  await Promise.all([mine.waitUntilLive(), theirs.waitUntilLive()])
   const org = await holdOrganization('platform')
-  await mine.fill('platform', newName())
-  await mine.deploy()
-  await mine.status('RUNNING')
-  const id = mine.idInAddress()
+  await mine.fillForm('platform', newName())
+  await mine.clickDeploy()
+  await mine.waitForStatus('RUNNING')
+  const id = mine.deploymentIdFromUrl()
 
   await mine.page.reload()
-  await mine.live()
-  await mine.status('RUNNING')
-  expect(await mine.texts()).toEqual(['Creating org'])
+  await mine.waitUntilLive()
+  await mine.waitForStatus('RUNNING')
+  expect(await mine.statusTexts()).toEqual(['Creating org'])
 
   await server.kill()
   for (const window of [mine, theirs]) {
@@ -141,60 +143,60 @@ test('goes on after a reload, and after the server was killed', async () => {
     await window.page.getByText('last update').waitFor()
   }
   await server.start()
-  await Promise.all([mine.live(), theirs.live()])
+  await Promise.all([mine.waitUntilLive(), theirs.waitUntilLive()])
   await org.release()
 
   for (const window of [mine, theirs]) {
-    await window.status('SUCCEEDED')
-    await window.listed(id, 'SUCCEEDED')
+    await window.waitForStatus('SUCCEEDED')
+    await window.waitForListItem(id, 'SUCCEEDED')
   }
-  expect(await mine.texts()).toEqual(TALE.slice(1))
-  expect(await theirs.texts()).toEqual(TALE)
+  expect(await mine.statusTexts()).toEqual(TALE.slice(1))
+  expect(await theirs.statusTexts()).toEqual(TALE)
 })
 
 test('names the deployment that is in the way, cancels it, and goes on from there by Retry', async () => {
   const window = await open()
   const { page } = window
-  await window.live()
+  await window.waitUntilLive()
   // There is one runner: while this one is held, the next is queued.
   const org = await holdOrganization('informatics-101')
-  await server.request(DEPLOY, { input: input({ org: 'informatics-101', repo: newName() }) })
-  await window.fill('acme', newName())
-  await window.deploy()
-  await window.status('QUEUED')
-  const id = window.idInAddress()
+  await server.request(DEPLOY_MUTATION, { input: deployInput({ org: 'informatics-101', repo: newName() }) })
+  await window.fillForm('acme', newName())
+  await window.clickDeploy()
+  await window.waitForStatus('QUEUED')
+  const id = window.deploymentIdFromUrl()
 
-  await window.deploy()
+  await window.clickDeploy()
   await page.getByText('Another deployment').waitFor()
   const link = page.getByRole('link', { name: 'Show that deployment' })
   expect(await link.getAttribute('href')).toBe(`#${id}`)
 
   await page.getByRole('button', { name: 'Cancel' }).click()
-  await window.status('CANCELLED')
+  await window.waitForStatus('CANCELLED')
   await page.getByRole('button', { name: 'Retry' }).click()
-  await window.status('QUEUED')
+  await window.waitForStatus('QUEUED')
   await org.release()
-  await window.status('SUCCEEDED')
+  await window.waitForStatus('SUCCEEDED')
   await page.getByText('attempt 2').waitFor()
 })
 
 test('a submission whose answer was lost is tried again and is still one deployment', async () => {
   const window = await open()
-  await window.live()
+  await window.waitUntilLive()
   const repo = newName()
-  await window.fill('acme', repo)
+  await window.fillForm('acme', repo)
   const loseTheAnswer = async (route: Route) => {
     await route.fetch()
     await route.abort('connectionreset')
   }
   await window.page.route('**/graphql', loseTheAnswer, { times: 1 })
-  await window.deploy()
+  await window.clickDeploy()
   await window.page.getByText('could not be reached').waitFor()
 
   await window.page.getByRole('button', { name: 'Try again', exact: true }).click()
 
-  await window.status('SUCCEEDED')
-  await window.listed(window.idInAddress(), 'SUCCEEDED')
+  await window.waitForStatus('SUCCEEDED')
+  await window.waitForListItem(window.deploymentIdFromUrl(), 'SUCCEEDED')
   expect(
     await window.page
       .getByTestId('deployment-list-item')
@@ -205,10 +207,10 @@ test('a submission whose answer was lost is tried again and is still one deploym
 
 test('the details show the warnings of a deployment', async () => {
   const files = Array.from({ length: 23 }, (_, n) => ({ path: `${n}/aux.c`, content: '' }))
-  const request = input({ org: 'acme', repo: newName(), contents: { files } })
-  const { data } = await server.request<Accepted>(DEPLOY, { input: request })
+  const request = deployInput({ org: 'acme', repo: newName(), contents: { files } })
+  const { data } = await server.request<DeployResult>(DEPLOY_MUTATION, { input: request })
   const window = await open(`/#${data.deploy.id}`)
-  await window.status('SUCCEEDED')
+  await window.waitForStatus('SUCCEEDED')
   const warnings = window.page.getByRole('list', { name: 'Warnings' }).getByRole('listitem')
   await warnings.first().waitFor()
   expect(await warnings.count()).toBe(21)
@@ -233,24 +235,24 @@ describe('contents from this computer', () => {
   })
 
   const ways = {
-    picked: async (window: Window) => {
+    picked: async (window: BrowserWindow) => {
       await window.page.getByText('This computer').click()
       const chooser = window.page.waitForEvent('filechooser')
       await window.page.getByRole('button', { name: 'Choose a folder' }).click()
       await (await chooser).setFiles(contents)
     },
-    dropped: (window: Window) => window.drop(contents),
+    dropped: (window: BrowserWindow) => window.drop(contents),
   }
 
   test.each(Object.entries(ways))('a folder that is %s is deployed as it is', async (way, choose) => {
     const window = await open()
-    await window.live()
+    await window.waitUntilLive()
     await choose(window)
     await window.page.getByText(/^4 files/).waitFor()
     await window.page.getByText('2 left out').waitFor()
-    await window.fill('acme', newName())
-    await window.deploy()
-    await window.status('SUCCEEDED')
+    await window.fillForm('acme', newName())
+    await window.clickDeploy()
+    await window.waitForStatus('SUCCEEDED')
 
     const clone = join(folder, way)
     await git('clone', '-q', await window.cloneUrl(), clone)
@@ -259,21 +261,21 @@ describe('contents from this computer', () => {
     }
     expect((await git('-C', clone, 'ls-files', '-s')).split('\n').filter(Boolean)).toHaveLength(4)
     expect(await git('-C', clone, 'ls-files', '-s', 'run.sh')).toMatch(/^100755 /)
-    expect(window.complaints).toEqual([])
+    expect(window.problems).toEqual([])
   })
 })
 
 test('says what is wrong beside each field, and goes to the first of them', async () => {
   const window = await open()
   const { page } = window
-  await window.live()
-  await window.deploy()
+  await window.waitUntilLive()
+  await window.clickDeploy()
   await page.getByText('Must not be empty.').nth(1).waitFor()
 
-  await window.fill('-acme-', '..')
+  await window.fillForm('-acme-', '..')
   await page.getByText('More', { exact: true }).click()
   await page.getByLabel('Branch').fill('a..b')
-  await window.deploy()
+  await window.clickDeploy()
 
   for (const [label, fault] of [
     ['Organization', 'hyphen'],
@@ -289,19 +291,19 @@ test('says what is wrong beside each field, and goes to the first of them', asyn
   expect(await page.getByLabel('Organization').evaluate((field) => field.matches(':focus'))).toBe(true)
   expect(await page.getByTestId('status').getAttribute('data-status')).toBe('ready')
 
-  await window.fill('acme', newName())
+  await window.fillForm('acme', newName())
   expect(await page.locator('input[aria-invalid=true]').count()).toBe(1)
   await page.getByLabel('Branch').fill('main')
-  await window.deploy()
-  await window.status('SUCCEEDED')
-  expect(window.complaints).toEqual([])
+  await window.clickDeploy()
+  await window.waitForStatus('SUCCEEDED')
+  expect(window.problems).toEqual([])
 })
 
 test('deploys by keyboard alone', async () => {
   const window = await open()
   const { page } = window
   const { keyboard } = page
-  await window.live()
+  await window.waitUntilLive()
   await page.getByRole('radio', { name: 'Static site' }).waitFor()
   const focused = () =>
     page.evaluate('document.activeElement?.getAttribute("name") ?? document.activeElement?.innerText')
@@ -320,22 +322,22 @@ test('deploys by keyboard alone', async () => {
   await tabTo('Deploy')
   await keyboard.press('Enter')
 
-  await window.status('SUCCEEDED')
+  await window.waitForStatus('SUCCEEDED')
   await page.getByText('Public', { exact: true }).nth(1).waitFor()
   await tabTo('Copy')
 })
 
 test('fits a narrow screen, and a link shows what it names', async () => {
   const window = await open('/', { viewport: { width: 360, height: 740 } })
-  await window.live()
+  await window.waitUntilLive()
   await window.page.getByTestId('deployment-list-item').first().waitFor()
   expect(await window.page.evaluate('document.documentElement.scrollWidth')).toBe(360)
 
   await window.page.getByTestId('deployment-list-item').last().getByRole('link').click()
-  await window.status('SUCCEEDED')
-  const linked = await open(`/#${window.idInAddress()}`)
-  await linked.status('SUCCEEDED')
-  expect(await linked.texts()).toEqual(['Done!'])
+  await window.waitForStatus('SUCCEEDED')
+  const linked = await open(`/#${window.deploymentIdFromUrl()}`)
+  await linked.waitForStatus('SUCCEEDED')
+  expect(await linked.statusTexts()).toEqual(['Done!'])
 })
 
 test('the playground runs a query and a subscription', async () => {
@@ -351,17 +353,17 @@ test('the playground runs a query and a subscription', async () => {
   await page.getByText('subscription').first().waitFor()
   const org = await holdOrganization('labs')
   const repo = newName()
-  await server.request(DEPLOY, { input: input({ org: 'labs', repo }) })
+  await server.request(DEPLOY_MUTATION, { input: deployInput({ org: 'labs', repo }) })
   await run.click()
   await page.getByText('"Creating org"').waitFor()
   await org.release()
   await page.getByText('"SUCCEEDED"').waitFor()
   await page.getByText(`"${repo}"`).waitFor()
-  expect(window.complaints).toEqual([])
+  expect(window.problems).toEqual([])
 })
 
 test('the page loads at most 150 kB of JavaScript', async () => {
-  const scripts = await scriptsOf(join(ROOT, 'dist/client'), 'index.html')
+  const scripts = await findScripts(join(ROOT, 'dist/client'), 'index.html')
   const sizes = await Promise.all(
     scripts.map(async (path) => gzipSync(await readFile(join(ROOT, 'dist/client', path))).length),
   )
@@ -371,11 +373,11 @@ test('the page loads at most 150 kB of JavaScript', async () => {
 
 test.each(['light', 'dark'] as const)('looks as in docs/screenshot-%s.png', async (colorScheme) => {
   const window = await open('/', { colorScheme, reducedMotion: 'reduce' })
-  await window.live()
-  await window.fill('acme', `${colorScheme}-website`)
-  await window.deploy()
-  await window.status('SUCCEEDED')
+  await window.waitUntilLive()
+  await window.fillForm('acme', `${colorScheme}-website`)
+  await window.clickDeploy()
+  await window.waitForStatus('SUCCEEDED')
   await window.page.evaluate('window.scrollTo(0, 0)')
-  await keepScreenshot(window.page, `screenshot-${colorScheme}`)
-  expect(window.complaints).toEqual([])
+  await saveScreenshot(window.page, `screenshot-${colorScheme}`)
+  expect(window.problems).toEqual([])
 })

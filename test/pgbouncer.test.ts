@@ -5,10 +5,10 @@ import { connect } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { createDataFolder, type DataFolder } from './support/data-folder.ts'
-import { type Accepted, DEPLOY, input } from './support/inputs.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
 import { waitUntil } from './support/processes.ts'
 import { RestartablePostgres } from './support/restartable-postgres.ts'
-import { freePort, TestServer } from './support/server.ts'
+import { findFreePort, TestServer } from './support/test-server.ts'
 import { Viewer } from './support/viewer.ts'
 
 /* Where PgBouncer is installed; PGBOUNCER names another version than the one in the PATH. */
@@ -33,7 +33,7 @@ beforeAll(async () => {
   postgres = await RestartablePostgres.start()
   direct = postgres.url()
   folder = await createDataFolder()
-  const port = await freePort()
+  const port = await findFreePort()
   url = `postgres://shipcast@127.0.0.1:${port}/postgres`
   const server = new URL(direct)
   const file = join(folder.path, 'pgbouncer.ini')
@@ -81,10 +81,10 @@ withNew('in transaction mode: 20 deployments at once succeed, and reach viewers 
   await viewer.connected()
   viewer.follow()
   const answers = await Promise.all(
-    Array.from({ length: 20 }, () => server.request<Accepted>(DEPLOY, { input: input() })),
+    Array.from({ length: 20 }, () => server.request<DeployResult>(DEPLOY_MUTATION, { input: deployInput() })),
   )
   for (const { data } of answers) {
-    expect((await viewer.end(data.deploy.id)).at(-1)).toMatchObject({ status: 'SUCCEEDED' })
+    expect((await viewer.waitForEnd(data.deploy.id)).at(-1)).toMatchObject({ status: 'SUCCEEDED' })
   }
   const positions = viewer.events.map((event) => Number(event.cursor.slice(4)))
   expect(positions).toEqual(positions.map((_, i) => i + 1))

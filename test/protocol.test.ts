@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { ApolloServerErrorCode } from '@apollo/server/errors'
 import { expect, test } from '@jest/globals'
 import { ERROR_CODES } from '../src/errors.ts'
-import { REMEDIES } from '../src/github/github-error.ts'
+import { REMEDIES } from '../src/github/forge-error.ts'
 
 /** Those that Apollo Server gives only with persisted queries, or for what we answer as `INTERNAL`. */
 const NEVER_SENT: string[] = [

@@ -6,7 +6,7 @@ import { ClientProgram } from './support/client-program.ts'
 import { codeBlocks } from './support/code-blocks.ts'
 import { createDataFolder } from './support/data-folder.ts'
 import { MAX_WAIT_MS, waitUntil } from './support/processes.ts'
-import { TestServer } from './support/server.ts'
+import { TestServer } from './support/test-server.ts'
 
 const servers: TestServer[] = []
 let client: ClientProgram
@@ -53,11 +53,11 @@ test("the README's curl deploys, and its client follows through a restart, missi
   // Before anything is active: what it sees first is then the first event of all, not a state that stands for several.
   await watched(server)
   const first = await deploy('hello')
-  await client.printed(endOf(first))
+  await client.waitForOutput(endOf(first))
   await server.kill()
   await server.start()
   const last = await deploy('hello-again')
-  await client.printed(endOf(last))
+  await client.waitForOutput(endOf(last))
 
   const cursors = [...client.output.matchAll(/cursor: '(\d+)'/g)].map((match) => Number(match[1]))
   expect(cursors).toEqual(cursors.map((_, i) => cursors[0]! + i))
@@ -67,10 +67,10 @@ test('the client goes on with another log, whose cursors are others', async () =
   const [server] = servers as [TestServer]
   await server.stop()
   const other = await startServer({ port: server.port, dataDir: (await createDataFolder()).path })
-  await client.printed(/The cursor .* is not one of/)
+  await client.waitForOutput(/The cursor .* is not one of/)
   await watched(other)
   const id = await deploy('hello')
-  await client.printed(endOf(id))
+  await client.waitForOutput(endOf(id))
   const sequences = [...client.output.matchAll(/deploymentId: '(.*?)',\s+sequence: (\d)/g)]
   expect(sequences.filter((match) => match[1] === id).map((match) => match[2])).toEqual([
     '1',
@@ -85,8 +85,8 @@ test('the client goes on with another log, whose cursors are others', async () =
 test('the client ends where its token is not valid, and says so', async () => {
   const [server] = servers as [TestServer]
   await startServer({ port: server.port, dataDir: server.dataDir, env: { ACCESS: 'required' } })
-  await client.printed(/send a valid token/)
-  await client.ended()
+  await client.waitForOutput(/send a valid token/)
+  await client.waitForExit()
 })
 
 async function watched(server: TestServer): Promise<void> {

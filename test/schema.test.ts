@@ -14,7 +14,7 @@ import {
   printSchema,
   specifiedScalarTypes,
 } from 'graphql'
-import { TestServer } from './support/server.ts'
+import { TestServer } from './support/test-server.ts'
 
 test('every type, field, argument, input field and enum value has a description', async () => {
   const schema = buildSchema(await readFile('schema.gql', 'utf8'))

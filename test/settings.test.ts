@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { createDataFolder, removeDataFolder } from './support/data-folder.ts'
-import { TestServer } from './support/server.ts'
 import { createTestDatabase } from './support/test-database.ts'
+import { TestServer } from './support/test-server.ts'
 
 let folder: Awaited<ReturnType<typeof createDataFolder>>
 
@@ -69,7 +69,7 @@ function run(...args: string[]) {
   return { status, output: stdout + stderr }
 }
 
-test.each(['dist/main.js', 'dist/token.js'])('%s on an older Node says which one to use', (program) => {
+test.each(['dist/main.js', 'dist/cli/token.js'])('%s on an older Node says which one to use', (program) => {
   const older = `Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '20.19.0' } })`
   const { status, output } = run('--import', `data:text/javascript,${encodeURIComponent(older)}`, program)
   expect(status).toBe(1)

@@ -1,14 +1,14 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
-import { CredentialStore } from '../src/auth/credential-store.ts'
-import { FakeGitHubOAuth } from '../src/auth/testing/fake-github-oauth.ts'
-import { ForgingProvider } from '../src/auth/testing/forging-provider.ts'
+import { CredentialStore } from '../src/auth/credentials/credential-store.ts'
 import { MIGRATIONS } from '../src/database/schema.ts'
-import { keepScreenshot, launchBrowser, Window } from './support/browser.ts'
-import { type Accepted, DEPLOY, input } from './support/inputs.ts'
+import { FakeGitHubOAuth } from './support/auth/fake-github-oauth.ts'
+import { ForgingProvider } from './support/auth/forging-provider.ts'
+import { BrowserWindow, launchBrowser, saveScreenshot } from './support/browser.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
 import { OidcServer, type People } from './support/oidc-server.ts'
-import { freePort, TestServer } from './support/server.ts'
 import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
+import { findFreePort, TestServer } from './support/test-server.ts'
 
 const PEOPLE: People = {
   alice: ['Platform-Team', 'everybody'],
@@ -33,7 +33,7 @@ let provider: OidcServer
 let server: TestServer
 /** Of the same database and provider; started by those tests that need other settings. */
 let otherPort: number
-let windows: Window[] = []
+let windows: BrowserWindow[] = []
 /** Deployed by alice: of acme and of globex. */
 let ofAcme: string
 let ofGlobex: string
@@ -41,10 +41,10 @@ let ofGlobex: string
 beforeAll(async () => {
   browser = await launchBrowser()
   database = await createTestDatabase(MIGRATIONS)
-  const port = await freePort()
-  otherPort = await freePort()
+  const port = await findFreePort()
+  otherPort = await findFreePort()
   const redirectUrls = [port, otherPort].map((of) => `http://127.0.0.1:${of}/auth/oidc/callback`)
-  provider = new OidcServer(await freePort(), redirectUrls, PEOPLE)
+  provider = new OidcServer(await findFreePort(), redirectUrls, PEOPLE)
   await provider.start()
   server = await TestServer.start({
     port,
@@ -63,7 +63,7 @@ beforeAll(async () => {
 afterEach(async () => {
   await Promise.all(windows.map((window) => window.close()))
   windows = []
-  await provider.change(PEOPLE)
+  await provider.setPeople(PEOPLE)
 })
 
 afterAll(async () => {
@@ -74,16 +74,20 @@ afterAll(async () => {
   await database.drop()
 })
 
-async function open(path = '/', options: BrowserContextOptions = {}): Promise<Window> {
-  const window = await Window.open(browser, server.url + path, options)
+async function open(path = '/', options: BrowserContextOptions = {}): Promise<BrowserWindow> {
+  const window = await BrowserWindow.open(browser, server.url + path, options)
   windows.push(window)
   return window
 }
 
-async function signedIn(name: string, path = '/', options: BrowserContextOptions = {}): Promise<Window> {
+async function signedIn(
+  name: string,
+  path = '/',
+  options: BrowserContextOptions = {},
+): Promise<BrowserWindow> {
   const window = await open(path, options)
   await signIn(window.page, name)
-  await window.live()
+  await window.waitUntilLive()
   return window
 }
 
@@ -98,7 +102,7 @@ async function chooseAtProvider(page: Page, name: string): Promise<void> {
 }
 
 /** In another tab of the same browser. */
-async function openTab({ page }: Window, path = '/'): Promise<Page> {
+async function openTab({ page }: BrowserWindow, path = '/'): Promise<Page> {
   const tab = await page.context().newPage()
   await tab.goto(server.url + path)
   return tab
@@ -107,9 +111,9 @@ async function openTab({ page }: Window, path = '/'): Promise<Page> {
 /** With the session of whoever has signed in there. Resolves to the id, once it has succeeded. */
 async function deployAs(page: Page, org: string, repo: string): Promise<string> {
   const response = await page.request.post(`${server.url}/graphql`, {
-    data: { query: DEPLOY, variables: { input: input({ org, repo }) } },
+    data: { query: DEPLOY_MUTATION, variables: { input: deployInput({ org, repo }) } },
   })
-  const { data } = (await response.json()) as { data: Accepted }
+  const { data } = (await response.json()) as { data: DeployResult }
   await row(page, data.deploy.id).and(page.locator('[data-status=SUCCEEDED]')).waitFor()
   return data.deploy.id
 }
@@ -186,16 +190,16 @@ describe('whoever signs in is offered what their role allows', () => {
 
     await signIn(page, 'alice')
 
-    await window.live()
+    await window.waitUntilLive()
     expect(await whoIs(page)).toBe('alice admin')
     await row(page, ofGlobex).getByRole('link').click()
-    await window.status('SUCCEEDED')
+    await window.waitForStatus('SUCCEEDED')
     await page.getByText('Requested by').waitFor()
-    await window.fill('globex', 'handbook')
-    await window.deploy()
+    await window.fillForm('globex', 'handbook')
+    await window.clickDeploy()
     await page.getByText('globex/handbook').first().waitFor()
     // The session went along with the socket too, or it would not be live.
-    const unexpected = window.complaints.filter(
+    const unexpected = window.problems.filter(
       (complaint) => !complaint.includes('401') && !complaint.includes(provider.issuer),
     )
     expect(unexpected).toEqual([])
@@ -261,8 +265,8 @@ describe('whoever signs in is offered what their role allows', () => {
     const window = await signedIn(name)
     return {
       page: window.page,
-      fill: (org: string, repo: string) => window.fill(org, repo),
-      deploy: () => window.deploy(),
+      fill: (org: string, repo: string) => window.fillForm(org, repo),
+      deploy: () => window.clickDeploy(),
     }
   }
 })
@@ -285,8 +289,8 @@ test('the session is kept as promised: away from scripts, other sites and plain 
 test('leads back to the deployment that was looked at', async () => {
   const window = await open(`/#${ofAcme}`)
   await signIn(window.page, 'vera')
-  await window.status('SUCCEEDED')
-  expect(window.idInAddress()).toBe(ofAcme)
+  await window.waitForStatus('SUCCEEDED')
+  expect(window.deploymentIdFromUrl()).toBe(ofAcme)
   await window.page.getByRole('heading', { name: 'acme/billing-api' }).waitFor()
 })
 
@@ -381,7 +385,7 @@ describe('a session that ends', () => {
     const session = await sessionIn(mine.page)
     // A browser with the same secret hears of it by its socket alone.
     const kept = await open('/', { storageState: { cookies: session ? [session] : [], origins: [] } })
-    await kept.live()
+    await kept.waitUntilLive()
 
     await mine.page.getByRole('button', { name: 'Sign out' }).click()
 
@@ -408,7 +412,7 @@ test('two sign-ins that begin in two tabs at the same time both end well', async
     await page.getByRole('button', { name: 'vera', exact: true }).waitFor()
   }
   await chooseAtProvider(first.page, 'vera')
-  await first.live()
+  await first.waitUntilLive()
   await chooseAtProvider(second, 'vera')
   for (const page of [first.page, second]) await row(page, ofAcme).waitFor()
 
@@ -428,32 +432,32 @@ test('another role at the provider holds in the other tab, too, after signing in
   await row(window.page, ofGlobex).waitFor()
   await window.page.getByText('You are a viewer here').waitFor()
 
-  await provider.change({ ...PEOPLE, otto: ['developers'] })
+  await provider.setPeople({ ...PEOPLE, otto: ['developers'] })
   await openTab(window, '/auth/oidc')
 
   await window.page.getByLabel('Organization').waitFor()
   expect(await whoIs(window.page)).toBe('otto deployer')
   await row(window.page, ofAcme).waitFor()
 
-  await provider.change(PEOPLE)
+  await provider.setPeople(PEOPLE)
   await openTab(window, '/auth/oidc')
 
   await window.page.getByText('You are a viewer here').waitFor()
   await row(window.page, ofAcme).waitFor({ state: 'detached' })
   await row(window.page, ofGlobex).waitFor()
-  await window.live()
+  await window.waitUntilLive()
 
   // What happens from now on comes as the role has it.
   const alice = await signedIn('alice')
   const unseen = await deployAs(alice.page, 'acme', 'unseen')
   const seen = await deployAs(alice.page, 'globex', 'seen')
-  await window.listed(seen, 'SUCCEEDED')
+  await window.waitForListItem(seen, 'SUCCEEDED')
   expect(await row(window.page, unseen).count()).toBe(0)
 })
 
 test('somebody whom the provider has put into no group any more is out everywhere', async () => {
   const window = await signedIn('vera')
-  await provider.change({ ...PEOPLE, vera: [] })
+  await provider.setPeople({ ...PEOPLE, vera: [] })
   const tab = await openTab(window, '/auth/oidc')
   await tab.getByText('nothing says what you may do here').waitFor()
   await window.page.getByText('Your session has ended.').waitFor()
@@ -499,7 +503,7 @@ test('a provider that is away is said in a sentence, and used again once it is b
       await provider.start()
       await page.goto(url)
       await signIn(page, 'vera')
-      await window.live()
+      await window.waitUntilLive()
     } finally {
       await provider.stop()
       await provider.start()
@@ -514,8 +518,8 @@ describe('what the server refuses all the same is said', () => {
       const sent = route.request().postData() ?? ''
       await route.continue({ postData: sent.replace('"org":"acme"', '"org":"globex"') })
     })
-    await window.fill('acme', 'not-there')
-    await window.deploy()
+    await window.fillForm('acme', 'not-there')
+    await window.clickDeploy()
     await window.page.getByRole('alert').getByText('globex').waitFor()
     expect(await window.page.getByText('not-there').count()).toBe(0)
   })
@@ -524,12 +528,12 @@ describe('what the server refuses all the same is said', () => {
     await withServer({ MUTATIONS_PER_MINUTE: '1' }, async ({ url }) => {
       const window = await openAt(url)
       await signIn(window.page, 'dave')
-      await window.live()
-      await window.fill('acme', 'once')
-      await window.deploy()
-      await window.status('SUCCEEDED')
-      await window.fill('acme', 'twice')
-      await window.deploy()
+      await window.waitUntilLive()
+      await window.fillForm('acme', 'once')
+      await window.clickDeploy()
+      await window.waitForStatus('SUCCEEDED')
+      await window.fillForm('acme', 'twice')
+      await window.clickDeploy()
       await window.page
         .getByRole('alert')
         .getByText(/You may send 1 mutations a minute. Try again in \d+ s\./)
@@ -664,7 +668,7 @@ test('of a sign-in that is refused, no secret is in the log', async () => {
     expect(other.log).not.toContain('mallory')
     const secrets = [
       forger.clientSecret,
-      ...forger.sent,
+      ...forger.issuedTokens,
       ...callback.searchParams.values(),
       cookie.split(/[=;]/)[1] ?? '',
     ]
@@ -708,11 +712,11 @@ test.each(['light', 'dark'] as const)(
     const look: BrowserContextOptions = { colorScheme, reducedMotion: 'reduce' }
     const window = await open(`/#${ofAcme}`, look)
     await askedToSignIn(window.page)
-    await keepScreenshot(window.page, `sign-in-${colorScheme}`)
+    await saveScreenshot(window.page, `sign-in-${colorScheme}`)
     await signIn(window.page, 'vera')
-    await window.live()
-    await window.status('SUCCEEDED')
-    await keepScreenshot(window.page, `viewer-${colorScheme}`)
+    await window.waitUntilLive()
+    await window.waitForStatus('SUCCEEDED')
+    await saveScreenshot(window.page, `viewer-${colorScheme}`)
   },
 )
 
@@ -742,8 +746,8 @@ async function withServer(
   }
 }
 
-async function openAt(url: string): Promise<Window> {
-  const window = await Window.open(browser, url)
+async function openAt(url: string): Promise<BrowserWindow> {
+  const window = await BrowserWindow.open(browser, url)
   windows.push(window)
   return window
 }

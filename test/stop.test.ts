@@ -3,10 +3,10 @@ import { readFile } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { createDataFolder, type DataFolder } from './support/data-folder.ts'
-import { type Accepted, DEPLOY, input } from './support/inputs.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
 import { MAX_WAIT_MS, waitUntil } from './support/processes.ts'
-import { TestServer } from './support/server.ts'
 import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
+import { TestServer } from './support/test-server.ts'
 import { Viewer } from './support/viewer.ts'
 
 /** `DRAIN_MS`, 5 s of grace, and what a busy machine needs. Without a bound it takes minutes. */
@@ -76,8 +76,8 @@ describe('a node that is told to stop', () => {
   })
 
   test('ends in time whatever clients do with their connections', async () => {
-    const request = input({ contents: { files: [{ path: 'large', content: largeText() }] } })
-    const { data } = await server.request<Accepted>(DEPLOY, { input: request })
+    const request = deployInput({ contents: { files: [{ path: 'large', content: largeText() }] } })
+    const { data } = await server.request<DeployResult>(DEPLOY_MUTATION, { input: request })
     let commit = ''
     const hasSucceeded = async () => {
       const query = 'query ($id: ID!) { deployment(id: $id) { commitSha status } }'

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { WebSocket } from 'ws'
-import { type Accepted, DEPLOY, input } from './support/inputs.ts'
-import { within } from './support/processes.ts'
-import { TestServer } from './support/server.ts'
-import { isEnd, type ViewedEvent, Viewer } from './support/viewer.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
+import { withTimeout } from './support/processes.ts'
+import { TestServer } from './support/test-server.ts'
+import { isFinalEvent, type ReceivedEvent, Viewer } from './support/viewer.ts'
 
 /** For many deployments at once, on a busy machine. */
 const PATIENCE_MS = 100_000
@@ -29,12 +29,16 @@ async function connect(): Promise<Viewer> {
 }
 
 async function deploy(headers: Record<string, string> = {}): Promise<string> {
-  const { data, errors } = await server.request<Accepted>(DEPLOY, { input: input() }, headers)
+  const { data, errors } = await server.request<DeployResult>(
+    DEPLOY_MUTATION,
+    { input: deployInput() },
+    headers,
+  )
   if (errors) throw new Error(JSON.stringify(errors))
   return data.deploy.id
 }
 
-const sequences = (events: readonly ViewedEvent[]) => events.map(({ sequence }) => sequence)
+const sequences = (events: readonly ReceivedEvent[]) => events.map(({ sequence }) => sequence)
 const upTo = (length: number) => Array.from({ length }, (_, i) => i + 1)
 
 describe('joining', () => {
@@ -43,13 +47,13 @@ describe('joining', () => {
     const { cursor: start } = await early.connected()
     early.follow()
     const id = await deploy()
-    const all = await early.end(id)
+    const all = await early.waitForEnd(id)
     expect(sequences(all)).toEqual(upTo(all.length))
 
     for (const [seen, cursor] of [start, ...all.map((event) => event.cursor)].entries()) {
       const late = await connect()
       late.follow({ deploymentId: id, after: cursor })
-      if (seen < all.length) await late.end(id)
+      if (seen < all.length) await late.waitForEnd(id)
       // What follows the last one is the next deployment's: the cursor is of the whole log.
       expect(late.events).toEqual(all.slice(seen))
       await late.close()
@@ -60,10 +64,10 @@ describe('joining', () => {
     const watcher = await connect()
     watcher.follow()
     const id = await deploy()
-    const last = (await watcher.end(id)).at(-1)
+    const last = (await watcher.waitForEnd(id)).at(-1)
     const late = await connect()
     late.follow({ deploymentId: id })
-    expect(await late.end(id)).toEqual([last])
+    expect(await late.waitForEnd(id)).toEqual([last])
   })
 
   test('without a cursor tells of active deployments only, in ascending order of cursors', async () => {
@@ -72,15 +76,15 @@ describe('joining', () => {
     const ids = await Promise.all(Array.from({ length: 12 }, () => deploy()))
     const late = await connect()
     late.follow()
-    for (const id of ids) await watcher.end(id)
+    for (const id of ids) await watcher.waitForEnd(id)
     const marker = await deploy()
-    await late.end(marker)
+    await late.waitForEnd(marker)
     const cursors = late.events.map((event) => event.cursor)
     expect(cursors).toEqual(cursors.toSorted())
     expect(new Set(cursors).size).toBe(cursors.length)
     for (const id of ids) {
-      const seen = sequences(late.of(id))
-      if (seen.length > 0) expect(seen).toEqual(upTo(watcher.of(id).length).slice(-seen.length))
+      const seen = sequences(late.eventsOf(id))
+      if (seen.length > 0) expect(seen).toEqual(upTo(watcher.eventsOf(id).length).slice(-seen.length))
     }
   })
 
@@ -90,13 +94,13 @@ describe('joining', () => {
     for (const after of ['nonsense', '', `9${cursor.slice(1)}`, `${cursor.slice(0, 4)}${'9'.repeat(12)}`]) {
       const before = viewer.errors.length
       viewer.follow({ after })
-      await viewer.until(() => viewer.errors.length > before)
+      await viewer.waitUntil(() => viewer.errors.length > before)
       expect(viewer.errors.at(-1)).toMatchObject({ extensions: { code: 'CURSOR_UNKNOWN' } })
     }
     for (const deploymentId of [crypto.randomUUID(), 'nonsense', '']) {
       const before = viewer.errors.length
       viewer.follow({ deploymentId })
-      await viewer.until(() => viewer.errors.length > before)
+      await viewer.waitUntil(() => viewer.errors.length > before)
       expect(viewer.errors.at(-1)).toMatchObject({ extensions: { code: 'NOT_FOUND' } })
     }
   })
@@ -106,7 +110,7 @@ describe('joining', () => {
     const { cursor } = await viewer.connected()
     const id = await deploy()
     viewer.follow({ deploymentId: id.toUpperCase(), after: cursor })
-    const events = await viewer.end(id)
+    const events = await viewer.waitForEnd(id)
     expect(sequences(events)).toEqual(upTo(events.length))
   })
 })
@@ -119,17 +123,19 @@ describe('the sender', () => {
     other.follow()
     const { connectionId } = await sender.connected()
     const id = await deploy({ 'x-connection-id': connectionId })
-    const seenByOther = await other.end(id)
-    await sender.end(id)
+    const seenByOther = await other.waitForEnd(id)
+    await sender.waitForEnd(id)
     expect(sequences(seenByOther)).toEqual(upTo(seenByOther.length))
-    expect(sequences(sender.of(id))).toEqual(upTo(seenByOther.length).slice(1))
+    expect(sequences(sender.eventsOf(id))).toEqual(upTo(seenByOther.length).slice(1))
   })
 
   test('over its own socket is not sent event 1 either', async () => {
     const sender = await connect()
     sender.follow()
-    const answer = (await sender.execute(DEPLOY, { input: input() })) as unknown as Accepted
-    const events = await sender.end(answer.deploy.id)
+    const answer = (await sender.execute(DEPLOY_MUTATION, {
+      input: deployInput(),
+    })) as unknown as DeployResult
+    const events = await sender.waitForEnd(answer.deploy.id)
     expect(sequences(events)[0]).toBe(2)
   })
 
@@ -139,7 +145,7 @@ describe('the sender', () => {
     const id = await deploy({ 'x-connection-id': connectionId })
     const again = await connect()
     again.follow({ after: cursor, deploymentId: id })
-    expect(sequences(await again.end(id))[0]).toBe(1)
+    expect(sequences(await again.waitForEnd(id))[0]).toBe(1)
   })
 })
 
@@ -152,13 +158,13 @@ test('200 deployments at once, 50 viewers joining and leaving: every one sees 1,
   // Each leaves and comes back three times, wherever it is by then, with the cursor of the last event it saw.
   const restless = await Promise.all(
     upTo(50).map(async (number) => {
-      const seen: ViewedEvent[] = []
+      const seen: ReceivedEvent[] = []
       for (let visit = 1; ; visit++) {
         const viewer = await connect()
         viewer.follow({ after: seen.at(-1)?.cursor ?? start })
         const leaveAt = visit < 4 ? (number * 7 * visit) % 150 : Number.POSITIVE_INFINITY
         const ids = visit < 4 ? [] : await accepted
-        await viewer.until(
+        await viewer.waitUntil(
           () => viewer.events.length > leaveAt || (visit === 4 && allEnded(ids, [...seen, ...viewer.events])),
           `visit ${visit} of viewer ${number} has seen enough`,
           PATIENCE_MS,
@@ -172,22 +178,22 @@ test('200 deployments at once, 50 viewers joining and leaving: every one sees 1,
   )
 
   const ids = await accepted
-  await constant.until(() => allEnded(ids, constant.events), 'every deployment ends', PATIENCE_MS)
+  await constant.waitUntil(() => allEnded(ids, constant.events), 'every deployment ends', PATIENCE_MS)
   for (const events of [constant.events, ...restless]) {
     const byDeployment = Map.groupBy(events, (event) => event.deploymentId)
     for (const id of ids) {
       const seen = byDeployment.get(id) ?? []
       expect(sequences(seen)).toEqual(upTo(seen.length))
-      expect(isEnd(seen.at(-1))).toBe(true)
+      expect(isFinalEvent(seen.at(-1))).toBe(true)
     }
     const cursors = events.map((event) => event.cursor)
     expect(cursors).toEqual(cursors.toSorted())
   }
 })
 
-function allEnded(ids: readonly string[], events: readonly ViewedEvent[]): boolean {
+function allEnded(ids: readonly string[], events: readonly ReceivedEvent[]): boolean {
   if (ids.length === 0) return false
-  const ended = new Set(events.filter(isEnd).map((event) => event.deploymentId))
+  const ended = new Set(events.filter(isFinalEvent).map((event) => event.deploymentId))
   return ids.every((id) => ended.has(id))
 }
 
@@ -198,7 +204,7 @@ describe('the socket', () => {
       socket.once('close', resolve)
       socket.once('error', reject)
     })
-    return within(closed, 'the socket closes')
+    return withTimeout(closed, 'the socket closes')
   }
 
   const open = (options = {}, protocols: string[] = ['graphql-transport-ws']) =>
@@ -228,7 +234,7 @@ describe('the socket', () => {
   test('has a bound on operations, and tells so', async () => {
     const viewer = await connect()
     for (let i = 0; i < 101; i++) viewer.follow()
-    await viewer.until(() => viewer.errors.length > 0)
+    await viewer.waitUntil(() => viewer.errors.length > 0)
     expect(viewer.errors).toMatchObject([{ extensions: { code: 'RATE_LIMITED' } }])
   })
 
@@ -245,15 +251,15 @@ test('a planned stop closes sockets with 1012, and a viewer goes on with its cur
   const before = new Viewer(own.socketUrl)
   const { cursor } = await before.connected()
   before.follow()
-  await own.request(DEPLOY, { input: input() })
+  await own.request(DEPLOY_MUTATION, { input: deployInput() })
   await own.stop()
-  await before.until(() => before.closeCode !== undefined)
+  await before.waitUntil(() => before.closeCode !== undefined)
   expect(before.closeCode).toBe(1012)
   await own.start()
   const after = new Viewer(own.socketUrl)
   const last = before.events.at(-1)
   after.follow({ after: last?.cursor ?? cursor })
-  if (!isEnd(last)) await after.until(() => isEnd(after.events.at(-1)))
+  if (!isFinalEvent(last)) await after.waitUntil(() => isFinalEvent(after.events.at(-1)))
   const all = [...before.events, ...after.events]
   expect(sequences(all)).toEqual(upTo(all.length))
   await after.close()

@@ -31,7 +31,7 @@ export interface AuditEntry {
   result: string
 }
 
-export interface LoggedAuditEntry {
+export interface StoredAuditEntry {
   id: string
   at: Date
   action: AuditAction
@@ -44,10 +44,10 @@ export interface LoggedAuditEntry {
 }
 
 /** Of an organization and a repository, a token, a provider, a deployment's id. */
-const TARGET = /^[A-Za-z0-9._@/-]{1,200}$/
+const TARGET_PATTERN = /^[A-Za-z0-9._@/-]{1,200}$/
 
 /** Adds an entry, in the transaction of what it is about where there is one. The database lets nobody change or remove it. */
-export async function appendAudit(database: Queryable, entry: AuditEntry): Promise<void> {
+export async function appendAuditEntry(database: Queryable, entry: AuditEntry): Promise<void> {
   const { action, subject, address, target, deploymentId, result } = entry
   await database.query(
     `insert into audit_log (id, at, action, subject_id, subject, address, target, deployment_id, result)
@@ -59,7 +59,7 @@ export async function appendAudit(database: Queryable, entry: AuditEntry): Promi
       subject?.name ?? null,
       // What a proxy says need not be an address.
       address === null || isIP(address) ? address : quote(address),
-      target === null || TARGET.test(target) ? target : quote(target),
+      target === null || TARGET_PATTERN.test(target) ? target : quote(target),
       deploymentId ?? null,
       result,
     ],
@@ -67,11 +67,11 @@ export async function appendAudit(database: Queryable, entry: AuditEntry): Promi
 }
 
 /** Newest first, at most `limit`, those older than `before`. */
-export function readAudit(
+export function readAuditEntries(
   database: Queryable,
   page: { limit: number; before: string | null; subject: string | null; action: AuditAction | null },
-): Promise<LoggedAuditEntry[]> {
-  return database.query<LoggedAuditEntry>(
+): Promise<StoredAuditEntry[]> {
+  return database.query<StoredAuditEntry>(
     `select id, at, action, subject_id as "subjectId", subject, address, target, deployment_id as "deploymentId", result
      from audit_log
      where ($2::uuid is null or id < $2) and ($3::text is null or subject = $3) and ($4::text is null or action = $4)

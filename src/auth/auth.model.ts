@@ -1,5 +1,5 @@
 import { Field, GraphQLISODateTime, ID, ObjectType, registerEnumType } from '@nestjs/graphql'
-import { PageInfo } from '../graphql/page-info.model.ts'
+import { PageInfo } from '../graphql/paging.ts'
 import { AUDIT_ACTIONS, type AuditAction } from './audit-log.ts'
 import { type Role, SUBJECT_KINDS, type SubjectKind } from './rights.ts'
 

@@ -1,18 +1,18 @@
 import { UseFilters } from '@nestjs/common'
 import { Args, Context, Int, Query, Resolver } from '@nestjs/graphql'
 import { Database } from '../database/database.ts'
-import { Forbidden } from '../errors.ts'
-import { ErrorsToClients } from '../graphql/errors-to-clients.filter.ts'
-import { connectionOf, readPaging } from '../graphql/paging.ts'
-import type { RequestContext } from '../request-context.ts'
-import { type AuditAction, readAudit } from './audit-log.ts'
+import { ForbiddenError } from '../errors.ts'
+import { PassThroughErrorsFilter } from '../graphql/client-errors.ts'
+import { connectionOf, parsePaging } from '../graphql/paging.ts'
+import { type AuditAction, readAuditEntries } from './audit-log.ts'
 import { AuditActionEnum, AuditConnection, Me } from './auth.model.ts'
+import type { RequestContext } from './request-context.ts'
 import { type Organizations, subjectKind } from './rights.ts'
 
-const MOST_ENTRIES = 500
+const MAX_ENTRIES = 500
 
 /** Who asks, and for admins: who did what. */
-@UseFilters(ErrorsToClients)
+@UseFilters(PassThroughErrorsFilter)
 @Resolver()
 export class AuthResolver {
   constructor(private readonly database: Database) {}
@@ -24,8 +24,8 @@ export class AuthResolver {
       name: subject.name,
       kind: subjectKind(subject.id),
       role,
-      sees: orNull(sees),
-      deploysTo: orNull(deploysTo),
+      sees: nullIfAll(sees),
+      deploysTo: nullIfAll(deploysTo),
       isSignedIn: credential?.kind === 'session',
       expiresAt: credential?.expiresAt ?? null,
     }
@@ -45,12 +45,12 @@ export class AuthResolver {
     @Context() context: RequestContext,
   ): Promise<AuditConnection> {
     if (context.subject.rights.role !== 'admin') {
-      throw new Forbidden('The audit log is for admins. Ask one, or use the token of one.')
+      throw new ForbiddenError('The audit log is for admins. Ask one, or use the token of one.')
     }
-    const paging = readPaging(first ?? 50, after ?? null, MOST_ENTRIES)
+    const paging = parsePaging(first ?? 50, after ?? null, MAX_ENTRIES)
     // To Postgres such a text is an error; nobody has that name.
     if (subject?.includes('\0')) return connectionOf([], paging)
-    const found = await readAudit(this.database, {
+    const found = await readAuditEntries(this.database, {
       limit: paging.limit + 1,
       before: paging.before,
       subject: subject ?? null,
@@ -64,6 +64,6 @@ export class AuthResolver {
   }
 }
 
-function orNull(organizations: Organizations): string[] | null {
+function nullIfAll(organizations: Organizations): string[] | null {
   return organizations === 'all' ? null : [...organizations]
 }

@@ -1,16 +1,15 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Injectable } from '@nestjs/common'
 import type { RequestHandler } from 'express'
-import { Config } from '../config.ts'
-import { Forbidden, RateLimited, Unauthenticated } from '../errors.ts'
-import { forClient } from '../graphql/client-errors.ts'
-import { Authenticator, type Identity } from './authenticator.ts'
-import { clientAddress } from './client-address.ts'
+import { Config } from '../config/config.ts'
+import { ForbiddenError, RateLimitedError, UnauthenticatedError } from '../errors.ts'
+import { toClientError } from '../graphql/client-errors.ts'
+import { Authenticator, clientAddress, type Identity } from './credentials/authenticator.ts'
 import { includesOrg, type Subject } from './rights.ts'
 
-const senders = new WeakMap<IncomingMessage, Sender>()
+const principals = new WeakMap<IncomingMessage, Principal>()
 
-export interface Sender {
+export interface Principal {
   subject: Subject
   /** A session that the request came with, to be ended by signing out. */
   credential: Identity['credential']
@@ -18,8 +17,8 @@ export interface Sender {
 }
 
 /** Who a request is from. It has to have passed one of HttpAccess's handlers. */
-export function senderOf(request: IncomingMessage): Sender {
-  const sender = senders.get(request)
+export function principalOf(request: IncomingMessage): Principal {
+  const sender = principals.get(request)
   if (!sender) throw new Error('Nobody has looked who this request is from.')
   return sender
 }
@@ -37,41 +36,44 @@ export class HttpAccess {
   }
 
   /** Before anything of the body is read. Refuses as GraphQL answers. */
-  readonly forGraphQL: RequestHandler = async (request, response, next) => {
-    const error = await this.identify(request)
+  readonly authenticate: RequestHandler = async (request, response, next) => {
+    const error = await this.tryAuthenticate(request)
     if (error === undefined) return next()
-    challenge(response, error, 'Bearer')
+    setChallenge(response, error, 'Bearer')
     // The rest of the body is not read.
-    response.set('Connection', 'close').json({ errors: [forClient(error)] })
+    response.set('Connection', 'close').json({ errors: [toClientError(error)] })
   }
 
   /** For `/metrics`: what is there is not of one organization, so that it is for those who see all. */
-  readonly forMetrics: RequestHandler = async (request, response, next) => {
-    const error = await this.identify(request)
-    if (error !== undefined) return say(challenge(response, error, 'Bearer'), error)
-    if (senderOf(request).subject.rights.sees === 'all') return next()
-    say(response.status(403), new Forbidden('This is for those who may see every organization.'))
+  readonly authorizeMetrics: RequestHandler = async (request, response, next) => {
+    const error = await this.tryAuthenticate(request)
+    if (error !== undefined) return sendErrorText(setChallenge(response, error, 'Bearer'), error)
+    if (principalOf(request).subject.rights.sees === 'all') return next()
+    sendErrorText(
+      response.status(403),
+      new ForbiddenError('This is for those who may see every organization.'),
+    )
   }
 
   /** Whether a request may read the repositories of an organization; `answered`: it has been told that nobody knows it. */
-  async forRepository(
+  async authorizeRepository(
     request: IncomingMessage,
     response: ServerResponse,
     org: string,
   ): Promise<'allowed' | 'hidden' | 'answered'> {
-    const error = await this.identify(request)
+    const error = await this.tryAuthenticate(request)
     if (error === undefined) {
-      return includesOrg(senderOf(request).subject.rights.sees, org) ? 'allowed' : 'hidden'
+      return includesOrg(principalOf(request).subject.rights.sees, org) ? 'allowed' : 'hidden'
     }
-    say(challenge(response, error, 'Basic realm="Shipcast", charset="UTF-8"'), error)
+    sendErrorText(setChallenge(response, error, 'Basic realm="Shipcast", charset="UTF-8"'), error)
     return 'answered'
   }
 
-  private async identify(request: IncomingMessage): Promise<unknown> {
+  private async tryAuthenticate(request: IncomingMessage): Promise<unknown> {
     try {
       const address = this.addressOf(request)
       const { headers } = request
-      senders.set(request, { ...(await this.authenticator.identify({ headers, address })), address })
+      principals.set(request, { ...(await this.authenticator.authenticate({ headers, address })), address })
       return undefined
     } catch (error) {
       return error
@@ -80,12 +82,12 @@ export class HttpAccess {
 }
 
 /** RFC 9110, 11.6.1: what has to be shown. */
-function challenge<R extends ServerResponse>(response: R, error: unknown, scheme: string): R {
+function setChallenge<R extends ServerResponse>(response: R, error: unknown, scheme: string): R {
   response.setHeader('Cache-Control', 'no-store')
-  if (error instanceof Unauthenticated) {
+  if (error instanceof UnauthenticatedError) {
     response.statusCode = 401
     response.setHeader('WWW-Authenticate', scheme)
-  } else if (error instanceof RateLimited) {
+  } else if (error instanceof RateLimitedError) {
     response.statusCode = 429
     if (error.retryAfterSeconds !== null) response.setHeader('Retry-After', String(error.retryAfterSeconds))
   } else {
@@ -94,7 +96,7 @@ function challenge<R extends ServerResponse>(response: R, error: unknown, scheme
   return response
 }
 
-function say(response: ServerResponse, error: unknown): void {
+function sendErrorText(response: ServerResponse, error: unknown): void {
   response.setHeader('Content-Type', 'text/plain; charset=utf-8')
-  response.end(`${forClient(error).message}\n`)
+  response.end(`${toClientError(error).message}\n`)
 }

@@ -39,7 +39,7 @@ export interface Subject {
 }
 
 /** Everybody on this machine, where no accounts are needed. */
-export const LOCAL: Subject = {
+export const LOCAL_SUBJECT: Subject = {
   id: 'local',
   name: 'local',
   rights: { role: 'admin', sees: 'all', deploysTo: 'all' },
@@ -47,7 +47,7 @@ export const LOCAL: Subject = {
 
 export function rightsOf(grants: readonly Grant[]): Rights {
   const isAdmin = grants.some(({ role }) => role === 'admin')
-  if (isAdmin) return LOCAL.rights
+  if (isAdmin) return LOCAL_SUBJECT.rights
   const deployers = grants.filter(({ role }) => role === 'deployer')
   return {
     role: deployers.length > 0 ? 'deployer' : 'viewer',
@@ -61,7 +61,7 @@ export function includesOrg(organizations: Organizations, org: string): boolean 
 }
 
 /** Whether a subject may cancel or retry a deployment that it sees. */
-export function mayChange(
+export function canManage(
   { id, rights }: Subject,
   deployment: { org: string; requestedBy: { id: string } | null },
 ): boolean {
@@ -70,7 +70,7 @@ export function mayChange(
 }
 
 /** Equal for equal rights: grants are given in any order, and may overlap. */
-export function isSameRights(one: Rights, other: Rights): boolean {
+export function areRightsEqual(one: Rights, other: Rights): boolean {
   return JSON.stringify(one) === JSON.stringify(other)
 }
 

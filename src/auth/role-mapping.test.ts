@@ -1,10 +1,10 @@
 import { expect, test } from '@jest/globals'
-import { readGrant, readRoles } from './role-mapping.ts'
+import { parseGrant, parseRoleMapping } from './role-mapping.ts'
 
 test('reads for each group a role and its organizations', () => {
   const text = `platform-team=admin; Developers = deployer : Acme , acme-labs;
     staff=viewer;; acme/platform=deployer:*; Contractors=viewer:globex`
-  expect(readRoles(text)).toEqual(
+  expect(parseRoleMapping(text)).toEqual(
     new Map([
       ['platform-team', [{ role: 'admin', orgs: 'all' }]],
       ['developers', [{ role: 'deployer', orgs: ['acme', 'acme-labs'] }]],
@@ -16,7 +16,7 @@ test('reads for each group a role and its organizations', () => {
 })
 
 test('a group that is named twice has both', () => {
-  expect(readRoles('devs=viewer; DEVS=deployer:acme')).toEqual(
+  expect(parseRoleMapping('devs=viewer; DEVS=deployer:acme')).toEqual(
     new Map([
       [
         'devs',
@@ -52,15 +52,15 @@ test.each([
     'says of "devs" that "ac me" is an organization; no organization can have that name',
   ],
 ])('refuses %s', (text, reason) => {
-  expect(readRoles(text)).toBe(reason)
+  expect(parseRoleMapping(text)).toBe(reason)
 })
 
 test('reads one role of a token', () => {
-  expect(readGrant('Deployer', ['ACME', 'acme-labs'])).toEqual({
+  expect(parseGrant('Deployer', ['ACME', 'acme-labs'])).toEqual({
     role: 'deployer',
     orgs: ['acme', 'acme-labs'],
   })
-  expect(readGrant('viewer', undefined)).toEqual({ role: 'viewer', orgs: 'all' })
-  expect(readGrant('deployer', ['acme', '*'])).toEqual({ role: 'deployer', orgs: 'all' })
-  expect(readGrant('deployer', [])).toMatch('a deployer is of no organization')
+  expect(parseGrant('viewer', undefined)).toEqual({ role: 'viewer', orgs: 'all' })
+  expect(parseGrant('deployer', ['acme', '*'])).toEqual({ role: 'deployer', orgs: 'all' })
+  expect(parseGrant('deployer', [])).toMatch('a deployer is of no organization')
 })

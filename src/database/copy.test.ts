@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from '@jest/globals'
 import { waitUntil } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
-import { type CopyRow, int4 } from './copy.ts'
+import { type CopyRow, encodeInt4 } from './copy.ts'
 import type { Database } from './database.ts'
-import { DatabaseUnavailable } from './database-unavailable.ts'
+import { DatabaseUnavailableError } from './errors.ts'
 
 const MEBIBYTE = 1024 * 1024
 const INTO_PIECES = 'copy pieces (n, bytes) from stdin (format binary)'
@@ -28,7 +28,7 @@ test('rows that are made in the same memory do not run into each other', async (
   const bytes = new Uint8Array(MEBIBYTE)
   await copyIn(
     (async function* () {
-      for (let n = 0; n < 30; n++) yield [int4(n), bytes.fill(n)]
+      for (let n = 0; n < 30; n++) yield [encodeInt4(n), bytes.fill(n)]
     })(),
   )
   const wrong = await database.query(
@@ -42,7 +42,7 @@ test('a value comes back whole, in pieces; null is none', async () => {
   const bytes = Buffer.from(Array.from({ length: 3 * MEBIBYTE }, (_, i) => (i * i) % 251))
   await copyIn(
     (async function* () {
-      yield [int4(1), bytes]
+      yield [encodeInt4(1), bytes]
     })(),
   )
   const read = (where: string) =>
@@ -58,7 +58,7 @@ test('a value comes back whole, in pieces; null is none', async () => {
 test('when a row cannot be made nothing is kept, and the reason is told', async () => {
   const copied = copyIn(
     (async function* () {
-      yield [int4(1), new Uint8Array(1)]
+      yield [encodeInt4(1), new Uint8Array(1)]
       throw new Error('out of clay')
     })(),
   )
@@ -71,7 +71,7 @@ test('when the server refuses a row nothing is kept, and no more rows are asked 
   const copied = copyIn(
     (async function* () {
       try {
-        for (;;) yield [int4(1)]
+        for (;;) yield [encodeInt4(1)]
       } finally {
         isClosed = true
       }
@@ -97,7 +97,7 @@ test.each(['in', 'out'])('a connection that is lost while it copies %s is told a
       ? copyIn(
           (async function* () {
             for (let n = 0; n < 100; n++) {
-              yield [int4(n), new Uint8Array(1)]
+              yield [encodeInt4(n), new Uint8Array(1)]
               if (n === 10) await database.query(kill)
             }
           })(),
@@ -106,7 +106,7 @@ test.each(['in', 'out'])('a connection that is lost while it copies %s is told a
           database.copyOut('copy (select pg_sleep(20)::text) to stdout (format binary)'),
           killWhenThere(kill),
         ])
-  await expect(copied).rejects.toThrow(DatabaseUnavailable)
+  await expect(copied).rejects.toThrow(DatabaseUnavailableError)
   expect(await count()).toBe(0)
 })
 

@@ -13,12 +13,12 @@ import { to } from 'pg-copy-streams'
  */
 const HEADER = Buffer.from('PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0', 'latin1')
 const TRAILER = Buffer.from([0xff, 0xff])
-const NOTHING = Buffer.alloc(0)
+const EMPTY_BUFFER = Buffer.alloc(0)
 const COPY_DATA = Buffer.from('d')
-const BEFORE_VALUE_BYTES = HEADER.length + 2 + 4
+const VALUE_OFFSET_BYTES = HEADER.length + 2 + 4
 
 /** A value in a text that takes no `$1`. */
-export const literal = pg.escapeLiteral
+export const quoteLiteral = pg.escapeLiteral
 
 /** The values of a row as they are sent in binary, good until the next row is asked for. */
 export type CopyRow = readonly Uint8Array[]
@@ -26,7 +26,7 @@ export type CopyRow = readonly Uint8Array[]
 /** @param text `copy … from stdin (format binary)` */
 export function copyIn(client: pg.ClientBase, text: string, rows: AsyncIterable<CopyRow>): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>()
-  client.query(new CopyIn(text, rows, resolve, reject))
+  client.query(new CopyInQuery(text, rows, resolve, reject))
   return promise
 }
 
@@ -40,7 +40,7 @@ export async function copyOut(client: pg.ClientBase, text: string): Promise<Uint
   const pieces: Uint8Array[] = []
   let at = 0
   for (const chunk of chunks) {
-    const start = Math.max(BEFORE_VALUE_BYTES - at, 0)
+    const start = Math.max(VALUE_OFFSET_BYTES - at, 0)
     const end = length - TRAILER.length - at
     if (start < Math.min(end, chunk.length)) pieces.push(chunk.subarray(start, end))
     at += chunk.length
@@ -48,26 +48,26 @@ export async function copyOut(client: pg.ClientBase, text: string): Promise<Uint
   return pieces
 }
 
-export function int4(value: number): Uint8Array {
+export function encodeInt4(value: number): Uint8Array {
   const bytes = Buffer.alloc(4)
   bytes.writeInt32BE(value)
   return bytes
 }
 
-export function uuid(value: string): Uint8Array {
+export function encodeUuid(value: string): Uint8Array {
   return Buffer.from(value.replaceAll('-', ''), 'hex')
 }
 
-type Sender = pg.Connection & { endCopyFrom(): void; sendCopyFail(message: string): void }
+type CopyConnection = pg.Connection & { endCopyFrom(): void; sendCopyFail(message: string): void }
 
 /** As a statement of pg's own. pg-copy-streams's keeps no promise of when a row has left, and is not closed by an error. */
-class CopyIn implements pg.Submittable {
+class CopyInQuery implements pg.Submittable {
   readonly text: string
-  readonly #rows: AsyncIterable<CopyRow>
-  readonly #resolve: () => void
-  readonly #reject: (error: unknown) => void
-  #failure: { error: unknown } | undefined
-  #hasEnded = false
+  private readonly rows: AsyncIterable<CopyRow>
+  private readonly resolve: () => void
+  private readonly reject: (error: unknown) => void
+  private failure: { error: unknown } | undefined
+  private hasEnded = false
 
   constructor(
     text: string,
@@ -76,56 +76,59 @@ class CopyIn implements pg.Submittable {
     reject: (error: unknown) => void,
   ) {
     this.text = text
-    this.#rows = rows
-    this.#resolve = resolve
-    this.#reject = reject
+    this.rows = rows
+    this.resolve = resolve
+    this.reject = reject
   }
 
   submit(connection: pg.Connection): void {
     connection.query(this.text)
   }
 
-  handleCopyInResponse(connection: Sender): void {
-    void this.#send(connection)
+  handleCopyInResponse(connection: CopyConnection): void {
+    void this.sendRows(connection)
   }
 
   handleCommandComplete(): void {}
 
   handleReadyForQuery(): void {
-    this.#hasEnded = true
-    this.#resolve()
+    this.hasEnded = true
+    this.resolve()
   }
 
   /** Also when the connection is lost. What a row failed with goes before the server's answer to that. */
   handleError(error: unknown): void {
-    this.#hasEnded = true
-    this.#reject(this.#failure ? this.#failure.error : error)
+    this.hasEnded = true
+    this.reject(this.failure ? this.failure.error : error)
   }
 
-  async #send(connection: Sender): Promise<void> {
+  private async sendRows(connection: CopyConnection): Promise<void> {
     try {
-      await write(connection.stream, [HEADER])
-      for await (const row of this.#rows) {
-        if (this.#hasEnded) return
-        const count = int4(row.length).subarray(2)
-        await write(connection.stream, [count, ...row.flatMap((value) => [int4(value.length), value])])
+      await writeCopyData(connection.stream, [HEADER])
+      for await (const row of this.rows) {
+        if (this.hasEnded) return
+        const count = encodeInt4(row.length).subarray(2)
+        await writeCopyData(connection.stream, [
+          count,
+          ...row.flatMap((value) => [encodeInt4(value.length), value]),
+        ])
       }
-      await write(connection.stream, [TRAILER])
-      if (!this.#hasEnded) connection.endCopyFrom()
+      await writeCopyData(connection.stream, [TRAILER])
+      if (!this.hasEnded) connection.endCopyFrom()
     } catch (error) {
-      this.#failure = { error }
-      if (!this.#hasEnded) connection.sendCopyFail('A row could not be made')
+      this.failure = { error }
+      if (!this.hasEnded) connection.sendCopyFail('A row could not be made')
     }
   }
 }
 
 /** A CopyData message. Resolves when it has left the process, or never will: then the statement fails by itself. */
-function write(stream: Writable, parts: readonly Uint8Array[]): Promise<void> {
+function writeCopyData(stream: Writable, parts: readonly Uint8Array[]): Promise<void> {
   const length = parts.reduce((sum, part) => sum + part.length, 4)
   return new Promise((resolve) => {
     stream.cork()
-    for (const part of [COPY_DATA, int4(length), ...parts]) stream.write(part)
-    stream.write(NOTHING, () => resolve())
+    for (const part of [COPY_DATA, encodeInt4(length), ...parts]) stream.write(part)
+    stream.write(EMPTY_BUFFER, () => resolve())
     stream.uncork()
   })
 }

@@ -3,18 +3,18 @@ import { join } from 'node:path'
 import { describe, expect, test } from '@jest/globals'
 import pg from 'pg'
 import { createDataFolder } from '../../test/support/data-folder.ts'
-import { DatabaseUrlError, readDatabaseUrl } from './database-url.ts'
+import { DatabaseUrlError, parseDatabaseUrl } from './database-url.ts'
 
 const ADDRESS = 'postgres://someone:s3cret@db.example:6543/shipcast'
 
 function sslOf(url: string): unknown {
-  return Reflect.get(new pg.Client(readDatabaseUrl(url).config), 'ssl')
+  return Reflect.get(new pg.Client(parseDatabaseUrl(url).config), 'ssl')
 }
 
 describe('readDatabaseUrl', () => {
   test('says where, who, how many connections, and how long to wait for one', () => {
-    expect(readDatabaseUrl(ADDRESS)).toMatchObject({ poolSize: 10, connectTimeoutMs: 10_000 })
-    const settings = readDatabaseUrl(`${ADDRESS}?pool_max=25&connect_timeout=3&application_name=staging`)
+    expect(parseDatabaseUrl(ADDRESS)).toMatchObject({ poolSize: 10, connectTimeoutMs: 10_000 })
+    const settings = parseDatabaseUrl(`${ADDRESS}?pool_max=25&connect_timeout=3&application_name=staging`)
     expect(settings).toMatchObject({ poolSize: 25, connectTimeoutMs: 3_000 })
     const client = new pg.Client(settings.config)
     expect(client).toMatchObject({
@@ -49,7 +49,7 @@ describe('readDatabaseUrl', () => {
     ['?sslmode=verify-ca', /without sslrootcert/],
     ['?sslmode=verify-full&sslrootcert=/no/such/file.pem', /cannot be read: \/no\/such\/file\.pem/],
   ])('refuses %s in a sentence that names the variable and not the password', (rest, sentence) => {
-    const read = () => readDatabaseUrl(`${ADDRESS}${rest}`, 'DATABASE_LISTEN_URL')
+    const read = () => parseDatabaseUrl(`${ADDRESS}${rest}`, 'DATABASE_LISTEN_URL')
     expect(read).toThrow(DatabaseUrlError)
     expect(read).toThrow(sentence)
     expect(read).toThrow(/^DATABASE_LISTEN_URL /)
@@ -59,8 +59,8 @@ describe('readDatabaseUrl', () => {
   test.each(['postgres://someone:s3cret@db:port/x', 'postgres://someone:s3?cret@db/x'])(
     'asks for percent-encoding where %s is no URL, and shows nothing of it',
     (url) => {
-      expect(() => readDatabaseUrl(url)).toThrow(/is not a URL; a password .* must be percent-encoded/)
-      expect(() => readDatabaseUrl(url)).not.toThrow(/s3|cret/)
+      expect(() => parseDatabaseUrl(url)).toThrow(/is not a URL; a password .* must be percent-encoded/)
+      expect(() => parseDatabaseUrl(url)).not.toThrow(/s3|cret/)
     },
   )
 })

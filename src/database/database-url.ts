@@ -14,12 +14,12 @@ export interface DatabaseSettings {
   readonly connectTimeoutMs: number
 }
 
-const POOL_SIZE = { name: 'pool_max', otherwise: 10, min: 2, max: 1_000 }
+const POOL_SIZE = { name: 'pool_max', defaultValue: 10, min: 2, max: 1_000 }
 /** Seconds, as in libpq. */
-const CONNECT_TIMEOUT = { name: 'connect_timeout', otherwise: 10, min: 1, max: 60 }
+const CONNECT_TIMEOUT = { name: 'connect_timeout', defaultValue: 10, min: 1, max: 60 }
 
 /** libpq's own, of which `pg` knows the meaning (PostgreSQL manual, 32.1.2 Parameter Key Words). */
-const PASSED_ON = [
+const LIBPQ_PARAMETERS = [
   'host',
   'port',
   'user',
@@ -36,8 +36,8 @@ const PASSED_ON = [
 const SSL_MODES = ['disable', 'require', 'verify-ca', 'verify-full']
 
 export const DEFAULT_SETTINGS = {
-  poolSize: POOL_SIZE.otherwise,
-  connectTimeoutMs: CONNECT_TIMEOUT.otherwise * 1_000,
+  poolSize: POOL_SIZE.defaultValue,
+  connectTimeoutMs: CONNECT_TIMEOUT.defaultValue * 1_000,
 } as const
 
 /**
@@ -46,7 +46,7 @@ export const DEFAULT_SETTINGS = {
  * does not check who answers, `verify-full` checks; without `sslmode` nothing is encrypted.
  * @throws DatabaseUrlError
  */
-export function readDatabaseUrl(url: string, variable = 'DATABASE_URL'): DatabaseSettings {
+export function parseDatabaseUrl(url: string, variable = 'DATABASE_URL'): DatabaseSettings {
   const [address = '', query = ''] = url.split(/\?(.*)/s)
   const parameters = new URLSearchParams(query)
   const take = (name: string) => {
@@ -54,14 +54,14 @@ export function readDatabaseUrl(url: string, variable = 'DATABASE_URL'): Databas
     parameters.delete(name)
     return value
   }
-  const poolSize = integer(variable, POOL_SIZE, take(POOL_SIZE.name))
-  const connectTimeoutMs = integer(variable, CONNECT_TIMEOUT, take(CONNECT_TIMEOUT.name)) * 1_000
+  const poolSize = parseInteger(variable, POOL_SIZE, take(POOL_SIZE.name))
+  const connectTimeoutMs = parseInteger(variable, CONNECT_TIMEOUT, take(CONNECT_TIMEOUT.name)) * 1_000
   const channelBinding = take('channel_binding')
   for (const name of parameters.keys()) {
-    if (PASSED_ON.includes(name)) continue
+    if (LIBPQ_PARAMETERS.includes(name)) continue
     // An "@" belongs before the "?": what we took for parameters is the rest of a password.
-    if (query.includes('@')) throw unreadable(variable, NOT_A_URL)
-    const known = [...PASSED_ON, POOL_SIZE.name, CONNECT_TIMEOUT.name, 'channel_binding'].join(', ')
+    if (query.includes('@')) throw invalidUrlError(variable, NOT_A_URL)
+    const known = [...LIBPQ_PARAMETERS, POOL_SIZE.name, CONNECT_TIMEOUT.name, 'channel_binding'].join(', ')
     throw new DatabaseUrlError(
       `${variable} has a parameter "${name}", which means nothing here. Known: ${known}.`,
     )
@@ -84,31 +84,31 @@ export function readDatabaseUrl(url: string, variable = 'DATABASE_URL'): Databas
     connectionString: rest ? `${address}?${rest}` : address,
     ...(channelBinding !== undefined && channelBinding !== 'disable' && { enableChannelBinding: true }),
   }
-  assertReadable(variable, config)
+  assertValid(variable, config)
   return { config, poolSize, connectTimeoutMs }
 }
 
-function assertReadable(variable: string, config: pg.ClientConfig): void {
+function assertValid(variable: string, config: pg.ClientConfig): void {
   try {
     new pg.Client(config)
   } catch (error) {
     const { code, path } = error as { code?: unknown; path?: unknown }
     const isFile = code === 'ENOENT' || code === 'EACCES'
-    throw unreadable(variable, isFile ? `names a file that cannot be read: ${String(path)}` : NOT_A_URL)
+    throw invalidUrlError(variable, isFile ? `names a file that cannot be read: ${String(path)}` : NOT_A_URL)
   }
 }
 
 const NOT_A_URL = 'is not a URL; a password with special characters must be percent-encoded'
 
-function unreadable(variable: string, reason: string): DatabaseUrlError {
+function invalidUrlError(variable: string, reason: string): DatabaseUrlError {
   return new DatabaseUrlError(
     `${variable} ${reason}. A good value: ${variable}=postgres://user:password@host:5432/shipcast?sslmode=verify-full`,
   )
 }
 
-function integer(
+function parseInteger(
   variable: string,
-  { name, otherwise, min, max }: typeof POOL_SIZE,
+  { name, defaultValue: otherwise, min, max }: typeof POOL_SIZE,
   value: string | undefined,
 ): number {
   if (value === undefined) return otherwise

@@ -1,9 +1,9 @@
 import { type DynamicModule, Inject, Logger, Module, type OnApplicationShutdown } from '@nestjs/common'
 import pg from 'pg'
-import { ConfigError } from '../config.ts'
+import { ConfigError } from '../config/config.ts'
 import { Database } from './database.ts'
-import { DatabaseUnavailable } from './database-unavailable.ts'
-import { type Migration, migrate } from './migrations.ts'
+import { DatabaseUnavailableError } from './errors.ts'
+import { type Migration, migrate } from './migrate.ts'
 
 export interface DatabaseModuleOptions {
   /** `postgres://…`; without it an embedded Postgres runs in dataDir. */
@@ -23,7 +23,7 @@ export class DatabaseModule implements OnApplicationShutdown {
     return {
       module: DatabaseModule,
       global: true,
-      providers: [{ provide: Database, useFactory: () => open(options) }],
+      providers: [{ provide: Database, useFactory: () => openDatabase(options) }],
       exports: [Database],
     }
   }
@@ -34,11 +34,16 @@ export class DatabaseModule implements OnApplicationShutdown {
   }
 }
 
-async function open({ url, listenUrl, dataDir, migrations }: DatabaseModuleOptions): Promise<Database> {
+async function openDatabase({
+  url,
+  listenUrl,
+  dataDir,
+  migrations,
+}: DatabaseModuleOptions): Promise<Database> {
   const logger = new Logger(Database.name)
   const database = await Database.open({ url, listenUrl, dataDir, log: (line) => logger.log(line) }).catch(
     (error) => {
-      throw url !== undefined && error instanceof DatabaseUnavailable ? unreachable(error) : error
+      throw url !== undefined && error instanceof DatabaseUnavailableError ? unreachableError(error) : error
     },
   )
   try {
@@ -46,24 +51,26 @@ async function open({ url, listenUrl, dataDir, migrations }: DatabaseModuleOptio
     return database
   } catch (error) {
     await database.close()
-    throw error instanceof pg.DatabaseError && error.code === '42501' ? notOwner(error) : error
+    throw error instanceof pg.DatabaseError && error.code === '42501'
+      ? insufficientPrivilegeError(error)
+      : error
   }
 }
 
-function notOwner(error: pg.DatabaseError): ConfigError {
+function insufficientPrivilegeError(error: pg.DatabaseError): ConfigError {
   return new ConfigError(
     `DATABASE_URL cannot be used. Its user may not use what is in the schema (${error.message}): use the role that made it, or run, as a superuser: reassign owned by … to …;`,
     { cause: error },
   )
 }
 
-function unreachable(error: DatabaseUnavailable): ConfigError {
+function unreachableError(error: DatabaseUnavailableError): ConfigError {
   return new ConfigError(`DATABASE_URL cannot be used. ${error.message}. ${adviceFor(error.cause)}`, {
     cause: error,
   })
 }
 
-const EXAMPLE = 'DATABASE_URL=postgres://user:password@host:5432/shipcast'
+const EXAMPLE_SETTING = 'DATABASE_URL=postgres://user:password@host:5432/shipcast'
 
 /** By the codes of Node's TLS and of PostgreSQL (appendix A); their words depend on the language of the server. */
 function adviceFor(cause: unknown): string {
@@ -85,7 +92,7 @@ function adviceFor(cause: unknown): string {
     case '28000':
       return 'The server does not admit this user from this address: if it requires encryption, add sslmode=require or verify-full, and sslcert with sslkey if it requires a certificate; otherwise have pg_hba.conf changed.'
     case '28P01':
-      return `Check user and password; special characters must be percent-encoded, for example ${EXAMPLE}.`
+      return `Check user and password; special characters must be percent-encoded, for example ${EXAMPLE_SETTING}.`
     case '3D000':
       return 'Create that database, or name another at the end of the address.'
     case '42501':
@@ -96,6 +103,6 @@ function adviceFor(cause: unknown): string {
     case '53300':
       return 'Raise max_connections or the connection limit of the role, or lower pool_max.'
     default:
-      return `Start that server or correct the address, for example ${EXAMPLE}; leave it out for the embedded Postgres.`
+      return `Start that server or correct the address, for example ${EXAMPLE_SETTING}; leave it out for the embedded Postgres.`
   }
 }

@@ -5,7 +5,7 @@ import { createDataFolder, type DataFolder } from '../../test/support/data-folde
 import { postgresProcesses, waitUntil } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { Database, type Queryable } from './database.ts'
-import { DatabaseUnavailable } from './database-unavailable.ts'
+import { DatabaseUnavailableError } from './errors.ts'
 
 describe('Database', () => {
   let one: TestDatabase
@@ -101,12 +101,12 @@ describe('Database', () => {
 
   test('loses a statement, not itself, when its connection is cut', async () => {
     const cut = database.query('select pg_terminate_backend(pg_backend_pid())')
-    await expect(cut).rejects.toThrow(DatabaseUnavailable)
+    await expect(cut).rejects.toThrow(DatabaseUnavailableError)
     const cutInTransaction = database.transaction(async (tx) => {
       await tx.query('create table never (n int)')
       await tx.query('select pg_terminate_backend(pg_backend_pid())')
     })
-    await expect(cutInTransaction).rejects.toThrow(DatabaseUnavailable)
+    await expect(cutInTransaction).rejects.toThrow(DatabaseUnavailableError)
     expect(await database.query(`select to_regclass('never') as name`)).toEqual([{ name: null }])
   })
 
@@ -118,10 +118,10 @@ describe('Database', () => {
     'counts what the server cannot do at the moment (%s) as being away, and goes on afterwards',
     async (code, message) => {
       const fail = `do $$ begin raise exception '${message}' using errcode = '${code}'; end $$`
-      await expect(database.query(fail)).rejects.toThrow(DatabaseUnavailable)
+      await expect(database.query(fail)).rejects.toThrow(DatabaseUnavailableError)
       await expect(database.query(fail)).rejects.toThrow(message)
       const inTransaction = database.transaction((tx) => tx.query(fail))
-      await expect(inTransaction).rejects.toThrow(DatabaseUnavailable)
+      await expect(inTransaction).rejects.toThrow(DatabaseUnavailableError)
       expect(await database.query('select 1 as n')).toEqual([{ n: 1 }])
     },
   )
@@ -129,7 +129,7 @@ describe('Database', () => {
   test('says so when all its connections stay busy, and goes on when one is free', async () => {
     const small = await Database.open({ url: `${one.url}&pool_max=2&connect_timeout=1`, dataDir: '' })
     const busy = [1, 2].map(() => small.query('select pg_sleep(2)'))
-    await expect(small.query('select 1')).rejects.toThrow(DatabaseUnavailable)
+    await expect(small.query('select 1')).rejects.toThrow(DatabaseUnavailableError)
     expect(await small.isAvailable()).toBe(true)
     await Promise.all(busy)
     expect(await small.query('select 1 as n')).toEqual([{ n: 1 }])
@@ -137,13 +137,13 @@ describe('Database', () => {
   })
 
   test('connects a dedicated connection again after it was cut', async () => {
-    const connection = database.dedicated()
+    const connection = database.openDedicatedConnection()
     const pid = async () =>
       (await connection.query<{ pid: number }>('select pg_backend_pid() as pid'))[0]?.pid
     const first = await pid()
     expect(await pid()).toBe(first)
     await expect(connection.query('select pg_terminate_backend(pg_backend_pid())')).rejects.toThrow(
-      DatabaseUnavailable,
+      DatabaseUnavailableError,
     )
     expect(await pid()).not.toBe(first)
 
@@ -169,7 +169,7 @@ describe('Database', () => {
         await tx.query(failTwice)
       })
       await database.query('alter sequence tries restart')
-      const connection = database.dedicated()
+      const connection = database.openDedicatedConnection()
       await connection.query(failTwice)
       await connection.close()
     }
@@ -177,7 +177,7 @@ describe('Database', () => {
 
     const always = `do $$ begin perform nextval('tries'); raise exception 'in the way' using errcode = '40001'; end $$`
     await database.query('alter sequence tries restart')
-    await expect(database.query(always)).rejects.toThrow(DatabaseUnavailable)
+    await expect(database.query(always)).rejects.toThrow(DatabaseUnavailableError)
     expect(await database.query('select last_value as n from tries')).toEqual([{ n: 8 }])
   })
 
@@ -246,16 +246,16 @@ describe('Database', () => {
 
   test('closes under a running statement, twice, and then answers that it is closed', async () => {
     const closing = await Database.open({ url: one.url, dataDir: '' })
-    const cut = expect(closing.query('select pg_sleep(20)')).rejects.toThrow(DatabaseUnavailable)
+    const cut = expect(closing.query('select pg_sleep(20)')).rejects.toThrow(DatabaseUnavailableError)
     await Promise.all([closing.close(), closing.close(), cut])
-    await expect(closing.query('select 1')).rejects.toThrow(DatabaseUnavailable)
+    await expect(closing.query('select 1')).rejects.toThrow(DatabaseUnavailableError)
     expect(await closing.isAvailable()).toBe(false)
   })
 
   test('says where it found no database, and never the password', async () => {
     const opening = Database.open({ url: 'postgres://someone:s3cret@127.0.0.1:1/shipcast', dataDir: '' })
     const error = await opening.catch((error: unknown) => error)
-    expect(error).toBeInstanceOf(DatabaseUnavailable)
+    expect(error).toBeInstanceOf(DatabaseUnavailableError)
     expect(String(error)).toContain('127.0.0.1:1/shipcast')
     expect(JSON.stringify([String(error), error, Object(error).cause])).not.toContain('s3cret')
   })
@@ -280,9 +280,9 @@ describe('Database on the embedded Postgres', () => {
   })
 
   test('starts the server again when it has died', async () => {
-    const heartbeat = database.dedicated()
+    const heartbeat = database.openDedicatedConnection()
     await heartbeat.query('select 1')
-    const running = expect(database.query('select pg_sleep(20)')).rejects.toThrow(DatabaseUnavailable)
+    const running = expect(database.query('select pg_sleep(20)')).rejects.toThrow(DatabaseUnavailableError)
     await waitUntil(
       async () =>
         (await database.query(`select 1 from pg_stat_activity where query = 'select pg_sleep(20)'`)).length >
@@ -311,7 +311,7 @@ describe('Database on the embedded Postgres', () => {
     try {
       expect(await database.isAvailable()).toBe(false)
       // Nobody waits for a statement as long as it may take.
-      await expect(database.query('select 1')).rejects.toThrow(DatabaseUnavailable)
+      await expect(database.query('select 1')).rejects.toThrow(DatabaseUnavailableError)
     } finally {
       for (const pid of processes) signal(pid, 'SIGCONT')
     }

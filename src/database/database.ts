@@ -1,16 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { type CopyRow, copyIn, copyOut } from './copy.ts'
-import {
-  DatabaseUnavailable,
-  isConflict,
-  isConnectionFailure,
-  isRefusedForNow,
-} from './database-unavailable.ts'
-import { type DatabaseSettings, DEFAULT_SETTINGS, readDatabaseUrl } from './database-url.ts'
+import { type DatabaseSettings, DEFAULT_SETTINGS, parseDatabaseUrl } from './database-url.ts'
 import { DedicatedConnection } from './dedicated-connection.ts'
-import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded-postgres.ts'
-import { resultTypes } from './result-types.ts'
+import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded/embedded-postgres.ts'
+import { DatabaseUnavailableError, isConflict, isConnectionFailure, isTemporaryFailure } from './errors.ts'
 import { assertUsable, prepareSession, retryConflicts } from './session.ts'
 import { execute, runStatement } from './statement.ts'
 
@@ -46,8 +40,8 @@ export interface TransactionOptions {
 const HEALTH_TIMEOUT_MS = 2_000
 const CLOSE_GRACE_MS = 3_000
 /** How long a statement may take before we look whether the server is there; and how often it may then be silent. */
-const LOOK_AFTER_MS = 3_000
-const MOST_SILENCES = 2
+const LIVENESS_CHECK_INTERVAL_MS = 3_000
+const MAX_FAILED_LIVENESS_CHECKS = 2
 
 /**
  * Connections to Postgres. No call waits without a bound: 10 s for a connection (`connect_timeout`), 30 s for a statement (10 s when the server is silent), 60 s
@@ -55,23 +49,23 @@ const MOST_SILENCES = 2
  * that is right; except, up to 7 times, what the server has undone as a whole because of a conflict with others.
  */
 export class Database implements Queryable {
-  readonly #embedded: EmbeddedPostgres | undefined
-  readonly #log: (line: string) => void
-  readonly #config: pg.ClientConfig
-  readonly #listenConfig: pg.ClientConfig
-  readonly #address: string
-  readonly #pool: pg.Pool
-  readonly #inUse = new Set<pg.PoolClient>()
-  readonly #underWay = new Set<Promise<unknown>>()
-  readonly #dedicated = new Set<DedicatedConnection>()
-  readonly #healthConnection: DedicatedConnection
-  #healthAnswer: Promise<boolean> | undefined
-  #closed: Promise<void> | undefined
+  private readonly embedded: EmbeddedPostgres | undefined
+  private readonly log: (line: string) => void
+  private readonly config: pg.ClientConfig
+  private readonly listenConfig: pg.ClientConfig
+  private readonly address: string
+  private readonly pool: pg.Pool
+  private readonly clientsInUse = new Set<pg.PoolClient>()
+  private readonly pendingOperations = new Set<Promise<unknown>>()
+  private readonly dedicatedConnections = new Set<DedicatedConnection>()
+  private readonly healthConnection: DedicatedConnection
+  private pendingHealthCheck: Promise<boolean> | undefined
+  private closing: Promise<void> | undefined
 
   /** Connects, after starting the embedded Postgres where no url is given. Fails with DatabaseUnavailable. */
   static async open({ url, listenUrl, dataDir, log = () => {} }: DatabaseOptions): Promise<Database> {
-    const settings = url === undefined ? embeddedSettings : readDatabaseUrl(url)
-    const listen = listenUrl === undefined ? settings : readDatabaseUrl(listenUrl, 'DATABASE_LISTEN_URL')
+    const settings = url === undefined ? embeddedSettings : parseDatabaseUrl(url)
+    const listen = listenUrl === undefined ? settings : parseDatabaseUrl(listenUrl, 'DATABASE_LISTEN_URL')
     const embedded = url === undefined ? await startEmbeddedPostgres({ dataDir, log }) : undefined
     const database = new Database(settings, listen, embedded, log)
     try {
@@ -80,7 +74,7 @@ export class Database implements Queryable {
       await database.query('select 1').catch(() => database.query('select 1'))
       await assertUsable([
         (text, values) => database.query(text, values),
-        (text, values) => database.#healthConnection.query(text, values),
+        (text, values) => database.healthConnection.query(text, values),
       ])
       return database
     } catch (error) {
@@ -95,24 +89,24 @@ export class Database implements Queryable {
     embedded: EmbeddedPostgres | undefined,
     log: (line: string) => void,
   ) {
-    this.#embedded = embedded
-    this.#log = log
-    this.#config = { ...clientConfig(settings), ...embedded?.connection }
-    this.#listenConfig = { ...clientConfig(listen), ...embedded?.connection }
-    this.#address = embedded ? 'embedded' : addressOf(this.#config)
-    this.#pool = new pg.Pool({ ...this.#config, max: settings.poolSize, onConnect: prepareSession })
-    this.#pool.on('error', (error) => this.#log(`A database connection was lost: ${error.message}`))
-    this.#pool.on('connect', ignoreErrorEvents)
-    this.#healthConnection = this.dedicated(HEALTH_TIMEOUT_MS)
+    this.embedded = embedded
+    this.log = log
+    this.config = { ...clientConfig(settings), ...embedded?.connection }
+    this.listenConfig = { ...clientConfig(listen), ...embedded?.connection }
+    this.address = embedded ? 'embedded' : describeAddress(this.config)
+    this.pool = new pg.Pool({ ...this.config, max: settings.poolSize, onConnect: prepareSession })
+    this.pool.on('error', (error) => this.log(`A database connection was lost: ${error.message}`))
+    this.pool.on('connect', ignoreErrorEvents)
+    this.healthConnection = this.openDedicatedConnection(HEALTH_TIMEOUT_MS)
   }
 
   async query<Row>(text: string, values?: readonly unknown[]): Promise<Row[]> {
-    return retryConflicts(() => this.#withClient((client) => runStatement<Row>(client, text, values)))
+    return retryConflicts(() => this.withClient((client) => runStatement<Row>(client, text, values)))
   }
 
   /** See `copyOut`. */
   async copyOut(text: string): Promise<Uint8Array[]> {
-    return this.#withClient((client) => copyOut(client, text))
+    return this.withClient((client) => copyOut(client, text))
   }
 
   /**
@@ -120,19 +114,22 @@ export class Database implements Queryable {
    * it is done again: work must have no effects but on the database.
    */
   async transaction<T>(work: (tx: Transaction) => Promise<T>, options: TransactionOptions = {}): Promise<T> {
-    return retryConflicts(() => this.#transactOnce(work, options.statementTimeoutMs))
+    return retryConflicts(() => this.runTransaction(work, options.statementTimeoutMs))
   }
 
-  #transactOnce<T>(work: (tx: Transaction) => Promise<T>, timeoutMs: number | undefined): Promise<T> {
-    return this.#withClient(async (client) => {
+  private runTransaction<T>(
+    work: (tx: Transaction) => Promise<T>,
+    timeoutMs: number | undefined,
+  ): Promise<T> {
+    return this.withClient(async (client) => {
       const begin = 'begin isolation level read committed'
       await execute(
         client,
         timeoutMs === undefined ? begin : `${begin}; set local statement_timeout = ${timeoutMs}`,
       )
       const refuse = (error: unknown): never => {
-        const isGone = isConnectionFailure(error) || (isRefusedForNow(error) && !isConflict(error))
-        throw isGone ? this.#unavailable(error) : error
+        const isGone = isConnectionFailure(error) || (isTemporaryFailure(error) && !isConflict(error))
+        throw isGone ? this.toUnavailableError(error) : error
       }
       const tx: Transaction = {
         query: <Row>(text: string, values?: readonly unknown[]) =>
@@ -154,13 +151,13 @@ export class Database implements Queryable {
   }
 
   /** A connection of its own for one long-lived purpose, such as heartbeats. It counts beside the pool. */
-  dedicated(statementTimeoutMs?: number): DedicatedConnection {
+  openDedicatedConnection(statementTimeoutMs?: number): DedicatedConnection {
     const connection = new DedicatedConnection(
-      () => this.#connect(this.#config),
-      (cause) => this.#unavailable(cause),
+      () => this.connect(this.config),
+      (cause) => this.toUnavailableError(cause),
       statementTimeoutMs,
     )
-    this.#dedicated.add(connection)
+    this.dedicatedConnections.add(connection)
     return connection
   }
 
@@ -169,12 +166,12 @@ export class Database implements Queryable {
    * one. Fails with DatabaseUnavailable; starts the embedded server anew when it has died.
    */
   connectToListen(): Promise<pg.Client> {
-    return this.#connect(this.#listenConfig)
+    return this.connect(this.listenConfig)
   }
 
-  #connect(config: pg.ClientConfig): Promise<pg.Client> {
-    return this.#withRestart(async () => {
-      const client = new pg.Client({ ...config, ...this.#embedded?.connection })
+  private connect(config: pg.ClientConfig): Promise<pg.Client> {
+    return this.connectWithRestart(async () => {
+      const client = new pg.Client({ ...config, ...this.embedded?.connection })
       ignoreErrorEvents(client)
       await client.connect()
       await prepareSession(client)
@@ -187,16 +184,16 @@ export class Database implements Queryable {
    * database.
    */
   async isAvailable(): Promise<boolean> {
-    this.#healthAnswer ??= this.#healthConnection
+    this.pendingHealthCheck ??= this.healthConnection
       .query('select 1')
       .then(
         () => true,
         () => false,
       )
       .finally(() => {
-        this.#healthAnswer = undefined
+        this.pendingHealthCheck = undefined
       })
-    return within(HEALTH_TIMEOUT_MS, this.#healthAnswer, false)
+    return withTimeout(HEALTH_TIMEOUT_MS, this.pendingHealthCheck, false)
   }
 
   /**
@@ -204,39 +201,39 @@ export class Database implements Queryable {
    * Idempotent.
    */
   close(): Promise<void> {
-    this.#closed ??= this.#close()
-    return this.#closed
+    this.closing ??= this.shutDown()
+    return this.closing
   }
 
-  async #close(): Promise<void> {
-    for (const connection of this.#dedicated) await connection.close()
-    await within(CLOSE_GRACE_MS, Promise.allSettled(this.#underWay), [])
-    for (const client of this.#inUse) void client.end() // Breaks the statement that runs on it.
-    await this.#pool.end()
-    await this.#embedded?.stop()
+  private async shutDown(): Promise<void> {
+    for (const connection of this.dedicatedConnections) await connection.close()
+    await withTimeout(CLOSE_GRACE_MS, Promise.allSettled(this.pendingOperations), [])
+    for (const client of this.clientsInUse) void client.end() // Breaks the statement that runs on it.
+    await this.pool.end()
+    await this.embedded?.stop()
   }
 
-  #withClient<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
-    const result = this.#useClient(work)
-    this.#underWay.add(result)
-    const forget = () => this.#underWay.delete(result)
+  private withClient<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+    const result = this.useClient(work)
+    this.pendingOperations.add(result)
+    const forget = () => this.pendingOperations.delete(result)
     result.then(forget, forget)
     return result
   }
 
-  async #useClient<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
-    const client = await this.#withRestart(() => this.#pool.connect())
-    this.#inUse.add(client)
-    const endWatch = this.#watch(client)
+  private async useClient<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
+    const client = await this.connectWithRestart(() => this.pool.connect())
+    this.clientsInUse.add(client)
+    const endWatch = this.watchForSilence(client)
     let isBroken = false
     try {
       return await work(client)
     } catch (error) {
       isBroken = isConnectionFailure(error)
-      throw isBroken || isRefusedForNow(error) ? this.#unavailable(error) : error
+      throw isBroken || isTemporaryFailure(error) ? this.toUnavailableError(error) : error
     } finally {
       endWatch()
-      this.#inUse.delete(client)
+      this.clientsInUse.delete(client)
       client.release(isBroken)
     }
   }
@@ -245,36 +242,39 @@ export class Database implements Queryable {
    * Breaks a connection off when a statement takes long and the server gives no other sign of life either: one that is
    * frozen, or cut off without a word, would keep callers waiting for as long as a statement may take.
    */
-  #watch(client: pg.PoolClient): () => void {
+  private watchForSilence(client: pg.PoolClient): () => void {
     let silences = 0
     const timer = setInterval(async () => {
       silences = (await this.isAvailable()) ? 0 : silences + 1
-      if (silences >= MOST_SILENCES && this.#inUse.has(client)) void client.end()
-    }, LOOK_AFTER_MS)
+      if (silences >= MAX_FAILED_LIVENESS_CHECKS && this.clientsInUse.has(client)) void client.end()
+    }, LIVENESS_CHECK_INTERVAL_MS)
     return () => clearInterval(timer)
   }
 
   /** Connects; when that fails and the server is embedded, makes sure that it runs and tries once more. */
-  async #withRestart<T>(connect: () => Promise<T>): Promise<T> {
-    if (this.#closed) throw this.#unavailable(new Error('it has been closed'))
+  private async connectWithRestart<T>(connect: () => Promise<T>): Promise<T> {
+    if (this.closing) throw this.toUnavailableError(new Error('it has been closed'))
     try {
       return await connect()
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error)
-      const isBusy = message.startsWith('timeout exceeded when trying to connect') || isRefusedForNow(error)
-      if (!this.#embedded || this.#closed || isBusy) throw this.#unavailable(error)
-      this.#log(`The embedded Postgres does not answer (${message}); looking after it.`)
+      const isBusy =
+        message.startsWith('timeout exceeded when trying to connect') || isTemporaryFailure(error)
+      if (!this.embedded || this.closing || isBusy) throw this.toUnavailableError(error)
+      this.log(`The embedded Postgres does not answer (${message}); looking after it.`)
     }
     try {
-      Object.assign(this.#pool.options, await this.#embedded.ensureRunning())
+      Object.assign(this.pool.options, await this.embedded.ensureRunning())
       return await connect()
     } catch (error) {
-      throw this.#unavailable(error)
+      throw this.toUnavailableError(error)
     }
   }
 
-  #unavailable(cause: unknown): DatabaseUnavailable {
-    return cause instanceof DatabaseUnavailable ? cause : new DatabaseUnavailable(this.#address, cause)
+  private toUnavailableError(cause: unknown): DatabaseUnavailableError {
+    return cause instanceof DatabaseUnavailableError
+      ? cause
+      : new DatabaseUnavailableError(this.address, cause)
   }
 }
 
@@ -296,13 +296,13 @@ function ignoreErrorEvents(client: pg.ClientBase): void {
 }
 
 /** For messages: without user and password. */
-function addressOf(config: pg.ClientConfig): string {
+function describeAddress(config: pg.ClientConfig): string {
   const { host, port, database } = new pg.Client(config)
   return `${host}:${port}/${database}`
 }
 
 /** What the promise brings, or the other value when it takes longer. */
-async function within<T>(ms: number, promise: Promise<T>, otherwise: T): Promise<T> {
+async function withTimeout<T>(ms: number, promise: Promise<T>, otherwise: T): Promise<T> {
   const timer = new AbortController()
   const late = sleep(ms, otherwise, { signal: timer.signal }).catch(() => otherwise)
   try {
@@ -310,4 +310,21 @@ async function within<T>(ms: number, promise: Promise<T>, otherwise: T): Promise
   } finally {
     timer.abort()
   }
+}
+
+/**
+ * How results become JavaScript values: int8 is a number (a RangeError beyond 2^53), timestamptz a Date,
+ * jsonb an object, bytea a Buffer; the rest is as `pg` does it (numeric stays a string).
+ */
+export const resultTypes: pg.CustomTypesConfig = {
+  getTypeParser: ((oid: number, format: 'text' | 'binary' = 'text') =>
+    oid === pg.types.builtins.INT8 && format === 'text'
+      ? parseInt8
+      : pg.types.getTypeParser(oid, format)) as typeof pg.types.getTypeParser,
+}
+
+function parseInt8(text: string): number {
+  const value = Number(text)
+  if (!Number.isSafeInteger(value)) throw new RangeError(`${text} is too large for a JavaScript number`)
+  return value
 }

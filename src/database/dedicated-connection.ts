@@ -1,6 +1,6 @@
 import type pg from 'pg'
 import type { Queryable } from './database.ts'
-import { isConnectionFailure, isRefusedForNow } from './database-unavailable.ts'
+import { isConnectionFailure, isTemporaryFailure } from './errors.ts'
 import { retryConflicts } from './session.ts'
 import { runStatement } from './statement.ts'
 
@@ -10,57 +10,57 @@ import { runStatement } from './statement.ts'
  * and session state (locks, settings) is gone.
  */
 export class DedicatedConnection implements Queryable {
-  readonly #connect: () => Promise<pg.Client>
-  readonly #unavailable: (cause: unknown) => Error
-  readonly #statementTimeoutMs: number | undefined
-  #client: pg.Client | undefined
-  #last: Promise<unknown> = Promise.resolve()
-  #isClosed = false
+  private readonly connect: () => Promise<pg.Client>
+  private readonly toUnavailableError: (cause: unknown) => Error
+  private readonly statementTimeoutMs: number | undefined
+  private client: pg.Client | undefined
+  private lastQuery: Promise<unknown> = Promise.resolve()
+  private isClosed = false
 
   constructor(
     connect: () => Promise<pg.Client>,
     unavailable: (cause: unknown) => Error,
     statementTimeoutMs?: number,
   ) {
-    this.#connect = connect
-    this.#unavailable = unavailable
-    this.#statementTimeoutMs = statementTimeoutMs
+    this.connect = connect
+    this.toUnavailableError = unavailable
+    this.statementTimeoutMs = statementTimeoutMs
   }
 
   query<Row>(text: string, values?: readonly unknown[]): Promise<Row[]> {
-    const result = this.#last.then(() => retryConflicts(() => this.#queryNow<Row>(text, values)))
-    this.#last = result.catch(() => {})
+    const result = this.lastQuery.then(() => retryConflicts(() => this.queryNow<Row>(text, values)))
+    this.lastQuery = result.catch(() => {})
     return result
   }
 
   /** Ends the connection, also under a running statement. Idempotent. */
   async close(): Promise<void> {
-    this.#isClosed = true
-    await this.#drop(this.#client)
+    this.isClosed = true
+    await this.drop(this.client)
   }
 
-  async #queryNow<Row>(text: string, values?: readonly unknown[]): Promise<Row[]> {
-    const client = this.#client ?? (await this.#open())
+  private async queryNow<Row>(text: string, values?: readonly unknown[]): Promise<Row[]> {
+    const client = this.client ?? (await this.open())
     try {
-      return await runStatement<Row>(client, text, values, this.#statementTimeoutMs)
+      return await runStatement<Row>(client, text, values, this.statementTimeoutMs)
     } catch (error) {
-      if (isConnectionFailure(error)) void this.#drop(client)
-      else if (!isRefusedForNow(error)) throw error
-      throw this.#unavailable(error)
+      if (isConnectionFailure(error)) void this.drop(client)
+      else if (!isTemporaryFailure(error)) throw error
+      throw this.toUnavailableError(error)
     }
   }
 
-  async #open(): Promise<pg.Client> {
-    if (this.#isClosed) throw this.#unavailable(new Error('this connection has been closed'))
-    const client = await this.#connect()
-    this.#client = client
-    client.once('end', () => void this.#drop(client))
-    if (this.#isClosed) await this.#drop(client)
+  private async open(): Promise<pg.Client> {
+    if (this.isClosed) throw this.toUnavailableError(new Error('this connection has been closed'))
+    const client = await this.connect()
+    this.client = client
+    client.once('end', () => void this.drop(client))
+    if (this.isClosed) await this.drop(client)
     return client
   }
 
-  async #drop(client: pg.Client | undefined): Promise<void> {
-    if (this.#client === client) this.#client = undefined
+  private async drop(client: pg.Client | undefined): Promise<void> {
+    if (this.client === client) this.client = undefined
     await client?.end().catch(() => {})
   }
 }

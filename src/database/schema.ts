@@ -1,4 +1,4 @@
-import type { Migration } from './migrations.ts'
+import type { Migration } from './migrate.ts'
 
 /** Everything that is stored, in the order in which it came to be. An entry is never changed once released. */
 export const MIGRATIONS: readonly Migration[] = [

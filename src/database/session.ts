@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type pg from 'pg'
-import { ConfigError } from '../config.ts'
-import { isConflict } from './database-unavailable.ts'
+import { ConfigError } from '../config/config.ts'
+import { isConflict } from './errors.ts'
 import { execute, STATEMENT_TIMEOUT_MS } from './statement.ts'
 
-const IDLE_IN_TRANSACTION_MS = 60_000
-const OLDEST_VERSION = 15
+const IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000
+const MIN_MAJOR_VERSION = 15
 
 /**
  * What our statements rely on. A database, a role, PGOPTIONS or the server's own configuration may have other defaults
@@ -26,7 +26,7 @@ const SETTINGS: Readonly<Record<string, string>> = {
   default_transaction_read_only: 'off',
   default_transaction_deferrable: 'off',
   statement_timeout: String(STATEMENT_TIMEOUT_MS),
-  idle_in_transaction_session_timeout: String(IDLE_IN_TRANSACTION_MS),
+  idle_in_transaction_session_timeout: String(IDLE_IN_TRANSACTION_TIMEOUT_MS),
   idle_session_timeout: '0',
   lock_timeout: '0',
   row_security: 'on',
@@ -41,7 +41,7 @@ const SETTINGS: Readonly<Record<string, string>> = {
 
 // Statements and not startup parameters, which poolers such as PgBouncer refuse. Set only where it differs: what is new
 // in 17; what only a superuser may set; and synchronous_commit, which may be stricter than "on".
-const SESSION = `
+const SESSION_SETUP = `
   ${Object.entries(SETTINGS)
     .map(([name, value]) => `set ${name} = '${value}';`)
     .join('\n  ')}
@@ -55,11 +55,11 @@ const SESSION = `
 
 /** To be done on every new connection. */
 export async function prepareSession(client: pg.ClientBase): Promise<void> {
-  await execute(client, SESSION)
+  await execute(client, SESSION_SETUP)
 }
 
 /** What a pooler that shares sessions keeps from being set, with the values under which we can work all the same. */
-const SHARED_DEFAULTS = `
+const SELECT_WRONG_DEFAULTS = `
   select s.name, s.reset_val as value, wanted.value as wanted
   from (values
     ('default_transaction_isolation', 'read committed', array['read committed']),
@@ -70,13 +70,13 @@ const SHARED_DEFAULTS = `
   ) wanted (name, value, accepted)
   join pg_settings s on s.name = wanted.name and s.reset_val <> all(wanted.accepted)`
 
-const ABOUT_SERVER = `
+const SELECT_SERVER_INFO = `
   select current_setting('server_version') as version, current_setting('server_version_num')::int / 10000 as major,
     current_setting('server_encoding') as encoding, current_schema() as schema,
     has_schema_privilege(current_schema(), 'create') as "mayCreate", current_setting('search_path') as "searchPath",
     current_user as role, current_database() as database`
 
-interface AboutServer {
+interface ServerInfo {
   version: string
   major: number
   encoding: string
@@ -96,12 +96,12 @@ type Query = <Row>(text: string, values?: readonly unknown[]) => Promise<Row[]>
  */
 export async function assertUsable(connections: readonly [Query, Query]): Promise<void> {
   const [query] = connections
-  const [server] = await query<AboutServer>(ABOUT_SERVER)
-  const fault = server && faultOf(server)
+  const [server] = await query<ServerInfo>(SELECT_SERVER_INFO)
+  const fault = server && findIncompatibility(server)
   if (fault) throw new ConfigError(`DATABASE_URL leads to ${fault}`)
-  if (!(await isShared(connections))) return
+  if (!(await usesTransactionPooling(connections))) return
   for (const { name, value, wanted } of await query<{ name: string; value: string; wanted: string }>(
-    SHARED_DEFAULTS,
+    SELECT_WRONG_DEFAULTS,
   )) {
     throw new ConfigError(
       `DATABASE_URL leads through a pooler that shares connections, so that Shipcast cannot set ${name} for itself; it is "${value}". ` +
@@ -110,7 +110,7 @@ export async function assertUsable(connections: readonly [Query, Query]): Promis
   }
 }
 
-function faultOf({
+function findIncompatibility({
   version,
   major,
   encoding,
@@ -118,9 +118,9 @@ function faultOf({
   mayCreate,
   searchPath,
   role,
-}: AboutServer): string | undefined {
-  if (major < OLDEST_VERSION) {
-    return `PostgreSQL ${version}. Shipcast needs version ${OLDEST_VERSION} or newer.`
+}: ServerInfo): string | undefined {
+  if (major < MIN_MAJOR_VERSION) {
+    return `PostgreSQL ${version}. Shipcast needs version ${MIN_MAJOR_VERSION} or newer.`
   }
   if (encoding !== 'UTF8') {
     return `a database whose encoding is ${encoding}. Shipcast needs UTF8: create database shipcast encoding 'UTF8' template template0;`
@@ -138,7 +138,7 @@ function faultOf({
  * Whether a pooler hands out another session for each transaction. Runs a prepared statement on both connections in
  * turn, which also tells whether those last: PgBouncer before 1.21 confuses them.
  */
-async function isShared(connections: readonly [Query, Query]): Promise<boolean> {
+async function usesTransactionPooling(connections: readonly [Query, Query]): Promise<boolean> {
   const pids: (number | undefined)[] = []
   for (const query of [...connections, ...connections]) {
     const [row] = await query<{ pid: number }>('select pg_backend_pid() as pid', [])
@@ -148,8 +148,8 @@ async function isShared(connections: readonly [Query, Query]): Promise<boolean> 
   return first === second || first !== firstAgain || second !== secondAgain
 }
 
-const MAX_TRIES = 8
-const FIRST_PAUSE_MS = 10
+const MAX_ATTEMPTS = 8
+const INITIAL_BACKOFF_MS = 10
 
 /** Repeats what the server has undone as a whole because of others. `work` must have no other effects. */
 export async function retryConflicts<T>(work: () => Promise<T>): Promise<T> {
@@ -157,9 +157,9 @@ export async function retryConflicts<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work()
     } catch (error) {
-      if (!isConflict(error) || tries === MAX_TRIES) throw error
+      if (!isConflict(error) || tries === MAX_ATTEMPTS) throw error
       // Those that met do not meet again.
-      await sleep(FIRST_PAUSE_MS * 2 ** tries * Math.random())
+      await sleep(INITIAL_BACKOFF_MS * 2 ** tries * Math.random())
     }
   }
 }

@@ -1,17 +1,17 @@
 import { Injectable } from '@nestjs/common'
-import { type AuditEntry, appendAudit } from '../auth/audit-log.ts'
+import { type AuditEntry, appendAuditEntry } from '../auth/audit-log.ts'
 import type { Organizations, Subject } from '../auth/rights.ts'
 import { Database, type Queryable } from '../database/database.ts'
 import { EventLog } from '../events/event-log.ts'
 import type { DeploymentSnapshot, DeploymentStatus } from '../events/logged-event.ts'
-import type { UnpackedContents } from '../github/prepare-contents.ts'
-import type { DeployRequest } from './contents/deploy-input.ts'
+import type { UnpackedContents } from '../github/git/commit-pack.ts'
 import { insertContents } from './contents/stored-contents.ts'
+import type { DeployRequest } from './deploy-input.ts'
 import { CANCELLED_TEXT, QUEUED_TEXT, STEP_TEXTS } from './deployment-texts.ts'
-import { type Work, workColumns } from './deployment-work.ts'
-import type { Owner, WorkRow } from './lease-store.ts'
+import type { LeasedDeploymentRow, LeaseHolder } from './runner/lease-store.ts'
+import { type LeasedDeployment, leasedDeploymentColumns } from './runner/leased-deployment.ts'
 
-export interface Acceptance {
+export interface NewDeployment {
   id: string
   request: DeployRequest
   /** Tells whether two requests with one idempotency key ask for the same. */
@@ -22,20 +22,20 @@ export interface Acceptance {
   requestedBy: Pick<Subject, 'id' | 'name'>
   audit: AuditEntry
   /** A runner that can start it now, unless others are waiting. */
-  runner: Owner | null
+  leaseHolder: LeaseHolder | null
 }
 
 /** A deployment that was started, or left to be started by whoever is free. */
-export interface Started {
+export interface StartResult {
   deployment: DeploymentSnapshot
   /** For the runner that was offered; null: it is queued. */
-  work: Work | null
+  leased: LeasedDeployment | null
 }
 
 /** Another active deployment of the repository, or another use of the idempotency key, is in the way. */
-export class InTheWay extends Error {
-  constructor(readonly what: 'repository' | 'idempotency key') {
-    super(`The ${what} is in use.`)
+export class InUseError extends Error {
+  constructor(readonly resource: 'repository' | 'idempotency key') {
+    super(`The ${resource} is in use.`)
   }
 }
 
@@ -51,14 +51,14 @@ export class DeploymentStore {
    * Stores the deployment, its contents and its first event, in one transaction.
    * @throws InTheWay
    */
-  async accept(acceptance: Acceptance): Promise<Started> {
-    const { id, request, contents, runner } = acceptance
+  async accept(acceptance: NewDeployment): Promise<StartResult> {
+    const { id, request, contents, leaseHolder: runner } = acceptance
     const sizeBytes = request.contents.files.reduce((sum, file) => sum + file.content.byteLength, 0)
     const started = await this.start(() =>
       this.database.transaction(async (tx) => {
         // First, since it takes a while: from the next statement on, others may wait for this transaction.
         const packBytes = await insertContents(tx, id, contents.pack())
-        await appendAudit(tx, acceptance.audit)
+        await appendAuditEntry(tx, acceptance.audit)
         return firstRow(tx, ACCEPT, [
           id,
           request.org,
@@ -80,7 +80,7 @@ export class DeploymentStore {
           runner?.leaseMs ?? null,
           acceptance.origin,
           JSON.stringify(acceptance.requestedBy),
-          JSON.stringify(request.contents.warnings.listed),
+          JSON.stringify(request.contents.warnings.messages),
           request.contents.warnings.count,
         ])
       }),
@@ -94,7 +94,7 @@ export class DeploymentStore {
    * such a state.
    * @throws InTheWay
    */
-  async retry(id: string, runner: Owner | null, audit: AuditEntry): Promise<Started | undefined> {
+  async retry(id: string, runner: LeaseHolder | null, audit: AuditEntry): Promise<StartResult | undefined> {
     const values = [
       id,
       JSON.stringify(STEP_TEXTS),
@@ -102,20 +102,20 @@ export class DeploymentStore {
       runner?.name ?? null,
       runner?.leaseMs ?? null,
     ]
-    return this.start(() => this.audited(audit, (tx) => firstRow(tx, RETRY, values)))
+    return this.start(() => this.withAudit(audit, (tx) => firstRow(tx, RETRY, values)))
   }
 
   /** Cancels a deployment that nobody runs at the moment. Undefined: it is not in such a state. */
-  async cancelUnheld(id: string, audit: AuditEntry): Promise<DeploymentSnapshot | undefined> {
+  async cancelUnleased(id: string, audit: AuditEntry): Promise<DeploymentSnapshot | undefined> {
     const row = await this.log.append(() =>
-      this.audited(audit, (tx) => firstRow(tx, CANCEL_UNHELD, [id, CANCELLED_TEXT])),
+      this.withAudit(audit, (tx) => firstRow(tx, CANCEL_UNLEASED, [id, CANCELLED_TEXT])),
     )
     return row?.deployment
   }
 
   /** Asks the runner of a deployment to stop. False: nobody runs it. */
   async requestCancel(id: string, audit: AuditEntry): Promise<boolean> {
-    const asked = await this.audited(audit, async (tx) => {
+    const asked = await this.withAudit(audit, async (tx) => {
       const [row] = await tx.query<{ id: string }>(
         `update deployments set cancel_requested = true where id = $1 and status = 'RUNNING' returning id`,
         [id],
@@ -187,30 +187,32 @@ export class DeploymentStore {
     return rows.map((row) => row.deployment)
   }
 
-  private async start(move: () => Promise<WorkRow | undefined>): Promise<Started | undefined> {
+  private async start(
+    move: () => Promise<LeasedDeploymentRow | undefined>,
+  ): Promise<StartResult | undefined> {
     try {
       const row = await this.log.append(move)
-      return row && { deployment: row.deployment, work: row.deployment.status === 'RUNNING' ? row : null }
+      return row && { deployment: row.deployment, leased: row.deployment.status === 'RUNNING' ? row : null }
     } catch (error) {
-      throw inTheWay(error) ?? error
+      throw toInUseError(error) ?? error
     }
   }
 
   /** A move that leaves its entry in the audit log, in the same transaction; neither where it does not apply. */
-  private async audited<Row>(
+  private async withAudit<Row>(
     audit: AuditEntry,
     move: (tx: Queryable) => Promise<Row | undefined>,
   ): Promise<Row | undefined> {
     try {
       return await this.database.transaction(async (tx) => {
         // First: once a move has appended its event, all other appends wait.
-        await appendAudit(tx, audit)
+        await appendAuditEntry(tx, audit)
         const row = await move(tx)
-        if (!row) throw new NotApplied()
+        if (!row) throw new NotAppliedError()
         return row
       })
     } catch (error) {
-      if (error instanceof NotApplied) return undefined
+      if (error instanceof NotAppliedError) return undefined
       throw error
     }
   }
@@ -228,24 +230,24 @@ export class DeploymentStore {
 }
 
 /** Rolls back a move that found nothing to move. */
-class NotApplied extends Error {}
+class NotAppliedError extends Error {}
 
 async function firstRow(
   through: Queryable,
   sql: string,
   values: readonly unknown[],
-): Promise<WorkRow | undefined> {
-  const [row] = await through.query<WorkRow>(sql, values)
+): Promise<LeasedDeploymentRow | undefined> {
+  const [row] = await through.query<LeasedDeploymentRow>(sql, values)
   return row
 }
 
 const UNIQUE_VIOLATION = '23505'
 
-function inTheWay(error: unknown): InTheWay | undefined {
+function toInUseError(error: unknown): InUseError | undefined {
   const { code, constraint } = error as { code?: unknown; constraint?: unknown }
   if (code !== UNIQUE_VIOLATION) return undefined
-  if (constraint === 'deployments_active_repository') return new InTheWay('repository')
-  if (constraint === 'deployments_idempotency_key') return new InTheWay('idempotency key')
+  if (constraint === 'deployments_active_repository') return new InUseError('repository')
+  if (constraint === 'deployments_idempotency_key') return new InUseError('idempotency key')
   return undefined
 }
 
@@ -273,7 +275,7 @@ const ACCEPT = `
     from here
     returning *
   )
-  select e.*, ${workColumns('accepted')}
+  select e.*, ${leasedDeploymentColumns('accepted')}
   from accepted, lateral append_event(row(accepted.*)::deployments, $19) e`
 
 const RETRY = `
@@ -293,9 +295,9 @@ const RETRY = `
       and coalesce((d.error ->> 'retryable')::boolean, true)
     returning d.*
   )
-  select e.*, ${workColumns('moved')} from moved, lateral append_event(row(moved.*)::deployments, null) e`
+  select e.*, ${leasedDeploymentColumns('moved')} from moved, lateral append_event(row(moved.*)::deployments, null) e`
 
-const CANCEL_UNHELD = `
+const CANCEL_UNLEASED = `
   with moved as (
     update deployments set
       status = 'CANCELLED', text = $2, waiting_until = null, progress = null, epoch = epoch + 1,
@@ -303,4 +305,4 @@ const CANCEL_UNHELD = `
     where id = $1 and status in ('QUEUED', 'WAITING')
     returning *
   )
-  select e.*, ${workColumns('moved')} from moved, lateral append_event(row(moved.*)::deployments, null) e`
+  select e.*, ${leasedDeploymentColumns('moved')} from moved, lateral append_event(row(moved.*)::deployments, null) e`

@@ -14,22 +14,22 @@ export const QUEUED_TEXT = 'Waiting for a free runner'
 export const CANCELLED_TEXT = 'Cancelled'
 
 export function failedText(step: DeploymentStep): string {
-  return `${doing(step)} failed`
+  return `${activityText(step)} failed`
 }
 
 export function waitingText(step: DeploymentStep, tries: number, mostTries: number): string {
-  return `${doing(step)}: trying again (${tries} of ${mostTries})`
+  return `${activityText(step)}: trying again (${tries} of ${mostTries})`
 }
 
 /** GitHub has said until when; it does not count as a try. */
 export function pausedText(step: DeploymentStep): string {
-  return `${doing(step)}: waiting for GitHub's rate limit`
+  return `${activityText(step)}: waiting for GitHub's rate limit`
 }
 
 export function isFinished(status: DeploymentStatus): boolean {
   return status === 'SUCCEEDED' || status === 'FAILED' || status === 'CANCELLED'
 }
 
-function doing(step: DeploymentStep): string {
+function activityText(step: DeploymentStep): string {
   return step === 'PUSH_CONTENTS' ? 'Finishing' : STEP_TEXTS[step]
 }

@@ -1,8 +1,15 @@
 import { Field, GraphQLISODateTime, ID, Int, ObjectType, registerEnumType } from '@nestjs/graphql'
 import { SubjectKindEnum } from '../auth/auth.model.ts'
-import type { SubjectKind } from '../auth/rights.ts'
-import type { DeploymentProblem, DeploymentStatus, DeploymentStep } from '../events/logged-event.ts'
+import { type SubjectKind, subjectKind } from '../auth/rights.ts'
+import type {
+  DeploymentProblem,
+  DeploymentSnapshot,
+  DeploymentStatus,
+  DeploymentStep,
+  LoggedEvent,
+} from '../events/logged-event.ts'
 import type { Visibility } from '../github/github-client.ts'
+import { PageInfo } from '../graphql/paging.ts'
 
 export const DeploymentStepEnum = {
   DEPLOY: 'DEPLOY',
@@ -193,4 +200,100 @@ export class Deployment {
     description: 'When it succeeded, failed or was cancelled.',
   })
   finishedAt!: Date | null
+}
+
+/** As GraphQL tells it. */
+export function toDeployment(snapshot: DeploymentSnapshot): Deployment {
+  return {
+    ...snapshot,
+    waitingUntil: toDate(snapshot.waitingUntil),
+    createdAt: new Date(snapshot.createdAt),
+    updatedAt: new Date(snapshot.updatedAt),
+    finishedAt: toDate(snapshot.finishedAt),
+    requestedBy: snapshot.requestedBy?.name ?? null,
+    requestedByKind: snapshot.requestedBy ? subjectKind(snapshot.requestedBy.id) : null,
+    warnings: snapshot.warnings ?? [],
+    warningCount: snapshot.warningCount ?? 0,
+  }
+}
+
+/** As GraphQL tells it: most of an event is the deployment as it was then. */
+export function toDeploymentEvent(event: LoggedEvent, cursor: string): DeploymentEvent {
+  const deployment = toDeployment(event.deployment)
+  return {
+    deploymentId: event.deploymentId,
+    sequence: event.sequence,
+    cursor,
+    step: deployment.step,
+    status: deployment.status,
+    text: deployment.text,
+    progress: deployment.progress,
+    waitingUntil: deployment.waitingUntil,
+    error: deployment.error,
+    at: event.at,
+    deployment,
+  }
+}
+
+function toDate(time: string | null): Date | null {
+  return time === null ? null : new Date(time)
+}
+
+@ObjectType({ description: 'One deployment of a page.' })
+export class DeploymentEdge {
+  @Field({ description: 'Where the next page begins: `deployments(after: …)`.' })
+  cursor!: string
+
+  @Field(() => Deployment, { description: 'The deployment.' })
+  node!: Deployment
+}
+
+@ObjectType({ description: 'One page of deployments, newest first (a Relay connection).' })
+export class DeploymentConnection {
+  @Field(() => [DeploymentEdge], { description: 'The page.' })
+  edges!: DeploymentEdge[]
+
+  @Field(() => PageInfo, { description: 'Where the page stands.' })
+  pageInfo!: PageInfo
+}
+
+@ObjectType({ description: 'One thing that happened to a deployment. The log keeps all of them, in order.' })
+export class DeploymentEvent {
+  @Field(() => ID, { description: 'The deployment that it happened to.' })
+  deploymentId!: string
+
+  @Field(() => Int, { description: 'Number of the event within its deployment: 1, 2, 3 … without gaps.' })
+  sequence!: number
+
+  @Field({
+    description: 'Where to go on after this event: `deploymentStatus(after: …)`. Opaque; sorts as text.',
+  })
+  cursor!: string
+
+  @Field(() => DeploymentStepEnum, { description: 'What had been reached.' })
+  step!: DeploymentStep
+
+  @Field(() => DeploymentStatusEnum, { description: 'How the deployment was doing.' })
+  status!: DeploymentStatus
+
+  @Field({ description: 'What was happening, for people.' })
+  text!: string
+
+  @Field(() => Progress, { nullable: true, description: 'How far the step was, where that takes a while.' })
+  progress!: Progress | null
+
+  @Field(() => GraphQLISODateTime, {
+    nullable: true,
+    description: 'When it goes on by itself, if it is `WAITING`.',
+  })
+  waitingUntil!: Date | null
+
+  @Field(() => DeploymentError, { nullable: true, description: 'Why it failed, or has to try again.' })
+  error!: DeploymentError | null
+
+  @Field(() => GraphQLISODateTime, { description: 'When it happened, by the clock of the database.' })
+  at!: Date
+
+  @Field(() => Deployment, { description: 'The deployment as it was at this event.' })
+  deployment!: Deployment
 }

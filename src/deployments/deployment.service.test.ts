@@ -1,12 +1,12 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
+import { MockGitHub } from '../../test/support/deployments/mock-github.ts'
+import { LOCAL_REQUEST, TestNode } from '../../test/support/deployments/test-node.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
+import type { RequestContext } from '../auth/request-context.ts'
 import { rightsOf } from '../auth/rights.ts'
 import { MIGRATIONS } from '../database/schema.ts'
-import { closePackingThreads } from '../github/packing-threads.ts'
-import type { RequestContext } from '../request-context.ts'
-import type { DeployInput } from './contents/deploy-input.ts'
-import { MockGitHub } from './testing/mock-github.ts'
-import { BY_LOCAL, TestNode } from './testing/test-node.ts'
+import { closePackingThreads } from '../github/git/packing-threads.ts'
+import type { DeployInput } from './deploy-input.ts'
 
 let test_: TestDatabase
 let node: TestNode
@@ -26,9 +26,9 @@ beforeEach(async () => {
 
 afterEach(() => node.stop())
 
-function by(name: string, signal = BY_LOCAL.signal): RequestContext {
+function by(name: string, signal = LOCAL_REQUEST.signal): RequestContext {
   const rights = rightsOf([{ role: 'deployer', orgs: ['acme', 'globex'] }])
-  return { ...BY_LOCAL, subject: { id: `service:${name}`, name, rights }, signal }
+  return { ...LOCAL_REQUEST, subject: { id: `service:${name}`, name, rights }, signal }
 }
 
 function request(overrides: Partial<DeployInput> = {}): DeployInput {

@@ -1,14 +1,14 @@
 import { Module } from '@nestjs/common'
-import { Config } from '../config.ts'
-import { TemplateCatalog } from './contents/template-catalog.ts'
-import { ContentsSweep } from './contents-sweep.ts'
+import { Config } from '../config/config.ts'
+import { TemplateCatalog } from '../templates/template-catalog.ts'
+import { ContentsCleanup } from './contents/contents-cleanup.ts'
 import { DeploymentService } from './deployment.service.ts'
-import { DeploymentMetrics } from './deployment-metrics.ts'
-import { DeploymentRunner } from './deployment-runner.ts'
 import { DeploymentStore } from './deployment-store.ts'
 import { DeploymentsResolver } from './deployments.resolver.ts'
-import { LeaseStore } from './lease-store.ts'
-import { RunnerSignals } from './runner-signals.ts'
+import { DeploymentMetrics } from './runner/deployment-metrics.ts'
+import { DeploymentRunner } from './runner/deployment-runner.ts'
+import { LeaseStore } from './runner/lease-store.ts'
+import { RunnerSignals } from './runner/runner-signals.ts'
 
 @Module({
   providers: [
@@ -24,7 +24,7 @@ import { RunnerSignals } from './runner-signals.ts'
     RunnerSignals,
     DeploymentRunner,
     DeploymentMetrics,
-    ContentsSweep,
+    ContentsCleanup,
   ],
   exports: [DeploymentRunner],
 })

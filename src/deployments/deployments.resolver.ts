@@ -13,38 +13,42 @@ import {
 } from '@nestjs/graphql'
 import DataLoader from 'dataloader'
 import { validate as isUuid } from 'uuid'
-import { Limits } from '../auth/limits.ts'
+import { RateLimiter } from '../auth/rate-limiter.ts'
+import { originOf, type RequestContext } from '../auth/request-context.ts'
 import { includesOrg, type Organizations } from '../auth/rights.ts'
-import { NotFound } from '../errors.ts'
+import { NotFoundError } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
+import type { EventFilter } from '../events/event-iterator.ts'
 import { EventLog, type EventRange } from '../events/event-log.ts'
-import type { FollowRequest } from '../events/follow-request.ts'
 import type { DeploymentStatus, LoggedEvent } from '../events/logged-event.ts'
-import { ErrorsToClients } from '../graphql/errors-to-clients.filter.ts'
-import { connectionOf, readPaging, within } from '../graphql/paging.ts'
-import { originOf, type RequestContext } from '../request-context.ts'
-import { TemplateCatalog } from './contents/template-catalog.ts'
-import { DeployInput } from './deploy-input.model.ts'
-import { Deployment, DeploymentStatusEnum } from './deployment.model.ts'
+import { PassThroughErrorsFilter } from '../graphql/client-errors.ts'
+import { checkRange, connectionOf, parsePaging } from '../graphql/paging.ts'
+import { Template } from '../templates/template.model.ts'
+import { TemplateCatalog } from '../templates/template-catalog.ts'
+import { DeployInput } from './deploy.input.ts'
+import {
+  Deployment,
+  DeploymentConnection,
+  DeploymentEvent,
+  DeploymentStatusEnum,
+  toDeployment,
+  toDeploymentEvent,
+} from './deployment.model.ts'
 import { DeploymentService } from './deployment.service.ts'
-import { DeploymentConnection } from './deployment-connection.model.ts'
-import { DeploymentEvent } from './deployment-event.model.ts'
-import { toDeployment, toDeploymentEvent } from './deployment-translation.ts'
-import { Template } from './template.model.ts'
 
-const MOST_DEPLOYMENTS = 100
-const MOST_EVENTS = 1_000
+const MAX_DEPLOYMENTS = 100
+const MAX_EVENTS = 1_000
 
 /** Translates between GraphQL and the service. */
-@UseFilters(ErrorsToClients)
+@UseFilters(PassThroughErrorsFilter)
 @Resolver(() => Deployment)
 export class DeploymentsResolver {
   /** One statement for all deployments of a page. Nothing is kept: the next one reads again. */
-  private readonly eventsOf = new DataLoader<EventRange, LoggedEvent[]>(
+  private readonly eventsLoader = new DataLoader<EventRange, LoggedEvent[]>(
     (ranges) => this.log.readRanges(ranges),
     {
       cache: false,
-      maxBatchSize: MOST_DEPLOYMENTS,
+      maxBatchSize: MAX_DEPLOYMENTS,
     },
   )
 
@@ -53,7 +57,7 @@ export class DeploymentsResolver {
     private readonly templateCatalog: TemplateCatalog,
     private readonly log: EventLog,
     private readonly feed: EventFeed,
-    private readonly limits: Limits,
+    private readonly rateLimiter: RateLimiter,
   ) {}
 
   @Mutation(() => Deployment, {
@@ -117,8 +121,8 @@ export class DeploymentsResolver {
     status: DeploymentStatus[] | null,
     @Context() { subject }: RequestContext,
   ): Promise<DeploymentConnection> {
-    const paging = readPaging(first ?? 20, after ?? null, MOST_DEPLOYMENTS)
-    const found = [org, repo].every(mayBeName)
+    const paging = parsePaging(first ?? 20, after ?? null, MAX_DEPLOYMENTS)
+    const found = [org, repo].every(isPossibleName)
       ? await this.service.list({
           limit: paging.limit + 1,
           before: paging.before,
@@ -152,10 +156,10 @@ export class DeploymentsResolver {
     @Args('first', { type: () => Int, nullable: true, defaultValue: 100, description: 'At most 1,000.' })
     first: number | null,
   ): Promise<DeploymentEvent[]> {
-    const events = await this.eventsOf.load({
+    const events = await this.eventsLoader.load({
       deploymentId: deployment.id,
       sequence: after ?? 0,
-      limit: within('first', first ?? 100, MOST_EVENTS),
+      limit: checkRange('first', first ?? 100, MAX_EVENTS),
     })
     return events.map((event) => toDeploymentEvent(event, this.feed.cursorOf(event.position)))
   }
@@ -177,24 +181,24 @@ export class DeploymentsResolver {
     @Args('after', { type: () => String, nullable: true, description: 'The cursor of the last event seen.' })
     after: string | null,
     @Context() context: RequestContext,
-  ): Promise<FollowRequest> {
+  ): Promise<EventFilter> {
     // An empty id is the id of none, and not everybody's.
-    this.limits.countSubscription(context.subject)
+    this.rateLimiter.countSubscription(context.subject)
     const { sees } = context.subject.rights
-    const one = deploymentId == null ? undefined : await this.known(deploymentId, sees)
-    return this.feed.follow({ deploymentId: one, after, sees, origin: originOf(context) })
+    const one = deploymentId == null ? undefined : await this.requireVisibleId(deploymentId, sees)
+    return this.feed.follow({ deploymentId: one, waitForEventAfter: after, sees, origin: originOf(context) })
   }
 
   /** The id as it is stored, which is in small letters. */
-  private async known(deploymentId: string, sees: Organizations): Promise<string> {
+  private async requireVisibleId(deploymentId: string, sees: Organizations): Promise<string> {
     const id = deploymentId.toLowerCase()
-    const [event] = isUuid(id) ? (await this.feed.current(id)).events : []
+    const [event] = isUuid(id) ? (await this.feed.snapshot(id)).events : []
     if (event && includesOrg(sees, event.deployment.org)) return id
-    throw new NotFound(`Deployment ${deploymentId.slice(0, 50)}`)
+    throw new NotFoundError(`Deployment ${deploymentId.slice(0, 50)}`)
   }
 }
 
 /** Nothing has a name such as "", or of a megabyte; some that are none are errors to Postgres. */
-function mayBeName(name: string | null | undefined): boolean {
+function isPossibleName(name: string | null | undefined): boolean {
   return name == null || /^[A-Za-z0-9._-]{1,100}$/.test(name)
 }

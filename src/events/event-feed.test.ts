@@ -1,11 +1,11 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import { PubSub } from 'graphql-subscriptions'
 import { v7 as uuidv7 } from 'uuid'
-import { waitUntil, within } from '../../test/support/processes.ts'
+import { waitUntil, withTimeout } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { MIGRATIONS } from '../database/schema.ts'
 import { EventFeed } from './event-feed.ts'
-import { DEPLOYMENTS_TOPIC, EventLog, type EventRow, type LookHint, toEvent } from './event-log.ts'
+import { DEPLOYMENTS_TOPIC, EventLog, type EventNotification, type EventRow, toEvent } from './event-log.ts'
 import type { LoggedEvent } from './logged-event.ts'
 
 let test_: TestDatabase
@@ -23,13 +23,13 @@ afterAll(() => test_.drop())
 
 /** Publishes only what a test passes on: lost, late, twice, or in another order. */
 class UnreliablePubSub extends PubSub {
-  readonly held: LookHint[] = []
+  readonly held: EventNotification[] = []
 
-  override async publish(_topic: string, hint: LookHint): Promise<void> {
+  override async publish(_topic: string, hint: EventNotification): Promise<void> {
     this.held.push(hint)
   }
 
-  async pass(...hints: (LookHint | undefined)[]): Promise<void> {
+  async pass(...hints: (EventNotification | undefined)[]): Promise<void> {
     for (const hint of hints) await super.publish(DEPLOYMENTS_TOPIC, hint)
   }
 }
@@ -80,7 +80,7 @@ async function take(events: AsyncIterable<LoggedEvent>, count: number): Promise<
       if (taken.length === count) break
     }
   }
-  await within(read(), () => `${count} events; there are ${taken.length}`)
+  await withTimeout(read(), () => `${count} events; there are ${taken.length}`)
   return taken
 }
 
@@ -90,7 +90,7 @@ const range = (first: number, count: number) => Array.from({ length: count }, (_
 test('passes on what is appended: contiguous positions in commit order, however many append at once', async () => {
   const { log, feed } = await start()
   const head = feed.head
-  const follower = await feed.follow({ sees: 'all', after: feed.cursorOf(head) })
+  const follower = await feed.follow({ sees: 'all', waitForEventAfter: feed.cursorOf(head) })
   const ids = range(0, 8).map(() => uuidv7())
   await Promise.all(ids.map((id) => begin(log, id)))
   await Promise.all(range(0, 24).map((i) => goOn(log, ids[i % 8]!)))
@@ -117,7 +117,7 @@ describe('hints', () => {
     const pubSub = new UnreliablePubSub()
     const { log, feed } = await start(pubSub)
     const head = feed.head
-    const follower = await feed.follow({ sees: 'all', after: feed.cursorOf(head) })
+    const follower = await feed.follow({ sees: 'all', waitForEventAfter: feed.cursorOf(head) })
     for (let i = 0; i < 6; i++) await begin(log)
     const [a, b, c, d, e, f] = pubSub.held
     await pubSub.pass(b, a, a, d, c, f, e, b)
@@ -128,7 +128,7 @@ describe('hints', () => {
     const pubSub = new UnreliablePubSub()
     const { log, feed } = await start(pubSub)
     const head = feed.head
-    const follower = await feed.follow({ sees: 'all', after: feed.cursorOf(head) })
+    const follower = await feed.follow({ sees: 'all', waitForEventAfter: feed.cursorOf(head) })
     for (let i = 0; i < 700; i++) await begin(log)
     await pubSub.pass(pubSub.held.at(-1))
     expect(positions(await take(follower, 700))).toEqual(range(head + 1, 700))
@@ -137,16 +137,16 @@ describe('hints', () => {
   test('all lost: a look at the log finds the events all the same', async () => {
     const { log, feed } = await start(new UnreliablePubSub())
     const head = feed.head
-    const follower = await feed.follow({ sees: 'all', after: feed.cursorOf(head) })
+    const follower = await feed.follow({ sees: 'all', waitForEventAfter: feed.cursorOf(head) })
     await begin(log)
     expect(positions(await take(follower, 1))).toEqual([head + 1])
-    await waitUntil(() => feed.lostHintCount === 1, 'it is counted')
+    await waitUntil(() => feed.missedNotificationCount === 1, 'it is counted')
   })
 
   test('that arrive, however late within a look, are not counted as lost', async () => {
     const pubSub = new UnreliablePubSub()
     const { log, feed } = await start(pubSub)
-    const look = () => (Reflect.get(feed, 'lookForLost') as () => Promise<void>).call(feed)
+    const look = () => (Reflect.get(feed, 'pollForMissed') as () => Promise<void>).call(feed)
     await begin(log)
     await look()
     await pubSub.pass(pubSub.held.at(-1))
@@ -154,12 +154,12 @@ describe('hints', () => {
     await pubSub.pass({})
     await look()
     await look()
-    expect(feed.lostHintCount).toBe(0)
+    expect(feed.missedNotificationCount).toBe(0)
     await begin(log)
     await look()
     await look()
     await look()
-    expect(feed.lostHintCount).toBe(1)
+    expect(feed.missedNotificationCount).toBe(1)
   })
 
   test('that come before the feed has started are not lost', async () => {
@@ -168,7 +168,7 @@ describe('hints', () => {
     const feed = new EventFeed(log, pubSub)
     feeds.push(feed)
     const [, first] = await Promise.all([feed.onModuleInit(), begin(log)])
-    const follower = await feed.follow({ sees: 'all', after: feed.cursorOf(first!.position - 1) })
+    const follower = await feed.follow({ sees: 'all', waitForEventAfter: feed.cursorOf(first!.position - 1) })
     expect(positions(await take(follower, 1))).toEqual([first!.position])
   })
 })
@@ -193,12 +193,12 @@ describe('a database that has lost its last events', () => {
     const kept = (await goOn(log, id))!.position
     for (let i = 0; i < 3; i++) await goOn(log, id)
     for (const each of nodes) {
-      each.feed.look()
+      each.feed.poll()
       await waitUntil(() => each.feed.head === kept + 3, 'all is told')
     }
     const restarts = nodes.map(({ feed }) => {
       let count = 0
-      feed.onRestart(() => count++)
+      feed.onLogRotated(() => count++)
       return () => count
     })
     const told = { cursors: nodes.map((each) => each.feed.cursorOf(kept + 3)), logId: feed.logId }
@@ -215,7 +215,7 @@ describe('a database that has lost its last events', () => {
     'and has got %s others since: each node starts over once, and cursors of before are unknown',
     async (_, since) => {
       const { nodes, log, id, kept, told, restarts } = await lose()
-      const follower = await nodes[0]!.feed.follow({ sees: 'all', after: told.cursors[0]! })
+      const follower = await nodes[0]!.feed.follow({ sees: 'all', waitForEventAfter: told.cursors[0]! })
       const waiting = follower[Symbol.asyncIterator]().next()
       for (let i = 0; i < since; i++) await goOn(log, id)
       for (const { feed } of nodes) {
@@ -225,10 +225,12 @@ describe('a database that has lost its last events', () => {
       expect(restarts.map((count) => count())).toEqual([1, 1])
       expect(await waiting).toMatchObject({ done: true })
       for (const [i, { feed }] of nodes.entries()) {
-        await expect(feed.follow({ sees: 'all', after: told.cursors[i]! })).rejects.toThrow('not one of ours')
+        await expect(feed.follow({ sees: 'all', waitForEventAfter: told.cursors[i]! })).rejects.toThrow(
+          'not one of ours',
+        )
         expect(feed.activeByStatus.get('RUNNING')).toBeGreaterThan(0)
         const events = await take(
-          await feed.follow({ sees: 'all', after: feed.cursorOf(kept - 2) }),
+          await feed.follow({ sees: 'all', waitForEventAfter: feed.cursorOf(kept - 2) }),
           since + 2,
         )
         expect(positions(events)).toEqual(range(kept - 1, since + 2))
@@ -244,7 +246,7 @@ describe('a database that has lost its last events', () => {
     expect(last.position).toBe(kept + 4)
     const pubSub = Reflect.get(nodes[1]!.feed, 'pubSub') as UnreliablePubSub
     const heard: LoggedEvent[] = []
-    nodes[1]!.feed.listen((event) => heard.push(event))
+    nodes[1]!.feed.onEvent((event) => heard.push(event))
     await pubSub.pass({ event: { ...toEvent(last) } })
     expect(heard).toEqual([])
     await waitUntil(() => nodes[1]!.feed.logId !== told.logId, 'it has started over')
@@ -254,12 +256,12 @@ describe('a database that has lost its last events', () => {
     const { log, feed } = await start(new UnreliablePubSub())
     const id = uuidv7()
     const first = (await begin(log, id))!
-    feed.look()
+    feed.poll()
     await waitUntil(() => feed.head === first.position, 'it is told')
     const pubSub = Reflect.get(feed, 'pubSub') as UnreliablePubSub
-    const event = { ...toEvent(first), position: first.position + 1, follows: first.link, link: 1 }
+    const event = { ...toEvent(first), position: first.position + 1, previousEventId: first.link, eventId: 1 }
     await pubSub.pass({ logId: feed.logId + 1, event }, { event })
-    await (Reflect.get(feed, 'lookToEnd') as () => Promise<void>).call(feed)
+    await (Reflect.get(feed, 'pollUntilIdle') as () => Promise<void>).call(feed)
     expect(feed.head).toBe(first.position)
     await pubSub.pass({ logId: feed.logId, event })
     expect(feed.head).toBe(first.position + 1)
@@ -268,18 +270,18 @@ describe('a database that has lost its last events', () => {
   test('that only seems so, since somebody reads from a replica, is no other log', async () => {
     const { log, feed } = await start(new UnreliablePubSub())
     const head = (await begin(log))!.position
-    feed.look()
+    feed.poll()
     await waitUntil(() => feed.head === head, 'it is told')
     const { logId } = feed
     let restarts = 0
-    feed.onRestart(() => restarts++)
-    const { readOn } = log
-    Reflect.set(log, 'readOn', async () => {
-      Reflect.set(log, 'readOn', readOn)
+    feed.onLogRotated(() => restarts++)
+    const { readNext: readOn } = log
+    Reflect.set(log, 'readNext', async () => {
+      Reflect.set(log, 'readNext', readOn)
     })
-    await (Reflect.get(feed, 'lookToEnd') as () => Promise<void>).call(feed)
+    await (Reflect.get(feed, 'pollUntilIdle') as () => Promise<void>).call(feed)
     expect({ logId: feed.logId, head: feed.head, restarts }).toEqual({ logId, head, restarts: 0 })
-    expect((await log.head()).logId).toBe(logId)
+    expect((await log.readHead()).logId).toBe(logId)
   })
 })
 
@@ -296,11 +298,11 @@ describe('a follower', () => {
     for (const each of [feed, cold]) {
       for (const seen of [0, 1, 99, 100, 101, 200, total - 1]) {
         const after = each.cursorOf(head + seen)
-        expect(positions(await take(await each.follow({ sees: 'all', after }), total - seen))).toEqual(
-          range(head + seen + 1, total - seen),
-        )
+        expect(
+          positions(await take(await each.follow({ sees: 'all', waitForEventAfter: after }), total - seen)),
+        ).toEqual(range(head + seen + 1, total - seen))
         const own = await take(
-          await each.follow({ sees: 'all', after, deploymentId: ids[0] }),
+          await each.follow({ sees: 'all', waitForEventAfter: after, deploymentId: ids[0] }),
           Math.floor((total - seen) / 3),
         )
         expect(own.every((event) => event.deploymentId === ids[0])).toBe(true)
@@ -321,7 +323,9 @@ describe('a follower', () => {
     for (let i = 0; i < 30; i++) {
       const from = head + Math.floor(Math.random() * (feed.head - head))
       joined.push(
-        feed.follow({ sees: 'all', after: feed.cursorOf(from) }).then((it) => take(it, head + 301 - from)),
+        feed
+          .follow({ sees: 'all', waitForEventAfter: feed.cursorOf(from) })
+          .then((it) => take(it, head + 301 - from)),
       )
       const now = await feed.follow({ sees: 'all' })
       joined.push(takeUntil(now, head + 301))
@@ -336,7 +340,7 @@ describe('a follower', () => {
 
   test('that is ended while it waits ends at once, and leaves nothing', async () => {
     const { feed } = await start()
-    const follower = (await feed.follow({ sees: 'all', after: feed.cursorOf(feed.head) }))[
+    const follower = (await feed.follow({ sees: 'all', waitForEventAfter: feed.cursorOf(feed.head) }))[
       Symbol.asyncIterator
     ]()
     const pending = follower.next()
@@ -344,7 +348,7 @@ describe('a follower', () => {
     expect(await follower.return()).toEqual({ done: true, value: undefined })
     expect(await pending).toEqual({ done: true, value: undefined })
     expect(await follower.next()).toEqual({ done: true, value: undefined })
-    expect(Reflect.get(feed, 'waiting')).toHaveProperty('size', 0)
+    expect(Reflect.get(feed, 'waiters')).toHaveProperty('size', 0)
   })
 })
 
@@ -356,7 +360,7 @@ async function takeUntil(events: AsyncIterable<LoggedEvent>, position: number): 
       if (event.position >= position) break
     }
   }
-  await within(read(), () => `the event at ${position}; the last one is at ${taken.at(-1)?.position}`)
+  await withTimeout(read(), () => `the event at ${position}; the last one is at ${taken.at(-1)?.position}`)
   // The state now comes first; other tests' deployments are in it.
   const own = taken.at(-1)?.deploymentId
   return taken.filter((event) => event.deploymentId === own)

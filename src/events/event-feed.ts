@@ -1,24 +1,30 @@
 import { type BeforeApplicationShutdown, Injectable, Logger, type OnModuleInit } from '@nestjs/common'
 import { PubSubEngine } from 'graphql-subscriptions'
-import { CursorUnknown } from '../errors.ts'
-import { positionOf, toCursor } from './cursor.ts'
-import { DEPLOYMENTS_TOPIC, EventLog, type LogPlace, type LookHint } from './event-log.ts'
-import { type FollowOptions, FollowRequest } from './follow-request.ts'
+import { UnknownCursorError } from '../errors.ts'
+import { CoalescedTask } from '../runtime/coalesced-task.ts'
+import { EventFilter, type EventFilterOptions } from './event-iterator.ts'
+import {
+  DEPLOYMENTS_TOPIC,
+  EventLog,
+  type EventNotification,
+  type LogPosition,
+  positionOf,
+  toCursor,
+} from './event-log.ts'
 import { LogReader } from './log-reader.ts'
 import { ACTIVE_STATUSES, type DeploymentStatus, type LoggedEvent } from './logged-event.ts'
-import { LostHints } from './lost-hints.ts'
-import { SharedLook } from './shared-look.ts'
+import { MissedNotifications } from './missed-notifications.ts'
 
 /** Events kept in memory for those who join or lag; a kilobyte each, or so. */
-const RECENT_EVENTS = 4_096
-const READ_EVENTS = 500
+const MAX_RECENT_EVENTS = 4_096
+const READ_BATCH_SIZE = 500
 /** At most so many events of one stretch from memory. */
-const STRETCH_EVENTS = 100
+const MAX_BATCH_SIZE = 100
 /** How long a lost hint can stay unnoticed. */
-const SAFETY_LOOK_MS = 2_000
+const POLL_INTERVAL_MS = 2_000
 
 /** All events that were asked for, of those after the position asked for, up to and with `until`. */
-export interface Stretch {
+export interface EventBatch {
   events: readonly LoggedEvent[]
   until: number
 }
@@ -38,22 +44,22 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
   private readonly logger = new Logger(EventFeed.name)
   private reader: LogReader
   private readonly listeners = new Set<(event: LoggedEvent) => void>()
-  private readonly restartListeners = new Set<() => void>()
-  private readonly waiting = new Set<() => void>()
+  private readonly logRotatedListeners = new Set<() => void>()
+  private readonly waiters = new Set<() => void>()
   /** The newest event of each active deployment, in the order of positions: whoever moves goes to the end. */
   private active = new Map<string, LoggedEvent>()
   /** Contiguous, and the last one is at `place`. */
   private recent: LoggedEvent[] = []
-  private place: LogPlace = { logId: 0, position: 0, link: 0 }
+  private lastSeen: LogPosition = { logId: 0, position: 0, link: 0 }
   /** How often a hint did not follow what was known, so that the log had to be read. */
   gapFills = 0
   private subscription: number | undefined
-  private safetyLook: NodeJS.Timeout | undefined
-  private readonly shared = new SharedLook(
-    () => this.readOn(),
+  private pollTimer: NodeJS.Timeout | undefined
+  private readonly pollTask = new CoalescedTask(
+    () => this.readNewEvents(),
     (error) => this.logger.warn('Could not read the event log; looking again soon', { error }),
   )
-  private readonly lostHints = new LostHints()
+  private readonly missedNotifications = new MissedNotifications()
 
   constructor(
     private readonly log: EventLog,
@@ -63,33 +69,33 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
   }
 
   async onModuleInit(): Promise<void> {
-    this.beginAt(await this.readNow())
+    this.reset(await this.readState())
     this.subscription = await this.pubSub.subscribe(
       DEPLOYMENTS_TOPIC,
-      (hint: LookHint) => this.hear(hint),
+      (hint: EventNotification) => this.onNotification(hint),
       {},
     )
-    this.safetyLook = setInterval(() => void this.lookForLost(), SAFETY_LOOK_MS)
+    this.pollTimer = setInterval(() => void this.pollForMissed(), POLL_INTERVAL_MS)
     // Whatever was appended between the head and the subscription.
-    this.look()
-    await this.shared.ended()
+    this.poll()
+    await this.pollTask.currentRun()
   }
 
   /** Global modules are the last to be told; until the last socket has been closed, its viewers hear of events. */
   async beforeApplicationShutdown(): Promise<void> {
-    clearInterval(this.safetyLook)
+    clearInterval(this.pollTimer)
     if (this.subscription !== undefined) this.pubSub.unsubscribe(this.subscription)
-    await this.shared.ended()
+    await this.pollTask.currentRun()
   }
 
   /** Position of the newest event that this node has seen. */
   get head(): number {
-    return this.place.position
+    return this.lastSeen.position
   }
 
   /** Names the log in cursors. It changes only when the log was found to have lost what this node has told. */
   get logId(): number {
-    return this.place.logId
+    return this.lastSeen.logId
   }
 
   /** How many deployments are in each active status, as far as this node has seen. */
@@ -102,8 +108,8 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
   }
 
   /** How often the safety look has found events that no hint had told of. More than a few: look after PubSub. */
-  get lostHintCount(): number {
-    return this.lostHints.count
+  get missedNotificationCount(): number {
+    return this.missedNotifications.count
   }
 
   cursorOf(position: number): string {
@@ -114,18 +120,20 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
    * Every event that `options` ask for, from then on without end.
    * @throws CursorUnknown when `after` is not a cursor of this log, or lies beyond its end
    */
-  async follow(options: FollowOptions & { after?: string | null | undefined }): Promise<FollowRequest> {
-    const { after, ...wanted } = options
-    if (after == null) return new FollowRequest(this, wanted, undefined)
+  async follow(
+    options: EventFilterOptions & { waitForEventAfter?: string | null | undefined },
+  ): Promise<EventFilter> {
+    const { waitForEventAfter: after, ...wanted } = options
+    if (after == null) return new EventFilter(this, wanted, undefined)
     const position = positionOf(after, this.logId)
-    if (position <= this.head) return new FollowRequest(this, wanted, position)
-    await this.catchUpWith(after)
+    if (position <= this.head) return new EventFilter(this, wanted, position)
+    await this.catchUpTo(after)
     // It may be another log by now.
-    return new FollowRequest(this, wanted, positionOf(after, this.logId))
+    return new EventFilter(this, wanted, positionOf(after, this.logId))
   }
 
   /** Calls the listener with each event, in order, in the turn in which the feed takes it. Returns what ends that. */
-  listen(listener: (event: LoggedEvent) => void): () => void {
+  onEvent(listener: (event: LoggedEvent) => void): () => void {
     this.listeners.add(listener)
     return () => this.listeners.delete(listener)
   }
@@ -134,24 +142,24 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
    * Calls the listener when the database has lost events that this node has told: what was told before is void, and
    * events of the same positions follow. Returns what ends that.
    */
-  onRestart(listener: () => void): () => void {
-    this.restartListeners.add(listener)
-    return () => this.restartListeners.delete(listener)
+  onLogRotated(listener: () => void): () => void {
+    this.logRotatedListeners.add(listener)
+    return () => this.logRotatedListeners.delete(listener)
   }
 
   /** The state at `until`: the newest event of each active deployment; or of the one named, if there is one. */
-  current(deploymentId?: string): Stretch | Promise<Stretch> {
+  snapshot(deploymentId?: string): EventBatch | Promise<EventBatch> {
     const until = this.head
     if (deploymentId === undefined) return { events: [...this.active.values()], until }
     const event = this.active.get(deploymentId)
-    return event ? { events: [event], until } : this.reader.newestOf(deploymentId, until)
+    return event ? { events: [event], until } : this.reader.readLatest(deploymentId, until)
   }
 
   /** What was asked for after a position, or the first part of it: at once when it is in memory. */
-  since(position: number, deploymentId?: string): Stretch | Promise<Stretch> {
+  readAfter(position: number, deploymentId?: string): EventBatch | Promise<EventBatch> {
     const start = this.recent.length - (this.head - position)
-    if (start < 0) return this.reader.since(position, deploymentId, this.head)
-    const events = this.recent.slice(start, start + STRETCH_EVENTS)
+    if (start < 0) return this.reader.readAfter(position, deploymentId, this.head)
+    const events = this.recent.slice(start, start + MAX_BATCH_SIZE)
     return { events, until: events.at(-1)?.position ?? position }
   }
 
@@ -162,11 +170,11 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
       signal.throwIfAborted()
       await new Promise<void>((resolve) => {
         const wake = () => {
-          this.waiting.delete(wake)
+          this.waiters.delete(wake)
           signal.removeEventListener('abort', wake)
           resolve()
         }
-        this.waiting.add(wake)
+        this.waiters.add(wake)
         signal.addEventListener('abort', wake)
       })
       signal.throwIfAborted()
@@ -174,61 +182,62 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
   }
 
   /** Reads on in the log; several calls at once share one read, and one more follows for the latecomers. */
-  look(): void {
-    this.shared.begin()
+  poll(): void {
+    this.pollTask.run()
   }
 
-  private hear(hint: LookHint): void {
+  private onNotification(hint: EventNotification): void {
     const { event, logId } = hint
     // Of another log: perhaps ours by now.
     const isOurs = logId === this.logId
-    if (event && isOurs) this.lostHints.told(event.position)
+    if (event && isOurs) this.missedNotifications.recordNotification(event.position)
     if (event && isOurs && this.isNext(event)) this.accept({ ...event, at: new Date(event.at) })
     else if (event && !(isOurs && this.isKnown(event))) {
       this.gapFills++
-      this.look()
+      this.poll()
     }
     // "There may be anything": whatever is there now has been told of.
-    else if (!event) void this.lookToEnd().then(() => this.lostHints.told(this.head))
+    else if (!event)
+      void this.pollUntilIdle().then(() => this.missedNotifications.recordNotification(this.head))
   }
 
   /** Another node may have seen more than this one; all who come from it wait for the same look at the log. */
-  private async catchUpWith(cursor: string): Promise<void> {
-    await this.lookToEnd()
+  private async catchUpTo(cursor: string): Promise<void> {
+    await this.pollUntilIdle()
     const position = positionOf(cursor, this.logId)
     if (position <= this.head) return
     // That look may have failed; this one then says why.
-    const newest = await this.log.head()
-    if (position > newest.position || newest.logId !== this.logId) throw new CursorUnknown(cursor)
+    const newest = await this.log.readHead()
+    if (position > newest.position || newest.logId !== this.logId) throw new UnknownCursorError(cursor)
   }
 
-  private async lookToEnd(): Promise<void> {
-    this.look()
-    await this.shared.settled()
+  private async pollUntilIdle(): Promise<void> {
+    this.poll()
+    await this.pollTask.idle()
   }
 
-  private async lookForLost(): Promise<void> {
-    await this.lookToEnd()
-    if (!this.lostHints.found(this.head)) return
+  private async pollForMissed(): Promise<void> {
+    await this.pollUntilIdle()
+    if (!this.missedNotifications.recordPoll(this.head)) return
     this.logger.warn('A look at the log has found events that no hint had told of', {
-      times: this.lostHints.count,
+      times: this.missedNotifications.count,
     })
   }
 
-  private async readOn(): Promise<void> {
+  private async readNewEvents(): Promise<void> {
     let events: LoggedEvent[] | undefined
     do {
-      events = await this.log.readOn(this.place, READ_EVENTS)
-      if (!events) return this.startOver()
+      events = await this.log.readNext(this.lastSeen, READ_BATCH_SIZE)
+      if (!events) return this.handleDivergence()
       for (const event of events) this.accept(event)
-    } while (events.length === READ_EVENTS)
+    } while (events.length === READ_BATCH_SIZE)
   }
 
   /** The database has lost commits, or was replaced: this node has told what did not happen. */
-  private async startOver(): Promise<void> {
-    const told = this.place
-    await this.log.rename(told)
-    const { logId, position } = await this.log.head()
+  private async handleDivergence(): Promise<void> {
+    const told = this.lastSeen
+    await this.log.rotateLogId(told)
+    const { logId, position } = await this.log.readHead()
     if (logId === told.logId) {
       // Such as from a replica that is behind, which a pooler may ask in the primary's place.
       this.logger.warn('The log seemed to have lost what this node has told, and has it', { told })
@@ -238,23 +247,23 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
       'The database has lost events that this node may have told: a failover that lost commits, or a restore. The log has got another id; all sockets are closed, and clients fetch the present state',
       { told, found: { logId, position } },
     )
-    this.beginAt(await this.readNow())
-    for (const wake of [...this.waiting]) wake()
-    for (const listener of this.restartListeners) listener()
+    this.reset(await this.readState())
+    for (const wake of [...this.waiters]) wake()
+    for (const listener of this.logRotatedListeners) listener()
   }
 
-  private async readNow(): Promise<Beginning> {
-    const place = await this.log.head()
-    return { place, active: await this.readActive(place.position) }
+  private async readState(): Promise<FeedState> {
+    const place = await this.log.readHead()
+    return { head: place, active: await this.readActive(place.position) }
   }
 
   /** Forgets everything else. */
-  private beginAt({ place, active }: Beginning): void {
-    this.place = place
+  private reset({ head: place, active }: FeedState): void {
+    this.lastSeen = place
     this.active = active
     this.recent = []
     this.reader = new LogReader(this.log)
-    this.lostHints.beginAt(place.position)
+    this.missedNotifications.reset(place.position)
   }
 
   /** Those that have moved on beyond `until` are left out: they come with what follows. */
@@ -263,42 +272,42 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
     let events: LoggedEvent[]
     let after = 0
     do {
-      events = await this.log.readCurrent({ after, until, limit: READ_EVENTS })
+      events = await this.log.readLatest({ after, until, limit: READ_BATCH_SIZE })
       for (const event of events) active.set(event.deploymentId, event)
       after = events.at(-1)?.position ?? until
-    } while (events.length === READ_EVENTS)
+    } while (events.length === READ_BATCH_SIZE)
     return active
   }
 
-  private isNext({ position, follows }: Hinted): boolean {
-    return position === this.place.position + 1 && follows === this.place.link
+  private isNext({ position, previousEventId: follows }: NotifiedEvent): boolean {
+    return position === this.lastSeen.position + 1 && follows === this.lastSeen.link
   }
 
   /** Whether it is one of those that we hold, or older. */
-  private isKnown({ position, link }: Hinted): boolean {
+  private isKnown({ position, eventId: link }: NotifiedEvent): boolean {
     if (position > this.head) return false
     const held = this.recent.at(position - this.head - 1)
-    return held === undefined || held.link === link
+    return held === undefined || held.eventId === link
   }
 
   private accept(event: LoggedEvent): void {
     if (event.position !== this.head + 1) return
-    this.place = { logId: this.logId, position: event.position, link: event.link }
+    this.lastSeen = { logId: this.logId, position: event.position, link: event.eventId }
     this.recent.push(event)
-    if (this.recent.length > 2 * RECENT_EVENTS) this.recent = this.recent.slice(-RECENT_EVENTS)
+    if (this.recent.length > 2 * MAX_RECENT_EVENTS) this.recent = this.recent.slice(-MAX_RECENT_EVENTS)
     this.active.delete(event.deploymentId)
     if (isActive(event)) this.active.set(event.deploymentId, event)
     for (const listener of this.listeners) listener(event)
-    for (const wake of [...this.waiting]) wake()
+    for (const wake of [...this.waiters]) wake()
   }
 }
 
-interface Beginning {
-  place: LogPlace
+interface FeedState {
+  head: LogPosition
   active: Map<string, LoggedEvent>
 }
 
-type Hinted = NonNullable<LookHint['event']>
+type NotifiedEvent = NonNullable<EventNotification['event']>
 
 function isActive({ deployment }: LoggedEvent): boolean {
   return ACTIVE_STATUSES.some((status) => status === deployment.status)

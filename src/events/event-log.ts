@@ -1,6 +1,7 @@
 import { Injectable, Logger } from '@nestjs/common'
 import { PubSubEngine } from 'graphql-subscriptions'
 import { Database } from '../database/database.ts'
+import { UnknownCursorError } from '../errors.ts'
 import { ACTIVE_STATUSES, type DeploymentSnapshot, type LoggedEvent } from './logged-event.ts'
 
 /** The PubSub topic that tells of appended events. */
@@ -10,7 +11,7 @@ export const DEPLOYMENTS_TOPIC = 'deployments'
  * "Look": there may be something new. The event itself is carried along where it is at hand, which saves a read; from
  * another node it comes as JSON makes it, its time as a text.
  */
-export interface LookHint {
+export interface EventNotification {
   /** The log that the event is of. An event of another one is not taken. */
   logId?: number | undefined
   event?: LoggedEvent | (Omit<LoggedEvent, 'at'> & { at: string })
@@ -37,7 +38,7 @@ export interface EventRange {
 }
 
 /** A place in a log, by which another log can be told from it. */
-export interface LogPlace {
+export interface LogPosition {
   /** Names this log in cursors. */
   logId: number
   /** Of an event; 0 before the first. */
@@ -77,17 +78,17 @@ export class EventLog {
       rows = await change()
     } catch (error) {
       // The connection may have broken after the commit: somebody has to look.
-      await this.say({})
+      await this.notify({})
       throw error
     }
     for (const row of rows.toSorted((a, b) => a.position - b.position)) {
-      await this.say({ logId: this.logId, event: toEvent(row) })
+      await this.notify({ logId: this.logId, event: toEvent(row) })
     }
     return rows
   }
 
-  async head(): Promise<LogPlace> {
-    const [place] = await this.database.query<LogPlace>(
+  async readHead(): Promise<LogPosition> {
+    const [place] = await this.database.query<LogPosition>(
       'select id as "logId", head as position, link from log',
     )
     if (!place) throw new Error('The table "log" is empty; it must have one row. Restore it from a backup.')
@@ -96,7 +97,7 @@ export class EventLog {
   }
 
   /** At most `limit` events after a place, in order; undefined where the log is another one, or has lost the place. */
-  async readOn({ logId, position, link }: LogPlace, limit: number): Promise<LoggedEvent[] | undefined> {
+  async readNext({ logId, position, link }: LogPosition, limit: number): Promise<LoggedEvent[] | undefined> {
     const rows = await this.database.query<EventRow & { log_id: number }>(
       `select e.*, (select id from log) as log_id from events e where position >= $1 order by position limit $2`,
       [position, limit + 1],
@@ -110,13 +111,13 @@ export class EventLog {
    * Gives the log another id, by which the cursors of what it has lost are known, and tells all nodes to look. Does
    * nothing where it has the place after all, or has another id already: one of the nodes that notice does it.
    */
-  async rename({ logId, position, link }: LogPlace): Promise<void> {
+  async rotateLogId({ logId, position, link }: LogPosition): Promise<void> {
     const renamed = await this.database.query(
       `update log set id = 1000 + (id - 1000 + 1 + floor(random() * 7998)::int) % 8000
        where id = $1 and not exists (select from events where position = $2 and link = $3) returning id`,
       [logId, position, link],
     )
-    if (renamed.length > 0) await this.say({})
+    if (renamed.length > 0) await this.notify({})
   }
 
   /** At most `limit` events after `position`, in order; of one deployment if named. */
@@ -162,7 +163,7 @@ export class EventLog {
    * The newest event of each active deployment (or of the one named, active or not) with positions in (after, until],
    * in order, at most `limit`. A deployment that has moved on beyond `until` is left out: its newer events follow.
    */
-  async readCurrent(range: {
+  async readLatest(range: {
     deploymentId?: string | undefined
     after: number
     until: number
@@ -183,7 +184,7 @@ export class EventLog {
   }
 
   /** Never rejects: what is stored is stored, whether or not others have heard of it. */
-  private async say(hint: LookHint): Promise<void> {
+  private async notify(hint: EventNotification): Promise<void> {
     try {
       await this.pubSub.publish(DEPLOYMENTS_TOPIC, hint)
     } catch (error) {
@@ -200,7 +201,21 @@ export function toEvent(row: EventRow): LoggedEvent {
     at: row.at,
     origin: row.origin,
     deployment: row.deployment,
-    link: row.link,
-    follows: row.follows,
+    eventId: row.link,
+    previousEventId: row.follows,
   }
+}
+
+/**
+ * A place in the log, as clients keep it: four digits that name the log, twelve digits of position. All have the same
+ * length, so they sort as text as they do as numbers. For clients a cursor is opaque.
+ */
+export function toCursor(logId: number, position: number): string {
+  return `${logId}${String(position).padStart(12, '0')}`
+}
+
+/** @throws CursorUnknown unless the cursor is one of this log. */
+export function positionOf(cursor: string, logId: number): number {
+  if (!/^\d{16}$/.test(cursor) || Number(cursor.slice(0, 4)) !== logId) throw new UnknownCursorError(cursor)
+  return Number(cursor.slice(4))
 }

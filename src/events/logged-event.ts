@@ -55,6 +55,6 @@ export interface LoggedEvent {
   origin: string | null
   deployment: DeploymentSnapshot
   /** Its own random number, and that of the event before it: the same log has the same ones. */
-  link: number
-  follows: number
+  eventId: number
+  previousEventId: number
 }

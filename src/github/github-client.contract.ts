@@ -1,10 +1,15 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
+import { git, gitBytes, removeFolder, temporaryFolder } from '../../test/support/github/git.ts'
+import { type PackedContents, packContents } from '../../test/support/github/pack-contents.ts'
+import {
+  codeFiles,
+  EDGE_CASE_FILES,
+  SAMPLE_PLAN,
+  textFile,
+} from '../../test/support/github/sample-contents.ts'
+import type { ForgeErrorCode } from './forge-error.ts'
+import { type PreparedContents, preparedContents } from './git/commit-pack.ts'
 import type { EnsureRepositoryInput, GitHubClient, PushContentsInput } from './github-client.ts'
-import type { GitHubErrorCode } from './github-error.ts'
-import { type PreparedContents, preparedContents } from './prepared-contents.ts'
-import { git, gitBytes, removeFolder, temporaryFolder } from './testing/git.ts'
-import { type PackedContents, packContents } from './testing/pack-contents.ts'
-import { codeFiles, ODD_FILES, PLAN, textFile } from './testing/sample-contents.ts'
 
 /** One forge, empty at first, as each test gets it. */
 export interface ForgeUnderTest {
@@ -20,8 +25,8 @@ export interface ForgeUnderTest {
 
 const never = new AbortController().signal
 const calm = { signal: never }
-const FIRST = await packContents([textFile('README.md', '# First\n')], PLAN)
-const SECOND = await packContents([textFile('README.md', '# Second\n')], PLAN)
+const FIRST = await packContents([textFile('README.md', '# First\n')], SAMPLE_PLAN)
+const SECOND = await packContents([textFile('README.md', '# Second\n')], SAMPLE_PLAN)
 
 /** What every implementation of `GitHubClient` keeps. */
 export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnderTest>): void {
@@ -68,7 +73,7 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
     }
 
     test('puts contents on a new repository, byte for byte, and git can clone it', async () => {
-      const packed = await packContents([...ODD_FILES, ...codeFiles(1000)], PLAN)
+      const packed = await packContents([...EDGE_CASE_FILES, ...codeFiles(1000)], SAMPLE_PLAN)
       const organization = await client.ensureOrganization({ login: 'acme' }, calm)
       expect(organization.login).toBe('acme')
       const repository = await client.ensureRepository(await wish(), calm)
@@ -86,7 +91,7 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
       expect(await git(clone, 'fsck', '--full', '--strict')).toBe('')
       expect(await git(clone, 'rev-parse', 'HEAD', 'HEAD^{tree}')).toBe(`${packed.commit}\n${packed.tree}\n`)
       expect(await git(clone, 'symbolic-ref', 'HEAD')).toBe('refs/heads/main\n')
-      for (const file of ODD_FILES) {
+      for (const file of EDGE_CASE_FILES) {
         const bytes = await gitBytes(clone, 'cat-file', 'blob', `HEAD:${file.path}`)
         expect([file.path, bytes.equals(file.content)]).toEqual([file.path, true])
       }
@@ -182,7 +187,7 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
     test('lets one of several pushers win', async () => {
       const { repositoryId } = await created()
       const candidates = await Promise.all(
-        ['1', '2', '3', '4'].map((text) => packContents([textFile('README.md', text)], PLAN)),
+        ['1', '2', '3', '4'].map((text) => packContents([textFile('README.md', text)], SAMPLE_PLAN)),
       )
       const settled = await Promise.allSettled(
         candidates.map((packed, i) =>
@@ -283,8 +288,8 @@ function inParts(packed: PackedContents, partBytes: number): PreparedContents {
   )
 }
 
-async function rejectsWith(code: GitHubErrorCode, call: Promise<unknown>): Promise<void> {
-  await expect(call).rejects.toMatchObject({ name: 'GitHubError', code })
+async function rejectsWith(code: ForgeErrorCode, call: Promise<unknown>): Promise<void> {
+  await expect(call).rejects.toMatchObject({ name: 'ForgeError', code })
 }
 
 function unexpected(): never {

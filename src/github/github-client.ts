@@ -1,4 +1,4 @@
-import type { PreparedContents } from './prepared-contents.ts'
+import type { PreparedContents } from './git/commit-pack.ts'
 
 /** What every call to a forge takes: when to give up, and where to tell how far it is. */
 export interface CallContext {

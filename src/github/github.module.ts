@@ -1,14 +1,14 @@
 import { access, constants } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Global, Inject, Logger, Module, type OnApplicationShutdown } from '@nestjs/common'
-import { Config, ConfigError } from '../config.ts'
+import { Config, ConfigError } from '../config/config.ts'
 import { Database } from '../database/database.ts'
-import { closeToOthers, makeFolder, PRIVATE_MODE } from '../folders.ts'
+import { ensureFolder, PRIVATE_MODE, restrictToOwner } from '../runtime/folders.ts'
+import { closePackingThreads } from './git/packing-threads.ts'
 import { GitHubClient } from './github-client.ts'
-import { GitHubRestClient } from './github-rest-client.ts'
-import { LocalForge } from './local-forge.ts'
-import { closePackingThreads } from './packing-threads.ts'
-import { DatabasePauses } from './rest/database-pauses.ts'
+import { LocalForge } from './local/local-forge.ts'
+import { GitHubRestClient } from './rest/github-rest-client.ts'
+import { PostgresRateLimitStore } from './rest/rate-limit-store.ts'
 
 @Global()
 @Module({
@@ -20,7 +20,7 @@ import { DatabasePauses } from './rest/database-pauses.ts'
         config.github
           ? new GitHubRestClient({
               ...config.github,
-              pauses: new DatabasePauses(database),
+              rateLimitStore: new PostgresRateLimitStore(database),
               log: (message, details) => logger.warn(message, ...(details ? [details] : [])),
             })
           : openLocalForge(config),
@@ -43,9 +43,9 @@ const logger = new Logger('GitHub')
 export async function openLocalForge(config: Pick<Config, 'dataDir' | 'publicUrl'>): Promise<LocalForge> {
   const folder = forgeFolder(config)
   try {
-    await makeFolder(config.dataDir) // not private: the embedded Postgres may run as another account
-    await makeFolder(folder, PRIVATE_MODE)
-    if (!(await closeToOthers(folder))) {
+    await ensureFolder(config.dataDir) // not private: the embedded Postgres may run as another account
+    await ensureFolder(folder, PRIVATE_MODE)
+    if (!(await restrictToOwner(folder))) {
       logger.warn(
         `Other accounts may be able to read the repositories in ${folder}: its mode cannot be changed to 700. Change its owner, or set DATA_DIR to a folder on another file system.`,
       )

@@ -1,13 +1,13 @@
 import { randomUUID } from 'node:crypto'
-import { Logger } from '@nestjs/common'
+import { Catch, type ExceptionFilter, Logger } from '@nestjs/common'
 import {
   type ExecutionResult,
   type FormattedExecutionResult,
   GraphQLError,
   type GraphQLFormattedError,
 } from 'graphql'
-import { DatabaseUnavailable } from '../database/database-unavailable.ts'
-import { internalError, ShipcastError, TooLarge } from '../errors.ts'
+import { DatabaseUnavailableError } from '../database/errors.ts'
+import { internalError, ShipcastError, TooLargeError } from '../errors.ts'
 
 const logger = new Logger('GraphQL')
 
@@ -20,11 +20,11 @@ const MAX_LOCATIONS = 20
  * An error as a client may see it, the same over HTTP and over the socket. What is not for outside is logged instead.
  * `code` is for errors of the document, where GraphQL itself gives none.
  */
-export function forClient(error: unknown, code?: unknown): GraphQLFormattedError {
-  if (!(error instanceof GraphQLError)) return content(error)
+export function toClientError(error: unknown, code?: unknown): GraphQLFormattedError {
+  if (!(error instanceof GraphQLError)) return formatForClient(error)
   const { path } = error.toJSON()
   const locations = error.locations?.slice(0, MAX_LOCATIONS)
-  const formatted = content(cause(error) ?? error)
+  const formatted = formatForClient(rootCause(error) ?? error)
   // What Apollo notes for itself, about the HTTP answer.
   const { http: _, ...extensions } = formatted.extensions ?? {}
   return {
@@ -36,17 +36,17 @@ export function forClient(error: unknown, code?: unknown): GraphQLFormattedError
 }
 
 /** The result of an operation as a client may see it. */
-export function resultForClient({ data, errors, extensions }: ExecutionResult): FormattedExecutionResult {
+export function toClientResult({ data, errors, extensions }: ExecutionResult): FormattedExecutionResult {
   return {
-    ...(errors && { errors: errors.map((error) => forClient(error)) }),
+    ...(errors && { errors: errors.map((error) => toClientError(error)) }),
     ...(data !== undefined && { data }),
     ...(extensions && { extensions }),
   }
 }
 
-function content(error: unknown): GraphQLFormattedError {
+function formatForClient(error: unknown): GraphQLFormattedError {
   if (error instanceof ShipcastError) return error.toJSON()
-  if (error instanceof DatabaseUnavailable) {
+  if (error instanceof DatabaseUnavailableError) {
     logger.warn('The database is away', { error })
     return new ShipcastError(
       'INTERNAL',
@@ -54,15 +54,17 @@ function content(error: unknown): GraphQLFormattedError {
     ).toJSON()
   }
   if (error instanceof GraphQLError && TOO_MANY_TOKENS.test(error.message)) {
-    return new TooLarge('The document has too many parts. Ask in parts; send contents as variables.').toJSON()
+    return new TooLargeError(
+      'The document has too many parts. Ask in parts; send contents as variables.',
+    ).toJSON()
   }
   if (error instanceof GraphQLError && error.message === TOO_LONG_TO_VALIDATE) {
-    return new TooLarge(
+    return new TooLargeError(
       'The document has the same fields or fragments in it too often. Ask in parts, or under other names.',
     ).toJSON()
   }
   // The document: GraphQL's own words say what is wrong with it. They may repeat all of it.
-  if (error instanceof GraphQLError) return described(error)
+  if (error instanceof GraphQLError) return formatGraphQLError(error)
   if (error instanceof DOMException && error.name === 'AbortError') {
     logger.debug('A client did not wait for its answer')
     return new GraphQLError('The request was given up.', { extensions: { code: 'BAD_REQUEST' } }).toJSON()
@@ -79,7 +81,7 @@ const TOO_MANY_TOKENS = /^Syntax Error: Document contains more tha[nt] \d+ token
 const TOO_LONG_TO_VALIDATE = 'Validation aborted.'
 
 /** What graphql finds while it executes, and gives no code, is an argument that cannot be used. */
-function described(error: GraphQLError): GraphQLFormattedError {
+function formatGraphQLError(error: GraphQLError): GraphQLFormattedError {
   const { message, extensions, path } = error.toJSON()
   const isLong = message.length > MAX_MESSAGE_LENGTH
   const shown = isLong ? `${message.slice(0, MAX_MESSAGE_LENGTH).toWellFormed()}…` : message
@@ -87,7 +89,18 @@ function described(error: GraphQLError): GraphQLFormattedError {
 }
 
 /** What a resolver threw; undefined when GraphQL itself has found the fault. */
-function cause({ originalError }: GraphQLError): unknown {
+function rootCause({ originalError }: GraphQLError): unknown {
   if (originalError instanceof ShipcastError || !(originalError instanceof GraphQLError)) return originalError
-  return cause(originalError)
+  return rootCause(originalError)
+}
+
+/**
+ * Hands on to GraphQL what a resolver threw. Without it Nest logs each as our own failure, with its stack: what a
+ * client did wrong, and once more what `forClient` logs with its id.
+ */
+@Catch()
+export class PassThroughErrorsFilter implements ExceptionFilter {
+  catch(error: unknown): unknown {
+    return error
+  }
 }

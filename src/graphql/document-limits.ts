@@ -1,6 +1,6 @@
 import { maxDepthRule } from '@escape.tech/graphql-armor-max-depth'
 import { type DocumentNode, GraphQLError, type GraphQLSchema, parse, specifiedRules, validate } from 'graphql'
-import { TooLarge } from '../errors.ts'
+import { TooLargeError } from '../errors.ts'
 
 /** Contents belong in variables, which have limits of their own. */
 const MAX_DOCUMENT_LENGTH = 100_000
@@ -12,8 +12,8 @@ const MAX_DEPTH = 10
 export const MAX_VALIDATION_ERRORS = 20
 
 /** Parses and validates a document, within the limits. Returns the document, or all that is wrong with it. */
-export function readDocument(schema: GraphQLSchema, query: string): DocumentNode | GraphQLError[] {
-  const tooLarge = checkText(query)
+export function parseAndValidate(schema: GraphQLSchema, query: string): DocumentNode | GraphQLError[] {
+  const tooLarge = checkDocumentText(query)
   if (tooLarge) return [tooLarge]
   let document: DocumentNode
   try {
@@ -37,14 +37,14 @@ function validationErrors(schema: GraphQLSchema, document: DocumentNode): readon
 }
 
 /** What is too large about the text of a document, to be asked before it is parsed. */
-export function checkText(query: string): TooLarge | undefined {
+export function checkDocumentText(query: string): TooLargeError | undefined {
   if (query.length > MAX_DOCUMENT_LENGTH) {
-    return new TooLarge(
+    return new TooLargeError(
       `The document has ${query.length} characters; at most ${MAX_DOCUMENT_LENGTH} are allowed. Send contents as variables.`,
     )
   }
-  if (nestedBrackets(query) > MAX_NESTED_BRACKETS) {
-    return new TooLarge(
+  if (bracketDepth(query) > MAX_NESTED_BRACKETS) {
+    return new TooLargeError(
       `The document nests brackets more than ${MAX_NESTED_BRACKETS} levels deep. Send values as variables.`,
     )
   }
@@ -52,22 +52,22 @@ export function checkText(query: string): TooLarge | undefined {
 }
 
 /** How many brackets are open at once. Those in strings and comments do not count (GraphQL specification, 2.1). */
-function nestedBrackets(query: string): number {
+function bracketDepth(query: string): number {
   let open = 0
   let most = 0
-  for (const [token] of query.matchAll(BRACKETS)) {
+  for (const [token] of query.matchAll(BRACKET_TOKENS)) {
     if ('([{'.includes(token)) most = Math.max(most, ++open)
     else if (')]}'.includes(token)) open--
   }
   return most
 }
 
-const BRACKETS = /"""(?:\\"""|[\s\S])*?(?:"""|$)|"(?:\\.|[^"\\\n\r])*"?|#[^\n\r]*|[()[\]{}]/g
+const BRACKET_TOKENS = /"""(?:\\"""|[\s\S])*?(?:"""|$)|"(?:\\.|[^"\\\n\r])*"?|#[^\n\r]*|[()[\]{}]/g
 
 /** What is nested too deeply about a valid document. */
-export function checkDepth(schema: GraphQLSchema, document: DocumentNode): TooLarge | undefined {
+export function checkDepth(schema: GraphQLSchema, document: DocumentNode): TooLargeError | undefined {
   if (!isTooDeep(schema, document)) return undefined
-  return new TooLarge(
+  return new TooLargeError(
     `The operation is nested too deeply; at most ${MAX_DEPTH} levels are allowed. Ask in parts.`,
   )
 }

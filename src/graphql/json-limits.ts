@@ -1,4 +1,4 @@
-import { TooLarge } from '../errors.ts'
+import { TooLargeError } from '../errors.ts'
 
 /** Brackets, colons and commas: 20,000 files with all of their fields have 180,000. */
 const MAX_PARTS = 250_000
@@ -12,11 +12,11 @@ const OPEN = 2
 const CLOSE = 3
 const STRING = 4
 /** What a byte means outside of a string; 0: nothing. */
-const MEANINGS = new Uint8Array(256)
-for (const character of ',:') MEANINGS[character.charCodeAt(0)] = PART
-for (const character of '[{') MEANINGS[character.charCodeAt(0)] = OPEN
-for (const character of ']}') MEANINGS[character.charCodeAt(0)] = CLOSE
-MEANINGS[QUOTE] = STRING
+const BYTE_MEANINGS = new Uint8Array(256)
+for (const character of ',:') BYTE_MEANINGS[character.charCodeAt(0)] = PART
+for (const character of '[{') BYTE_MEANINGS[character.charCodeAt(0)] = OPEN
+for (const character of ']}') BYTE_MEANINGS[character.charCodeAt(0)] = CLOSE
+BYTE_MEANINGS[QUOTE] = STRING
 
 /**
  * Looks at a JSON text before it is parsed, piece by piece as it comes: parsing a few megabytes of `{},{},…` would take
@@ -36,7 +36,7 @@ export class JsonLimits {
         index = this.skipString(piece, index)
         continue
       }
-      const meaning = MEANINGS[piece[index++] ?? 0]
+      const meaning = BYTE_MEANINGS[piece[index++] ?? 0]
       if (meaning === 0) continue
       if (meaning === STRING) this.isInString = true
       else if (meaning === CLOSE) this.depth--
@@ -64,10 +64,12 @@ export class JsonLimits {
 
   private count(isOpening: boolean): void {
     if (++this.parts > MAX_PARTS) {
-      throw new TooLarge(`The request has more than ${MAX_PARTS} values. Send fewer files, or ask in parts.`)
+      throw new TooLargeError(
+        `The request has more than ${MAX_PARTS} values. Send fewer files, or ask in parts.`,
+      )
     }
     if (isOpening && ++this.depth > MAX_DEPTH) {
-      throw new TooLarge(
+      throw new TooLargeError(
         `The request nests lists and objects more than ${MAX_DEPTH} levels deep. Flatten it.`,
       )
     }

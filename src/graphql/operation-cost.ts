@@ -9,7 +9,7 @@ import {
   isObjectType,
 } from 'graphql'
 import { type ComplexityEstimator, getComplexity } from 'graphql-query-complexity'
-import { TooLarge } from '../errors.ts'
+import { TooLargeError } from '../errors.ts'
 
 const MAX_COST = 20_000
 /** Fields as they are written, those of a fragment once for each place that spreads it. */
@@ -28,7 +28,7 @@ export function checkCost(
 ): number {
   const cost = costOf(schema, document, variables)
   if (cost <= MAX_COST) return cost
-  throw new TooLarge(
+  throw new TooLargeError(
     `The operation may cost ${cost}, about one for each field of its answer; at most ${MAX_COST} are allowed. Ask for fewer things at once, with "first".`,
   )
 }
@@ -52,7 +52,7 @@ function costOf(
     // Of an argument: a variable that is null where its argument must not be.
     if (error.nodes)
       throw new GraphQLError(error.message, { nodes: error.nodes, extensions: { code: 'BAD_USER_INPUT' } })
-    throw new TooLarge(
+    throw new TooLargeError(
       `The operation has ${MAX_FIELDS} fields or more, counted once for each place that spreads their fragment. Ask in parts.`,
     )
   }
@@ -65,7 +65,7 @@ function estimatorOf(schema: GraphQLSchema): ComplexityEstimator {
   if (!estimator) {
     const introspection = introspectionLengths(schema)
     estimator = ({ type, field, args, childComplexity }) => {
-      const length = introspection.get(`${type.name}.${field.name}`) ?? lengthOf(field, args.first)
+      const length = introspection.get(`${type.name}.${field.name}`) ?? listLengthOf(field, args.first)
       return 1 + length * childComplexity
     }
     estimators.set(schema, estimator)
@@ -74,7 +74,7 @@ function estimatorOf(schema: GraphQLSchema): ComplexityEstimator {
 }
 
 /** How much a field holds, as its resolver reads `first`: null is its default. */
-function lengthOf(field: GraphQLField<unknown, unknown>, first: unknown): number {
+function listLengthOf(field: GraphQLField<unknown, unknown>, first: unknown): number {
   // The list inside of a connection is as long as the connection's `first` says, which has been counted.
   if (field.name === 'edges') return 1
   const argument = field.args.find(({ name }) => name === 'first')

@@ -1,6 +1,6 @@
+import { Field, ObjectType } from '@nestjs/graphql'
 import { validate as isUuid } from 'uuid'
-import { BadUserInput, CursorUnknown } from '../errors.ts'
-import type { PageInfo } from './page-info.model.ts'
+import { BadUserInputError, UnknownCursorError } from '../errors.ts'
 
 /** What somebody asks for with `first` and `after`, checked. Pages go by UUIDs that grow with time. */
 export interface Paging {
@@ -10,9 +10,9 @@ export interface Paging {
 }
 
 /** @throws BadUserInput, CursorUnknown */
-export function readPaging(first: number, after: string | null, most: number): Paging {
-  const limit = within('first', first, most)
-  if (after && !isUuid(after)) throw new CursorUnknown(after)
+export function parsePaging(first: number, after: string | null, most: number): Paging {
+  const limit = checkRange('first', first, most)
+  if (after && !isUuid(after)) throw new UnknownCursorError(after)
   return { limit, before: after || null }
 }
 
@@ -34,7 +34,22 @@ export function connectionOf<Node extends { id: string }>(
 }
 
 /** @throws BadUserInput */
-export function within(path: string, value: number, most: number): number {
+export function checkRange(path: string, value: number, most: number): number {
   if (value >= 0 && value <= most) return value
-  throw new BadUserInput([{ path, reason: `must be from 0 to ${most}` }])
+  throw new BadUserInputError([{ path, reason: `must be from 0 to ${most}` }])
+}
+
+@ObjectType({ description: 'Where a page stands among the others.' })
+export class PageInfo {
+  @Field({ description: 'Whether there are older ones.' })
+  hasNextPage!: boolean
+
+  @Field({ description: 'Whether the page began after a cursor.' })
+  hasPreviousPage!: boolean
+
+  @Field(() => String, { nullable: true, description: 'Cursor of the first one.' })
+  startCursor!: string | null
+
+  @Field(() => String, { nullable: true, description: 'Cursor of the last one.' })
+  endCursor!: string | null
 }

@@ -8,7 +8,7 @@ import {
   parse,
   validate,
 } from 'graphql'
-import { BadUserInput } from '../errors.ts'
+import { BadUserInputError } from '../errors.ts'
 import { findOperation, prepareOperation } from './prepare-operation.ts'
 
 const schema = buildSchema(`
@@ -84,7 +84,7 @@ function executePrepared(query: string, variables: Variables): ExecutionResult |
     const args = prepareOperation(schema, document, operation, variables)
     return execute({ ...args, rootValue, fieldResolver }) as ExecutionResult
   } catch (error) {
-    if (error instanceof BadUserInput) return undefined
+    if (error instanceof BadUserInputError) return undefined
     throw error
   }
 }

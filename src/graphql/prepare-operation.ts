@@ -61,11 +61,11 @@ export function prepareOperation(
  * What a prepared operation costs, about one for each field of its answer.
  * @throws TooLarge
  */
-export function weigh({ schema, document, variableValues }: PreparedArgs): number {
+export function checkComplexity({ schema, document, variableValues }: PreparedArgs): number {
   return checkCost(schema, document, variableValues)
 }
 
-const COERCED = new GraphQLScalarType<unknown>({ name: 'CoercedVariable' })
+const COERCED_TYPE = new GraphQLScalarType<unknown>({ name: 'CoercedVariable' })
 /** A secret: `__type` looks types up by name too, and must not find this one. */
 const COERCED_KEY = randomUUID()
 const COERCED_NODE: TypeNode = { kind: Kind.NAMED_TYPE, name: { kind: Kind.NAME, value: COERCED_KEY } }
@@ -77,7 +77,7 @@ function executableSchema(schema: GraphQLSchema): GraphQLSchema {
   let executable = executableSchemas.get(schema)
   if (!executable) {
     const getType: GraphQLSchema['getType'] = (name) =>
-      name === COERCED_KEY ? COERCED : schema.getType(name)
+      name === COERCED_KEY ? COERCED_TYPE : schema.getType(name)
     executable = Object.assign(Object.create(schema) as GraphQLSchema, { getType })
     executableSchemas.set(schema, executable)
   }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals'
 import { buildSchema, getVariableValues, Kind, type OperationDefinitionNode, parse } from 'graphql'
-import { BadUserInput } from '../errors.ts'
+import { BadUserInputError } from '../errors.ts'
 import { coerceVariables } from './variables.ts'
 
 const schema = buildSchema(`
@@ -22,7 +22,7 @@ function fault(definitions: string, variables: Record<string, unknown>): { path:
   try {
     coerceVariables(schema, operation(definitions), variables)
   } catch (error) {
-    if (error instanceof BadUserInput) {
+    if (error instanceof BadUserInputError) {
       const fields = error.extensions.fields as { path: string; reason: string }[]
       expect(fields).toHaveLength(1)
       expect(error.message.length).toBeLessThan(1_000)

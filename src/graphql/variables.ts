@@ -15,7 +15,7 @@ import {
   typeFromAST,
   valueFromAST,
 } from 'graphql'
-import { BadUserInput } from '../errors.ts'
+import { BadUserInputError } from '../errors.ts'
 
 /** Items of a list whose field does not say otherwise in `extensions.maxItems`. */
 const MAX_LIST_ITEMS = 1_000
@@ -48,7 +48,7 @@ export function coerceVariables(
     } else if (defaultValue) {
       coerced[name] = valueFromAST(defaultValue, type)
     } else if (isNonNullType(type)) {
-      refuse([name], `is required, of type ${type}`)
+      throwFieldError([name], `is required, of type ${type}`)
     }
   }
   return coerced
@@ -73,7 +73,7 @@ function coercerOf(type: GraphQLInputType): Coercer {
 function makeCoercer(type: GraphQLInputType, maxItems: number): Coercer {
   if (isNonNullType(type)) {
     const coerce = makeCoercer(type.ofType, maxItems)
-    return (value, path) => (value === null ? refuse(path, 'must not be null') : coerce(value, path))
+    return (value, path) => (value === null ? throwFieldError(path, 'must not be null') : coerce(value, path))
   }
   const coerce = isListType(type)
     ? listCoercer(type.ofType, maxItems)
@@ -91,7 +91,8 @@ function listCoercer(itemType: GraphQLInputType, maxListItems: number): Coercer 
   return (value, path) => {
     // The specification's "list of size one".
     if (!Array.isArray(value)) return [coerceItem(value, path)]
-    if (value.length > maxItems) refuse(path, `must have at most ${maxItems} items, but has ${value.length}`)
+    if (value.length > maxItems)
+      throwFieldError(path, `must have at most ${maxItems} items, but has ${value.length}`)
     const depth = descend(path)
     return value.map((item: unknown, index) => {
       path[depth] = index
@@ -106,7 +107,7 @@ function objectCoercer(type: GraphQLInputObjectType): Coercer {
   // Made at the first use: a type may have fields of its own type.
   let fields: readonly FieldCoercer[] | undefined
   return (value, path) => {
-    if (!isObject(value)) refuse(path, `must be an object, of type ${type.name}`)
+    if (!isObject(value)) throwFieldError(path, `must be an object, of type ${type.name}`)
     fields ??= Object.values(type.getFields()).map(fieldCoercer)
     const coerced: Record<string, unknown> = {}
     const depth = descend(path)
@@ -119,12 +120,12 @@ function objectCoercer(type: GraphQLInputObjectType): Coercer {
       } else if (field.defaultValue !== undefined) {
         coerced[field.name] = field.defaultValue
       } else if (field.isRequired) {
-        refuse(path, 'is required')
+        throwFieldError(path, 'is required')
       }
     }
     path.length = depth
     const names = Object.keys(value)
-    if (names.length > known) refuseUnknown(names, type, path)
+    if (names.length > known) rejectUnknownFields(names, type, path)
     if (type.isOneOf) checkOneOf(coerced, type, path)
     return coerced
   }
@@ -149,7 +150,10 @@ function leafCoercer(type: GraphQLLeafType): Coercer {
   const takesObjects = !isEnum && !isSpecifiedScalarType(type)
   return (value, path) => {
     if (typeof value === 'object' && !takesObjects) {
-      refuse(path, `must be of type ${type.name}, but is ${Array.isArray(value) ? 'a list' : 'an object'}`)
+      throwFieldError(
+        path,
+        `must be of type ${type.name}, but is ${Array.isArray(value) ? 'a list' : 'an object'}`,
+      )
     }
     let parsed: unknown
     try {
@@ -157,18 +161,18 @@ function leafCoercer(type: GraphQLLeafType): Coercer {
       parsed = isEnum ? type.parseValue(value, isLong(value)) : type.parseValue(value)
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error)
-      refuse(path, `is not valid: ${shorten(reason, MAX_REASON_LENGTH)}`)
+      throwFieldError(path, `is not valid: ${shorten(reason, MAX_REASON_LENGTH)}`)
     }
-    return parsed === undefined ? refuse(path, `must be of type ${type.name}`) : parsed
+    return parsed === undefined ? throwFieldError(path, `must be of type ${type.name}`) : parsed
   }
 }
 
-function refuseUnknown(names: readonly string[], type: GraphQLInputObjectType, path: Path): void {
+function rejectUnknownFields(names: readonly string[], type: GraphQLInputObjectType, path: Path): void {
   const fields = type.getFields()
   const unknown = names.find((name) => !Object.hasOwn(fields, name))
   // A known one can be there as `undefined`, where values do not come from JSON.
   if (unknown !== undefined)
-    refuse([...path, shorten(unknown, MAX_NAME_LENGTH)], `is not a field of ${type.name}`)
+    throwFieldError([...path, shorten(unknown, MAX_NAME_LENGTH)], `is not a field of ${type.name}`)
 }
 
 function checkOneOf(
@@ -179,18 +183,19 @@ function checkOneOf(
   const values = Object.values(coerced)
   if (values.length === 1 && values[0] !== null) return
   const names = Object.keys(type.getFields()).map((name) => `"${name}"`)
-  refuse(path, `must have exactly one of ${names.join(' and ')}, and it must not be null`)
+  throwFieldError(path, `must have exactly one of ${names.join(' and ')}, and it must not be null`)
 }
 
 /** Returns the place of the next step. */
 function descend(path: Path): number {
-  if (path.length > MAX_DEPTH) refuse(path, `is nested too deeply; at most ${MAX_DEPTH} levels are allowed`)
+  if (path.length > MAX_DEPTH)
+    throwFieldError(path, `is nested too deeply; at most ${MAX_DEPTH} levels are allowed`)
   return path.length
 }
 
-function refuse([variable, ...steps]: Path, reason: string): never {
+function throwFieldError([variable, ...steps]: Path, reason: string): never {
   const rest = steps.map((step) => (typeof step === 'number' ? `[${step}]` : `.${step}`))
-  throw new BadUserInput([{ path: `${variable}${rest.join('')}`, reason }])
+  throw new BadUserInputError([{ path: `${variable}${rest.join('')}`, reason }])
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -1,7 +1,7 @@
 import { Controller, Get, Res } from '@nestjs/common'
 import type { Response } from 'express'
 import { Database } from '../database/database.ts'
-import { DeploymentRunner } from '../deployments/deployment-runner.ts'
+import { DeploymentRunner } from '../deployments/runner/deployment-runner.ts'
 
 /** For whoever starts, stops and balances nodes. */
 @Controller('health')

@@ -4,7 +4,7 @@ import type { AddressInfo, Socket } from 'node:net'
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
 import { WebSocket, WebSocketServer } from 'ws'
 import { waitUntil } from '../../test/support/processes.ts'
-import { Connection, type ConnectionOwner, ViewerSocket } from './connection.ts'
+import { Connection, type ConnectionListener, ConnectionWebSocket } from './connection.ts'
 
 let server: Server
 let client: WebSocket
@@ -16,16 +16,16 @@ beforeEach(async () => {
   received = []
   server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
-  const sockets = new WebSocketServer({ noServer: true, WebSocket: ViewerSocket })
+  const sockets = new WebSocketServer({ noServer: true, WebSocket: ConnectionWebSocket })
   const opened = new Promise<void>((resolve) => {
     server.once('upgrade', (request, stream, head) =>
       sockets.handleUpgrade(request, stream, head, (socket) => {
         closed = new Promise((closed) => {
-          const owner: ConnectionOwner = {
-            received: (_, message) => received.push(message.type),
-            identified: () => true,
-            broke: () => undefined,
-            closed: () => closed(),
+          const owner: ConnectionListener = {
+            onMessage: (_, message) => received.push(message.type),
+            onAuthenticated: () => true,
+            onError: () => undefined,
+            onClose: () => closed(),
           }
           connection = new Connection(socket, stream as Socket, 0, {}, undefined, owner)
         })
@@ -55,7 +55,7 @@ test('whoever does not answer our close is cut off soon, and is not listened to 
 
 test('many closes at once are one', async () => {
   for (let i = 0; i < 20; i++) connection.close(4401, 'Ended')
-  await Promise.all([connection.end(4403, 'Later'), connection.end(1012, 'Later'), closed])
+  await Promise.all([connection.closeAndWait(4403, 'Later'), connection.closeAndWait(1012, 'Later'), closed])
   const [code] = client.readyState === client.CLOSED ? [4401] : await once(client, 'close')
   expect(code).toBe(4401)
 })

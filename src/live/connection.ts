@@ -3,36 +3,36 @@ import type { Socket } from 'node:net'
 import type { ExecutionResult } from 'graphql'
 import { CloseCode, type Message, MessageType, parseMessage } from 'graphql-ws'
 import { type RawData, WebSocket } from 'ws'
-import type { Identity, Shown } from '../auth/authenticator.ts'
+import type { Identity, PresentedCredentials } from '../auth/credentials/authenticator.ts'
+import type { RequestContext } from '../auth/request-context.ts'
 import type { Subject } from '../auth/rights.ts'
-import { TooLarge } from '../errors.ts'
-import { forClient, resultForClient } from '../graphql/client-errors.ts'
+import { TooLargeError } from '../errors.ts'
+import { toClientError, toClientResult } from '../graphql/client-errors.ts'
 import { JsonLimits } from '../graphql/json-limits.ts'
-import type { RequestContext } from '../request-context.ts'
-import { turns } from '../turns.ts'
+import { requestScheduler } from '../runtime/fair-scheduler.ts'
 import { textFrame } from './frame-batch.ts'
 import { FrameWriter } from './frame-writer.ts'
 
 /** How long a client has to answer our close before its socket is cut off. */
 const CLOSE_GRACE_MS = 1_000
 /** Answers, and pongs to its pings, that a client may have asked for and not read. Events have a bound of their own. */
-const MOST_UNSENT_BYTES = 16 * 1024 * 1024
+const MAX_UNSENT_BYTES = 16 * 1024 * 1024
 
 /** Not an error of each operation: that would end them for good, and a client comes back by itself after a close. */
-export const TOO_SLOW = {
+export const SLOW_CONSUMER = {
   code: 1013,
   reason: 'SLOW_CONSUMER: events are read too slowly; come back with your cursor',
 }
 /** What is longer may take long: it waits for its turn. */
 const SHORT_MESSAGE_BYTES = 2 * 1024
 /** Messages that arrive together; of more, each such number waits for a turn. */
-const MESSAGES_PER_TURN = 20
+const MAX_MESSAGES_PER_TURN = 20
 /** A control frame from a client has a header of two bytes and a mask of four (RFC 6455, section 5.2). */
 const CONTROL_FRAME_BYTES = 6
-const SENT = Promise.resolve()
-const NO_HEADERS: Shown['headers'] = {}
+const ALREADY_SENT = Promise.resolve()
+const NO_HEADERS: PresentedCredentials['headers'] = {}
 /** What is no message of the subprotocol, or one that only servers send. */
-export const NOT_UNDERSTOOD = 'Invalid message received'
+export const INVALID_MESSAGE_REASON = 'Invalid message received'
 
 /** What a client has begun: its subscription, or something that is being executed for it. */
 export interface Operation {
@@ -41,62 +41,62 @@ export interface Operation {
 }
 
 /** All sockets have the same listeners: thousands of closures less. */
-export class ViewerSocket extends WebSocket {
+export class ConnectionWebSocket extends WebSocket {
   connection?: Connection
 }
 
 /** Who is told of what happens to a connection. */
-export interface ConnectionOwner {
+export interface ConnectionListener {
   /** It is for the owner to see that nothing is thrown. */
-  received(connection: Connection, message: Message): void
+  onMessage(connection: Connection, message: Message): void
   /** It has been found out who it is. False: they have too many sockets, and this one is being closed. */
-  identified(connection: Connection, subject: Subject): boolean
+  onAuthenticated(connection: Connection, subject: Subject): boolean
   /** What broke it; that it has closed is told too. */
-  broke(connection: Connection, error: Error): void
-  closed(connection: Connection): void
+  onError(connection: Connection, error: Error): void
+  onClose(connection: Connection): void
 }
 
 /**
  * One open socket, and the operations under way on it; to resolvers it is their context. There may be very many: nothing
  * is kept that need not be, and what few need is made when they do.
  */
-export class Connection implements RequestContext, Shown {
+export class Connection implements RequestContext, PresentedCredentials {
   readonly id = randomUUID()
   readonly writer: FrameWriter
   /** By the ids that the client has given them. */
   readonly operations = new Map<string, Operation>()
   /** How many are being executed, also of those that the client has completed meanwhile. */
-  executing = 0
+  executingCount = 0
   /** Whether it has sent its `connection_init`. */
   isInitialised = false
   /** Seconds that we have waited for that. */
-  secondsWaited = 0
+  secondsWithoutInit = 0
   /** Who it is, once that is known. Whoever shows the same shares it. */
   identity: Identity | undefined
   private isClosing = false
-  private pings = 0
-  private bytesHeard = 0
+  private pingsSinceRead = 0
+  private lastBytesRead = 0
   /** Of the stream's bytes, those that belong to a message or control frame that has come to its end. */
   private finishedBytes: number
   /** Seconds for which a message has been coming in. */
   unfinishedSeconds = 0
   /** What waits for its turn, in order. */
-  private waiting: RawData[] | undefined
+  private queuedMessages: RawData[] | undefined
   /** Messages that have arrived in one piece so far. */
-  private together = 0
-  private controller: AbortController | undefined
+  private messagesInRead = 0
+  private abortController: AbortController | undefined
 
   constructor(
-    private readonly socket: ViewerSocket,
+    private readonly socket: ConnectionWebSocket,
     /** The stream below the WebSocket, for frames that are made once for many. */
     private readonly stream: Socket,
     /** In which of the seconds of a round it is pinged. */
     readonly pingSecond: number,
     /** What the upgrade came with. Not kept for longer than it takes to look who that is. */
-    public headers: Shown['headers'],
+    public headers: PresentedCredentials['headers'],
     /** Where it comes from, as a trusted proxy says; undefined: from the other end of the stream. */
     private readonly forwardedFor: string | undefined,
-    readonly owner: ConnectionOwner,
+    readonly listener: ConnectionListener,
   ) {
     this.writer = new FrameWriter(stream)
     socket.connection = this
@@ -136,14 +136,14 @@ export class Connection implements RequestContext, Shown {
   }
 
   /** Whose turn it is in the event loop. */
-  private get turnKey(): string {
+  private get schedulingKey(): string {
     return this.identity?.subject.id ?? this.address
   }
 
   /** Aborted when the socket closes. Made when somebody asks: most sockets only subscribe. */
   get signal(): AbortSignal {
-    this.controller ??= new AbortController()
-    return this.controller.signal
+    this.abortController ??= new AbortController()
+    return this.abortController.signal
   }
 
   get protocol(): string {
@@ -156,78 +156,78 @@ export class Connection implements RequestContext, Shown {
    */
   send(message: string): Promise<void> {
     this.writer.flush()
-    if (this.writer.unsentBytes > MOST_UNSENT_BYTES) this.close(TOO_SLOW.code, TOO_SLOW.reason)
-    if (!this.isOpen) return SENT
+    if (this.writer.unsentBytes > MAX_UNSENT_BYTES) this.close(SLOW_CONSUMER.code, SLOW_CONSUMER.reason)
+    if (!this.isOpen) return ALREADY_SENT
     const frame = textFrame(message)
     if (this.stream.writableNeedDrain) {
       return new Promise((resolve) => this.stream.write(frame, () => resolve()))
     }
     this.stream.write(frame)
-    return SENT
+    return ALREADY_SENT
   }
 
   /** How many pings it has left without a sign of life, such as a pong. */
   get unansweredPings(): number {
     const { bytesRead } = this.stream
-    if (bytesRead !== this.bytesHeard) {
-      this.bytesHeard = bytesRead
-      this.pings = 0
+    if (bytesRead !== this.lastBytesRead) {
+      this.lastBytesRead = bytesRead
+      this.pingsSinceRead = 0
     }
-    return this.pings
+    return this.pingsSinceRead
   }
 
   ping(): void {
-    this.pings++
+    this.pingsSinceRead++
     this.writer.flush()
     if (this.isOpen) this.socket.ping()
   }
 
   /** A result of an operation. */
-  next(operationId: string, result: ExecutionResult): Promise<void> {
-    const payload = resultForClient(result)
+  sendNext(operationId: string, result: ExecutionResult): Promise<void> {
+    const payload = toClientResult(result)
     return this.send(JSON.stringify({ id: operationId, type: MessageType.Next, payload }))
   }
 
   /** Its only result. */
-  answer(operationId: string, result: ExecutionResult): Promise<void> {
-    void this.next(operationId, result)
-    return this.finish(operationId)
+  sendNextAndComplete(operationId: string, result: ExecutionResult): Promise<void> {
+    void this.sendNext(operationId, result)
+    return this.sendComplete(operationId)
   }
 
   /** It has ended by itself. */
-  finish(operationId: string): Promise<void> {
+  sendComplete(operationId: string): Promise<void> {
     this.operations.delete(operationId)
     return this.send(JSON.stringify({ id: operationId, type: MessageType.Complete }))
   }
 
   /** It has ended with errors, or could not begin. */
-  fail(operationId: string, errors: readonly unknown[]): Promise<void> {
+  sendError(operationId: string, errors: readonly unknown[]): Promise<void> {
     this.operations.delete(operationId)
-    const payload = errors.map((error) => forClient(error))
+    const payload = errors.map((error) => toClientError(error))
     return this.send(JSON.stringify({ id: operationId, type: MessageType.Error, payload }))
   }
 
   /** The client has ended it. */
-  complete(operationId: string): void {
+  onComplete(operationId: string): void {
     const operation = this.operations.get(operationId)
     this.operations.delete(operationId)
     operation?.end()
   }
 
-  take(data: RawData): void {
+  handleMessage(data: RawData): void {
     const { bytesRead } = this.stream
-    this.together = bytesRead === this.finishedBytes ? this.together + 1 : 1
+    this.messagesInRead = bytesRead === this.finishedBytes ? this.messagesInRead + 1 : 1
     // Of a message behind it in the same piece a few bytes are counted as well.
     this.finishedBytes = bytesRead
     // What comes behind our close is not heard.
     if (!this.isOpen) return
-    if (this.waiting) {
-      this.waiting.push(data)
-    } else if (lengthOf(data) <= SHORT_MESSAGE_BYTES && this.together <= MESSAGES_PER_TURN) {
-      this.read(data)
+    if (this.queuedMessages) {
+      this.queuedMessages.push(data)
+    } else if (lengthOf(data) <= SHORT_MESSAGE_BYTES && this.messagesInRead <= MAX_MESSAGES_PER_TURN) {
+      this.dispatch(data)
     } else {
-      this.waiting = [data]
-      void this.readInTurns(this.waiting)
+      this.queuedMessages = [data]
+      void this.dispatchQueued(this.queuedMessages)
     }
   }
 
@@ -237,36 +237,39 @@ export class Connection implements RequestContext, Shown {
   }
 
   /** It may come between the fragments of a message. */
-  tookControlFrame(payload: Uint8Array): void {
+  handleControlFrame(payload: Uint8Array): void {
     this.finishedBytes += CONTROL_FRAME_BYTES + payload.length
   }
 
   /** Meanwhile no more is read from the stream than has been. */
-  private async readInTurns(waiting: RawData[]): Promise<void> {
+  private async dispatchQueued(waiting: RawData[]): Promise<void> {
     this.socket.pause()
     while (waiting.length > 0) {
-      await new Promise<void>((resolve) => turns.wait(this.turnKey, resolve))
+      await new Promise<void>((resolve) => requestScheduler.enqueue(this.schedulingKey, resolve))
       let count = 0
       for (let data = waiting.shift(); data; data = waiting.shift()) {
-        if (this.isOpen) this.read(data)
-        if (++count === MESSAGES_PER_TURN || lengthOf(data) > SHORT_MESSAGE_BYTES) break
+        if (this.isOpen) this.dispatch(data)
+        if (++count === MAX_MESSAGES_PER_TURN || lengthOf(data) > SHORT_MESSAGE_BYTES) break
       }
     }
-    this.waiting = undefined
+    this.queuedMessages = undefined
     this.socket.resume()
   }
 
-  private read(data: RawData): void {
+  private dispatch(data: RawData): void {
     try {
-      this.owner.received(this, parse(data))
+      this.listener.onMessage(this, parse(data))
     } catch (error) {
-      this.close(CloseCode.BadRequest, error instanceof TooLarge ? error.message : NOT_UNDERSTOOD)
+      this.close(
+        CloseCode.BadRequest,
+        error instanceof TooLargeError ? error.message : INVALID_MESSAGE_REASON,
+      )
     }
   }
 
-  closed(): void {
-    this.controller?.abort()
-    this.owner.closed(this)
+  handleClose(): void {
+    this.abortController?.abort()
+    this.listener.onClose(this)
     const operations = [...this.operations.values()]
     this.operations.clear()
     for (const operation of operations) operation.end()
@@ -283,7 +286,7 @@ export class Connection implements RequestContext, Shown {
   }
 
   /** The same; resolves when the socket is closed. */
-  async end(code: number, reason: string): Promise<void> {
+  async closeAndWait(code: number, reason: string): Promise<void> {
     if (this.socket.readyState === this.socket.CLOSED) return
     const closed = new Promise((resolve) => this.socket.once('close', resolve))
     this.close(code, reason)
@@ -295,20 +298,20 @@ export class Connection implements RequestContext, Shown {
   }
 }
 
-function onMessage(this: ViewerSocket, data: RawData): void {
-  this.connection?.take(data)
+function onMessage(this: ConnectionWebSocket, data: RawData): void {
+  this.connection?.handleMessage(data)
 }
 
-function onControlFrame(this: ViewerSocket, payload: Uint8Array): void {
-  this.connection?.tookControlFrame(payload)
+function onControlFrame(this: ConnectionWebSocket, payload: Uint8Array): void {
+  this.connection?.handleControlFrame(payload)
 }
 
-function onClose(this: ViewerSocket): void {
-  this.connection?.closed()
+function onClose(this: ConnectionWebSocket): void {
+  this.connection?.handleClose()
 }
 
-function onError(this: ViewerSocket, error: Error): void {
-  if (this.connection) this.connection.owner.broke(this.connection, error)
+function onError(this: ConnectionWebSocket, error: Error): void {
+  if (this.connection) this.connection.listener.onError(this.connection, error)
 }
 
 function lengthOf(data: RawData): number {

@@ -3,11 +3,11 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { type GraphQLObjectType, GraphQLScalarType } from 'graphql'
 import { v7 as uuidv7 } from 'uuid'
 import { WebSocket } from 'ws'
-import { waitUntil, within } from '../../test/support/processes.ts'
+import { LiveNode } from '../../test/support/live/live-node.ts'
+import { waitUntil, withTimeout } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
-import { CredentialStore } from '../auth/credential-store.ts'
+import { CredentialStore } from '../auth/credentials/credential-store.ts'
 import { MIGRATIONS } from '../database/schema.ts'
-import { LiveNode } from './testing/live-node.ts'
 
 let test_: TestDatabase
 let node: LiveNode
@@ -69,13 +69,16 @@ class Client {
       while (!isOver && !condition()) await this.changed.promise
     }
     const seen = () => `${this.sequences.length} events, the last ${this.sequences.at(-1)}`
-    await within(holds(), () => `a condition holds: ${seen()}, closed with ${this.closeCode}`).finally(() => {
-      isOver = true
-    })
+    await withTimeout(holds(), () => `a condition holds: ${seen()}, closed with ${this.closeCode}`).finally(
+      () => {
+        isOver = true
+      },
+    )
   }
 
   async join(deploymentId: string | null, after: string | undefined = undefined): Promise<void> {
-    if (this.socket.readyState !== WebSocket.OPEN) await within(once(this.socket, 'open'), 'the socket opens')
+    if (this.socket.readyState !== WebSocket.OPEN)
+      await withTimeout(once(this.socket, 'open'), 'the socket opens')
     this.socket.send(JSON.stringify({ type: 'connection_init', payload: { token: this.token } }))
     await this.until(() => this.cursor !== undefined)
     const variables = { after: after ?? this.cursor, deploymentId }
@@ -133,7 +136,7 @@ describe('a viewer that stops reading', () => {
     await waitUntil(() => connection.writer.isStalled, 'the writer is stalled')
     // As if half a minute had passed.
     connection.writer.lastProgressAt -= 31_000
-    node.lookAtSockets()
+    node.checkSockets()
     slow.socket.resume()
     await slow.until(() => slow.closeCode !== undefined)
     expect(slow.closeCode).toBe(1013)
@@ -148,7 +151,7 @@ describe('a viewer that stops reading', () => {
 
 /** Counts statements until it is stopped; the feed's own looks would count as well, on a slow machine more often. */
 function countStatements(): { stop: () => number } {
-  clearInterval(Reflect.get(node.feed, 'safetyLook'))
+  clearInterval(Reflect.get(node.feed, 'pollTimer'))
   const query = test_.database.query.bind(test_.database)
   let statements = 0
   Reflect.set(test_.database, 'query', (...args: Parameters<typeof query>) => {
@@ -186,7 +189,7 @@ describe('a herd that comes back', () => {
     const position = node.feed.head
     const statements = countStatements()
     // Nobody tells this node.
-    await node.appendUntold(id, EVENTS)
+    await node.appendWithoutNotification(id, EVENTS)
     const herd = upTo(100).map((i) => ({ client: new Client(), seen: 1 + ((i * 37) % (EVENTS - 1)) }))
     await Promise.all(herd.map(({ client, seen }) => client.join(null, node.feed.cursorOf(position + seen))))
     for (const { client, seen } of herd) await client.until(() => client.sequences.length >= EVENTS - seen)
@@ -251,7 +254,7 @@ class ManyWatcher {
     const holds = async () => {
       while (!isOver && !condition()) await this.changed.promise
     }
-    await within(holds(), 'a condition holds').finally(() => {
+    await withTimeout(holds(), 'a condition holds').finally(() => {
       isOver = true
     })
   }
@@ -281,9 +284,9 @@ async function headAt(position: number): Promise<void> {
 
 /** With 0 as if everything before had used up each turn. */
 function setSlices(ms: number): void {
-  const { slices } = Reflect.get(node.fanOut, 'shared') as { slices: object }
-  Reflect.set(slices, 'sliceMs', ms)
-  Reflect.set(slices, 'limitMs', ms)
+  const { scheduler } = Reflect.get(node.fanOut, 'context') as { scheduler: object }
+  Reflect.set(scheduler, 'sliceMs', ms)
+  Reflect.set(scheduler, 'limitMs', ms)
 }
 
 describe('many different subscriptions', () => {
@@ -327,7 +330,7 @@ describe('many different subscriptions', () => {
     expect(again.refusals).toHaveLength(1)
     for (const socket of [...sockets, again, others]) socket.socket.terminate()
     await members(0)
-    expect(Reflect.get(Reflect.get(node.fanOut, 'shares'), 'counts')).toMatchObject({ size: 0 })
+    expect(Reflect.get(Reflect.get(node.fanOut, 'quotas'), 'counts')).toMatchObject({ size: 0 })
   })
 
   test('are executed in turns: a popular subscription waits for none of them, and all get all', async () => {
@@ -428,7 +431,7 @@ describe('while a group waits for its turn', () => {
     })
     // It does not answer the close, so that its group is there until it is cut off.
     client.socket.pause()
-    node.feed.look()
+    node.feed.poll()
     await waitUntil(() => node.feed.logId !== logId, 'the log has got another id')
     const again = new Client()
     await again.join(null)
@@ -561,8 +564,8 @@ describe('while the database does not tell whether a token is still valid', () =
 
     await test_.database.query('alter table access_credentials rename to gone')
     // As if the last answer had come a while ago.
-    Reflect.set(node.watch, 'confirmedAt', performance.now() - 21_000)
-    Reflect.apply(Reflect.get(node.watch, 'tick') as () => void, node.watch, [])
+    Reflect.set(node.sessionMonitor, 'confirmedAt', performance.now() - 21_000)
+    Reflect.apply(Reflect.get(node.sessionMonitor, 'tick') as () => void, node.sessionMonitor, [])
     await node.append(id, 5)
     await local.until(() => local.sequences.length === 6)
     await node.append(id, 5)

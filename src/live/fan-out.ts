@@ -1,24 +1,24 @@
 import { Injectable, type OnModuleInit } from '@nestjs/common'
 import { LRUCache } from 'lru-cache'
-import { RateLimited } from '../errors.ts'
+import { RateLimitedError } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
-import type { FollowRequest } from '../events/follow-request.ts'
+import type { EventFilter } from '../events/event-iterator.ts'
 import type { LoggedEvent } from '../events/logged-event.ts'
 import type { PreparedArgs } from '../graphql/prepare-operation.ts'
-import { ExecutionSlices } from './execution-slices.ts'
-import { type Encoded, Group, type Groups } from './group.ts'
-import { GroupShares } from './group-shares.ts'
+import { ExecutionScheduler } from './execution-scheduler.ts'
 import { LiveMetrics } from './live-metrics.ts'
-import { Member, type Viewer } from './member.ts'
+import { type EncodedEvent, type SharedContext, SharedSubscription } from './shared-subscription.ts'
+import { Subscriber, type SubscriberSocket } from './subscriber.ts'
+import { SubscriptionQuotas } from './subscription-quotas.ts'
 
-const MOST_GROUPS = 10_000
+const MAX_SHARED_SUBSCRIPTIONS = 10_000
 /** Encoded events kept for those who join or lag, of all groups together. */
-const KEPT_BYTES = 64 * 1024 * 1024
+const MAX_CACHED_BYTES = 64 * 1024 * 1024
 /** What keeping one takes beside its bytes: its key, its place, the objects around the bytes. */
-const KEPT_OVERHEAD_BYTES = 400
+const CACHE_ENTRY_OVERHEAD_BYTES = 400
 
 /** What all members of a group share: everything that decides what they are told, and nothing else. */
-export interface Shared {
+export interface SharedOperation {
   /** Names what is executed, and with which values. */
   key: string
   args: PreparedArgs
@@ -34,105 +34,110 @@ export interface Shared {
  */
 @Injectable()
 export class FanOut implements OnModuleInit {
-  private readonly groups = new Map<string, Group>()
+  private readonly subscriptions = new Map<string, SharedSubscription>()
   /** By the deployment that a group is about; undefined: about all. */
-  private readonly interested = new Map<string | undefined, Set<Group>>()
-  private readonly shares = new GroupShares()
-  private readonly shared: Groups
+  private readonly subscriptionsByDeployment = new Map<string | undefined, Set<SharedSubscription>>()
+  private readonly quotas = new SubscriptionQuotas()
+  private readonly context: SharedContext
   /** Position of the newest event that somebody was sent as it happened. */
-  private deliveredUntil = 0
+  private lastDeliveredPosition = 0
 
   constructor(
     private readonly feed: EventFeed,
     private readonly metrics: LiveMetrics,
   ) {
-    const encoded = new LRUCache<string, Encoded>({
-      maxSize: KEPT_BYTES,
+    const encoded = new LRUCache<string, EncodedEvent>({
+      maxSize: MAX_CACHED_BYTES,
       sizeCalculation: (payload) =>
-        KEPT_OVERHEAD_BYTES + (payload instanceof Promise ? 0 : payload.byteLength),
+        CACHE_ENTRY_OVERHEAD_BYTES + (payload instanceof Promise ? 0 : payload.byteLength),
     })
-    this.shared = {
+    this.context = {
       feed,
       metrics,
-      slices: new ExecutionSlices(),
-      shares: this.shares,
-      encoded,
-      delivering: (event) => this.observe(event),
-      end: (group) => this.end(group),
+      scheduler: new ExecutionScheduler(),
+      quotas: this.quotas,
+      encodedEvents: encoded,
+      onDelivery: (event) => this.observeLatency(event),
+      remove: (group) => this.end(group),
     }
   }
 
   onModuleInit(): void {
-    this.feed.listen((event) => this.take(event))
-    this.feed.onRestart(() => this.startOver())
+    this.feed.onEvent((event) => this.dispatch(event))
+    this.feed.onLogRotated(() => this.reset())
   }
 
   /** Adds a subscription to those who want the same. The member is to be begun. */
-  join(operationId: string, shared: Shared, request: FollowRequest, viewer: Viewer): Member | RateLimited {
+  subscribe(
+    operationId: string,
+    shared: SharedOperation,
+    request: EventFilter,
+    viewer: SubscriberSocket,
+  ): Subscriber | RateLimitedError {
     const { subject } = viewer
-    const key = groupKey(shared, request)
-    let group = this.groups.get(key)
-    if (!group?.includes(subject.id)) {
-      const refusal = this.shares.refusal(subject, request.options.deploymentId)
-      if (refusal !== undefined) return this.refuse('share', refusal)
+    const key = subscriptionKey(shared, request)
+    let group = this.subscriptions.get(key)
+    if (!group?.includesSubject(subject.id)) {
+      const refusal = this.quotas.rejectionReason(subject, request.options.deploymentId)
+      if (refusal !== undefined) return this.reject('share', refusal)
     }
     if (!group) {
-      if (this.groups.size >= MOST_GROUPS) {
-        return this.refuse(
+      if (this.subscriptions.size >= MAX_SHARED_SUBSCRIPTIONS) {
+        return this.reject(
           'groups',
-          `This node has ${MOST_GROUPS} different subscriptions open. Ask for the same fields as others do, or connect to another node.`,
+          `This node has ${MAX_SHARED_SUBSCRIPTIONS} different subscriptions open. Ask for the same fields as others do, or connect to another node.`,
         )
       }
-      group = this.begin(key, shared, request)
+      group = this.create(key, shared, request)
     }
-    group.join(subject.id)
-    return new Member(operationId, request, group, viewer)
+    group.add(subject.id)
+    return new Subscriber(operationId, request, group, viewer)
   }
 
-  private refuse(reason: string, sentence: string): RateLimited {
+  private reject(reason: string, sentence: string): RateLimitedError {
     this.metrics.refusals.inc({ reason })
-    return new RateLimited(sentence)
+    return new RateLimitedError(sentence)
   }
 
-  private take(event: LoggedEvent): void {
+  private dispatch(event: LoggedEvent): void {
     for (const about of [undefined, event.deploymentId]) {
-      for (const group of this.interested.get(about) ?? []) group.take(event)
+      for (const group of this.subscriptionsByDeployment.get(about) ?? []) group.enqueue(event)
     }
   }
 
   /** Once for each event, before its first write. */
-  private observe({ position, at }: LoggedEvent): void {
-    if (position <= this.deliveredUntil) return
-    this.deliveredUntil = position
+  private observeLatency({ position, at }: LoggedEvent): void {
+    if (position <= this.lastDeliveredPosition) return
+    this.lastDeliveredPosition = position
     this.metrics.commitToSocketSeconds.observe(Math.max(0, Date.now() - at.getTime()) / 1000)
   }
 
   /** All sockets are being closed, and events of the same positions will follow. */
-  private startOver(): void {
-    this.shared.encoded.clear()
-    this.deliveredUntil = 0
-    for (const group of this.groups.values()) group.forgetQueue()
+  private reset(): void {
+    this.context.encodedEvents.clear()
+    this.lastDeliveredPosition = 0
+    for (const group of this.subscriptions.values()) group.clearQueue()
   }
 
-  private begin(key: string, { args }: Shared, { options }: FollowRequest): Group {
-    const group = new Group(key, options.deploymentId, options.sees, args, this.shared)
-    this.groups.set(key, group)
-    const others = this.interested.get(options.deploymentId)
+  private create(key: string, { args }: SharedOperation, { options }: EventFilter): SharedSubscription {
+    const group = new SharedSubscription(key, options.deploymentId, options.sees, args, this.context)
+    this.subscriptions.set(key, group)
+    const others = this.subscriptionsByDeployment.get(options.deploymentId)
     if (others) others.add(group)
-    else this.interested.set(options.deploymentId, new Set([group]))
+    else this.subscriptionsByDeployment.set(options.deploymentId, new Set([group]))
     this.metrics.groups.inc()
     return group
   }
 
-  private end(group: Group): void {
-    this.groups.delete(group.key)
-    const others = this.interested.get(group.about)
+  private end(group: SharedSubscription): void {
+    this.subscriptions.delete(group.key)
+    const others = this.subscriptionsByDeployment.get(group.deploymentId)
     others?.delete(group)
-    if (others?.size === 0) this.interested.delete(group.about)
+    if (others?.size === 0) this.subscriptionsByDeployment.delete(group.deploymentId)
     this.metrics.groups.dec()
   }
 }
 
-function groupKey({ key }: Shared, { options }: FollowRequest): string {
+function subscriptionKey({ key }: SharedOperation, { options }: EventFilter): string {
   return `${JSON.stringify([options.deploymentId ?? null, options.sees])} ${key}`
 }

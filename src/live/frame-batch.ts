@@ -1,7 +1,7 @@
 /** The beginning of a member's messages. A string: small buffers would each keep a slab of Node's pool alive. */
-export interface FrameStart {
+export interface FramePrefix {
   text: string
-  bytes: number
+  byteLength: number
 }
 
 /** RFC 6455, section 5.2: final fragment of a text message; a server does not mask. */
@@ -11,10 +11,10 @@ const SHORT_LENGTH = 126
 const LONG_LENGTH = 65_536
 
 /** Frames as bytes, for starts of one length; `slots` are where those go. */
-interface Composed {
+interface ComposedFrames {
   bytes: Buffer
-  slots: readonly number[]
-  startBytes: number
+  prefixOffsets: readonly number[]
+  prefixBytes: number
 }
 
 /**
@@ -23,72 +23,74 @@ interface Composed {
  */
 export class FrameBatch {
   readonly count: number
-  private following: FrameBatch | undefined
-  private composed: Composed | undefined
+  private next: FrameBatch | undefined
+  private composed: ComposedFrames | undefined
 
   constructor(
     private readonly previous?: FrameBatch,
-    private readonly rest: Uint8Array = new Uint8Array(),
+    private readonly suffix: Uint8Array = new Uint8Array(),
   ) {
     this.count = previous ? previous.count + 1 : 0
   }
 
   /** This and one more. */
-  with(rest: Uint8Array): FrameBatch {
-    if (this.following?.rest !== rest) this.following = new FrameBatch(this, rest)
-    return this.following
+  append(rest: Uint8Array): FrameBatch {
+    if (this.next?.suffix !== rest) this.next = new FrameBatch(this, rest)
+    return this.next
   }
 
   /** All frames, each with this start. The next call writes to the same bytes, unless they have been given away. */
-  bytesFor(start: FrameStart): Buffer {
-    if (this.composed?.startBytes !== start.bytes) {
-      this.composed = compose(this.rests(), new Array(this.count).fill(start.bytes))
+  bytesFor(start: FramePrefix): Buffer {
+    if (this.composed?.prefixBytes !== start.byteLength) {
+      this.composed = compose(this.suffixes(), new Array(this.count).fill(start.byteLength))
     }
-    const { bytes, slots } = this.composed
+    const { bytes, prefixOffsets: slots } = this.composed
     const [first = 0] = slots
     bytes.write(start.text, first, 'utf8')
-    for (const slot of slots) if (slot !== first) bytes.copyWithin(slot, first, first + start.bytes)
+    for (const slot of slots) if (slot !== first) bytes.copyWithin(slot, first, first + start.byteLength)
     return bytes
   }
 
   /** All frames, each with a start of its own. */
-  bytesForEach(starts: readonly FrameStart[]): Buffer {
-    const { bytes, slots } = compose(
-      this.rests(),
-      starts.map((start) => start.bytes),
+  bytesForEach(starts: readonly FramePrefix[]): Buffer {
+    const { bytes, prefixOffsets: slots } = compose(
+      this.suffixes(),
+      starts.map((start) => start.byteLength),
     )
     for (const [i, slot] of slots.entries()) bytes.write(starts[i]?.text ?? '', slot, 'utf8')
     return bytes
   }
 
   /** The last bytes that were made are somebody's now, and must not change. */
-  giveAway(): void {
+  detach(): void {
     this.composed = undefined
   }
 
-  private rests(): Uint8Array[] {
+  private suffixes(): Uint8Array[] {
     const rests: Uint8Array[] = []
-    for (let batch: FrameBatch = this; batch.previous; batch = batch.previous) rests.push(batch.rest)
+    for (let batch: FrameBatch = this; batch.previous; batch = batch.previous) rests.push(batch.suffix)
     return rests.reverse()
   }
 }
 
-export function frameBytes(start: FrameStart, rest: Uint8Array): number {
-  const length = start.bytes + rest.byteLength
-  return headerBytes(length) + length
+export function frameByteLength(start: FramePrefix, rest: Uint8Array): number {
+  const length = start.byteLength + rest.byteLength
+  return headerByteLength(length) + length
 }
 
 /** A message of one socket's own, in one piece: `ws` writes the header and the text as two. */
 export function textFrame(text: string): Buffer {
   const length = Buffer.byteLength(text)
-  const bytes = Buffer.allocUnsafe(headerBytes(length) + length)
+  const bytes = Buffer.allocUnsafe(headerByteLength(length) + length)
   bytes.write(text, writeHeader(bytes, 0, length))
   return bytes
 }
 
-function compose(rests: readonly Uint8Array[], startBytes: readonly number[]): Composed {
+function compose(rests: readonly Uint8Array[], startBytes: readonly number[]): ComposedFrames {
   const lengths = rests.map((rest, i) => (startBytes[i] ?? 0) + rest.byteLength)
-  const bytes = Buffer.allocUnsafe(lengths.reduce((sum, length) => sum + headerBytes(length) + length, 0))
+  const bytes = Buffer.allocUnsafe(
+    lengths.reduce((sum, length) => sum + headerByteLength(length) + length, 0),
+  )
   const slots: number[] = []
   let offset = 0
   for (const [i, rest] of rests.entries()) {
@@ -98,10 +100,10 @@ function compose(rests: readonly Uint8Array[], startBytes: readonly number[]): C
     bytes.set(rest, offset)
     offset += rest.byteLength
   }
-  return { bytes, slots, startBytes: startBytes[0] ?? 0 }
+  return { bytes, prefixOffsets: slots, prefixBytes: startBytes[0] ?? 0 }
 }
 
-function headerBytes(length: number): number {
+function headerByteLength(length: number): number {
   return length < SHORT_LENGTH ? 2 : length < LONG_LENGTH ? 4 : 10
 }
 
@@ -117,5 +119,5 @@ function writeHeader(bytes: Buffer, at: number, length: number): number {
     bytes[at + 1] = 127
     bytes.writeBigUInt64BE(BigInt(length), at + 2)
   }
-  return at + headerBytes(length)
+  return at + headerByteLength(length)
 }

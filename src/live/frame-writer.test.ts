@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
 import { MAX_WAIT_MS, waitUntil } from '../../test/support/processes.ts'
-import type { FrameStart } from './frame-batch.ts'
+import type { FramePrefix } from './frame-batch.ts'
 import { FrameWriter } from './frame-writer.ts'
 
 let server: Server
@@ -75,7 +75,7 @@ class Reader {
   }
 }
 
-const start = (text: string): FrameStart => ({ text, bytes: Buffer.byteLength(text) })
+const start = (text: string): FramePrefix => ({ text, byteLength: Buffer.byteLength(text) })
 const bytes = (text: string) => new TextEncoder().encode(text)
 
 test('all frames of a turn go to each socket in one write, each with its own start, in order', async () => {

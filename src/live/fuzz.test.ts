@@ -5,14 +5,14 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/
 import fc from 'fast-check'
 import { v7 as uuidv7 } from 'uuid'
 import { WebSocket } from 'ws'
-import { MAX_WAIT_MS, waitUntil, within } from '../../test/support/processes.ts'
+import { LiveNode } from '../../test/support/live/live-node.ts'
+import { MAX_WAIT_MS, waitUntil, withTimeout } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { MIGRATIONS } from '../database/schema.ts'
-import { LiveNode } from './testing/live-node.ts'
 
 /** `FUZZ_SECONDS=180 npm test -- src/live/fuzz` for three minutes of it, `FUZZ_SEED` for the same again. */
 const FUZZ_SECONDS = Number(process.env.FUZZ_SECONDS ?? 0)
-const LEAST_ROUNDS = 3
+const MIN_ROUNDS = 3
 const SEED = Number(process.env.FUZZ_SEED ?? 4711)
 const CLIENTS = 12
 const STEPS = 150
@@ -20,7 +20,7 @@ const DEPLOYMENTS = 3
 const SHORT = 10
 /** The feed keeps 8,192 events at most: from then on nothing of what it keeps grows. */
 const KEPT_EVENTS = 8_192
-const MOST_GROWTH_BYTES = 4 * 1024 * 1024
+const MAX_GROWTH_BYTES = 4 * 1024 * 1024
 
 let database: TestDatabase
 let node: LiveNode
@@ -196,7 +196,7 @@ class FuzzClient {
     if (!this.isSound) return
     const pong = once(this.socket, 'pong')
     this.socket.ping()
-    await within(Promise.race([pong, this.closed]), `client ${this.number} is answered`)
+    await withTimeout(Promise.race([pong, this.closed]), `client ${this.number} is answered`)
   }
 
   /** Those that were not completed have had everything. */
@@ -321,23 +321,23 @@ async function round(steps: readonly Step[], deployments: readonly string[]): Pr
     MAX_WAIT_MS,
   )
   for (const client of sound) client.close()
-  await within(Promise.all(sound.map(({ closed }) => closed)), 'the clients are closed')
+  await withTimeout(Promise.all(sound.map(({ closed }) => closed)), 'the clients are closed')
   // Those that are frozen answer no ping, and are cut.
-  for (let second = 0; second < 48; second++) node.lookAtSockets()
+  for (let second = 0; second < 48; second++) node.checkSockets()
   await waitUntil(() => node.connections.length === 0, 'the connections have ended', MAX_WAIT_MS)
   for (const client of all) if (!client.isSound) client.terminate()
   await Promise.all(all.map(({ closed }) => closed))
   // Encoded events are kept up to a bound of their own.
-  const { encoded } = Reflect.get(node.fanOut, 'shared') as { encoded: { clear(): void } }
-  encoded.clear()
+  const { encodedEvents } = Reflect.get(node.fanOut, 'context') as { encodedEvents: { clear(): void } }
+  encodedEvents.clear()
   return all.flatMap(({ faults }) => faults)
 }
 
 /** Of next to nothing, so that most of what is executed waits for a turn of its own; or as it is. */
 function setSlices(isShort: boolean): void {
-  const { slices } = Reflect.get(node.fanOut, 'shared') as { slices: object }
-  Reflect.set(slices, 'sliceMs', isShort ? 0.05 : 12)
-  Reflect.set(slices, 'limitMs', isShort ? 0.05 : 12)
+  const { scheduler } = Reflect.get(node.fanOut, 'context') as { scheduler: object }
+  Reflect.set(scheduler, 'sliceMs', isShort ? 0.05 : 12)
+  Reflect.set(scheduler, 'limitMs', isShort ? 0.05 : 12)
 }
 
 interface Left {
@@ -360,8 +360,8 @@ async function left(): Promise<Left> {
     members: await gauge(metrics.members),
     groups: await gauge(metrics.groups),
     listeners: (Reflect.get(feed, 'listeners') as Set<unknown>).size + server.listenerCount('upgrade'),
-    interested: (Reflect.get(fanOut, 'interested') as Map<unknown, unknown>).size,
-    waiting: (Reflect.get(feed, 'waiting') as Set<unknown>).size,
+    interested: (Reflect.get(fanOut, 'subscriptionsByDeployment') as Map<unknown, unknown>).size,
+    waiting: (Reflect.get(feed, 'waiters') as Set<unknown>).size,
     handles: Object.fromEntries(['TCPSocketWrap', 'Timeout'].map((name) => [name, count(handles, name)])),
   }
 }
@@ -389,7 +389,7 @@ test(
     await waitUntil(() => node.feed.head >= KEPT_EVENTS, 'the feed has the events', MAX_WAIT_MS)
     const rounds = fc.sample(fc.array(step, { minLength: STEPS, maxLength: STEPS }), {
       seed: SEED,
-      numRuns: LEAST_ROUNDS + FUZZ_SECONDS * 5,
+      numRuns: MIN_ROUNDS + FUZZ_SECONDS * 5,
     })
     const ends = performance.now() + FUZZ_SECONDS * 1000
     // The first one compiles and fills what is kept for good.
@@ -399,7 +399,7 @@ test(
     const heapBefore = await heapBytes()
     let done = 1
     for (const steps of rounds.slice(1)) {
-      if (done >= LEAST_ROUNDS && performance.now() > ends) break
+      if (done >= MIN_ROUNDS && performance.now() > ends) break
       setSlices(done % 2 === 1)
       expect({ seed: SEED, round: done, faults: await round(steps, deployments) }).toMatchObject({
         faults: [],
@@ -416,7 +416,7 @@ test(
     expect(after.handles.Timeout).toBeLessThanOrEqual((before.handles.Timeout ?? 0) + 10)
     expect({ ...after, handles: {} }).toEqual({ ...before, handles: {} })
     const grown = (await heapBytes()) - heapBefore
-    expect(grown).toBeLessThan(MOST_GROWTH_BYTES)
+    expect(grown).toBeLessThan(MAX_GROWTH_BYTES)
     if (FUZZ_SECONDS > 0) console.log(`${done} rounds, heap grown by ${Math.round(grown / 1024)} KiB`)
   },
   120_000 + FUZZ_SECONDS * 1000,

@@ -2,11 +2,11 @@ import { once } from 'node:events'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { extendSchema, type GraphQLSchema, parse } from 'graphql'
 import { WebSocket } from 'ws'
-import { waitUntil, within } from '../../test/support/processes.ts'
+import { LiveNode } from '../../test/support/live/live-node.ts'
+import { waitUntil, withTimeout } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { MIGRATIONS } from '../database/schema.ts'
-import { CursorUnknown } from '../errors.ts'
-import { LiveNode } from './testing/live-node.ts'
+import { UnknownCursorError } from '../errors.ts'
 
 let database: TestDatabase
 let node: LiveNode
@@ -44,7 +44,7 @@ function withTicks(schema: GraphQLSchema): GraphQLSchema {
     return ticks.promise
   }
   field.resolve = (tick) => {
-    if (tick === 'bad') throw new CursorUnknown('bad')
+    if (tick === 'bad') throw new UnknownCursorError('bad')
     return tick
   }
   return extended
@@ -104,7 +104,7 @@ class Client {
   }
 
   async join(): Promise<void> {
-    await within(once(this.socket, 'open'), 'the socket opens')
+    await withTimeout(once(this.socket, 'open'), 'the socket opens')
     this.send({ type: 'connection_init' })
     await this.has(() => this.messages.length > 0)
     this.messages = []
@@ -181,8 +181,8 @@ describe('an operation that is answered', () => {
     }
     client.subscribe('{ __typename }')
     expect(await client.hear(2)).toMatchObject([{ type: 'next' }, { type: 'complete' }])
-    const { protocol } = node.socket as unknown as { protocol: { documents: { kept: { size: number } } } }
-    expect(protocol.documents.kept.size).toBe(1)
+    const { protocol } = node.socket as unknown as { protocol: { documentCache: { cache: { size: number } } } }
+    expect(protocol.documentCache.cache.size).toBe(1)
   })
 
   test.each([
@@ -229,18 +229,18 @@ describe('a subscription', () => {
   test('that is completed before its resolver has answered is never begun', async () => {
     const stream = new Stream()
     client.subscribe('subscription { ticks }')
-    await within(hasBegun.promise, 'the subscription begins')
+    await withTimeout(hasBegun.promise, 'the subscription begins')
     client.complete()
     await client.heard()
     stream.push(1)
     ticks.resolve(stream)
-    await within(stream.returned.promise, 'the stream is ended')
+    await withTimeout(stream.returned.promise, 'the stream is ended')
     expect(await client.heard()).toEqual([])
   })
 
   test('whose id is used again meanwhile is not taken for the new one', async () => {
     client.subscribe('subscription { ticks }')
-    await within(hasBegun.promise, 'the subscription begins')
+    await withTimeout(hasBegun.promise, 'the subscription begins')
     client.complete()
     client.subscribe('{ __typename }')
     expect(await client.hear(2)).toMatchObject([{ type: 'next' }, { type: 'complete' }])
@@ -248,7 +248,7 @@ describe('a subscription', () => {
     const stream = new Stream()
     stream.push(1)
     ticks.resolve(stream)
-    await within(stream.returned.promise, 'the stream is ended')
+    await withTimeout(stream.returned.promise, 'the stream is ended')
     expect(await client.heard()).toEqual([])
     expect(await gauged(node.metrics.members)).toBe(1)
   })
@@ -256,17 +256,17 @@ describe('a subscription', () => {
   test('whose socket closes before its resolver has answered is never begun', async () => {
     const stream = new Stream()
     client.subscribe('subscription { ticks }')
-    await within(hasBegun.promise, 'the subscription begins')
+    await withTimeout(hasBegun.promise, 'the subscription begins')
     client.socket.terminate()
     await waitUntil(() => node.connections.length === 0, 'the connections have ended')
     ticks.resolve(stream)
-    await within(stream.returned.promise, 'the stream is ended')
+    await withTimeout(stream.returned.promise, 'the stream is ended')
   })
 })
 
 test('one that fails after it was completed is nobody’s concern', async () => {
   client.subscribe('subscription { ticks }')
-  await within(hasBegun.promise, 'the subscription begins')
+  await withTimeout(hasBegun.promise, 'the subscription begins')
   client.complete()
   await client.heard()
   ticks.resolve('nothing that can be followed' as never)
@@ -355,7 +355,7 @@ describe('a subscription that cannot be shared', () => {
     stream.push(1)
     await client.hear(1)
     client.socket.terminate()
-    await within(stream.returned.promise, 'the stream is ended')
+    await withTimeout(stream.returned.promise, 'the stream is ended')
     await waitUntil(() => node.connections.length === 0, 'the connections have ended')
     expect(stream.returns).toBe(1)
   })
@@ -381,13 +381,13 @@ test('a subscription that fails after it was completed is told nothing, and ends
   await node.append(crypto.randomUUID(), 1)
   await waitUntil(() => node.feed.head > 0, 'the feed has the event')
   const reading = Promise.withResolvers<never>()
-  node.feed.since = () => reading.promise
+  node.feed.readAfter = () => reading.promise
   const query = 'subscription ($after: String) { deploymentStatus(after: $after) { sequence } }'
   client.subscribe(query, '1', { variables: { after: node.feed.cursorOf(0) } })
   await client.heard()
   client.complete()
   client.subscribe('subscription { ticks }')
-  await within(hasBegun.promise, 'the subscription begins')
+  await withTimeout(hasBegun.promise, 'the subscription begins')
   reading.reject(new Error('a read that fails for good'))
   expect(await client.heard()).toEqual([])
   expect(node.connections[0]?.operations.has('1')).toBe(true)
@@ -396,18 +396,18 @@ test('a subscription that fails after it was completed is told nothing, and ends
 describe('a message that does not come to its end', () => {
   const unfinished = () => node.connections.reduce((sum, { unfinishedBytes }) => sum + unfinishedBytes, 0)
 
-  beforeEach(() => node.stopLookingAtSockets())
+  beforeEach(() => node.stopSocketChecks())
 
   test('ends its socket after thirty seconds, whatever else comes meanwhile', async () => {
     client.socket.send('x'.repeat(5_000), { fin: false })
     await waitUntil(() => unfinished() >= 5_000, 'the fragment has come')
     for (let second = 0; second < 30; second++) {
-      node.lookAtSockets()
+      node.checkSockets()
       client.socket.ping()
-      await within(once(client.socket, 'pong'), 'the socket is still there')
+      await withTimeout(once(client.socket, 'pong'), 'the socket is still there')
     }
     expect(client.socket.readyState).toBe(WebSocket.OPEN)
-    node.lookAtSockets()
+    node.checkSockets()
     expect(await client.closed).toMatchObject({ code: 1013, reason: expect.stringContaining('too long') })
   })
 
@@ -415,12 +415,12 @@ describe('a message that does not come to its end', () => {
     const send = (from: Client, bytes: number) => from.socket.send('x'.repeat(bytes), { fin: false })
     send(client, 5_000)
     await waitUntil(() => unfinished() >= 5_000, 'the first fragment has come')
-    node.lookAtSockets()
+    node.checkSockets()
     const others = Array.from({ length: 70 }, () => new Client())
     await Promise.all(others.map((other) => other.join()))
     for (const other of others) send(other, 1_000_000)
     await waitUntil(() => unfinished() >= 70_000_000, 'all fragments have come')
-    node.lookAtSockets()
+    node.checkSockets()
     expect(await client.closed).toMatchObject({ code: 1013 })
     await waitUntil(() => node.connections.length <= 67, 'those that do not fit are closed')
     expect(node.connections).toHaveLength(67)

@@ -9,44 +9,48 @@ import {
   type SubscribeMessage,
   type SubscribePayload,
 } from 'graphql-ws'
-import { Authenticator, type Identity, tokenInPayload } from '../auth/authenticator.ts'
-import { Limits } from '../auth/limits.ts'
-import { DatabaseUnavailable } from '../database/database-unavailable.ts'
-import { BadUserInput, RateLimited, TooLarge, Unauthenticated } from '../errors.ts'
+import { Authenticator, type Identity, tokenFromPayload } from '../auth/credentials/authenticator.ts'
+import {
+  CLOSE_FORBIDDEN,
+  CLOSE_UNAUTHENTICATED,
+  SessionMonitor,
+} from '../auth/credentials/session-monitor.ts'
+import { RateLimiter } from '../auth/rate-limiter.ts'
+import { DatabaseUnavailableError } from '../database/errors.ts'
+import { BadUserInputError, RateLimitedError, TooLargeError, UnauthenticatedError } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
-import { FollowRequest } from '../events/follow-request.ts'
-import { executeInTurn } from '../graphql/execute-in-turn.ts'
-import { type PreparedArgs, prepareOperation, weigh } from '../graphql/prepare-operation.ts'
-import { AccessWatch, FORBIDDEN, UNAUTHENTICATED } from './access-watch.ts'
-import { type Connection, NOT_UNDERSTOOD } from './connection.ts'
-import { Documents } from './documents.ts'
-import { FanOut, type Shared } from './fan-out.ts'
+import { EventFilter } from '../events/event-iterator.ts'
+import { executeFairly } from '../graphql/execute-fairly.ts'
+import { checkComplexity, type PreparedArgs, prepareOperation } from '../graphql/prepare-operation.ts'
+import { type Connection, INVALID_MESSAGE_REASON } from './connection.ts'
+import { DocumentCache } from './document-cache.ts'
+import { FanOut, type SharedOperation } from './fan-out.ts'
 import { LiveMetrics } from './live-metrics.ts'
 import { type NormalForm, normalValues } from './normal-form.ts'
-import { OwnStream, stop } from './own-stream.ts'
+import { stopIterator, UnsharedSubscription } from './unshared-subscription.ts'
 
-const MOST_OPERATIONS = 100
+const MAX_OPERATIONS = 100
 /** They are kept as long as the subscription is. */
-const MOST_VARIABLES_LENGTH = 4_096
+const MAX_VARIABLES_LENGTH = 4_096
 /** Its payload is sent back, whether or not the client reads it. */
 const MAX_PONG_LENGTH = 4_096
 /** Subscriptions that need not be weighed again; after so many it begins anew. */
-const MOST_WEIGHED = 5_000
-const TRY_LATER = 1013
+const MAX_COST_CHECKED = 5_000
+const CLOSE_TRY_AGAIN_LATER = 1013
 /** An id is kept, and part of each frame. */
-const MOST_ID_LENGTH = 256
+const MAX_ID_LENGTH = 256
 /** Of an id, in the reason of a close, which has 123 bytes (RFC 6455, section 5.5). */
-const SHOWN_ID_LENGTH = 30
+const QUOTED_ID_LENGTH = 30
 
-const NOTHING = () => undefined
-const NOT_LET_IN = 'Sign in, or send a valid token in the payload of connection_init'
+const NOOP = () => undefined
+const AUTHENTICATION_REQUIRED = 'Sign in, or send a valid token in the payload of connection_init'
 
 /** What is wanted, when it may be had. */
-interface Prepared {
+interface PreparedRequest {
   args: PreparedArgs
   cost: number
   /** Of a subscription: what is executed for all who want the same. */
-  shared: Shared | undefined
+  sharedOperation: SharedOperation | undefined
 }
 
 type Result = AsyncIterable<unknown> | ExecutionResult
@@ -65,41 +69,41 @@ type Result = AsyncIterable<unknown> | ExecutionResult
 @Injectable()
 export class GraphQLProtocol {
   private readonly logger = new Logger(GraphQLProtocol.name)
-  private readonly documents = new Documents()
+  private readonly documentCache = new DocumentCache()
   /** What has been found to be cheap enough, by its shared key. */
-  private readonly weighed = new Set<string>()
+  private readonly costChecked = new Set<string>()
   private schema: GraphQLSchema | undefined
 
   constructor(
     private readonly feed: EventFeed,
     private readonly fanOut: FanOut,
     private readonly authenticator: Authenticator,
-    private readonly accessWatch: AccessWatch,
-    private readonly limits: Limits,
+    private readonly sessionMonitor: SessionMonitor,
+    private readonly rateLimiter: RateLimiter,
     private readonly metrics: LiveMetrics,
   ) {}
 
   /** To be called once, when the schema has been made. */
-  use(schema: GraphQLSchema): void {
+  setSchema(schema: GraphQLSchema): void {
     this.schema = schema
   }
 
   /** Rejects when something went wrong that is no operation's fault. */
-  receive(connection: Connection, message: Message): Promise<void> | undefined {
+  handleMessage(connection: Connection, message: Message): Promise<void> | undefined {
     switch (message.type) {
       case MessageType.ConnectionInit:
         return this.initialise(connection, message.payload)
       case MessageType.Subscribe:
-        return this.begin(connection, message)
+        return this.subscribe(connection, message)
       case MessageType.Complete:
-        connection.complete(message.id)
+        connection.onComplete(message.id)
         return undefined
       case MessageType.Ping:
         return this.answerPing(connection, message.payload)
       case MessageType.Pong:
         return undefined
       default:
-        connection.close(CloseCode.BadRequest, NOT_UNDERSTOOD)
+        connection.close(CloseCode.BadRequest, INVALID_MESSAGE_REASON)
         return undefined
     }
   }
@@ -110,10 +114,11 @@ export class GraphQLProtocol {
       return
     }
     connection.isInitialised = true
-    const identity = await this.identify(connection, tokenInPayload(payload))
+    const identity = await this.authenticate(connection, tokenFromPayload(payload))
     connection.forgetHeaders()
-    if (!identity || !connection.isOpen || !connection.owner.identified(connection, identity.subject)) return
-    this.accessWatch.join(connection, identity)
+    if (!identity || !connection.isOpen || !connection.listener.onAuthenticated(connection, identity.subject))
+      return
+    this.sessionMonitor.watch(connection, identity)
     const cursor = this.feed.cursorOf(this.feed.head)
     const acknowledged = { connectionId: connection.id, cursor, ...expiry(identity) }
     await connection.send(JSON.stringify({ type: MessageType.ConnectionAck, payload: acknowledged }))
@@ -121,7 +126,7 @@ export class GraphQLProtocol {
 
   /** A ping that carries a token renews what the socket may do, and for how long; others are answered as they are. */
   private async answerPing(connection: Connection, payload: PingMessage['payload']): Promise<void> {
-    const token = tokenInPayload(payload)
+    const token = tokenFromPayload(payload)
     const before = connection.identity
     if (token === undefined || !before) {
       const answer = pong(payload)
@@ -129,133 +134,146 @@ export class GraphQLProtocol {
       connection.close(CloseCode.BadRequest, `A ping may be ${MAX_PONG_LENGTH} characters long`)
       return
     }
-    const identity = await this.identify(connection, token)
+    const identity = await this.authenticate(connection, token)
     if (!identity || !connection.isOpen) return
     if (identity.subject.id !== before.subject.id) {
-      connection.close(FORBIDDEN, 'The token is of somebody else; open another socket for it')
+      connection.close(CLOSE_FORBIDDEN, 'The token is of somebody else; open another socket for it')
       return
     }
-    this.accessWatch.renew(connection, identity)
+    this.sessionMonitor.renew(connection, identity)
     await connection.send(pong(expiry(identity)))
   }
 
-  private async identify(connection: Connection, token: string | undefined): Promise<Identity | undefined> {
+  private async authenticate(
+    connection: Connection,
+    token: string | undefined,
+  ): Promise<Identity | undefined> {
     try {
-      return await this.authenticator.identify(connection, token)
+      return await this.authenticator.authenticate(connection, token)
     } catch (error) {
-      if (error instanceof Unauthenticated) {
-        connection.close(UNAUTHENTICATED, NOT_LET_IN)
+      if (error instanceof UnauthenticatedError) {
+        connection.close(CLOSE_UNAUTHENTICATED, AUTHENTICATION_REQUIRED)
         return undefined
       }
-      if (!(error instanceof RateLimited || error instanceof DatabaseUnavailable)) {
+      if (!(error instanceof RateLimitedError || error instanceof DatabaseUnavailableError)) {
         this.logger.error('Could not tell who somebody is', { connectionId: connection.id, error })
       }
-      connection.close(TRY_LATER, 'Cannot tell at the moment who you are; come back with your cursor')
+      connection.close(
+        CLOSE_TRY_AGAIN_LATER,
+        'Cannot tell at the moment who you are; come back with your cursor',
+      )
       return undefined
     }
   }
 
-  private async begin(connection: Connection, { id, payload }: SubscribeMessage): Promise<void> {
+  private async subscribe(connection: Connection, { id, payload }: SubscribeMessage): Promise<void> {
     const { operations } = connection
     if (!connection.identity) {
       connection.close(CloseCode.Unauthorized, 'Unauthorized')
       return
     }
-    if (id.length > MOST_ID_LENGTH) {
-      connection.close(
-        CloseCode.BadRequest,
-        `The id of an operation may be ${MOST_ID_LENGTH} characters long`,
-      )
+    if (id.length > MAX_ID_LENGTH) {
+      connection.close(CloseCode.BadRequest, `The id of an operation may be ${MAX_ID_LENGTH} characters long`)
       return
     }
     if (operations.has(id)) {
-      const shown = id.slice(0, SHOWN_ID_LENGTH)
+      const shown = id.slice(0, QUOTED_ID_LENGTH)
       connection.close(CloseCode.SubscriberAlreadyExists, `Subscriber for ${shown} already exists`)
       return
     }
-    const place = { end: NOTHING }
+    const place = { end: NOOP }
     operations.set(id, place)
-    connection.executing++
+    connection.executingCount++
     try {
       const prepared = this.prepare(connection, payload)
-      if (Array.isArray(prepared)) return await connection.fail(id, prepared)
-      const result = await this.resultOf(connection, prepared)
+      if (Array.isArray(prepared)) return await connection.sendError(id, prepared)
+      const result = await this.execute(connection, prepared)
       // It has been completed meanwhile, or the socket has closed; the id may be another operation's by now.
-      if (operations.get(id) === place) await this.goOn(connection, id, prepared, result)
-      else if (isStream(result)) void stop(result[Symbol.asyncIterator]())
+      if (operations.get(id) === place) await this.deliver(connection, id, prepared, result)
+      else if (isStream(result)) void stopIterator(result[Symbol.asyncIterator]())
     } catch (error) {
-      if (operations.get(id) === place) await this.refuse(connection, id, error)
+      if (operations.get(id) === place) await this.sendFailure(connection, id, error)
       else
         this.logger.error('What nobody waits for any more has failed', { connectionId: connection.id, error })
     } finally {
-      connection.executing--
+      connection.executingCount--
     }
   }
 
   /** Faulty variables are told as a result, as graphql's own execution does it. */
-  private refuse(connection: Connection, id: string, error: unknown): Promise<void> {
-    if (error instanceof BadUserInput) return connection.answer(id, { errors: [error] })
-    return connection.fail(id, [error])
+  private sendFailure(connection: Connection, id: string, error: unknown): Promise<void> {
+    if (error instanceof BadUserInputError) return connection.sendNextAndComplete(id, { errors: [error] })
+    return connection.sendError(id, [error])
   }
 
   /** What was begun is answered, or is a stream from now on. */
-  private goOn(connection: Connection, id: string, { args, shared }: Prepared, result: Result) {
-    if (!isStream(result)) return connection.answer(id, result)
-    if (!(result instanceof FollowRequest) || !shared) {
+  private deliver(
+    connection: Connection,
+    id: string,
+    { args, sharedOperation: shared }: PreparedRequest,
+    result: Result,
+  ) {
+    if (!isStream(result)) return connection.sendNextAndComplete(id, result)
+    if (!(result instanceof EventFilter) || !shared) {
       this.metrics.unshared.inc()
       const contextArgs = { ...args, contextValue: connection }
-      return new OwnStream(connection, id, result[Symbol.asyncIterator](), contextArgs).run()
+      return new UnsharedSubscription(connection, id, result[Symbol.asyncIterator](), contextArgs).run()
     }
-    const member = this.fanOut.join(id, shared, result, connection)
-    if (member instanceof RateLimited) return connection.fail(id, [member])
+    const member = this.fanOut.subscribe(id, shared, result, connection)
+    if (member instanceof RateLimitedError) return connection.sendError(id, [member])
     connection.operations.set(id, member)
-    member.begin()
+    member.startDelivery()
     return undefined
   }
 
   /** Of a subscription: the stream that its resolver returns, unless something is wrong. */
-  private resultOf(connection: Connection, { args, cost, shared }: Prepared): Result | Promise<Result> {
+  private execute(
+    connection: Connection,
+    { args, cost, sharedOperation: shared }: PreparedRequest,
+  ): Result | Promise<Result> {
     const contextArgs = { ...args, contextValue: connection }
-    return shared ? createSourceEventStream(contextArgs) : executeInTurn(contextArgs, cost)
+    return shared ? createSourceEventStream(contextArgs) : executeFairly(contextArgs, cost)
   }
 
   /** @throws BadUserInput, TooLarge, RateLimited */
-  private prepare(connection: Connection, request: SubscribePayload): Prepared | GraphQLError[] {
+  private prepare(connection: Connection, request: SubscribePayload): PreparedRequest | GraphQLError[] {
     const { schema } = this
     if (!schema) throw new Error('The protocol is used before there is a schema.')
-    if (Math.max(connection.operations.size, connection.executing) > MOST_OPERATIONS) {
+    if (Math.max(connection.operations.size, connection.executingCount) > MAX_OPERATIONS) {
       this.metrics.refusals.inc({ reason: 'operations' })
-      throw new RateLimited(`A socket may have ${MOST_OPERATIONS} operations at once. Complete some first.`)
+      throw new RateLimitedError(
+        `A socket may have ${MAX_OPERATIONS} operations at once. Complete some first.`,
+      )
     }
-    const read = this.documents.read(schema, request)
+    const read = this.documentCache.get(schema, request)
     if (Array.isArray(read)) return read
     const args = prepareOperation(schema, read.document, read.operation, request.variables)
     if (!read.normal) {
-      const cost = weigh(args)
-      this.limits.countCost(connection.subject, cost)
-      return { args, cost, shared: undefined }
+      const cost = checkComplexity(args)
+      this.rateLimiter.countCost(connection.subject, cost)
+      return { args, cost, sharedOperation: undefined }
     }
-    if (JSON.stringify(args.variableValues).length > MOST_VARIABLES_LENGTH) {
-      throw new TooLarge(
-        `The variables of a subscription may be ${MOST_VARIABLES_LENGTH} characters long, as JSON. Send less.`,
+    if (JSON.stringify(args.variableValues).length > MAX_VARIABLES_LENGTH) {
+      throw new TooLargeError(
+        `The variables of a subscription may be ${MAX_VARIABLES_LENGTH} characters long, as JSON. Send less.`,
       )
     }
-    const shared = sharedBy(schema, read.normal, args)
-    this.weighOnce(shared.key, args)
-    return { args, cost: 0, shared }
+    const shared = toSharedOperation(schema, read.normal, args)
+    this.checkComplexityOnce(shared.key, args)
+    return { args, cost: 0, sharedOperation: shared }
   }
 
   /** For all who want the same. @throws TooLarge */
-  private weighOnce(sharedKey: string, args: PreparedArgs): void {
-    if (this.weighed.has(sharedKey)) return
-    weigh(args)
-    if (this.weighed.size >= MOST_WEIGHED) this.weighed.clear()
-    this.weighed.add(sharedKey)
+  private checkComplexityOnce(sharedKey: string, args: PreparedArgs): void {
+    if (this.costChecked.has(sharedKey)) return
+    checkComplexity(args)
+    if (this.costChecked.size >= MAX_COST_CHECKED) this.costChecked.clear()
+    this.costChecked.add(sharedKey)
   }
 }
 
 /** The same for all who want the same, whatever their cursor is. */
-function sharedBy(schema: GraphQLSchema, normal: NormalForm, args: PreparedArgs): Shared {
+function toSharedOperation(schema: GraphQLSchema, normal: NormalForm, args: PreparedArgs): SharedOperation {
   const variableValues = normalValues(normal, args.variableValues)
   const key = `${normal.key} ${JSON.stringify(variableValues)}`
   return { key, args: { schema, document: normal.document, variableValues } }

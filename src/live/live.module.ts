@@ -1,6 +1,6 @@
 import { Module } from '@nestjs/common'
-import { GraphQLHttpModule } from '../graphql/graphql.module.ts'
-import { AccessWatch } from './access-watch.ts'
+import { SessionMonitor } from '../auth/credentials/session-monitor.ts'
+import { GraphQLHttpModule } from '../http/graphql.module.ts'
 import { FanOut } from './fan-out.ts'
 import { GraphQLProtocol } from './graphql-protocol.ts'
 import { LiveMetrics } from './live-metrics.ts'
@@ -8,6 +8,6 @@ import { SubscriptionSocket } from './subscription-socket.ts'
 
 @Module({
   imports: [GraphQLHttpModule],
-  providers: [SubscriptionSocket, GraphQLProtocol, FanOut, AccessWatch, LiveMetrics],
+  providers: [SubscriptionSocket, GraphQLProtocol, FanOut, SessionMonitor, LiveMetrics],
 })
 export class LiveModule {}

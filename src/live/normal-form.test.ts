@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from '@jest/globals'
 import { buildSchema, execute, getOperationAST, parse, validate } from 'graphql'
-import { normalForm, normalValues, refuseForEvents } from './normal-form.ts'
+import { checkEventLimits, normalForm, normalValues } from './normal-form.ts'
 
 const schema = buildSchema(readFileSync('schema.gql', 'utf8'))
 
@@ -106,7 +106,7 @@ describe('refused is', () => {
     'subscription { deploymentStatus { deployment { events { text } } } }',
     'subscription { deploymentStatus { ...F } } fragment F on DeploymentEvent { deployment { all: events(first: 1) { at } } }',
   ])('what is read from the database: %s', (text) => {
-    const refusal = refuseForEvents(schema, read(text).normal)
+    const refusal = checkEventLimits(schema, read(text).normal)
     expect(refusal?.code).toBe('BAD_USER_INPUT')
     expect(refusal?.extensions.fields).toMatchObject([{ path: 'Deployment.events' }])
   })
@@ -119,15 +119,15 @@ describe('refused is', () => {
       `subscription { deploymentStatus { ${'...A '.repeat(20)} } } fragment A on DeploymentEvent { ${'...B '.repeat(20)} }
        fragment B on DeploymentEvent { ${'...C '.repeat(20)} } fragment C on DeploymentEvent { text }`,
     ]) {
-      expect(refuseForEvents(schema, read(text).normal)?.code).toBe('TOO_LARGE')
+      expect(checkEventLimits(schema, read(text).normal)?.code).toBe('TOO_LARGE')
     }
     const small = read(`${flood} subscription S { deploymentStatus { text } }`, 'S')
-    expect(refuseForEvents(schema, small.normal)).toBeUndefined()
+    expect(checkEventLimits(schema, small.normal)).toBeUndefined()
   })
 
   test('names that are longer than all of an event', () => {
     const long = Array.from({ length: 100 }, (_, i) => `${'x'.repeat(100)}${i}: text`).join(' ')
-    expect(refuseForEvents(schema, read(`subscription { deploymentStatus { ${long} } }`).normal)?.code).toBe(
+    expect(checkEventLimits(schema, read(`subscription { deploymentStatus { ${long} } }`).normal)?.code).toBe(
       'TOO_LARGE',
     )
   })

@@ -13,12 +13,12 @@ import {
   visit,
   visitWithTypeInfo,
 } from 'graphql'
-import { BadUserInput, type ShipcastError, TooLarge } from '../errors.ts'
+import { BadUserInputError, type ShipcastError, TooLargeError } from '../errors.ts'
 
 /** Everything that there is to know of an event is a fifth of it. */
 const MAX_FIELDS = 200
 /** In characters, without what makes no difference. It is kept as long as somebody subscribes. */
-const MAX_LENGTH = 10_000
+const MAX_DOCUMENT_LENGTH = 10_000
 
 /** A subscription without all that does not change what its events look like. */
 export interface NormalForm {
@@ -50,8 +50,8 @@ export function normalForm(document: DocumentNode, operation: OperationDefinitio
   const shorten = (selectionSet: SelectionSetNode): SelectionSetNode =>
     visit(selectionSet, {
       Field: ({ arguments: _, ...field }) => field,
-      FragmentSpread: (spread) => renamed(spread, nameIn(fragmentNames, spread.name.value, 'F')),
-      Variable: (variable) => renamed(variable, nameIn(variableNames, variable.name.value, 'v')),
+      FragmentSpread: (spread) => withName(spread, shortNameFor(fragmentNames, spread.name.value, 'F')),
+      Variable: (variable) => withName(variable, shortNameFor(variableNames, variable.name.value, 'v')),
     })
   const selectionSet = shorten(operation.selectionSet)
   const used: DefinitionNode[] = []
@@ -70,7 +70,7 @@ export function normalForm(document: DocumentNode, operation: OperationDefinitio
     const definition = definitions.find(({ variable }) => variable.name.value === originalName)
     if (!definition) continue
     const { kind, variable, type } = definition
-    types.push({ kind, type, variable: renamed(variable, name) })
+    types.push({ kind, type, variable: withName(variable, name) })
     variables.push({ name, originalName })
   }
   const { kind, operation: operationType } = operation
@@ -94,20 +94,20 @@ export function normalValues(
 }
 
 /** What a subscription may not ask for, since it is executed for each event and each group. */
-export function refuseForEvents(
+export function checkEventLimits(
   schema: GraphQLSchema,
   { document, length }: NormalForm,
 ): ShipcastError | undefined {
-  if (length > MAX_LENGTH) {
-    return new TooLarge(
-      `The subscription has ${length} characters; at most ${MAX_LENGTH} are allowed. Use shorter names, or ask for less.`,
+  if (length > MAX_DOCUMENT_LENGTH) {
+    return new TooLargeError(
+      `The subscription has ${length} characters; at most ${MAX_DOCUMENT_LENGTH} are allowed. Use shorter names, or ask for less.`,
     )
   }
   const [operation] = document.definitions
   if (operation?.kind !== Kind.OPERATION_DEFINITION) return undefined
   const count = fieldCounter(fragmentsOf(document))(operation.selectionSet)
   if (count > MAX_FIELDS) {
-    return new TooLarge(
+    return new TooLargeError(
       `The subscription asks for ${count} fields of each event; at most ${MAX_FIELDS} are allowed. Ask for fewer.`,
     )
   }
@@ -115,7 +115,7 @@ export function refuseForEvents(
   if (field === undefined) return undefined
   const reason =
     'cannot be part of a subscription, since it is read from the database; ask for it in a query when an event has come'
-  return new BadUserInput([{ path: field, reason }])
+  return new BadUserInputError([{ path: field, reason }])
 }
 
 /** An event carries all that is known at that time; what takes arguments has to be looked up. */
@@ -158,12 +158,12 @@ function fragmentsOf({ definitions }: DocumentNode): Map<string, FragmentDefinit
 }
 
 /** In the order in which they are met. */
-function nameIn(names: Map<string, string>, originalName: string, prefix: string): string {
+function shortNameFor(names: Map<string, string>, originalName: string, prefix: string): string {
   const name = names.get(originalName) ?? `${prefix}${names.size}`
   names.set(originalName, name)
   return name
 }
 
-function renamed<Node extends { name: { kind: Kind.NAME; value: string } }>(node: Node, name: string): Node {
+function withName<Node extends { name: { kind: Kind.NAME; value: string } }>(node: Node, name: string): Node {
   return { ...node, name: { kind: Kind.NAME, value: name } }
 }

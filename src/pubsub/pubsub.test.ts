@@ -3,9 +3,9 @@ import { PubSub } from 'graphql-subscriptions'
 import { waitUntil } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { Database } from '../database/database.ts'
-import { migrate } from '../database/migrations.ts'
+import { migrate } from '../database/migrate.ts'
 import { MIGRATIONS } from '../database/schema.ts'
-import { CHANNEL, PostgresPubSub } from './postgres-pubsub.ts'
+import { PostgresPubSub, SELECT_CHANNEL } from './postgres-pubsub.ts'
 import { describePubSub } from './pubsub.contract.ts'
 
 let test_: TestDatabase
@@ -131,7 +131,7 @@ describe('PubSub over Postgres', () => {
     await two(async (here, there) => {
       const heard = await collect(there.pubSub, 'topic')
       for (const text of ['', 'nonsense', 'null', '{"node":"x"}', '{"node":"x","said":[[1]]}']) {
-        await test_.database.query(`select pg_notify(channel, $1) from (${CHANNEL}) ours`, [text])
+        await test_.database.query(`select pg_notify(channel, $1) from (${SELECT_CHANNEL}) ours`, [text])
       }
       await here.pubSub.publish('topic', { n: 1 })
       await waitUntil(() => heard.length === 1, 'the message arrives')

@@ -38,13 +38,17 @@ async function unpackChromium(): Promise<string> {
 }
 
 /** A browser window of somebody else: nothing is shared with the other windows. */
-export class Window {
+export class BrowserWindow {
   /** What went wrong in it: errors on its console, and requests that left our host. */
-  readonly complaints: string[] = []
+  readonly problems: string[] = []
 
   private constructor(readonly page: Page) {}
 
-  static async open(browser: Browser, url: string, options: BrowserContextOptions = {}): Promise<Window> {
+  static async open(
+    browser: Browser,
+    url: string,
+    options: BrowserContextOptions = {},
+  ): Promise<BrowserWindow> {
     const context = await browser.newContext({
       locale: 'en-GB',
       timezoneId: 'UTC',
@@ -53,15 +57,15 @@ export class Window {
     })
     const page = await context.newPage()
     page.setDefaultTimeout(30_000)
-    const window = new Window(page)
+    const window = new BrowserWindow(page)
     page.on('console', (message) => {
-      if (message.type() === 'error') window.complaints.push(message.text())
+      if (message.type() === 'error') window.problems.push(message.text())
     })
-    page.on('pageerror', (error) => window.complaints.push(String(error)))
+    page.on('pageerror', (error) => window.problems.push(String(error)))
     page.on('request', (request) => {
       const { protocol, host } = new URL(request.url())
       const isOurs = host === new URL(url).host || protocol === 'data:' || protocol === 'blob:'
-      if (!isOurs) window.complaints.push(`A request left the host: ${request.url()}`)
+      if (!isOurs) window.problems.push(`A request left the host: ${request.url()}`)
     })
     await page.addInitScript(recordTexts)
     await page.goto(url)
@@ -69,37 +73,37 @@ export class Window {
   }
 
   /** Every status text that a person could have seen since the page was loaded, in order. */
-  texts(): Promise<string[]> {
+  statusTexts(): Promise<string[]> {
     return this.page.evaluate(() => (globalThis as unknown as { texts: string[] }).texts)
   }
 
-  async live(): Promise<void> {
+  async waitUntilLive(): Promise<void> {
     await this.page.locator('[data-testid=connection][data-state=live]').waitFor()
   }
 
   /** Resolves when the deployment on stage has this status, as it is told. */
-  async status(status: string): Promise<void> {
+  async waitForStatus(status: string): Promise<void> {
     await this.page.locator(`[data-testid=status][data-status=${status}]`).waitFor()
   }
 
   /** Resolves when the list shows the deployment with this status. */
-  async listed(id: string, status: string): Promise<void> {
+  async waitForListItem(id: string, status: string): Promise<void> {
     await this.page
       .locator(`[data-testid=deployment-list-item][data-deployment-id="${id}"][data-status=${status}]`)
       .waitFor()
   }
 
-  async fill(org: string, repo: string): Promise<void> {
+  async fillForm(org: string, repo: string): Promise<void> {
     await this.page.getByLabel('Organization').fill(org)
     await this.page.getByLabel('Repository').fill(repo)
   }
 
-  async deploy(): Promise<void> {
+  async clickDeploy(): Promise<void> {
     await this.page.getByRole('button', { name: 'Deploy', exact: true }).click()
   }
 
   /** The id of the deployment that the address names. */
-  idInAddress(): string {
+  deploymentIdFromUrl(): string {
     return new URL(this.page.url()).hash.slice(1)
   }
 
@@ -140,7 +144,7 @@ function recordTexts(): void {
 }
 
 /** As docs/<name>.png when there is none, or when asked for: a test run must not change what is committed. */
-export async function keepScreenshot(page: Page, name: string): Promise<void> {
+export async function saveScreenshot(page: Page, name: string): Promise<void> {
   const taken = await page.screenshot()
   const folder = fileURLToPath(new URL('../../docs', import.meta.url))
   const kept = join(folder, `${name}.png`)
@@ -151,7 +155,7 @@ export async function keepScreenshot(page: Page, name: string): Promise<void> {
 }
 
 /** The JavaScript files that a built page loads before anything is pressed. */
-export async function scriptsOf(folder: string, page: string): Promise<string[]> {
+export async function findScripts(folder: string, page: string): Promise<string[]> {
   const html = await readFile(join(folder, page), 'utf8')
   const found = [...html.matchAll(/(?:src|href)="\/(assets\/[^"]+\.js)"/g)].map(([, path]) => String(path))
   const all = new Set<string>()

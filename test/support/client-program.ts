@@ -23,7 +23,7 @@ export class ClientProgram {
   }
 
   /** Waits until it has printed this; rejects with what it has printed when it ends before, or within the time. */
-  async printed(pattern: RegExp, timeoutMs = 60_000): Promise<void> {
+  async waitForOutput(pattern: RegExp, timeoutMs = 60_000): Promise<void> {
     const timeout = AbortSignal.timeout(timeoutMs)
     while (!pattern.test(this.output)) {
       if (this.hasEnded || timeout.aborted)
@@ -32,12 +32,12 @@ export class ClientProgram {
     }
   }
 
-  async ended(): Promise<void> {
+  async waitForExit(): Promise<void> {
     if (!this.hasEnded) await once(this.child, 'exit', { signal: AbortSignal.timeout(60_000) })
   }
 
   async stop(): Promise<void> {
     this.child.kill()
-    await this.ended()
+    await this.waitForExit()
   }
 }

@@ -1,10 +1,10 @@
 import { createDataFolder, type DataFolder } from './data-folder.ts'
-import { type Accepted, DEPLOY } from './inputs.ts'
+import { DEPLOY_MUTATION, type DeployResult } from './inputs.ts'
 import { MAX_WAIT_MS } from './processes.ts'
-import { TestServer } from './server.ts'
+import { TestServer } from './test-server.ts'
 
 /** Whatever has an address for DATABASE_URL. */
-interface Server {
+interface PostgresServer {
   url(database: string, options: Record<string, string>): string
 }
 
@@ -12,7 +12,7 @@ interface Server {
 export class Cluster {
   readonly nodes: TestServer[] = []
   /** Which node a process was, also one that is gone. */
-  readonly nodeOfPid = new Map<number, string>()
+  readonly nodeNamesByPid = new Map<number, string>()
   private readonly folder: DataFolder
 
   private constructor(folder: DataFolder) {
@@ -21,7 +21,7 @@ export class Cluster {
 
   /** All at once, as a deployment of Shipcast itself may do it. */
   static async start(
-    postgres: Server,
+    postgres: PostgresServer,
     {
       size = 3,
       database = 'postgres',
@@ -42,7 +42,7 @@ export class Cluster {
       }),
     )
     cluster.nodes.push(...(await Promise.all(starts)))
-    for (const i of cluster.nodes.keys()) cluster.note(i)
+    for (const i of cluster.nodes.keys()) cluster.recordPid(i)
     return cluster
   }
 
@@ -61,9 +61,9 @@ export class Cluster {
     return node
   }
 
-  async startAgain(number: number): Promise<void> {
+  async restartNode(number: number): Promise<void> {
     await this.node(number).start()
-    this.note(number)
+    this.recordPid(number)
   }
 
   /** Sends a deployment to one node after the other until one answers. The input needs an idempotency key. */
@@ -73,7 +73,12 @@ export class Cluster {
     for (let i = first; performance.now() < deadline; i++) {
       try {
         const signal = AbortSignal.timeout(timeoutMs)
-        const { data, errors } = await this.node(i).request<Accepted>(DEPLOY, { input }, {}, signal)
+        const { data, errors } = await this.node(i).request<DeployResult>(
+          DEPLOY_MUTATION,
+          { input },
+          {},
+          signal,
+        )
         if (data?.deploy) return data.deploy.id
         refusal = JSON.stringify(errors)
       } catch (error) {
@@ -89,7 +94,7 @@ export class Cluster {
     await this.folder.remove()
   }
 
-  private note(number: number): void {
-    this.nodeOfPid.set(this.node(number).pid, `node-${number % this.nodes.length}`)
+  private recordPid(number: number): void {
+    this.nodeNamesByPid.set(this.node(number).pid, `node-${number % this.nodes.length}`)
   }
 }

@@ -9,24 +9,24 @@ import { Database } from '../../src/database/database.ts'
 const [dataDir = '', uid] = process.argv.slice(2)
 if (uid !== undefined) becomeUser(Number(uid))
 
-const database = await openOrExplain()
+const database = await openOrReport()
 if (database) {
-  tell({ rows: [] })
+  sendAnswer({ rows: [] })
   for await (const line of createInterface({ input: process.stdin })) {
     const statement: string = JSON.parse(line)
     await database.query(statement).then(
-      (rows) => tell({ rows }),
-      (error: Error) => tell({ error: error.message }),
+      (rows) => sendAnswer({ rows }),
+      (error: Error) => sendAnswer({ error: error.message }),
     )
   }
   await database.close()
 }
 
-async function openOrExplain(): Promise<Database | undefined> {
+async function openOrReport(): Promise<Database | undefined> {
   try {
     return await Database.open({ dataDir, log: (line) => console.error(line) })
   } catch (error) {
-    tell({ error: error instanceof Error ? error.message : String(error) })
+    sendAnswer({ error: error instanceof Error ? error.message : String(error) })
     process.exitCode = 1
   }
 }
@@ -37,6 +37,6 @@ function becomeUser(uid: number): void {
   process.setuid?.(uid)
 }
 
-function tell(answer: { rows: unknown[] } | { error: string }): void {
+function sendAnswer(answer: { rows: unknown[] } | { error: string }): void {
   console.log(JSON.stringify(answer))
 }

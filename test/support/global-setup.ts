@@ -1,4 +1,4 @@
-import { startEmbeddedPostgres } from '../../src/database/embedded-postgres.ts'
+import { startEmbeddedPostgres } from '../../src/database/embedded/embedded-postgres.ts'
 import { createDataFolder } from './data-folder.ts'
 import { shared, TEST_POSTGRES } from './test-postgres.ts'
 

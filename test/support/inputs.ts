@@ -1,19 +1,19 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 
-const execute = promisify(execFile)
+const execFileAsync = promisify(execFile)
 
-export const DEPLOY = `
+export const DEPLOY_MUTATION = `
   mutation Deploy($input: DeployInput!) {
     deploy(input: $input) { id org repo step status text sequence attempt fileCount sizeBytes cloneUrl }
   }`
 
-export interface Accepted {
+export interface DeployResult {
   deploy: { id: string; status: string; step: string; text: string; sequence: number; attempt: number }
 }
 
 /** A small, good input; every call names another repository. */
-export function input(overrides: Record<string, unknown> = {}): Record<string, unknown> {
+export function deployInput(overrides: Record<string, unknown> = {}): Record<string, unknown> {
   return {
     org: 'acme',
     repo: `demo-${crypto.randomUUID().slice(0, 13)}`,
@@ -24,7 +24,7 @@ export function input(overrides: Record<string, unknown> = {}): Record<string, u
 
 /** Runs git, without anybody's settings; resolves to what it printed. */
 export async function git(...args: string[]): Promise<string> {
-  const { stdout } = await execute('git', args, {
+  const { stdout } = await execFileAsync('git', args, {
     env: {
       ...process.env,
       GIT_CONFIG_NOSYSTEM: '1',

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
-import { within } from './processes.ts'
+import { withTimeout } from './processes.ts'
 
 const PROGRAM = fileURLToPath(new URL('./oidc-program.ts', import.meta.url))
 
@@ -59,16 +59,19 @@ export class OidcServer {
     const ended = once(child, 'exit').then(() => {
       throw new Error(`The provider ended:\n${complaints}`)
     })
-    await within(Promise.race([once(child, 'message'), ended]), () => `the provider is ready:\n${complaints}`)
+    await withTimeout(
+      Promise.race([once(child, 'message'), ended]),
+      () => `the provider is ready:\n${complaints}`,
+    )
     ended.catch(() => {})
   }
 
-  async change(people: People): Promise<void> {
+  async setPeople(people: People): Promise<void> {
     this.people = people
     if (!this.child) return
     const changed = once(this.child, 'message')
     this.child.send(people)
-    await within(changed, 'the provider knows the other people')
+    await withTimeout(changed, 'the provider knows the other people')
   }
 
   async stop(): Promise<void> {
@@ -77,6 +80,6 @@ export class OidcServer {
     if (!child || child.exitCode !== null) return
     const exited = once(child, 'exit')
     child.kill()
-    await within(exited, 'the provider ends')
+    await withTimeout(exited, 'the provider ends')
   }
 }

@@ -8,7 +8,7 @@ import { promisify } from 'node:util'
  * inside it, as every process of a Postgres does.
  */
 export async function postgresProcesses(folder: string): Promise<number[]> {
-  const processes = process.platform === 'linux' ? await readProc() : await askPs()
+  const processes = process.platform === 'linux' ? await listFromProc() : await listFromPs()
   return processes
     .filter(({ workingFolder, command }) => {
       const isInside = workingFolder === folder || workingFolder.startsWith(`${folder}/`)
@@ -39,19 +39,19 @@ export async function waitUntil(
 ): Promise<void> {
   const deadline = performance.now() + timeoutMs
   while (!(await condition())) {
-    if (performance.now() > deadline) throw tooLate(what, timeoutMs)
+    if (performance.now() > deadline) throw timeoutError(what, timeoutMs)
     await sleep(20)
   }
 }
 
 /** The promise's outcome, or an error that says what did not come in time. */
-export async function within<T>(
+export async function withTimeout<T>(
   promise: Promise<T>,
   what: string | (() => string),
   timeoutMs = MAX_WAIT_MS,
 ): Promise<T> {
   const { promise: late, reject } = Promise.withResolvers<never>()
-  const timer = setTimeout(() => reject(tooLate(what, timeoutMs)), timeoutMs)
+  const timer = setTimeout(() => reject(timeoutError(what, timeoutMs)), timeoutMs)
   try {
     return await Promise.race([promise, late])
   } finally {
@@ -59,7 +59,7 @@ export async function within<T>(
   }
 }
 
-function tooLate(what: string | (() => string), timeoutMs: number): Error {
+function timeoutError(what: string | (() => string), timeoutMs: number): Error {
   return new Error(`Not within ${timeoutMs} ms: ${typeof what === 'string' ? what : what()}`)
 }
 
@@ -70,7 +70,7 @@ interface RunningProcess {
 }
 
 /** Zombies have neither a working folder nor a command there. */
-async function readProc(): Promise<RunningProcess[]> {
+async function listFromProc(): Promise<RunningProcess[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
   return Promise.all(
     pids.map(async (pid) => ({
@@ -81,7 +81,7 @@ async function readProc(): Promise<RunningProcess[]> {
   )
 }
 
-async function askPs(): Promise<RunningProcess[]> {
+async function listFromPs(): Promise<RunningProcess[]> {
   const { stdout } = await promisify(execFile)('ps', ['-eo', 'pid=,args='])
   return stdout
     .split('\n')

@@ -3,11 +3,14 @@ import { appendFile, copyFile, realpath, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type pg from 'pg'
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/database/embedded-postgres.ts'
+import {
+  type EmbeddedPostgres,
+  startEmbeddedPostgres,
+} from '../../src/database/embedded/embedded-postgres.ts'
 import { createDataFolder, type DataFolder } from './data-folder.ts'
 import { signalPostgres, waitUntil } from './processes.ts'
-import { Relay } from './relay.ts'
-import { queryOnce, relayedUrl, socketOf } from './restartable-postgres.ts'
+import { queryOnce, relayedUrl, socketPath } from './restartable-postgres.ts'
+import { TcpRelay } from './tcp-relay.ts'
 
 /**
  * A primary and a standby that follows it by streaming replication, behind one address: as what a managed database is
@@ -15,14 +18,14 @@ import { queryOnce, relayedUrl, socketOf } from './restartable-postgres.ts'
  */
 export class ReplicatedPostgres {
   private readonly folders: DataFolder[]
-  private readonly relay: Relay
+  private readonly relay: TcpRelay
   private readonly primary: EmbeddedPostgres
   private readonly standby: EmbeddedPostgres
-  private present: EmbeddedPostgres
+  private current: EmbeddedPostgres
 
   private constructor(
     folders: DataFolder[],
-    relay: Relay,
+    relay: TcpRelay,
     primary: EmbeddedPostgres,
     standby: EmbeddedPostgres,
   ) {
@@ -30,8 +33,8 @@ export class ReplicatedPostgres {
     this.relay = relay
     this.primary = primary
     this.standby = standby
-    this.present = primary
-    relay.target = socketOf(primary)
+    this.current = primary
+    relay.target = socketPath(primary)
   }
 
   /** `isSynchronous`: a commit waits until the standby has it. */
@@ -48,7 +51,7 @@ export class ReplicatedPostgres {
       `primary_conninfo = 'host=${host} port=${port} user=${user} password=${password}'\n`,
     )
     const standby = await startEmbeddedPostgres({ dataDir: copy.path })
-    const replicated = new ReplicatedPostgres([own, copy], await Relay.start(), primary, standby)
+    const replicated = new ReplicatedPostgres([own, copy], await TcpRelay.start(), primary, standby)
     await waitUntil(
       async () =>
         (await replicated.query(`select from pg_stat_replication where state = 'streaming'`)).length === 1,
@@ -68,16 +71,16 @@ export class ReplicatedPostgres {
 
   /** For DATABASE_URL; `options` are added to the query. */
   url(database = 'postgres', options: Record<string, string> = {}): string {
-    return relayedUrl(this.relay, this.present, database, options)
+    return relayedUrl(this.relay, this.current, database, options)
   }
 
   /** On the primary, whichever that is. */
   query<Row extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<Row[]> {
-    return queryOnce<Row>(this.present.connection, text, values)
+    return queryOnce<Row>(this.current.connection, text, values)
   }
 
   /** From here on the standby receives nothing. */
-  async partStandby(): Promise<void> {
+  async disconnectStandby(): Promise<void> {
     const onStandby = (text: string) => queryOnce(this.standby.connection, text)
     await onStandby('alter system reset primary_conninfo')
     await onStandby('select pg_reload_conf()')
@@ -88,11 +91,11 @@ export class ReplicatedPostgres {
   }
 
   /** As when the primary's machine is lost: the address leads to the standby, which is read-only until it is promoted. */
-  async losePrimary(): Promise<void> {
-    this.relay.target = socketOf(this.standby)
+  async killPrimary(): Promise<void> {
+    this.relay.target = socketPath(this.standby)
     await signalPostgres(await realpath(join(this.folders[0]!.path, 'postgres-18')), 'SIGKILL')
     await this.primary.stop()
-    this.present = this.standby
+    this.current = this.standby
   }
 
   async promoteStandby(): Promise<void> {

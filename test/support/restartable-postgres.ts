@@ -1,10 +1,13 @@
 import { realpath } from 'node:fs/promises'
 import { join } from 'node:path'
 import pg from 'pg'
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/database/embedded-postgres.ts'
+import {
+  type EmbeddedPostgres,
+  startEmbeddedPostgres,
+} from '../../src/database/embedded/embedded-postgres.ts'
 import { createDataFolder, type DataFolder } from './data-folder.ts'
 import { signalPostgres } from './processes.ts'
-import { Relay } from './relay.ts'
+import { TcpRelay } from './tcp-relay.ts'
 
 /**
  * A Postgres of the test's own, at one TCP address (127.0.0.1) through restarts: a relay in this process leads to the
@@ -12,21 +15,21 @@ import { Relay } from './relay.ts'
  */
 export class RestartablePostgres {
   private readonly folder: DataFolder
-  private readonly relay: Relay
+  private readonly relay: TcpRelay
   private readonly settings: Record<string, string>
   private postgres: EmbeddedPostgres
 
   private constructor(
     folder: DataFolder,
     settings: Record<string, string>,
-    relay: Relay,
+    relay: TcpRelay,
     postgres: EmbeddedPostgres,
   ) {
     this.folder = folder
     this.settings = settings
     this.relay = relay
     this.postgres = postgres
-    relay.target = socketOf(postgres)
+    relay.target = socketPath(postgres)
   }
 
   static async start(
@@ -35,7 +38,7 @@ export class RestartablePostgres {
   ): Promise<RestartablePostgres> {
     folder ??= await createDataFolder()
     const postgres = await startEmbeddedPostgres({ dataDir: folder.path, settings })
-    return new RestartablePostgres(folder, settings, await Relay.start(), postgres)
+    return new RestartablePostgres(folder, settings, await TcpRelay.start(), postgres)
   }
 
   get password(): string {
@@ -68,7 +71,7 @@ export class RestartablePostgres {
 
   async startAgain(): Promise<void> {
     this.postgres = await startEmbeddedPostgres({ dataDir: this.folder.path, settings: this.settings })
-    this.relay.target = socketOf(this.postgres)
+    this.relay.target = socketPath(this.postgres)
   }
 
   /** Every process of it, as at a crash. */
@@ -99,7 +102,7 @@ export class RestartablePostgres {
 }
 
 export function relayedUrl(
-  { port }: Relay,
+  { port }: TcpRelay,
   { connection: { user, password } }: EmbeddedPostgres,
   database = 'postgres',
   options: Record<string, string> = {},
@@ -123,6 +126,6 @@ export async function queryOnce<Row extends pg.QueryResultRow>(
   }
 }
 
-export function socketOf({ connection: { host, port } }: EmbeddedPostgres): string {
+export function socketPath({ connection: { host, port } }: EmbeddedPostgres): string {
   return join(host, `.s.PGSQL.${port}`)
 }

@@ -1,7 +1,7 @@
 import pg from 'pg'
 import { Database } from '../../src/database/database.ts'
-import type { EmbeddedConnection } from '../../src/database/embedded-postgres.ts'
-import { type Migration, migrate } from '../../src/database/migrations.ts'
+import type { EmbeddedConnection } from '../../src/database/embedded/embedded-postgres.ts'
+import { type Migration, migrate } from '../../src/database/migrate.ts'
 import { TEST_POSTGRES } from './test-postgres.ts'
 
 export interface TestDatabase {

@@ -1,4 +1,4 @@
-import type { EmbeddedPostgres } from '../../src/database/embedded-postgres.ts'
+import type { EmbeddedPostgres } from '../../src/database/embedded/embedded-postgres.ts'
 import type { DataFolder } from './data-folder.ts'
 
 /** The environment variable in which Jest's workers find the connection, as JSON. */

@@ -1,8 +1,8 @@
 import { type Client, createClient, type SubscribePayload } from 'graphql-ws'
 import { WebSocket } from 'ws'
-import { MAX_WAIT_MS, within } from './processes.ts'
+import { MAX_WAIT_MS, withTimeout } from './processes.ts'
 
-export interface ViewedEvent {
+export interface ReceivedEvent {
   deploymentId: string
   sequence: number
   cursor: string
@@ -30,10 +30,10 @@ export const STATUS_SUBSCRIPTION = `
 
 /** A plain graphql-ws client with one socket. It keeps every event, and lets a test wait for the one that it expects. */
 export class Viewer {
-  readonly events: ViewedEvent[] = []
+  readonly events: ReceivedEvent[] = []
   readonly errors: unknown[] = []
   private readonly client: Client
-  private readonly waiting = new Set<() => void>()
+  private readonly waiters = new Set<() => void>()
   /** What `connection_ack` carried. */
   ack: { connectionId: string; cursor: string } | undefined
   closeCode: number | undefined
@@ -50,11 +50,11 @@ export class Viewer {
       on: {
         connected: (_socket, payload) => {
           this.ack = payload as Viewer['ack']
-          this.changed()
+          this.notifyWaiters()
         },
         closed: (event) => {
           this.closeCode = (event as { code: number }).code
-          this.changed()
+          this.notifyWaiters()
         },
       },
     })
@@ -62,7 +62,7 @@ export class Viewer {
 
   /** Resolves once the server has acknowledged the connection. */
   async connected(): Promise<{ connectionId: string; cursor: string }> {
-    await this.until(() => this.ack !== undefined, 'the connection is acknowledged')
+    await this.waitUntil(() => this.ack !== undefined, 'the connection is acknowledged')
     return this.ack as NonNullable<Viewer['ack']>
   }
 
@@ -72,26 +72,29 @@ export class Viewer {
   }
 
   subscribe(payload: SubscribePayload): () => void {
-    return this.client.subscribe<{ deploymentStatus: ViewedEvent }>(payload, {
+    return this.client.subscribe<{ deploymentStatus: ReceivedEvent }>(payload, {
       next: ({ data, errors }) => {
         if (data?.deploymentStatus) this.events.push(data.deploymentStatus)
         if (errors) this.errors.push(...errors)
-        this.changed()
+        this.notifyWaiters()
       },
       error: (error) => {
         this.errors.push(...[error].flat())
-        this.changed()
+        this.notifyWaiters()
       },
-      complete: () => this.changed(),
+      complete: () => this.notifyWaiters(),
     })
   }
 
   /** One query or mutation over the socket. */
   async execute(query: string, variables: Record<string, unknown>): Promise<Record<string, never>> {
-    return within(this.answer(query, variables), () => `an answer to ${query}. ${this.seen()}`)
+    return withTimeout(
+      this.executeOnce(query, variables),
+      () => `an answer to ${query}. ${this.describeEvents()}`,
+    )
   }
 
-  of(deploymentId: string): ViewedEvent[] {
+  eventsOf(deploymentId: string): ReceivedEvent[] {
     return this.events.filter((event) => event.deploymentId === deploymentId)
   }
 
@@ -99,27 +102,37 @@ export class Viewer {
    * Resolves once the condition holds; it is looked at after everything that arrives. Rejects after a while, with what
    * has arrived by then.
    */
-  async until(condition: () => boolean, what = 'a condition holds', timeoutMs = MAX_WAIT_MS): Promise<void> {
+  async waitUntil(
+    condition: () => boolean,
+    what = 'a condition holds',
+    timeoutMs = MAX_WAIT_MS,
+  ): Promise<void> {
     let isOver = false
     const holds = async () => {
-      while (!isOver && !condition()) await new Promise<void>((resolve) => this.waiting.add(resolve))
+      while (!isOver && !condition()) await new Promise<void>((resolve) => this.waiters.add(resolve))
     }
-    await within(holds(), () => `${what}. ${this.seen()}`, timeoutMs).finally(() => {
+    await withTimeout(holds(), () => `${what}. ${this.describeEvents()}`, timeoutMs).finally(() => {
       isOver = true
     })
   }
 
   /** Resolves to the deployment's events once it has ended. */
-  async end(deploymentId: string): Promise<ViewedEvent[]> {
-    await this.until(() => isEnd(this.of(deploymentId).at(-1)), `deployment ${deploymentId} ends`)
-    return this.of(deploymentId)
+  async waitForEnd(deploymentId: string): Promise<ReceivedEvent[]> {
+    await this.waitUntil(
+      () => isFinalEvent(this.eventsOf(deploymentId).at(-1)),
+      `deployment ${deploymentId} ends`,
+    )
+    return this.eventsOf(deploymentId)
   }
 
   async close(): Promise<void> {
     await this.client.dispose()
   }
 
-  private async answer(query: string, variables: Record<string, unknown>): Promise<Record<string, never>> {
+  private async executeOnce(
+    query: string,
+    variables: Record<string, unknown>,
+  ): Promise<Record<string, never>> {
     for await (const { data, errors } of this.client.iterate({ query, variables })) {
       if (errors) throw new Error(JSON.stringify(errors))
       return data as Record<string, never>
@@ -128,7 +141,7 @@ export class Viewer {
   }
 
   /** The last event of each deployment, as far as a person wants to read them, and what went wrong. */
-  private seen(): string {
+  private describeEvents(): string {
     const last = new Map(this.events.map((event) => [event.deploymentId, event]))
     const events = [...last.values()]
       .slice(-10)
@@ -143,13 +156,13 @@ export class Viewer {
     ].join('\n')
   }
 
-  private changed(): void {
-    const waiting = [...this.waiting]
-    this.waiting.clear()
+  private notifyWaiters(): void {
+    const waiting = [...this.waiters]
+    this.waiters.clear()
     for (const resolve of waiting) resolve()
   }
 }
 
-export function isEnd(event: ViewedEvent | undefined): boolean {
+export function isFinalEvent(event: ReceivedEvent | undefined): boolean {
   return event !== undefined && ['SUCCEEDED', 'FAILED', 'CANCELLED'].includes(event.status)
 }

@@ -3,8 +3,8 @@ import { NestFactory } from '@nestjs/core'
 import type { NestExpressApplication } from '@nestjs/platform-express'
 import { PubSubEngine } from 'graphql-subscriptions'
 import pg from 'pg'
-import type { EventRow, LookHint } from '../../../src/events/event-log.ts'
-import { freePort } from '../../../test/support/server.ts'
+import type { EventNotification, EventRow } from '../../../src/events/event-log.ts'
+import { findFreePort } from '../../../test/support/test-server.ts'
 import { clock } from '../clock.ts'
 import { SAMPLE } from '../events.ts'
 import { serve } from './serve.ts'
@@ -17,17 +17,19 @@ import { serve } from './serve.ts'
 const statements = countStatements()
 const built = (path: string) => import(new URL(`../../../dist/${path}`, import.meta.url).href)
 const { AppModule } = (await built('app.module.js')) as typeof import('../../../src/app.module.ts')
-const { Config } = (await built('config.js')) as typeof import('../../../src/config.ts')
+const { Config } = (await built('config/config.js')) as typeof import('../../../src/config/config.ts')
 const { Database } = (await built(
   'database/database.js',
 )) as typeof import('../../../src/database/database.ts')
 const { DEPLOYMENTS_TOPIC, toEvent } = (await built(
   'events/event-log.js',
 )) as typeof import('../../../src/events/event-log.ts')
-const { configureHttp } = (await built('http.js')) as typeof import('../../../src/http.ts')
-const { createLogger } = (await built('logging.js')) as typeof import('../../../src/logging.ts')
+const { configureHttp } = (await built('http/http.js')) as typeof import('../../../src/http/http.ts')
+const { createLogger } = (await built(
+  'runtime/logging.js',
+)) as typeof import('../../../src/runtime/logging.ts')
 
-const port = await freePort()
+const port = await findFreePort()
 const config = new Config({ ...process.env, PORT: String(port), LOG_LEVEL: 'warn' })
 const app = await NestFactory.create<NestExpressApplication>(AppModule.forRoot(config), {
   logger: createLogger(config.logLevel),
@@ -50,7 +52,7 @@ serve({
     sequence += rows.length
     const at = clock()
     for (const row of rows) {
-      const hint: LookHint = { event: toEvent(row) }
+      const hint: EventNotification = { event: toEvent(row) }
       void pubSub.publish(DEPLOYMENTS_TOPIC, hint)
     }
     return at

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { expect, test } from '@jest/globals'
 import fc from 'fast-check'
+import { CooperativeScheduler } from '../../runtime/cooperative-scheduler.ts'
 import { decodeContent } from './decode-content.ts'
-import { TimeSlices } from './time-slices.ts'
 
-const slices = () => new TimeSlices(new AbortController().signal)
+const slices = () => new CooperativeScheduler(new AbortController().signal)
 const decode = async (content: string, encoding: 'UTF8' | 'BASE64') =>
   decodeContent(content, encoding, slices())
 

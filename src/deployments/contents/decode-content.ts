@@ -1,4 +1,9 @@
-import type { TimeSlices } from './time-slices.ts'
+import type { FieldError } from '../../errors.ts'
+import type { ContentFile } from '../../github/git/commit-pack.ts'
+import type { CooperativeScheduler } from '../../runtime/cooperative-scheduler.ts'
+import type { FileInput } from '../deploy-input.ts'
+import { validateGitFile } from './git-file-rules.ts'
+import { findPathClashes, validatePath } from './path-rules.ts'
 
 /** GitHub's limit for a file in a push (error GH001). */
 export const MAX_FILE_BYTES = 100 * 1024 * 1024
@@ -16,7 +21,7 @@ const NOT_BASE64 =
 export function decodeContent(
   content: string,
   encoding: 'UTF8' | 'BASE64',
-  slices: TimeSlices,
+  slices: CooperativeScheduler,
 ): Uint8Array | string | Promise<Uint8Array | string> {
   if (content.length > PART_LENGTH) return decodeInParts(content, encoding, slices)
   return decodePart(content, encoding)
@@ -32,12 +37,12 @@ function decodePart(part: string, encoding: 'UTF8' | 'BASE64'): Buffer | string 
 async function decodeInParts(
   content: string,
   encoding: 'UTF8' | 'BASE64',
-  slices: TimeSlices,
+  slices: CooperativeScheduler,
 ): Promise<Uint8Array | string> {
   const parts: Buffer[] = []
   let sizeBytes = 0
   for (let start = 0, end = 0; start < content.length; start = end) {
-    if (slices.isOver) await slices.next()
+    if (slices.shouldYield) await slices.yieldToEventLoop()
     end = start + PART_LENGTH
     if (encoding === 'UTF8' && isHighSurrogate(content.charCodeAt(end - 1))) end += 1
     const part = decodePart(content.slice(start, end), encoding)
@@ -53,4 +58,42 @@ async function decodeInParts(
 
 function isHighSurrogate(codeUnit: number): boolean {
   return codeUnit >= 0xd800 && codeUnit <= 0xdbff
+}
+
+export const MAX_FILES = 20_000
+
+const INPUT_PATH = 'input.contents.files'
+
+/** Checks and decodes files in one pass; the faults it finds are added to `faults`, and the result is then incomplete. */
+export async function readFiles(
+  files: readonly FileInput[],
+  slices: CooperativeScheduler,
+  faults: FieldError[],
+): Promise<ContentFile[]> {
+  if (files.length === 0) faults.push({ path: INPUT_PATH, reason: 'must have at least one file' })
+  if (files.length > MAX_FILES) {
+    faults.push({ path: INPUT_PATH, reason: `must have at most ${MAX_FILES} files, but has ${files.length}` })
+    return []
+  }
+  const contents: ContentFile[] = []
+  for (const [index, file] of files.entries()) {
+    if (slices.shouldYield) await slices.yieldToEventLoop()
+    for (const reason of validatePath(file.path))
+      faults.push({ path: `${INPUT_PATH}[${index}].path`, reason })
+    const decoded = decodeContent(file.content, file.encoding ?? 'UTF8', slices)
+    // Awaiting costs a turn of the microtask queue: only where there is something to wait for.
+    const content = decoded instanceof Promise ? await decoded : decoded
+    if (typeof content === 'string') {
+      faults.push({ path: `${INPUT_PATH}[${index}].content`, reason: content })
+      continue
+    }
+    for (const reason of validateGitFile(file.path, content)) {
+      faults.push({ path: `${INPUT_PATH}[${index}].content`, reason })
+    }
+    contents.push({ path: file.path, content, executable: file.executable ?? false })
+  }
+  const paths = files.map((file) => file.path)
+  const clashes = await findPathClashes(paths, (index) => `${INPUT_PATH}[${index}].path`, slices)
+  for (const fault of clashes) faults.push(fault)
+  return contents
 }

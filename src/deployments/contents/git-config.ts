@@ -25,13 +25,13 @@ const ESCAPES: Record<string, string> = { t: '\t', b: '\b', n: '\n', '\\': '\\',
  * what comes before that. Bytes are taken for Latin-1, and names and values end at a NUL, as they do in git.
  */
 export function* readGitConfig(bytes: Uint8Array): Generator<ConfigEntry> {
-  const text = new Reader(bytes)
+  const text = new Scanner(bytes)
   let section: Section = { name: '' }
   text.skip(BYTE_ORDER_MARK)
   for (;;) {
     if (text.read(SPACES) !== '') continue
     if (text.isAtEnd) return
-    const { at } = text
+    const { position: at } = text
     if (text.skip('#') || text.skip(';')) {
       text.read(REST_OF_LINE)
     } else if (text.skip('[')) {
@@ -51,7 +51,7 @@ export function* readGitConfig(bytes: Uint8Array): Generator<ConfigEntry> {
       yield {
         section: section.name,
         key: section.key ?? key,
-        value: value && cString(value),
+        value: value && untilNul(value),
         line: () => text.lineAt(at),
       }
     }
@@ -59,8 +59,8 @@ export function* readGitConfig(bytes: Uint8Array): Generator<ConfigEntry> {
 }
 
 /** The end of the file counts as the end of a line. */
-class Reader {
-  at = 0
+class Scanner {
+  position = 0
   private readonly text: string
 
   constructor(bytes: Uint8Array) {
@@ -68,19 +68,19 @@ class Reader {
   }
 
   get isAtEnd(): boolean {
-    return this.at >= this.text.length
+    return this.position >= this.text.length
   }
 
   read(pattern: RegExp): string {
-    pattern.lastIndex = this.at
+    pattern.lastIndex = this.position
     const [found = ''] = pattern.exec(this.text) ?? []
-    this.at += found.length
+    this.position += found.length
     return found
   }
 
   skip(expected: string): boolean {
-    if (!this.text.startsWith(expected, this.at)) return false
-    this.at += expected.length
+    if (!this.text.startsWith(expected, this.position)) return false
+    this.position += expected.length
     return true
   }
 
@@ -88,8 +88,8 @@ class Reader {
     return this.text.slice(0, at).split('\n').length
   }
 
-  next(): string {
-    return this.text[this.at++] ?? '\n'
+  nextCharacter(): string {
+    return this.text[this.position++] ?? '\n'
   }
 }
 
@@ -100,7 +100,7 @@ interface Section {
 }
 
 /** `[section]`, `[section.subsection]` or `[section "subsection"]`, behind the bracket. */
-function readSection(text: Reader): Section | null {
+function readSection(text: Scanner): Section | null {
   let name = text.read(SECTION).toLowerCase()
   if (!text.skip(']')) {
     if (text.read(VALUE_SPACES) === '' || !text.skip('"')) return null
@@ -109,13 +109,13 @@ function readSection(text: Reader): Section | null {
   }
   if (name === '') return null
   if (!name.includes('\0')) return { name }
-  const shown = cString(name)
+  const shown = untilNul(name)
   const dot = shown.lastIndexOf('.')
   return { name: shown.slice(0, dot), key: shown.slice(dot + 1) }
 }
 
 /** Null where it is not closed, or has an escape that git does not know. */
-function readValue(text: Reader): string | null {
+function readValue(text: Scanner): string | null {
   let value = ''
   let spaces = ''
   let isQuoted = false
@@ -125,7 +125,7 @@ function readValue(text: Reader): string | null {
       value += spaces + plain
       spaces = ''
     }
-    const character = text.next()
+    const character = text.nextCharacter()
     if (character === '\n') return isQuoted ? null : value
     if (character === '#' || character === ';') {
       text.read(REST_OF_LINE)
@@ -134,7 +134,7 @@ function readValue(text: Reader): string | null {
       spaces = ''
       if (character === '"') isQuoted = !isQuoted
       else {
-        const meant = ESCAPES[text.next()]
+        const meant = ESCAPES[text.nextCharacter()]
         if (meant === undefined) return null
         value += meant
       }
@@ -145,7 +145,7 @@ function readValue(text: Reader): string | null {
   }
 }
 
-function cString(text: string): string {
+function untilNul(text: string): string {
   const end = text.indexOf('\0')
   return end < 0 ? text : text.slice(0, end)
 }

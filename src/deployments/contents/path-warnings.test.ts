@@ -1,8 +1,8 @@
 import { expect, test } from '@jest/globals'
+import { CooperativeScheduler } from '../../runtime/cooperative-scheduler.ts'
 import { pathWarnings } from './path-warnings.ts'
-import { TimeSlices } from './time-slices.ts'
 
-const slices = () => new TimeSlices(new AbortController().signal)
+const slices = () => new CooperativeScheduler(new AbortController().signal)
 const warningsOf = (...paths: string[]) => pathWarnings(paths, slices())
 
 test('ordinary names give no warning', async () => {
@@ -29,7 +29,7 @@ test('ordinary names give no warning', async () => {
     '.gitignore',
     'a..b',
   ]
-  expect(await warningsOf(...paths, ...near)).toEqual({ listed: [], count: 0 })
+  expect(await warningsOf(...paths, ...near)).toEqual({ messages: [], count: 0 })
 })
 
 const WINDOWS = [
@@ -48,7 +48,7 @@ const CHARACTERS = ['a:b', 'C:x', 'a<b', 'a>b', 'what?', 'a*', 'a|b', 'a"b', 'ba
 const ENDS = ['trailing.', 'trailing ', 'folder./x', 'folder /x', 'a...']
 
 test.each([...WINDOWS, ...CHARACTERS, ...ENDS])('%j cannot be checked out on Windows', async (path) => {
-  const { listed, count } = await warningsOf('README.md', path)
+  const { messages: listed, count } = await warningsOf('README.md', path)
   expect(count).toBe(1)
   const name = path.split('/').find((part) => !['x', 'x.c', 'src'].includes(part))
   expect(listed[0]).toContain(JSON.stringify(name).slice(1, -1))
@@ -68,7 +68,7 @@ test.each([
   ['Docs/a', 'docs/A'],
   ['Readme', 'readme/x'],
 ])('%j and %j are one name on Windows or macOS', async (one, other) => {
-  const { listed } = await warningsOf(one, other)
+  const { messages: listed } = await warningsOf(one, other)
   expect(listed.at(-1)).toMatch(
     /^".*" and ".*" are the same name on Windows or macOS, where only one of them is kept\.$/,
   )
@@ -77,7 +77,7 @@ test.each([
 test('folders that differ by case only are reported once, however much is in them', async () => {
   const paths = ['Docs/a', 'Docs/b', 'docs/c', 'docs/d', 'docs/sub/e', 'Docs/sub/f']
   expect(await warningsOf(...paths)).toEqual({
-    listed: ['"Docs" and "docs" become one folder on Windows or macOS.'],
+    messages: ['"Docs" and "docs" become one folder on Windows or macOS.'],
     count: 1,
   })
 })
@@ -85,7 +85,7 @@ test('folders that differ by case only are reported once, however much is in the
 test.each(['a\u202egpj.exe', 'a\u200bb', 'a\u2028b', '\u2066x', 'a\u00adb', 'a\u3164'])(
   '%j does not look like what it is, and the warning shows what it is',
   async (path) => {
-    const { listed } = await warningsOf(path)
+    const { messages: listed } = await warningsOf(path)
     expect(listed).toEqual([expect.stringContaining('can look like another name')])
     expect(listed[0]).toMatch(/^"[^"]*\\u[0-9a-f]{4}[^"]*" contains/)
     expect(listed[0]).not.toMatch(/[\p{C}\p{Zl}\p{Zp}]/u)
@@ -93,12 +93,12 @@ test.each(['a\u202egpj.exe', 'a\u200bb', 'a\u2028b', '\u2066x', 'a\u00adb', 'a\u
 )
 
 test('characters that Unicode does not define are warned about', async () => {
-  expect((await warningsOf('a\uffff')).listed).toEqual([expect.stringMatching(/macOS/)])
+  expect((await warningsOf('a\uffff')).messages).toEqual([expect.stringMatching(/macOS/)])
 })
 
 test('at most 20 are listed, all are counted, and a long path shows its end', async () => {
   const many = Array.from({ length: 20_000 }, (_, n) => `${'deep/'.repeat(20)}${n}?`)
-  const { listed, count } = await pathWarnings(many, slices())
+  const { messages: listed, count } = await pathWarnings(many, slices())
   expect(count).toBe(20_000)
   expect(listed).toHaveLength(20)
   expect(listed[7]).toMatch(/^"…[^"]{72,80}\/7\?" cannot/)

@@ -1,16 +1,16 @@
 import { quote } from '../../errors.ts'
-import type { TimeSlices } from './time-slices.ts'
+import type { CooperativeScheduler } from '../../runtime/cooperative-scheduler.ts'
 
 /** What people should know about contents that are accepted all the same. */
 export interface Warnings {
   /** Sentences; of many, the first 20. */
-  listed: string[]
+  messages: string[]
   /** How many there are in all. */
   count: number
 }
 
-const MAX_LISTED = 20
-const SHOWN_LENGTH = 80
+const MAX_MESSAGES = 20
+const MAX_DISPLAY_LENGTH = 80
 
 /** learn.microsoft.com, "Naming Files, Paths, and Namespaces"; git's is_valid_win32_path (compat/mingw.c). */
 const WINDOWS_CHARACTERS = /[<>:"|?*\\]/
@@ -20,13 +20,16 @@ const WINDOWS_DEVICE = /^(?:con|prn|aux|nul|com[1-9¹²³]|lpt[1-9¹²³]|conin\
  * Names that git takes and other systems do not: Windows cannot check them out, Windows or macOS takes two of them for
  * one, or they look like something else. Each file and folder is looked at once. The paths have to be without faults.
  */
-export async function pathWarnings(paths: readonly string[], slices: TimeSlices): Promise<Warnings> {
-  const names = new Names()
+export async function pathWarnings(
+  paths: readonly string[],
+  slices: CooperativeScheduler,
+): Promise<Warnings> {
+  const names = new NameTree()
   for (const path of paths) {
-    if (slices.isOver) await slices.next()
+    if (slices.shouldYield) await slices.yieldToEventLoop()
     names.add(path)
   }
-  return { listed: names.listed, count: names.count }
+  return { messages: names.messages, count: names.count }
 }
 
 /** A file or a folder, as it is spelt. */
@@ -35,44 +38,44 @@ interface Entry {
   parent: Entry | null
   isFile: boolean
   children: Map<string, Entry>
-  folded: Folded
+  folded: FoldedEntry
 }
 
 /** All entries that are one where case and Unicode form do not count. */
-interface Folded {
+interface FoldedEntry {
   first?: Entry
-  children: Map<string, Folded>
+  children: Map<string, FoldedEntry>
 }
 
 /** A tree, so that each name is compared once, and not once for each folder that it is in. */
-class Names {
-  readonly listed: string[] = []
+class NameTree {
+  readonly messages: string[] = []
   count = 0
-  private readonly root = entry('', null, false, { children: new Map() })
+  private readonly root = createEntry('', null, false, { children: new Map() })
 
   add(path: string): void {
     let at = this.root
     const names = path.split('/')
     for (const [index, name] of names.entries()) {
-      at = at.children.get(name) ?? this.enter(at, name, index === names.length - 1)
+      at = at.children.get(name) ?? this.addEntry(at, name, index === names.length - 1)
     }
   }
 
-  private enter(parent: Entry, name: string, isFile: boolean): Entry {
+  private addEntry(parent: Entry, name: string, isFile: boolean): Entry {
     const siblings = parent.folded.children
-    const key = fold(name)
-    const folded: Folded = siblings.get(key) ?? { children: new Map() }
+    const key = foldName(name)
+    const folded: FoldedEntry = siblings.get(key) ?? { children: new Map() }
     siblings.set(key, folded)
-    const entered = entry(name, parent, isFile, folded)
+    const entered = createEntry(name, parent, isFile, folded)
     parent.children.set(name, entered)
-    for (const reason of nameReasons(name)) this.warn(() => `${shown(entered)} ${reason}`)
+    for (const reason of nameWarnings(name)) this.warn(() => `${displayPath(entered)} ${reason}`)
     if (folded.first) this.warnOfSameName(folded.first, entered)
     else folded.first = entered
     return entered
   }
 
   private warnOfSameName(one: Entry, other: Entry): void {
-    const both = () => `${shown(one)} and ${shown(other)}`
+    const both = () => `${displayPath(one)} and ${displayPath(other)}`
     if (one.isFile || other.isFile) {
       this.warn(() => `${both()} are the same name on Windows or macOS, where only one of them is kept.`)
     } else if (one.parent === other.parent) {
@@ -83,15 +86,15 @@ class Names {
 
   private warn(sentence: () => string): void {
     this.count++
-    if (this.listed.length < MAX_LISTED) this.listed.push(sentence())
+    if (this.messages.length < MAX_MESSAGES) this.messages.push(sentence())
   }
 }
 
-function entry(name: string, parent: Entry | null, isFile: boolean, folded: Folded): Entry {
+function createEntry(name: string, parent: Entry | null, isFile: boolean, folded: FoldedEntry): Entry {
   return { name, parent, isFile, children: new Map(), folded }
 }
 
-function nameReasons(name: string): string[] {
+function nameWarnings(name: string): string[] {
   const reasons: string[] = []
   if (WINDOWS_DEVICE.test(name))
     reasons.push('cannot be checked out on Windows, where it is the name of a device.')
@@ -114,7 +117,7 @@ function nameReasons(name: string): string[] {
 const IS_ASCII = /^[ -~]*$/
 
 /** Equal for names that differ by case or Unicode form only. Capitals of "ß" and "ﬁ" are two letters, as for APFS. */
-function fold(name: string): string {
+function foldName(name: string): string {
   if (IS_ASCII.test(name)) return name.toLowerCase()
   const lower = name.normalize('NFD').toLowerCase()
   const folded = lower.replace(/[^ı]+/g, (part) => part.toUpperCase()).toLowerCase()
@@ -122,8 +125,8 @@ function fold(name: string): string {
 }
 
 /** The path, or its end: what is wrong is the last name. */
-function shown({ name, parent }: Entry): string {
+function displayPath({ name, parent }: Entry): string {
   let path = name
   for (let at = parent; at?.parent; at = at.parent) path = `${at.name}/${path}`
-  return quote(path.length > SHOWN_LENGTH ? `…${path.slice(1 - SHOWN_LENGTH)}` : path)
+  return quote(path.length > MAX_DISPLAY_LENGTH ? `…${path.slice(1 - MAX_DISPLAY_LENGTH)}` : path)
 }

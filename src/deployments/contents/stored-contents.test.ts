@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
+import { packContents } from '../../../test/support/github/pack-contents.ts'
+import { EDGE_CASE_FILES, SAMPLE_PLAN } from '../../../test/support/github/sample-contents.ts'
 import { createTestDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
 import { MIGRATIONS } from '../../database/schema.ts'
-import { closePackingThreads } from '../../github/packing-threads.ts'
-import { prepareContents } from '../../github/prepare-contents.ts'
-import { packContents } from '../../github/testing/pack-contents.ts'
-import { ODD_FILES, PLAN } from '../../github/testing/sample-contents.ts'
+import { prepareContents } from '../../github/git/commit-pack.ts'
+import { closePackingThreads } from '../../github/git/packing-threads.ts'
 import { insertContents, storedContents } from './stored-contents.ts'
 
 const signal = new AbortController().signal
@@ -25,14 +25,14 @@ afterAll(async () => {
 })
 
 test.each([
-  ['of one part', ODD_FILES],
+  ['of one part', EDGE_CASE_FILES],
   // Eight parts of 32 KiB are written and read at once.
   ['of many parts', [{ path: 'noise', content: randomBytes(3_000_000), executable: false }]],
 ])('a pack %s comes back from the database byte for byte, with its index', async (_, files) => {
   const { database } = testDatabase
-  const { packParts, packBytes, index, ...facts } = await packContents(files, PLAN)
+  const { packParts, packBytes, index, ...facts } = await packContents(files, SAMPLE_PLAN)
   const id = crypto.randomUUID()
-  const stored = await prepareContents(files, PLAN, { signal }, ({ pack }) =>
+  const stored = await prepareContents(files, SAMPLE_PLAN, { signal }, ({ pack }) =>
     database.transaction((tx) => insertContents(tx, id, pack())),
   )
   expect(stored).toBe(packBytes)

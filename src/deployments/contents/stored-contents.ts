@@ -1,14 +1,14 @@
-import { type CopyRow, int4, literal, uuid } from '../../database/copy.ts'
+import { type CopyRow, encodeInt4, encodeUuid, quoteLiteral } from '../../database/copy.ts'
 import type { Database, Transaction } from '../../database/database.ts'
-import type { PackPart } from '../../github/pack.ts'
-import { type PreparedContents, preparedContents } from '../../github/prepared-contents.ts'
-import type { Work } from '../deployment-work.ts'
+import { type PreparedContents, preparedContents } from '../../github/git/commit-pack.ts'
+import type { PackPart } from '../../github/git/pack.ts'
+import type { LeasedDeployment } from '../runner/leased-deployment.ts'
 
 /**
  * Parts that are written or read by one statement, which has to be done in its time: a quarter of a mebibyte. With twice
  * as many, or a quarter of them, pushing 50 MB took at least a quarter more memory.
  */
-const PARTS_AT_ONCE = 8
+const PARTS_PER_STATEMENT = 8
 
 /** Stores what will be pushed, byte for byte, while it is packed. Resolves to the pack's length. */
 export async function insertContents(
@@ -16,20 +16,20 @@ export async function insertContents(
   deploymentId: string,
   packed: AsyncIterable<PackPart>,
 ): Promise<number> {
-  const id = uuid(deploymentId)
+  const id = encodeUuid(deploymentId)
   const parts = packed[Symbol.asyncIterator]()
   let packBytes = 0
   let packParts = 0
   let isDone = false
   async function* someRows(): AsyncGenerator<CopyRow> {
-    for (let i = 0; i < PARTS_AT_ONCE; i++) {
+    for (let i = 0; i < PARTS_PER_STATEMENT; i++) {
       const { done, value } = await parts.next()
       if (done) {
         isDone = true
         return
       }
       const { kind, bytes } = value
-      yield [id, Buffer.from(kind), int4(kind === 'pack' ? packParts++ : 0), bytes]
+      yield [id, Buffer.from(kind), encodeInt4(kind === 'pack' ? packParts++ : 0), bytes]
       if (kind === 'pack') packBytes += bytes.length
     }
   }
@@ -49,11 +49,11 @@ export async function insertContents(
 /** Reads it back, some parts at a time. */
 export function storedContents(
   database: Database,
-  work: Pick<Work, 'id' | 'plannedCommit' | 'plannedTree' | 'objectCount' | 'packBytes'>,
+  work: Pick<LeasedDeployment, 'id' | 'plannedCommit' | 'plannedTree' | 'objectCount' | 'packBytes'>,
 ): PreparedContents {
   const { id, plannedCommit, plannedTree, objectCount, packBytes } = work
   async function* readPack() {
-    for (let first = 0, length = 0; length < packBytes; first += PARTS_AT_ONCE) {
+    for (let first = 0, length = 0; length < packBytes; first += PARTS_PER_STATEMENT) {
       const pieces = await readParts(database, id, 'pack', first)
       if (pieces.length === 0) return
       for (const piece of pieces) length += piece.length
@@ -82,8 +82,8 @@ function readParts(
   return database.copyOut(
     `copy (
        select string_agg(bytes, '' order by part) from deployment_contents
-       where deployment_id = ${literal(deploymentId)} and kind = ${literal(kind)}
-         and part >= ${first} and part < ${first + PARTS_AT_ONCE}
+       where deployment_id = ${quoteLiteral(deploymentId)} and kind = ${quoteLiteral(kind)}
+         and part >= ${first} and part < ${first + PARTS_PER_STATEMENT}
      ) to stdout (format binary)`,
   )
 }

@@ -1,6 +1,6 @@
-import { type Addresses } from './addresses.ts'
-import { isObject } from './answers.ts'
-import { type ApiAnswer, notGitHub } from './github-api.ts'
+import type { Endpoints } from './endpoints.ts'
+import { type ApiResponse, notGitHubError } from './github-api.ts'
+import { isObject } from './github-errors.ts'
 
 /** Whoever the token belongs to: GET /user. */
 export interface Viewer {
@@ -10,12 +10,12 @@ export interface Viewer {
   scopes: ReadonlySet<string> | null
 }
 
-export function viewerOf(answer: ApiAnswer): Viewer {
+export function viewerOf(answer: ApiResponse): Viewer {
   const { login, id } = fields(answer)
   const scopes = answer.headers['x-oauth-scopes']
   return {
-    login: text(login, answer),
-    id: identity(id, answer),
+    login: requiredText(login, answer),
+    id: requiredId(id, answer),
     // The header is there and empty for a classic token without scopes, and absent for a fine-grained one.
     scopes: scopes === undefined ? null : new Set(scopes.split(',').map((scope) => scope.trim())),
   }
@@ -29,14 +29,14 @@ export interface OrganizationFacts {
   membersCanCreate: { PUBLIC: boolean | undefined; PRIVATE: boolean | undefined }
 }
 
-export function organizationOf(answer: ApiAnswer): OrganizationFacts {
+export function organizationOf(answer: ApiResponse): OrganizationFacts {
   const json = fields(answer)
   const flag = (value: unknown) => (typeof value === 'boolean' ? value : undefined)
   const any = flag(json.members_can_create_repositories)
   const may = (value: unknown) => (any === false ? false : flag(value))
   return {
-    login: text(json.login, answer),
-    id: identity(json.id, answer),
+    login: requiredText(json.login, answer),
+    id: requiredId(json.id, answer),
     membersCanCreate: {
       PUBLIC: may(json.members_can_create_public_repositories),
       PRIVATE: may(json.members_can_create_private_repositories),
@@ -57,15 +57,15 @@ export interface RepositoryFacts {
   cloneUrl: string
 }
 
-export function repositoryOf(answer: ApiAnswer, addresses: Addresses): RepositoryFacts {
+export function repositoryOf(answer: ApiResponse, addresses: Endpoints): RepositoryFacts {
   const json = fields(answer)
   const owner = isObject(json.owner) ? json.owner.login : undefined
-  const fullName = text(json.full_name, answer)
+  const fullName = requiredText(json.full_name, answer)
   const [ownerPart = '', namePart = ''] = fullName.split('/')
   const isPrivate = json.private === true
   const url = typeof json.html_url === 'string' ? json.html_url : `${addresses.web}/${fullName}`
   return {
-    id: identity(json.id, answer),
+    id: requiredId(json.id, answer),
     owner: typeof owner === 'string' ? owner : ownerPart,
     name: typeof json.name === 'string' ? json.name : namePart,
     fullName,
@@ -76,17 +76,17 @@ export function repositoryOf(answer: ApiAnswer, addresses: Addresses): Repositor
   }
 }
 
-function fields(answer: ApiAnswer): Record<string, unknown> {
-  if (!isObject(answer.json)) throw notGitHub(answer)
+function fields(answer: ApiResponse): Record<string, unknown> {
+  if (!isObject(answer.json)) throw notGitHubError(answer)
   return answer.json
 }
 
-function text(value: unknown, answer: ApiAnswer): string {
-  if (typeof value !== 'string' || value === '') throw notGitHub(answer)
+function requiredText(value: unknown, answer: ApiResponse): string {
+  if (typeof value !== 'string' || value === '') throw notGitHubError(answer)
   return value
 }
 
-function identity(value: unknown, answer: ApiAnswer): string {
-  if (typeof value !== 'number' && typeof value !== 'string') throw notGitHub(answer)
+function requiredId(value: unknown, answer: ApiResponse): string {
+  if (typeof value !== 'number' && typeof value !== 'string') throw notGitHubError(answer)
   return String(value)
 }

@@ -1,8 +1,8 @@
 import { createPublicKey, generateKeyPairSync, verify } from 'node:crypto'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
-import { GitHubRestClient } from '../github-rest-client.ts'
-import { FaultGitHub } from './testing/fault-github.ts'
-import { MemoryPauses } from './testing/memory-pauses.ts'
+import { FaultGitHub } from '../../../test/support/github/fault-github.ts'
+import { MemoryRateLimitStore } from '../../../test/support/github/memory-rate-limit-store.ts'
+import { GitHubRestClient } from './github-rest-client.ts'
 
 const calm = { signal: new AbortController().signal }
 // The kind of key that GitHub lets its users download: PKCS#1.
@@ -30,7 +30,7 @@ describe('a GitHub App', () => {
     }
     lifeMs = 3_600_000
     // Asked for by the App itself, which signs with its key.
-    github.asApp = (authorization, line) => {
+    github.appHandler = (authorization, line) => {
       const [head = '', claims = '', signature = ''] = authorization.replace('Bearer ', '').split('.')
       const isSigned = verify(
         'sha256',
@@ -66,9 +66,9 @@ describe('a GitHub App', () => {
     new GitHubRestClient({
       apiUrl: github.url,
       credential: { kind: 'app', appId, privateKey },
-      pauses: new MemoryPauses(),
+      rateLimitStore: new MemoryRateLimitStore(),
       writeSpacingMs: 0,
-      patience: { lookupMs: [0], settleMs: [0] },
+      retrySchedule: { verifyDelaysMs: [0], propagationDelaysMs: [0] },
     })
 
   const wish = {
@@ -85,8 +85,8 @@ describe('a GitHub App', () => {
   test('acts with a token of its installation, which it keeps', async () => {
     await client.ensureOrganization({ login: 'acme' }, calm)
     expect((await client.ensureRepository(wish, calm)).outcome).toBe('created')
-    expect(github.count(ACCESS_TOKEN)).toBe(1)
-    expect(github.count(/^GET \/user$/)).toBe(0)
+    expect(github.countRequests(ACCESS_TOKEN)).toBe(1)
+    expect(github.countRequests(/^GET \/user$/)).toBe(0)
   })
 
   test.each([25, 45, 60, 300, 5_400, 86_400].flatMap((seconds) => [seconds, -seconds]))(
@@ -95,11 +95,14 @@ describe('a GitHub App', () => {
       github.clockAheadMs = -seconds * 1_000
       await Promise.all([1, 2].map(() => client.ensureOrganization({ login: 'acme' }, calm)))
       expect((await client.ensureRepository(wish, calm)).outcome).toBe('created')
-      const asked = [github.count(INSTALLATION), github.count(ACCESS_TOKEN)]
+      const asked = [github.countRequests(INSTALLATION), github.countRequests(ACCESS_TOKEN)]
       // From here on it knows GitHub's clock, and the token that it has lasts an hour by that.
       await client.ensureRepository({ ...wish, name: 'other' }, calm)
       await client.ensureOrganization({ login: 'acme' }, calm)
-      expect([github.count(INSTALLATION), github.count(ACCESS_TOKEN)]).toEqual([asked[0]! + 1, asked[1]])
+      expect([github.countRequests(INSTALLATION), github.countRequests(ACCESS_TOKEN)]).toEqual([
+        asked[0]! + 1,
+        asked[1],
+      ])
       // Somebody sets the clock.
       github.clockAheadMs = 0
       await client.ensureOrganization({ login: 'acme' }, calm)
@@ -110,10 +113,10 @@ describe('a GitHub App', () => {
     const stranger = open('1')
     const code = 'UNAUTHENTICATED'
     await expect(stranger.ensureOrganization({ login: 'acme' }, calm)).rejects.toMatchObject({ code })
-    expect(github.count(INSTALLATION)).toBe(1)
+    expect(github.countRequests(INSTALLATION)).toBe(1)
     github.clockAheadMs = 5_400_000
     await expect(stranger.ensureOrganization({ login: 'acme' }, calm)).rejects.toMatchObject({ code })
-    expect(github.count(INSTALLATION)).toBe(3)
+    expect(github.countRequests(INSTALLATION)).toBe(3)
     await stranger.close()
   })
 
@@ -121,17 +124,17 @@ describe('a GitHub App', () => {
     lifeMs = 60_000
     await client.ensureOrganization({ login: 'acme' }, calm)
     await client.ensureOrganization({ login: 'acme' }, calm)
-    expect(github.count(ACCESS_TOKEN)).toBe(2)
+    expect(github.countRequests(ACCESS_TOKEN)).toBe(2)
   })
 
   test('fetches a new token when the old one is refused, once', async () => {
     github.next(/^GET \/orgs\/acme$/, () => ({ status: 401, body: { message: 'Bad credentials' } }))
     expect(await client.ensureOrganization({ login: 'acme' }, calm)).toMatchObject({ outcome: 'existed' })
-    expect(github.count(ACCESS_TOKEN)).toBe(2)
+    expect(github.countRequests(ACCESS_TOKEN)).toBe(2)
     github.always(/^GET \/orgs\/acme$/, () => ({ status: 401, body: { message: 'Bad credentials' } }))
     const refused = client.ensureOrganization({ login: 'acme' }, calm)
     await expect(refused).rejects.toMatchObject({ code: 'UNAUTHENTICATED' })
-    expect(github.count(ACCESS_TOKEN)).toBe(3)
+    expect(github.countRequests(ACCESS_TOKEN)).toBe(3)
   })
 
   test.each([

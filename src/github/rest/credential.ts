@@ -53,7 +53,7 @@ const RENEW_BEFORE_MS = 5 * 60_000
 /** A smaller difference of the clocks is within what `sign` leaves room for. */
 const MIN_CLOCK_DIFFERENCE_MS = 30_000
 /** One for each organization that this process deploys to. */
-const MOST_INSTALLATIONS = 1_000
+const MAX_INSTALLATIONS = 1_000
 
 /** Who we are for GitHub. */
 export abstract class Credential {
@@ -65,16 +65,16 @@ export abstract class Credential {
   abstract token(owner: string, signal: AbortSignal): Promise<string>
 
   /** Forgets what GitHub refused. True: there may be a better one now. */
-  abstract refused(token: string): boolean
+  abstract invalidate(token: string): boolean
 
   /** What must not be seen in any text. */
   protected abstract secrets(): Iterable<string>
 
   /** Text that came from outside, without anything of ours in it that should not be there. */
-  scrub(text: string): string {
+  redact(text: string): string {
     let clean = text
     for (const secret of this.secrets()) {
-      for (const form of [secret, basic(secret), Buffer.from(secret).toString('base64')]) {
+      for (const form of [secret, basicCredentials(secret), Buffer.from(secret).toString('base64')]) {
         clean = clean.replaceAll(form, '***')
       }
     }
@@ -83,31 +83,31 @@ export abstract class Credential {
 }
 
 /** What git takes as credentials over HTTP: any user name, and the token as password. */
-export function basic(token: string): string {
+export function basicCredentials(token: string): string {
   return Buffer.from(`x-access-token:${token}`).toString('base64')
 }
 
 export class TokenCredential extends Credential {
   readonly kind = 'token'
   readonly id: string
-  readonly #token: string
+  private readonly secret: string
 
   constructor(token: string, apiUrl: string) {
     super()
-    this.#token = token
+    this.secret = token
     this.id = credentialId('token', apiUrl, token)
   }
 
   async token(): Promise<string> {
-    return this.#token
+    return this.secret
   }
 
-  refused(): boolean {
+  invalidate(): boolean {
     return false
   }
 
   protected *secrets() {
-    yield this.#token
+    yield this.secret
   }
 }
 
@@ -115,12 +115,12 @@ export class TokenCredential extends Credential {
 export class AppCredential extends Credential implements AppSigner {
   readonly kind = 'app'
   readonly id: string
-  readonly #appId: string
-  readonly #privateKey: string
-  readonly #source: InstallationSource
+  private readonly appId: string
+  private readonly privateKey: string
+  private readonly source: InstallationSource
   /** `renewAtMs` is of the clock that nobody sets: `performance.now()`. */
-  readonly #tokens = new Map<string, { token: string; renewAtMs: number }>()
-  #clockOffsetMs = 0
+  private readonly tokens = new Map<string, { token: string; renewAtMs: number }>()
+  private clockOffsetMs = 0
 
   constructor(
     { appId, privateKey }: { appId: string; privateKey: string },
@@ -128,41 +128,41 @@ export class AppCredential extends Credential implements AppSigner {
     source: InstallationSource,
   ) {
     super()
-    this.#appId = appId
-    this.#privateKey = privateKey
-    this.#source = source
+    this.appId = appId
+    this.privateKey = privateKey
+    this.source = source
     this.id = credentialId('app', apiUrl, appId)
   }
 
   async installation(owner: string, signal: AbortSignal): Promise<Installation> {
-    return this.#source.find(owner, this, signal)
+    return this.source.find(owner, this, signal)
   }
 
   async token(owner: string, signal: AbortSignal): Promise<string> {
     const key = owner.toLowerCase()
-    const known = this.#tokens.get(key)
+    const known = this.tokens.get(key)
     if (known && performance.now() < known.renewAtMs) return known.token
-    const installation = await this.#source.find(owner, this, signal)
-    const { token, lifetimeMs } = await this.#source.createToken(installation, this, signal)
-    this.#tokens.delete(key)
-    if (this.#tokens.size >= MOST_INSTALLATIONS) {
-      const [oldest = key] = this.#tokens.keys()
-      this.#tokens.delete(oldest)
+    const installation = await this.source.find(owner, this, signal)
+    const { token, lifetimeMs } = await this.source.createToken(installation, this, signal)
+    this.tokens.delete(key)
+    if (this.tokens.size >= MAX_INSTALLATIONS) {
+      const [oldest = key] = this.tokens.keys()
+      this.tokens.delete(oldest)
     }
-    this.#tokens.set(key, { token, renewAtMs: performance.now() + lifetimeMs - RENEW_BEFORE_MS })
+    this.tokens.set(key, { token, renewAtMs: performance.now() + lifetimeMs - RENEW_BEFORE_MS })
     return token
   }
 
-  refused(token: string): boolean {
-    for (const [owner, known] of this.#tokens) {
-      if (known.token === token) return this.#tokens.delete(owner)
+  invalidate(token: string): boolean {
+    for (const [owner, known] of this.tokens) {
+      if (known.token === token) return this.tokens.delete(owner)
     }
     return false
   }
 
   protected *secrets() {
-    yield this.#privateKey
-    for (const { token } of this.#tokens.values()) yield token
+    yield this.privateKey
+    for (const { token } of this.tokens.values()) yield token
   }
 
   /**
@@ -170,17 +170,17 @@ export class AppCredential extends Credential implements AppSigner {
    * GitHub App". So the clocks may differ by a minute.
    */
   async sign(): Promise<AppJwt> {
-    const clockOffsetMs = this.#clockOffsetMs
+    const clockOffsetMs = this.clockOffsetMs
     // The library itself goes half a minute back, and makes it last ten minutes from there.
     const now = Math.floor((Date.now() + clockOffsetMs) / 1_000) - 30
-    const { token } = await githubAppJwt<string>({ id: this.#appId, privateKey: this.#privateKey, now })
+    const { token } = await githubAppJwt<string>({ id: this.appId, privateKey: this.privateKey, now })
     return { value: token, clockOffsetMs }
   }
 
   adoptClock(refused: AppJwt, githubDate: string | undefined): boolean {
     const offsetMs = Date.parse(githubDate ?? '') - Date.now()
     if (!(Math.abs(offsetMs - refused.clockOffsetMs) >= MIN_CLOCK_DIFFERENCE_MS)) return false
-    this.#clockOffsetMs = offsetMs
+    this.clockOffsetMs = offsetMs
     return true
   }
 }

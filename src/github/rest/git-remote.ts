@@ -1,27 +1,32 @@
+import { ForgeError } from '../forge-error.ts'
+import type { PreparedContents } from '../git/commit-pack.ts'
 import type { CallContext } from '../github-client.ts'
-import { GitHubError } from '../github-error.ts'
-import type { PreparedContents } from '../prepared-contents.ts'
-import type { Addresses } from './addresses.ts'
-import { type Doing, explain } from './answers.ts'
-import { basic, type Credential } from './credential.ts'
-import type { CredentialQueue } from './credential-queue.ts'
-import { grantPage, USER_AGENT } from './github-api.ts'
-import { NotGit } from './pkt-line.ts'
-import { explainRefusal, type RefusedPush, refusalWords } from './push-refusals.ts'
+import { basicCredentials, type Credential } from './credential.ts'
+import type { Endpoints } from './endpoints.ts'
 import {
   type Advertisement,
+  GitProtocolError,
   type PushReport,
   parseAdvertisement,
   parseReport,
   pushCommand,
   type RefUpdate,
-} from './receive-pack.ts'
-import { type HttpAnswer, NoAnswer, type Transport } from './transport.ts'
+} from './git-wire.ts'
+import { settingsUrl, USER_AGENT } from './github-api.ts'
+import {
+  type CallDescription,
+  type RefusedPush,
+  refusalText,
+  toForgeError,
+  toRefusalError,
+} from './github-errors.ts'
+import type { GitHubThrottle } from './github-throttle.ts'
+import { type HttpClient, type HttpResponse, NetworkError } from './http-client.ts'
 
 export interface GitRemoteOptions {
-  addresses: Addresses
-  transport: Transport
-  queue: CredentialQueue
+  endpoints: Endpoints
+  httpClient: HttpClient
+  throttle: GitHubThrottle
   credential: Credential
   /** Milliseconds for a call without progress. */
   callTimeoutMs: number
@@ -40,42 +45,42 @@ export interface Remote {
 type Service = 'git-upload-pack' | 'git-receive-pack'
 
 /** As git does, `http.postBuffer`: up to here with a length, above in chunks. */
-const MOST_BUFFERED_BYTES = 1024 * 1024
-const MOST_ANSWER_BYTES = 4 * 1024 * 1024
+const MAX_BUFFERED_BYTES = 1024 * 1024
+const MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 /** docs "Repository limits": one push. */
-const MOST_PUSH_BYTES = 2 * 1024 ** 3
+const MAX_PUSH_BYTES = 2 * 1024 ** 3
 
 /** The absence of a repository, which may be one that is not there yet. */
-export class RemoteMissing extends Error {
-  override readonly name = 'RemoteMissing'
+export class RemoteNotFoundError extends Error {
+  override readonly name = 'RemoteNotFoundError'
 }
 
 /** Git's smart HTTP, as far as a new branch needs it: two requests a push, whatever the number of files. */
 export class GitRemotes {
-  readonly #options: GitRemoteOptions
+  private readonly options: GitRemoteOptions
 
   constructor(options: GitRemoteOptions) {
-    this.#options = options
+    this.options = options
   }
 
   /** What the repository has. Rejects with `RemoteMissing`, or with a GitHubError. */
-  async advertisement(
+  async fetchAdvertisement(
     remote: Remote,
     service: Service,
     signal: AbortSignal,
   ): Promise<Advertisement & { url: string }> {
     const path = `/info/refs?service=${service}`
-    const answer = await this.#send(remote, 'read', signal, {
+    const answer = await this.send(remote, 'read', signal, {
       method: 'GET',
       url: `${remote.url}${path}`,
       headers: {},
     })
-    if (answer.status !== 200) throw this.#explain(answer, remote, 'read')
+    if (answer.status !== 200) throw this.toError(answer, remote, 'read')
     try {
       // After a rename the rest goes where this was answered from.
       return { ...parseAdvertisement(answer.body, service), url: answer.url.slice(0, -path.length) }
     } catch (error) {
-      throw this.#notGit(error, remote)
+      throw this.toProtocolError(error, remote)
     }
   }
 
@@ -87,8 +92,8 @@ export class GitRemotes {
     { capabilities }: Advertisement,
     { signal, onProgress }: CallContext,
   ): Promise<PushReport> {
-    if (contents.packBytes > MOST_PUSH_BYTES) {
-      throw new GitHubError(
+    if (contents.packBytes > MAX_PUSH_BYTES) {
+      throw new ForgeError(
         'TOO_LARGE',
         'The contents are larger than the 2 GB that GitHub takes in one push.',
       )
@@ -105,8 +110,8 @@ export class GitRemotes {
         onProgress?.({ done, total, unit: 'bytes' })
       }
     }
-    const isSmall = command.length + total <= MOST_BUFFERED_BYTES
-    const answer = await this.#send(remote, 'push', signal, {
+    const isSmall = command.length + total <= MAX_BUFFERED_BYTES
+    const answer = await this.send(remote, 'push', signal, {
       method: 'POST',
       url: `${remote.url}/git-receive-pack`,
       headers: {
@@ -115,34 +120,34 @@ export class GitRemotes {
       },
       body: isSmall ? Buffer.concat(await Array.fromAsync(body())) : body(),
     })
-    if (answer.status !== 200) throw this.#explain(answer, remote, 'push')
+    if (answer.status !== 200) throw this.toError(answer, remote, 'push')
     try {
       return parseReport(answer.body, update.ref, capabilities)
     } catch (error) {
-      throw this.#notGit(error, remote)
+      throw this.toProtocolError(error, remote)
     }
   }
 
   /** Why a push was declined, and all that was said about it, for the log. */
-  refusal(report: PushReport, { fullName, url }: Remote): { error: GitHubError; words: string } {
-    const { addresses, credential } = this.#options
+  describeRefusal(report: PushReport, { fullName, url }: Remote): { error: ForgeError; words: string } {
+    const { endpoints: addresses, credential } = this.options
     const push: RefusedPush = {
       report,
       repository: fullName,
       url,
       web: addresses.web,
-      scrub: (text) => credential.scrub(text),
+      redact: (text) => credential.redact(text),
     }
-    return { error: explainRefusal(push), words: refusalWords(push) }
+    return { error: toRefusalError(push), words: refusalText(push) }
   }
 
-  async #send(
+  private async send(
     remote: Remote,
     kind: 'read' | 'push',
     signal: AbortSignal,
-    request: Pick<Parameters<Transport['send']>[0], 'method' | 'url' | 'headers' | 'body'>,
-  ): Promise<HttpAnswer> {
-    const { queue, transport, credential, callTimeoutMs } = this.#options
+    request: Pick<Parameters<HttpClient['send']>[0], 'method' | 'url' | 'headers' | 'body'>,
+  ): Promise<HttpResponse> {
+    const { throttle: queue, httpClient: transport, credential, callTimeoutMs } = this.options
     const isRepeatable = !(request.body && Symbol.asyncIterator in Object(request.body))
     for (let isFirst = true; ; isFirst = false) {
       const token = await credential.token(remote.owner, signal)
@@ -151,40 +156,40 @@ export class GitRemotes {
           ...request,
           headers: {
             ...request.headers,
-            authorization: `Basic ${basic(token)}`,
+            authorization: `Basic ${basicCredentials(token)}`,
             'user-agent': `git/2.40.0 (${USER_AGENT})`,
           },
           signal,
           timeoutMs: callTimeoutMs,
-          progressCounts: true,
-          mostBytes: MOST_ANSWER_BYTES,
+          timeoutResetsOnProgress: true,
+          maxResponseBytes: MAX_RESPONSE_BYTES,
         })
       try {
         const answer = await queue.run(kind, signal, send)
-        if (answer.status === 401 && isFirst && isRepeatable && credential.refused(token)) continue
+        if (answer.status === 401 && isFirst && isRepeatable && credential.invalidate(token)) continue
         return answer
       } catch (error) {
-        if (!(error instanceof NoAnswer)) throw error
-        throw new GitHubError(
+        if (!(error instanceof NetworkError)) throw error
+        throw new ForgeError(
           'TRANSIENT',
-          `The connection to ${remote.fullName} on GitHub failed: ${credential.scrub(error.message)}.`,
+          `The connection to ${remote.fullName} on GitHub failed: ${credential.redact(error.message)}.`,
         )
       }
     }
   }
 
-  #explain(answer: HttpAnswer, remote: Remote, kind: 'read' | 'push'): Error {
+  private toError(answer: HttpResponse, remote: Remote, kind: 'read' | 'push'): Error {
     if (answer.status === 404 || answer.status === 409) {
-      return new RemoteMissing(`${remote.fullName} is not there for git (${answer.status})`)
+      return new RemoteNotFoundError(`${remote.fullName} is not there for git (${answer.status})`)
     }
-    const { addresses, credential } = this.#options
-    const doing: Doing = {
-      what: kind === 'push' ? `take contents for ${remote.fullName}` : `let git read ${remote.fullName}`,
-      grantAt: `${grantPage(addresses, credential)}: Contents: write`,
-      scrub: (text) => credential.scrub(text),
+    const { endpoints: addresses, credential } = this.options
+    const doing: CallDescription = {
+      action: kind === 'push' ? `take contents for ${remote.fullName}` : `let git read ${remote.fullName}`,
+      grantHint: `${settingsUrl(addresses, credential)}: Contents: write`,
+      redact: (text) => credential.redact(text),
     }
     if (answer.status === 413) {
-      return new GitHubError(
+      return new ForgeError(
         'TOO_LARGE',
         `GitHub, or a proxy before it, does not take that much in one push.`,
         {
@@ -192,12 +197,12 @@ export class GitRemotes {
         },
       )
     }
-    return explain(withText(answer), doing)
+    return toForgeError(withJsonMessage(answer), doing)
   }
 
-  #notGit(error: unknown, remote: Remote): unknown {
-    if (!(error instanceof NotGit)) return error
-    return new GitHubError(
+  private toProtocolError(error: unknown, remote: Remote): unknown {
+    if (!(error instanceof GitProtocolError)) return error
+    return new ForgeError(
       'TRANSIENT',
       `Git's answer about ${remote.fullName} cannot be read: ${error.message}.`,
     )
@@ -205,7 +210,7 @@ export class GitRemotes {
 }
 
 /** Git answers in plain text, where the API has JSON. */
-function withText(answer: HttpAnswer): HttpAnswer {
+function withJsonMessage(answer: HttpResponse): HttpResponse {
   if (!answer.headers['content-type']?.startsWith('text/plain')) return answer
   const body = Buffer.from(JSON.stringify({ message: answer.body.toString('utf8', 0, 2_000) }))
   return { ...answer, headers: { ...answer.headers, 'content-type': 'application/json' }, body }

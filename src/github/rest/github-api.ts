@@ -1,6 +1,4 @@
-import { GitHubError } from '../github-error.ts'
-import type { Addresses } from './addresses.ts'
-import { type Doing, explain, isObject, parse } from './answers.ts'
+import { ForgeError } from '../forge-error.ts'
 import {
   AppCredential,
   type AppSigner,
@@ -8,20 +6,22 @@ import {
   type Installation,
   type InstallationToken,
 } from './credential.ts'
-import type { CredentialQueue } from './credential-queue.ts'
+import type { Endpoints } from './endpoints.ts'
+import { type CallDescription, isObject, parseJson, toForgeError } from './github-errors.ts'
+import type { GitHubThrottle } from './github-throttle.ts'
+import { type HttpClient, type HttpResponse, NetworkError } from './http-client.ts'
 import { serverTime } from './rate-limit.ts'
-import { type HttpAnswer, NoAnswer, type Transport } from './transport.ts'
 
 export interface ApiOptions {
-  addresses: Addresses
-  transport: Transport
-  queue: CredentialQueue
+  endpoints: Endpoints
+  httpClient: HttpClient
+  throttle: GitHubThrottle
   credential: Credential
   /** Milliseconds for one call. */
   callTimeoutMs: number
 }
 
-export interface Call {
+export interface ApiCall {
   method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
   /** Below the API's address, parts encoded: `/orgs/acme`. */
   path: string
@@ -29,64 +29,64 @@ export interface Call {
   owner: string
   body?: Record<string, unknown>
   /** Completes "GitHub could not …". */
-  what: string
+  action: string
   isCreation?: boolean
   signal: AbortSignal
 }
 
 /** An answer of the API, its JSON parsed; undefined where it is none. */
-export interface ApiAnswer extends HttpAnswer {
+export interface ApiResponse extends HttpResponse {
   json: unknown
-  doing: Doing
+  description: CallDescription
 }
 
 /** The version that is sent with each request. Supported until 2028 at least: docs "API versions". */
 export const API_VERSION = '2022-11-28'
 export const USER_AGENT = 'shipcast'
-const MOST_ANSWER_BYTES = 4 * 1024 * 1024
+const MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 
 /** GitHub's REST API: one request, any answer. What an answer means is the caller's. */
 export class GitHubApi {
-  readonly #options: ApiOptions
+  private readonly options: ApiOptions
 
   constructor(options: ApiOptions) {
-    this.#options = options
+    this.options = options
   }
 
-  get addresses(): Addresses {
-    return this.#options.addresses
+  get endpoints(): Endpoints {
+    return this.options.endpoints
   }
 
   get credential(): Credential {
-    return this.#options.credential
+    return this.options.credential
   }
 
   /**
    * Rejects with `TRANSIENT` when no answer came (a write may have been done all the same), with `UNAUTHENTICATED`, with
    * `RATE_LIMITED`, or with the signal's reason.
    */
-  async call(call: Call): Promise<ApiAnswer> {
-    const { credential } = this.#options
+  async call(call: ApiCall): Promise<ApiResponse> {
+    const { credential } = this.options
     for (let isFirst = true; ; isFirst = false) {
       const token = await credential.token(call.owner, call.signal)
-      const answer = await this.#send(call, `Bearer ${token}`)
+      const answer = await this.send(call, `Bearer ${token}`)
       if (answer.status !== 401) return answer
-      if (!isFirst || !credential.refused(token)) throw explain(answer, answer.doing)
+      if (!isFirst || !credential.invalidate(token)) throw toForgeError(answer, answer.description)
     }
   }
 
   /** The same, for an answer of this status; any other is an error. */
-  async expect(status: number, call: Call): Promise<ApiAnswer> {
+  async expect(status: number, call: ApiCall): Promise<ApiResponse> {
     const answer = await this.call(call)
-    if (answer.status !== status) throw explain(answer, answer.doing)
+    if (answer.status !== status) throw toForgeError(answer, answer.description)
     return answer
   }
 
   /** The path of a URL below the API, for GraphQL, which is not below it. */
-  async graphql(call: Omit<Call, 'method' | 'path'>, isWrite: boolean): Promise<ApiAnswer> {
-    const token = await this.#options.credential.token(call.owner, call.signal)
-    return this.#send({ ...call, method: 'POST', path: '' }, `Bearer ${token}`, {
-      url: this.addresses.graphql,
+  async graphql(call: Omit<ApiCall, 'method' | 'path'>, isWrite: boolean): Promise<ApiResponse> {
+    const token = await this.options.credential.token(call.owner, call.signal)
+    return this.send({ ...call, method: 'POST', path: '' }, `Bearer ${token}`, {
+      url: this.endpoints.graphql,
       kind: isWrite ? 'write' : 'read',
     })
   }
@@ -98,20 +98,20 @@ export class GitHubApi {
       `/orgs/${encodeURIComponent(owner)}/installation`,
       `/users/${encodeURIComponent(owner)}/installation`,
     ]) {
-      const answer = await this.#sendAsApp({ method: 'GET', path, owner, what, signal }, signer)
+      const answer = await this.sendAsApp({ method: 'GET', path, owner, action: what, signal }, signer)
       if (answer.status === 200) return installationOf(answer)
       if (answer.status === 401) {
-        throw new GitHubError(
+        throw new ForgeError(
           'UNAUTHENTICATED',
           'GitHub does not know the App, or its key. Check GITHUB_APP_ID and GITHUB_APP_PRIVATE_KEY_FILE, and that this machine’s clock is right; start Shipcast anew, then retry.',
           { status: 401 },
         )
       }
-      if (answer.status !== 404) throw explain(answer, answer.doing)
+      if (answer.status !== 404) throw toForgeError(answer, answer.description)
     }
-    throw new GitHubError(
+    throw new ForgeError(
       'FORBIDDEN',
-      `The GitHub App is not installed in ${owner}, or there is no ${owner}. Install it there, on all repositories (${this.addresses.web}/settings/apps), then retry.`,
+      `The GitHub App is not installed in ${owner}, or there is no ${owner}. Install it there, on all repositories (${this.endpoints.web}/settings/apps), then retry.`,
       { status: 404 },
     )
   }
@@ -122,35 +122,45 @@ export class GitHubApi {
     signal: AbortSignal,
   ): Promise<InstallationToken> {
     const path = `/app/installations/${installation.id}/access_tokens`
-    const call: Call = { method: 'POST', path, owner: '', what: 'get a token for the App', signal }
+    const call: ApiCall = { method: 'POST', path, owner: '', action: 'get a token for the App', signal }
     // Not a write in the sense of GitHub's limits for content; but nothing that may be lost either.
-    const answer = await this.#sendAsApp(call, signer, { kind: 'read' })
-    if (answer.status !== 201) throw explain(answer, answer.doing)
+    const answer = await this.sendAsApp(call, signer, { kind: 'read' })
+    if (answer.status !== 201) throw toForgeError(answer, answer.description)
     const { token, expires_at: expiresAt } = isObject(answer.json) ? answer.json : {}
-    if (typeof token !== 'string' || typeof expiresAt !== 'string') throw notGitHub(answer)
+    if (typeof token !== 'string' || typeof expiresAt !== 'string') throw notGitHubError(answer)
     return { token, lifetimeMs: Date.parse(expiresAt) - serverTime(answer.headers) }
   }
 
   /** Once more where the refused token was dated by a clock that is far from GitHub's. */
-  async #sendAsApp(call: Call, signer: AppSigner, options: { kind?: 'read' } = {}): Promise<ApiAnswer> {
+  private async sendAsApp(
+    call: ApiCall,
+    signer: AppSigner,
+    options: { kind?: 'read' } = {},
+  ): Promise<ApiResponse> {
     const jwt = await signer.sign()
-    const answer = await this.#send(call, `Bearer ${jwt.value}`, options)
+    const answer = await this.send(call, `Bearer ${jwt.value}`, options)
     if (answer.status !== 401 || !signer.adoptClock(jwt, answer.headers.date)) return answer
     const { value } = await signer.sign()
-    return this.#send(call, `Bearer ${value}`, options)
+    return this.send(call, `Bearer ${value}`, options)
   }
 
-  async #send(
-    call: Call,
+  private async send(
+    call: ApiCall,
     authorization: string,
     { url, kind }: { url?: string; kind?: 'read' | 'write' } = {},
-  ): Promise<ApiAnswer> {
-    const { addresses, transport, queue, credential, callTimeoutMs } = this.#options
+  ): Promise<ApiResponse> {
+    const {
+      endpoints: addresses,
+      httpClient: transport,
+      throttle: queue,
+      credential,
+      callTimeoutMs,
+    } = this.options
     const { method, path, body, signal, isCreation = false } = call
-    const doing: Doing = {
-      what: call.what,
-      grantAt: grantPage(addresses, credential),
-      scrub: (text) => credential.scrub(text),
+    const doing: CallDescription = {
+      action: call.action,
+      grantHint: settingsUrl(addresses, credential),
+      redact: (text) => credential.redact(text),
     }
     const send = () =>
       transport.send({
@@ -166,45 +176,45 @@ export class GitHubApi {
         body: body && JSON.stringify(body),
         signal,
         timeoutMs: callTimeoutMs,
-        mostBytes: MOST_ANSWER_BYTES,
+        maxResponseBytes: MAX_RESPONSE_BYTES,
       })
     try {
       const answer = await queue.run(kind ?? (method === 'GET' ? 'read' : 'write'), signal, send, {
         isCreation,
       })
-      return { ...answer, json: parse(answer.body), doing }
+      return { ...answer, json: parseJson(answer.body), description: doing }
     } catch (error) {
-      if (!(error instanceof NoAnswer)) throw error
-      throw new GitHubError(
+      if (!(error instanceof NetworkError)) throw error
+      throw new ForgeError(
         'TRANSIENT',
-        `GitHub could not be asked to ${call.what}: ${credential.scrub(error.message)}.`,
+        `GitHub could not be asked to ${call.action}: ${credential.redact(error.message)}.`,
       )
     }
   }
 }
 
 /** Where a person grants what is missing. */
-export function grantPage({ web }: Addresses, credential: Credential): string {
+export function settingsUrl({ web }: Endpoints, credential: Credential): string {
   return credential instanceof AppCredential ? `${web}/settings/apps` : `${web}/settings/tokens`
 }
 
 /** Something answers with a good status that is not GitHub's API. */
-export function notGitHub({ url, status }: HttpAnswer): GitHubError {
-  return new GitHubError(
+export function notGitHubError({ url, status }: HttpResponse): ForgeError {
+  return new ForgeError(
     'UNEXPECTED',
     `What answers at ${new URL(url).origin} is not GitHub's API, or one that Shipcast does not know. Check GITHUB_API_URL (for Enterprise Server it ends in /api/v3) and any proxy in between, then retry.`,
     { status },
   )
 }
 
-function installationOf(answer: ApiAnswer): Installation {
+function installationOf(answer: ApiResponse): Installation {
   const {
     id,
     html_url: htmlUrl,
     repository_selection: selection,
     permissions,
   } = isObject(answer.json) ? answer.json : {}
-  if (typeof id !== 'number' || typeof htmlUrl !== 'string') throw notGitHub(answer)
+  if (typeof id !== 'number' || typeof htmlUrl !== 'string') throw notGitHubError(answer)
   const granted = isObject(permissions) ? Object.entries(permissions) : []
   return {
     id,

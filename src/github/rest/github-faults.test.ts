@@ -1,29 +1,34 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
-import { within } from '../../../test/support/processes.ts'
+import {
+  type FakeResponse,
+  type Fault,
+  FaultGitHub,
+  NAME_TAKEN,
+} from '../../../test/support/github/fault-github.ts'
+import { git } from '../../../test/support/github/git.ts'
+import { MemoryRateLimitStore } from '../../../test/support/github/memory-rate-limit-store.ts'
+import { packContents } from '../../../test/support/github/pack-contents.ts'
+import { codeFiles, SAMPLE_PLAN, textFile } from '../../../test/support/github/sample-contents.ts'
+import { withTimeout } from '../../../test/support/processes.ts'
 import { inMemory } from '../github-client.contract.ts'
 import type { EnsureRepositoryInput } from '../github-client.ts'
-import { GitHubRestClient, type GitHubRestOptions } from '../github-rest-client.ts'
-import { git } from '../testing/git.ts'
-import { packContents } from '../testing/pack-contents.ts'
-import { codeFiles, PLAN, textFile } from '../testing/sample-contents.ts'
-import { type FakeAnswer, type Fault, FaultGitHub, NAME_TAKEN } from './testing/fault-github.ts'
-import { MemoryPauses } from './testing/memory-pauses.ts'
+import { GitHubRestClient, type GitHubRestOptions } from './github-rest-client.ts'
 
 const calm = { signal: new AbortController().signal }
-const MANY = await packContents(codeFiles(2_000), PLAN)
-const SAMPLE = await packContents([textFile('README.md', '# Site\n')], PLAN)
+const MANY = await packContents(codeFiles(2_000), SAMPLE_PLAN)
+const SAMPLE = await packContents([textFile('README.md', '# Site\n')], SAMPLE_PLAN)
 const CREATE = /^POST \/orgs\/acme\/repos$/
 const GET_REPO = /^GET \/repos\/acme\/site$/
 const PUSH = /^POST \/acme\/site\.git\/git-receive-pack$/
 
 let github: FaultGitHub
 let client: GitHubRestClient
-let pauses: MemoryPauses
+let pauses: MemoryRateLimitStore
 let clients: GitHubRestClient[]
 
 beforeEach(async () => {
   github = await FaultGitHub.start()
-  pauses = new MemoryPauses()
+  pauses = new MemoryRateLimitStore()
   clients = []
   client = open()
 })
@@ -38,9 +43,9 @@ function open(changes: Partial<GitHubRestOptions> = {}): GitHubRestClient {
   const opened = new GitHubRestClient({
     apiUrl: github.url,
     credential: { kind: 'token', token: github.token },
-    pauses,
+    rateLimitStore: pauses,
     writeSpacingMs: 0,
-    patience: { lookupMs: [0, 10, 20], settleMs: [0, 10, 20, 40] },
+    retrySchedule: { verifyDelaysMs: [0, 10, 20], propagationDelaysMs: [0, 10, 20, 40] },
     ...changes,
   })
   clients.push(opened)
@@ -74,10 +79,10 @@ const ensureOrg = (login = 'acme', repository?: EnsureRepositoryInput) =>
   client.ensureOrganization({ login, ...(repository && { repository }) }, calm)
 const head = async () => client.branchHead({ owner: 'acme', name: 'site', branch: 'main' }, calm)
 const code = (expected: string, message = /./) =>
-  expect.objectContaining({ name: 'GitHubError', code: expected, message: expect.stringMatching(message) })
+  expect.objectContaining({ name: 'ForgeError', code: expected, message: expect.stringMatching(message) })
 const answered =
   (status: number, body: unknown = {}, headers = {}) =>
-  (): FakeAnswer => ({ status, body, headers })
+  (): FakeResponse => ({ status, body, headers })
 
 /** The repository as our create makes it. */
 async function made() {
@@ -89,7 +94,7 @@ async function made() {
 
 /** GitHub does it, and answers something else; null: nothing. */
 const appliedBut =
-  (answer: FakeAnswer | null): Fault =>
+  (answer: FakeResponse | null): Fault =>
   async (apply) => {
     await apply()
     return answer
@@ -113,7 +118,7 @@ describe('creating a repository', () => {
     const repository = await ensure()
     expect(repository.outcome).toBe('existed')
     expect(github.repositories.size).toBe(1)
-    expect(github.count(CREATE)).toBe(1)
+    expect(github.countRequests(CREATE)).toBe(1)
     await push(repository.id)
     expect(await head()).toBe(SAMPLE.commit)
   })
@@ -126,10 +131,10 @@ describe('creating a repository', () => {
     async (_what, answer) => {
       const { homepage } = await made()
       github.repositories.delete('acme/site')
-      await github.add('acme', 'site', { homepage, hiddenFor: 3 })
+      await github.addRepository('acme', 'site', { homepage, hiddenRequestCount: 3 })
       github.next(CREATE, () => answer)
       expect((await ensure()).outcome).toBe('existed')
-      expect(github.count(CREATE)).toBe(2)
+      expect(github.countRequests(CREATE)).toBe(2)
     },
   )
 
@@ -137,13 +142,13 @@ describe('creating a repository', () => {
     github.next(CREATE, answered(502), () => null)
     await expect(ensure()).rejects.toEqual(code('TRANSIENT'))
     await expect(ensure()).rejects.toEqual(code('TRANSIENT'))
-    expect([github.count(CREATE), github.repositories.size]).toEqual([2, 0])
+    expect([github.countRequests(CREATE), github.repositories.size]).toEqual([2, 0])
     expect((await ensure()).outcome).toBe('created')
     expect(github.repositories.size).toBe(1)
   })
 
   test('that GitHub applies late, after we gave up, is found by the next try', async () => {
-    let applyLate: (() => Promise<FakeAnswer>) | undefined
+    let applyLate: (() => Promise<FakeResponse>) | undefined
     github.next(CREATE, (apply) => {
       applyLate = apply
       return null
@@ -151,7 +156,7 @@ describe('creating a repository', () => {
     await expect(ensure()).rejects.toEqual(code('TRANSIENT'))
     await applyLate?.()
     expect((await ensure()).outcome).toBe('existed')
-    expect([github.count(CREATE), github.repositories.size]).toEqual([1, 1])
+    expect([github.countRequests(CREATE), github.repositories.size]).toEqual([1, 1])
   })
 
   test('waits no longer than it may for an answer', async () => {
@@ -175,7 +180,7 @@ describe('creating a repository', () => {
     ['without errors', { status: 422, body: { message: 'Repository already exists' } }],
   ])('never takes a namesake that appeared in between for ours (422 %s)', async (_what, answer) => {
     github.next(CREATE, async () => {
-      await github.add('acme', 'site')
+      await github.addRepository('acme', 'site')
       return answer
     })
     await expect(ensure()).rejects.toEqual(code('REPO_TAKEN', /acme\/site exists already/))
@@ -187,16 +192,16 @@ describe('creating a repository', () => {
     ['of another deployment', { homepage: 'https://shipcast.invalid/deployments/intent-2' }],
     ['public', { private: false }],
   ])("never takes another's repository: one that is %s", async (_what, changes) => {
-    await github.add('acme', 'Site', changes)
+    await github.addRepository('acme', 'Site', changes)
     await expect(ensureOrg('acme', wish())).rejects.toEqual(code('REPO_TAKEN'))
     await expect(ensure()).rejects.toMatchObject({ code: 'REPO_TAKEN', remedy: 'person' })
-    expect(github.count(/^(POST|PATCH|DELETE|PUT)/)).toBe(0)
+    expect(github.countRequests(/^(POST|PATCH|DELETE|PUT)/)).toBe(0)
   })
 
   test('of the same name by two deployments at once: one gets it, the other fails as taken', async () => {
     const both = Promise.withResolvers<void>()
     const first: Fault = async (apply) => {
-      await within(both.promise, 'both creates reach GitHub')
+      await withTimeout(both.promise, 'both creates reach GitHub')
       return apply()
     }
     const second: Fault = (apply) => {
@@ -205,18 +210,18 @@ describe('creating a repository', () => {
     }
     github.next(CREATE, first, second)
     // With a queue of its own: writes of one queue wait for each other.
-    const other = open({ pauses: new MemoryPauses() })
+    const other = open({ rateLimitStore: new MemoryRateLimitStore() })
     const settled = await Promise.allSettled([
       ensure(),
       other.ensureRepository(wish({ intentId: 'intent-2' }), calm),
     ])
     expect(settled.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
     expect(settled).toContainEqual({ status: 'rejected', reason: code('REPO_TAKEN') })
-    expect(github.count(CREATE)).toBe(2)
+    expect(github.countRequests(CREATE)).toBe(2)
   })
 
   test('does not touch the repository that once had the name', async () => {
-    await github.add('acme', 'site')
+    await github.addRepository('acme', 'site')
     await github.rename('acme/site', 'acme/old-site')
     // A retry could not say "yes, I want it".
     await expect(ensure()).rejects.toMatchObject({
@@ -226,7 +231,7 @@ describe('creating a repository', () => {
         /former name of acme\/old-site.*Start a new deployment with another name/,
       ),
     })
-    expect(github.count(CREATE)).toBe(0)
+    expect(github.countRequests(CREATE)).toBe(0)
   })
 
   test('says what GitHub refuses: a plan without private repositories', async () => {
@@ -241,7 +246,7 @@ describe('creating a repository', () => {
     const own = wish({ owner: 'Octo-Admin' })
     expect(await ensureOrg('Octo-Admin', own)).toMatchObject({ outcome: 'existed', login: 'octo-admin' })
     expect(await ensure(own)).toMatchObject({ outcome: 'created', owner: 'octo-admin' })
-    expect(github.count(/^POST \/user\/repos$/)).toBe(1)
+    expect(github.countRequests(/^POST \/user\/repos$/)).toBe(1)
   })
 
   test('tells when a policy made it more visible than was asked for, and pushes nothing', async () => {
@@ -280,7 +285,7 @@ describe('pushing', () => {
   test('waits while GitHub does not show what we have just created', async () => {
     const { id } = await ensure()
     const repository = github.repositories.get('acme/site')
-    if (repository) repository.hiddenFor = 2
+    if (repository) repository.hiddenRequestCount = 2
     github.next(/info\/refs/, answered(404), answered(409))
     expect(await push(id)).toMatchObject({ outcome: 'pushed' })
   })
@@ -293,7 +298,7 @@ describe('pushing', () => {
     const { id } = await ensure()
     github.next(PUSH, fault)
     expect(await push(id)).toEqual({ outcome: 'pushed', commit: SAMPLE.commit })
-    expect(github.count(PUSH)).toBe(1)
+    expect(github.countRequests(PUSH)).toBe(1)
   })
 
   test.each([
@@ -305,7 +310,7 @@ describe('pushing', () => {
     await expect(push(id, client, packed)).rejects.toEqual(code('TRANSIENT'))
     expect(await head()).toBeNull()
     expect(await push(id, client, packed)).toEqual({ outcome: 'pushed', commit: packed.commit })
-    expect(await git(github.backend.path('acme', 'site'), 'fsck', '--full', '--strict')).toBe('')
+    expect(await git(github.backend.repositoryPath('acme', 'site'), 'fsck', '--full', '--strict')).toBe('')
   })
 
   test.each([
@@ -410,13 +415,13 @@ describe('pushing', () => {
     const { id } = await ensure()
     github.next(/^PATCH/, answered(429))
     await expect(push(id)).rejects.toMatchObject({ code: 'RATE_LIMITED', retryAt: expect.any(Date) })
-    pauses.until = 0
+    pauses.pausedUntilMs = 0
     expect(await push(id)).toMatchObject({ outcome: 'already-pushed' })
     expect(github.repositories.get('acme/site')?.homepage).toBeNull()
   })
 
   test('never overwrites a branch that somebody moved, neither before nor during the push', async () => {
-    const other = await packContents([textFile('README.md', '# Other\n')], PLAN)
+    const other = await packContents([textFile('README.md', '# Other\n')], SAMPLE_PLAN)
     const { id } = await ensure()
     github.next(PUSH, async () => {
       await push(id, open(), other)
@@ -430,9 +435,9 @@ describe('pushing', () => {
   test('does not go to a namesake', async () => {
     const { id } = await ensure()
     github.repositories.delete('acme/site')
-    await github.add('acme', 'site')
+    await github.addRepository('acme', 'site')
     await expect(push(id)).rejects.toEqual(code('REPO_GONE'))
-    expect(github.count(PUSH)).toBe(0)
+    expect(github.countRequests(PUSH)).toBe(0)
   })
 
   test('is told where to grant what git is refused', async () => {
@@ -520,7 +525,7 @@ describe('an organization', () => {
   test('that is missing names the page to create it on', async () => {
     github.next(/admin/, answered(404))
     await expect(ensureOrg('nowhere')).rejects.toEqual(code('ORG_MISSING', /\/account\/organizations\/new/))
-    expect(github.count(/^POST/)).toBe(1)
+    expect(github.countRequests(/^POST/)).toBe(1)
   })
 
   test.each([
@@ -532,14 +537,14 @@ describe('an organization', () => {
       return isLost ? null : { status: 201, body: { login: 'fresh', id: 77 } }
     })
     expect(await ensureOrg('fresh')).toEqual({ outcome: 'created', id: '77', login: 'fresh' })
-    expect(github.count(/admin/)).toBe(1)
+    expect(github.countRequests(/admin/)).toBe(1)
   })
 
   test('is created on Enterprise Cloud in the enterprise that is named, or the reason is told', async () => {
     client = open({ enterprise: { slug: 'acme-inc', billingEmail: 'billing@acme.example' } })
     const asked: unknown[] = []
     let refusal: unknown
-    github.graphql = (query, variables) => {
+    github.graphqlHandler = (query, variables) => {
       asked.push(variables)
       if (query.startsWith('query')) return { data: { enterprise: { id: 'E_1' } } }
       if (refusal) return refusal
@@ -610,12 +615,16 @@ describe('a rate limit', () => {
       await expect(ensure(wish({ name: 'other' }))).rejects.toEqual(code('RATE_LIMITED'))
       await expect(push('1', open())).rejects.toEqual(code('RATE_LIMITED'))
       expect(github.requests.length).toBe(before)
-      expect(pauses.strikes).toBe(1)
+      expect(pauses.consecutiveRateLimits).toBe(1)
 
-      pauses.until = 0
+      pauses.pausedUntilMs = 0
       const { id } = await ensure()
       await push(id)
-      expect([pauses.strikes, github.repositories.size, await head()]).toEqual([0, 1, SAMPLE.commit])
+      expect([pauses.consecutiveRateLimits, github.repositories.size, await head()]).toEqual([
+        0,
+        1,
+        SAMPLE.commit,
+      ])
     },
   )
 
@@ -624,7 +633,7 @@ describe('a rate limit', () => {
     ['secondary', { message: 'You have exceeded a secondary rate limit.' }, 60],
   ])('of GraphQL is a 200 (%s)', async (scope, error, seconds) => {
     client = open({ enterprise: { slug: 'acme-inc', billingEmail: 'billing@acme.example' } })
-    github.graphql = () => {
+    github.graphqlHandler = () => {
       if (scope === 'primary') {
         Object.assign(github.headers, { 'x-ratelimit-remaining': '0', 'x-ratelimit-reset': inAnHour() })
       }
@@ -641,7 +650,7 @@ describe('a rate limit', () => {
     github.always(CREATE, answered(403, { message: 'You have exceeded a secondary rate limit.' }))
     const waits: number[] = []
     for (let strike = 1; strike <= 5; strike++) {
-      pauses.until = 0
+      pauses.pausedUntilMs = 0
       const error = await ensure().catch((each: unknown) => each)
       const { retryAt } = error as { retryAt?: Date }
       if (retryAt) waits.push(Math.round((retryAt.getTime() - Date.now()) / 60_000))
@@ -655,7 +664,7 @@ describe('a rate limit', () => {
     github.always(GET_REPO, answered(429))
     const settled = await Promise.allSettled([ensure(), ensure(), ensure()])
     for (const each of settled) expect(each).toMatchObject({ reason: code('RATE_LIMITED') })
-    expect(pauses.strikes).toBe(1)
+    expect(pauses.consecutiveRateLimits).toBe(1)
   })
 
   test('is not what a missing permission is', async () => {
@@ -668,6 +677,6 @@ describe('a rate limit', () => {
       ),
     )
     await expect(ensure()).rejects.toEqual(code('FORBIDDEN'))
-    expect(pauses.strikes).toBe(0)
+    expect(pauses.consecutiveRateLimits).toBe(0)
   })
 })

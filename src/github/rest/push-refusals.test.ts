@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals'
-import { explainRefusal, refusalWords } from './push-refusals.ts'
+import { refusalText, toRefusalError } from './github-errors.ts'
 
 const TOKEN = 'ghp_secretSecretSecretSecretSecret000001'
 
@@ -9,11 +9,11 @@ function push(messages: string, { unpack = 'ok', ref = 'pre-receive hook decline
     repository: 'acme/site',
     url: 'https://github.com/acme/site.git',
     web: 'https://github.com',
-    scrub: (text: string) => text.replaceAll(TOKEN, '***'),
+    redact: (text: string) => text.replaceAll(TOKEN, '***'),
   }
 }
 
-const explained = (messages: string, report = {}) => explainRefusal(push(messages, report))
+const explained = (messages: string, report = {}) => toRefusalError(push(messages, report))
 
 /** As GitHub writes them; `remote:` is what git puts before each line. */
 function secrets(count: number, path = (n: number) => `src/config-${n}.ts`): string {
@@ -145,7 +145,7 @@ describe('the error of a refused push', () => {
       expect(message).toContain(`unblock-secret/2gakJrAududURpxlhIZdNlX1${n} `)
     }
     expect(message.length).toBeLessThan(7_000)
-    expect(refusalWords(push(messages)).match(/and more/g)).toHaveLength(2_000)
+    expect(refusalText(push(messages)).match(/and more/g)).toHaveLength(2_000)
   })
 
   test('is bounded, also for an endless line and endless addresses', () => {
@@ -166,6 +166,6 @@ describe('the error of a refused push', () => {
     expect(reason).toBe('rule-violation')
     expect(message).not.toMatch(/[\p{Cc}\p{Cf}]|\[31m|evil|ghp_/u)
     expect(message).toContain('error: GH006: Protected branch. update failed ***')
-    expect(refusalWords(push(messages))).not.toMatch(/[^\P{Cc}\n]|ghp_/u)
+    expect(refusalText(push(messages))).not.toMatch(/[^\P{Cc}\n]|ghp_/u)
   })
 })

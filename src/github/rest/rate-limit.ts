@@ -1,12 +1,12 @@
-import { isObject, parse } from './answers.ts'
-import type { HttpAnswer } from './transport.ts'
+import { isObject, parseJson } from './github-errors.ts'
+import type { HttpResponse } from './http-client.ts'
 
-const MOST_ERROR_BYTES = 64 * 1024
+const MAX_ERROR_BYTES = 64 * 1024
 /** GitHub's own advice, docs "Best practices for using the REST API": at least a minute, then exponentially longer. */
 const FIRST_PAUSE_MS = 60_000
-const LONGEST_UNTOLD_PAUSE_MS = 15 * 60_000
+const MAX_BACKOFF_MS = 15 * 60_000
 /** Whoever says more than this is not believed beyond it. */
-const LONGEST_PAUSE_MS = 24 * 60 * 60_000
+const MAX_PAUSE_MS = 24 * 60 * 60_000
 
 export interface RateLimit {
   scope: 'primary' | 'secondary'
@@ -18,25 +18,25 @@ export interface RateLimit {
  * the GraphQL API". 429 always does; 403 when it says when to come back, when nothing remains, or when it speaks of rate
  * limits; GraphQL's 200 when its errors do. `strikes` are the answers of the kind before this one, in a row.
  */
-export function rateLimitOf({ status, headers, body }: HttpAnswer, strikes: number): RateLimit | null {
-  if (status === 200 ? !isLimitOfGraphql(body) : status !== 403 && status !== 429) return null
+export function rateLimitOf({ status, headers, body }: HttpResponse, strikes: number): RateLimit | null {
+  if (status === 200 ? !isGraphqlRateLimit(body) : status !== 403 && status !== 429) return null
   const isSpent = headers['x-ratelimit-remaining'] === '0'
-  const retryAfterMs = retryAfter(headers)
+  const retryAfterMs = parseRetryAfterMs(headers)
   const isLimit =
     status === 200 ||
     status === 429 ||
     isSpent ||
     retryAfterMs !== null ||
-    speaksOfRates(body.toString('utf8', 0, 4_096))
+    mentionsRateLimit(body.toString('utf8', 0, 4_096))
   if (!isLimit) return null
   const scope = isSpent && retryAfterMs === null ? 'primary' : 'secondary'
-  const told = retryAfterMs ?? (isSpent ? untilReset(headers) : null)
-  const untold = Math.min(FIRST_PAUSE_MS * 2 ** Math.min(strikes, 10), LONGEST_UNTOLD_PAUSE_MS)
-  return { scope, pauseMs: Math.min(told ?? untold, LONGEST_PAUSE_MS) }
+  const told = retryAfterMs ?? (isSpent ? resetDelayMs(headers) : null)
+  const untold = Math.min(FIRST_PAUSE_MS * 2 ** Math.min(strikes, 10), MAX_BACKOFF_MS)
+  return { scope, pauseMs: Math.min(told ?? untold, MAX_PAUSE_MS) }
 }
 
 /** Seconds, or a date (RFC 9110, 10.2.3). At least one second, lest we come back at once for ever. */
-function retryAfter(headers: HttpAnswer['headers']): number | null {
+function parseRetryAfterMs(headers: HttpResponse['headers']): number | null {
   const value = headers['retry-after']
   if (value === undefined) return null
   if (/^\d+$/.test(value)) return Math.max(1, Number(value)) * 1_000
@@ -45,27 +45,27 @@ function retryAfter(headers: HttpAnswer['headers']): number | null {
 }
 
 /** By GitHub's clock, not ours; a second later, since the reset is in whole seconds. */
-function untilReset(headers: HttpAnswer['headers']): number | null {
+function resetDelayMs(headers: HttpResponse['headers']): number | null {
   const reset = Number(headers['x-ratelimit-reset'] ?? Number.NaN)
   return Number.isFinite(reset) ? Math.max(0, reset * 1_000 - serverTime(headers)) + 1_000 : null
 }
 
 /** GitHub's clock, in milliseconds, as its answer says; ours where it does not. */
-export function serverTime(headers: HttpAnswer['headers']): number {
+export function serverTime(headers: HttpResponse['headers']): number {
   const told = Date.parse(headers.date ?? '')
   return Number.isNaN(told) ? Date.now() : told
 }
 
 /** `{ "errors": [{ "type": "RATE_LIMITED" }] }`; of the secondary limit GitHub tells only by the message. */
-function isLimitOfGraphql(body: Buffer): boolean {
-  if (!body.subarray(0, MOST_ERROR_BYTES).includes('"errors"')) return false
-  const json = body.length <= MOST_ERROR_BYTES ? parse(body) : undefined
+function isGraphqlRateLimit(body: Buffer): boolean {
+  if (!body.subarray(0, MAX_ERROR_BYTES).includes('"errors"')) return false
+  const json = body.length <= MAX_ERROR_BYTES ? parseJson(body) : undefined
   const errors = isObject(json) && Array.isArray(json.errors) ? json.errors : []
   return errors.some(
-    (each) => isObject(each) && (each.type === 'RATE_LIMITED' || speaksOfRates(String(each.message))),
+    (each) => isObject(each) && (each.type === 'RATE_LIMITED' || mentionsRateLimit(String(each.message))),
   )
 }
 
-function speaksOfRates(text: string): boolean {
+function mentionsRateLimit(text: string): boolean {
   return /rate[ -]limit|abuse detection/i.test(text)
 }

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from '@jest/globals'
 import { organizationOf, repositoryOf } from './accounts.ts'
-import { addressesOf } from './addresses.ts'
-import { explain } from './answers.ts'
-import type { ApiAnswer } from './github-api.ts'
+import { endpointsOf } from './endpoints.ts'
+import type { ApiResponse } from './github-api.ts'
+import { toForgeError } from './github-errors.ts'
 import { rateLimitOf } from './rate-limit.ts'
 
 interface Exchange {
@@ -15,20 +15,27 @@ interface Exchange {
 }
 
 const { exchanges }: { exchanges: Exchange[] } = JSON.parse(
-  readFileSync(new URL('./testing/recordings.json', import.meta.url), 'utf8'),
+  readFileSync(new URL('../../../test/support/github/recordings.json', import.meta.url), 'utf8'),
 )
-const addresses = addressesOf('https://api.github.com')
+const addresses = endpointsOf('https://api.github.com')
 
 /** As `GitHubApi` hands it on. */
-function answerTo(request: RegExp, status: number): ApiAnswer {
+function answerTo(request: RegExp, status: number): ApiResponse {
   const found = exchanges.find(
     (each) => request.test(`${each.method} ${each.path}`) && each.status === status,
   )
   if (!found) throw new Error(`No recording of ${request} with ${status}.`)
   const { headers, body, path } = found
-  const doing = { what: 'do it', grantAt: 'https://example.com', scrub: (text: string) => text }
+  const doing = { action: 'do it', grantHint: 'https://example.com', redact: (text: string) => text }
   const bytes = Buffer.from(JSON.stringify(body))
-  return { status, headers, json: body, body: bytes, url: `https://api.github.com${path}`, doing }
+  return {
+    status,
+    headers,
+    json: body,
+    body: bytes,
+    url: `https://api.github.com${path}`,
+    description: doing,
+  }
 }
 
 describe('what the real GitHub answered', () => {
@@ -75,12 +82,12 @@ describe('what the real GitHub answered', () => {
 
   test('to what it refuses, is told with its fields', () => {
     const refused = answerTo(/\/labels$/, 422)
-    expect(explain(refused, refused.doing)).toMatchObject({
+    expect(toForgeError(refused, refused.description)).toMatchObject({
       code: 'INVALID',
       message: expect.stringMatching(/“Validation Failed; color: invalid”/),
     })
     const absent = answerTo(/\/protection$/, 404)
-    expect(explain(absent, absent.doing)).toMatchObject({ code: 'NOT_FOUND' })
+    expect(toForgeError(absent, absent.description)).toMatchObject({ code: 'NOT_FOUND' })
     for (const each of [refused, absent]) expect(rateLimitOf(each, 0)).toBeNull()
   })
 })

@@ -1,0 +1,42 @@
+import { expect, test } from '@jest/globals'
+import { Config } from '../config/config.ts'
+import { RateLimitedError } from '../errors.ts'
+import { RateLimiter } from './rate-limiter.ts'
+
+/** How many guesses of these addresses are let through, one after the other. */
+function guesses(addresses: Iterable<string>): number {
+  const limits = new RateLimiter(new Config({}))
+  let count = 0
+  for (const address of addresses) {
+    try {
+      limits.recordFailedAuth(address)
+      count++
+    } catch (error) {
+      if (!(error instanceof RateLimitedError)) throw error
+    }
+  }
+  return count
+}
+
+const numbers = Array.from({ length: 100 }, (_, i) => i)
+
+test.each([
+  ['2001:db8:1:2::1', '2001:db8:1:2::2', '2001:DB8:1:2:a:b:c:d', '2001:db8:1:2:ffff:0:192.0.2.1'],
+  ['2001:db8::1', '2001:db8:0:0:9::', '2001:0db8:0000::7'],
+  ['fe80::1%eth0', 'fe80::2', 'fe80::3%1'],
+  ['192.0.2.1', '::ffff:192.0.2.1', '::FFFF:192.0.2.1'],
+])('%s and the like are one network, and are counted as one', (...addresses) => {
+  expect(guesses(numbers.flatMap(() => addresses))).toBe(30)
+})
+
+test('the addresses of one IPv6 network are not many guessers', () => {
+  expect(guesses(numbers.map((i) => `2001:db8:1:2::${i.toString(16)}`))).toBe(30)
+})
+
+test.each([
+  ['networks of IPv6', (i: number) => `2001:db8:1:${i.toString(16)}::1`],
+  ['addresses of IPv4', (i: number) => `192.0.2.${i}`],
+  ['addresses of IPv4, as a socket for both has them', (i: number) => `::ffff:192.0.2.${i}`],
+])('different %s are counted by themselves', (_what, address) => {
+  expect(guesses(numbers.map(address))).toBe(100)
+})

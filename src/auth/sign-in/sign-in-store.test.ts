@@ -1,0 +1,53 @@
+import { afterAll, beforeAll, expect, test } from '@jest/globals'
+import { createTestDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
+import { MIGRATIONS } from '../../database/schema.ts'
+import { SignInStore } from './sign-in-store.ts'
+
+const begun = {
+  checks: { state: 'state-1', nonce: 'nonce-1', codeVerifier: 'verifier-1' },
+  returnTo: '/#1',
+  sessionId: null,
+}
+
+let testDatabase: TestDatabase
+let store: SignInStore
+
+beforeAll(async () => {
+  testDatabase = await createTestDatabase(MIGRATIONS)
+  store = new SignInStore(testDatabase.database)
+})
+
+afterAll(() => testDatabase.drop())
+
+test('gives what has begun back once, however many come at the same time', async () => {
+  const secret = await store.create('oidc', begun)
+  const taken = await Promise.all(Array.from({ length: 10 }, () => store.consume('oidc', 'state-1', secret)))
+  expect(taken.filter(Boolean)).toEqual([begun])
+})
+
+test('gives it to nobody else, and keeps it for whom it is', async () => {
+  const secret = await store.create('oidc', begun)
+  expect(await store.consume('github', 'state-1', secret)).toBeUndefined()
+  expect(await store.consume('oidc', 'state-2', secret)).toBeUndefined()
+  expect(await store.consume('oidc', 'state-1', '')).toBeUndefined()
+  expect(await store.consume('oidc', 'state-1', secret)).toEqual(begun)
+})
+
+test('gives it for ten minutes, and then forgets it', async () => {
+  const secret = await store.create('oidc', begun)
+  await testDatabase.database.query("update sign_ins set expires_at = expires_at - interval '10 minutes'", [])
+  expect(await store.consume('oidc', 'state-1', secret)).toBeUndefined()
+  await store.create('oidc', { ...begun, checks: { ...begun.checks, state: 'state-2' } })
+  const rows = await testDatabase.database.query('select state_hash from sign_ins', [])
+  expect(rows).toHaveLength(1)
+})
+
+test('stores neither the state nor the secret of the browser', async () => {
+  const secret = await store.create('oidc', { ...begun, checks: { ...begun.checks, state: 'state-3' } })
+  const [row] = await testDatabase.database.query<{ text: string }>(
+    "select string_agg(s::text || encode(state_hash, 'escape') || encode(browser_hash, 'escape'), ' ') as text from sign_ins s",
+    [],
+  )
+  expect(row?.text).not.toContain(secret)
+  expect(row?.text).not.toContain('state-3')
+})

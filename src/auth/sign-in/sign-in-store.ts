@@ -1,0 +1,58 @@
+import { randomBytes } from 'node:crypto'
+import type { Queryable } from '../../database/database.ts'
+import { hashSecret } from '../credentials/credential-store.ts'
+import type { SignInChecks } from './sign-in-provider.ts'
+
+const LIFETIME_MINUTES = 10
+const SECRET_BYTES = 32
+
+export interface PendingSignIn {
+  checks: SignInChecks
+  /** Where the person wanted to be. */
+  returnTo: string
+  /** The session that the browser had before; null: none. */
+  sessionId: string | null
+}
+
+/** Those who are on their way to a provider and back; on any node. */
+export class SignInStore {
+  private readonly database: Queryable
+
+  constructor(database: Queryable) {
+    this.database = database
+  }
+
+  /** Returns a secret for the browser in which it began: the answer is taken from no other one. */
+  async create(provider: string, { checks, returnTo, sessionId }: PendingSignIn): Promise<string> {
+    const browserSecret = randomBytes(SECRET_BYTES).toString('base64url')
+    await this.database.query('delete from sign_ins where expires_at < clock_timestamp()', [])
+    await this.database.query(
+      `insert into sign_ins (state_hash, browser_hash, provider, code_verifier, nonce, return_to, session_id, expires_at)
+       values ($1, $2, $3, $4, $5, $6, $7, clock_timestamp() + $8 * interval '1 minute')`,
+      [
+        hashSecret(checks.state),
+        hashSecret(browserSecret),
+        provider,
+        checks.codeVerifier,
+        checks.nonce,
+        returnTo,
+        sessionId,
+        LIFETIME_MINUTES,
+      ],
+    )
+    return browserSecret
+  }
+
+  /** Once: whoever comes with the same answer again finds nothing. */
+  async consume(provider: string, state: string, browserSecret: string): Promise<PendingSignIn | undefined> {
+    const [row] = await this.database.query<Omit<PendingSignIn, 'checks'> & Omit<SignInChecks, 'state'>>(
+      `delete from sign_ins
+       where state_hash = $1 and browser_hash = $2 and provider = $3 and expires_at > clock_timestamp()
+       returning code_verifier as "codeVerifier", nonce, return_to as "returnTo", session_id as "sessionId"`,
+      [hashSecret(state), hashSecret(browserSecret), provider],
+    )
+    if (!row) return undefined
+    const { nonce, codeVerifier, ...begun } = row
+    return { ...begun, checks: { state, nonce, codeVerifier } }
+  }
+}

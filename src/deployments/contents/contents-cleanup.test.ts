@@ -1,0 +1,89 @@
+import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals'
+import { MockGitHub } from '../../../test/support/deployments/mock-github.ts'
+import { LOCAL_REQUEST, TestNode } from '../../../test/support/deployments/test-node.ts'
+import { createTestDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
+import { Config } from '../../config/config.ts'
+import { MIGRATIONS } from '../../database/schema.ts'
+import { ForgeError } from '../../github/forge-error.ts'
+import { ContentsCleanup } from './contents-cleanup.ts'
+
+let test_: TestDatabase
+let github: MockGitHub
+let node: TestNode
+
+beforeAll(async () => {
+  test_ = await createTestDatabase(MIGRATIONS)
+  github = new MockGitHub()
+  node = await TestNode.start({ database: test_.database, github })
+})
+
+afterEach(() => test_.database.query('truncate deployment_contents, events, deployments'))
+
+afterAll(async () => {
+  await node.stop()
+  await test_.drop()
+})
+
+const sweep = () => new ContentsCleanup(new Config({ RETENTION_DAYS: '7' }), test_.database).removeExpired()
+
+/** A deployment that has failed, and so could be retried. */
+async function failed(): Promise<string> {
+  github.next('ensureOrganization', new ForgeError('REPO_TAKEN', 'No.'))
+  const id = await node.deploy()
+  await node.eventsOf(id)
+  return id
+}
+
+async function endedDaysAgo(days: number, ids: readonly string[]): Promise<void> {
+  await test_.database.query(
+    `update deployments set finished_at = now() - $1 * interval '1 day' where id = any($2)`,
+    [days, ids],
+  )
+}
+
+async function withContents(): Promise<string[]> {
+  const rows = await test_.database.query<{ id: string }>(
+    'select distinct deployment_id as id from deployment_contents',
+  )
+  return rows.map(({ id }) => id)
+}
+
+test('removes the contents of what ended long ago, keeps its events, and a retry then says why it cannot', async () => {
+  const [old, recent] = [await failed(), await failed()]
+  await endedDaysAgo(8, [old])
+  await endedDaysAgo(6, [recent])
+  const events = await node.eventsOf(old)
+  expect(await sweep()).toBe(1)
+  expect(await sweep()).toBe(0)
+  expect(await withContents()).toEqual([recent])
+  expect(await node.eventsOf(old)).toEqual(events)
+
+  await expect(node.service.retry(old, LOCAL_REQUEST)).rejects.toMatchObject({
+    message: expect.stringMatching(
+      /contents of this deployment were removed on \d{4}-.*Deploy the repository anew/,
+    ),
+    extensions: { code: 'CONFLICT', deploymentId: old },
+  })
+  await node.service.retry(recent, LOCAL_REQUEST)
+  expect((await node.eventsOf(recent, (event) => event.deployment.attempt === 2)).length).toBeGreaterThan(2)
+  await node.eventsOf(recent, (event) => event.deployment.status === 'SUCCEEDED')
+})
+
+test('leaves alone what is active, however long ago it began', async () => {
+  const hanging = github.hang('ensureOrganization')
+  const id = await node.deploy()
+  await hanging.reached
+  await test_.database.query(`update deployments set created_at = now() - interval '99 days'`)
+  expect(await sweep()).toBe(0)
+  hanging.goOn()
+  await node.eventsOf(id)
+  expect(await withContents()).toEqual([id])
+})
+
+test('of several nodes at once, in batches: each is done by one of them', async () => {
+  const ids = await Promise.all(Array.from({ length: 50 }, () => failed()))
+  await endedDaysAgo(8, ids)
+  const removed = await Promise.all([sweep(), sweep(), sweep()])
+  expect(removed.reduce((sum, count) => sum + count)).toBe(50)
+  expect(await withContents()).toEqual([])
+})

@@ -1,0 +1,205 @@
+import { Injectable } from '@nestjs/common'
+import { Database } from '../../database/database.ts'
+import type { DedicatedConnection } from '../../database/dedicated-connection.ts'
+import { EventLog, type EventRow } from '../../events/event-log.ts'
+import type { DeploymentProblem } from '../../events/logged-event.ts'
+import { CANCELLED_TEXT, QUEUED_TEXT, STEP_TEXTS } from '../deployment-texts.ts'
+import type { StepResult } from './deployment-steps.ts'
+import { type Lease, type LeasedDeployment, leasedDeploymentColumns } from './leased-deployment.ts'
+import { type Transition, TransitionBatcher } from './transition-batcher.ts'
+
+/** A runner that waits longer for its write has lost its lease anyway. */
+const STATEMENT_TIMEOUT_MS = 5_000
+
+export type LeasedDeploymentRow = EventRow & LeasedDeployment
+
+/** What the heartbeat tells of a deployment that this owner still holds. */
+export interface RenewedLease extends Pick<Lease, 'id' | 'epoch'> {
+  cancelRequested: boolean
+}
+
+/** Whoever asks to run deployments, and for how long it may be silent. */
+export interface LeaseHolder {
+  name: string
+  leaseMs: number
+}
+
+/**
+ * What a runner does to a deployment, one function a move. Each move of a deployment that is held is fenced: it
+ * applies only while the lease's epoch is the newest and the owner's, and says so by returning true. All times are the
+ * database's.
+ *
+ *   QUEUED, WAITING ── claimNext ──> RUNNING ── advance … finish ──> SUCCEEDED
+ *                                    RUNNING ── fail, cancel ──────> FAILED, CANCELLED
+ *                                    RUNNING ── wait, pause ───────> WAITING
+ *   RUNNING, lease expired ── takeOver ──> RUNNING (next epoch)      nobody is free: requeueExpired ──> QUEUED
+ */
+@Injectable()
+export class LeaseStore {
+  /** Requests, however many, cannot keep it busy. */
+  private readonly connection: DedicatedConnection
+  private readonly transitions: TransitionBatcher
+
+  constructor(
+    database: Database,
+    private readonly log: EventLog,
+  ) {
+    this.connection = database.openDedicatedConnection(STATEMENT_TIMEOUT_MS)
+    this.transitions = new TransitionBatcher(this.connection)
+  }
+
+  /** Takes those that are due and whose turn it is: organizations take turns, and within one it is who waits longest. */
+  claimNext(owner: LeaseHolder, most: number): Promise<LeasedDeployment[]> {
+    const values = [owner.name, owner.leaseMs, JSON.stringify(STEP_TEXTS), most]
+    return this.log.appendAll(() => this.connection.query<LeasedDeploymentRow>(CLAIM_NEXT, values))
+  }
+
+  /** Takes one whose runner has been silent for too long. It stays `RUNNING`, which is true again: no event. */
+  reclaimExpired(owner: LeaseHolder): Promise<LeasedDeployment[]> {
+    return this.connection.query<LeasedDeployment>(RECLAIM_EXPIRED, [owner.name, owner.leaseMs])
+  }
+
+  /** Shows as waiting one that nobody has taken over for another lease: every runner is busy. */
+  async requeueExpired(owner: LeaseHolder): Promise<boolean> {
+    const row = await this.log.append(async () => {
+      const [row] = await this.connection.query<EventRow>(REQUEUE_EXPIRED, [owner.leaseMs, QUEUED_TEXT])
+      return row
+    })
+    return row !== undefined
+  }
+
+  /**
+   * Renews the owner's leases of these, and no others: one whose run has ended without being able to store that has to
+   * run out. A lease that is not among the answers is lost.
+   */
+  renewLeases(
+    owner: LeaseHolder,
+    ids: readonly string[],
+    through: Pick<Database, 'query'>,
+  ): Promise<RenewedLease[]> {
+    return through.query<RenewedLease>(
+      `update deployments set lease_until = clock_timestamp() + $2 * interval '1 ms'
+       where lease_owner = $1 and status = 'RUNNING' and id = any($3)
+       returning id, epoch, cancel_requested as "cancelRequested"`,
+      [owner.name, owner.leaseMs, ids],
+    )
+  }
+
+  /** From the step that the runner knows to be reached: a database that has lost it does not skip one. */
+  advance(lease: Lease & Pick<LeasedDeployment, 'step'>, result: StepResult): Promise<boolean> {
+    const { repository, commitSha } = result
+    return this.applyTransition(lease, {
+      fromStep: lease.step,
+      changes: {
+        step: result.step,
+        text: STEP_TEXTS[result.step],
+        progress: null,
+        error: null,
+        tries: 0,
+        takeovers: 0,
+        ...(repository && {
+          repository_id: repository.id,
+          repository_url: repository.url,
+          clone_url: repository.cloneUrl,
+        }),
+        ...(commitSha !== undefined && { commit_sha: commitSha }),
+      },
+    })
+  }
+
+  reportProgress(lease: Lease, progress: { done: number; total: number; unit: string }): Promise<boolean> {
+    return this.applyTransition(lease, { changes: { progress } })
+  }
+
+  finish(lease: Lease): Promise<boolean> {
+    const changes = { step: 'DONE', status: 'SUCCEEDED', text: STEP_TEXTS.DONE, progress: null }
+    return this.applyTransition(lease, { fromStep: 'PUSH_CONTENTS', changes, hasEnded: true })
+  }
+
+  fail(lease: Lease, text: string, error: DeploymentProblem): Promise<boolean> {
+    return this.applyTransition(lease, {
+      changes: { status: 'FAILED', text, error, progress: null },
+      hasEnded: true,
+    })
+  }
+
+  cancel(lease: Lease): Promise<boolean> {
+    const changes = { status: 'CANCELLED', text: CANCELLED_TEXT, progress: null }
+    return this.applyTransition(lease, { changes, hasEnded: true })
+  }
+
+  /** Gives the place free until it is time to try again. Does not apply while a cancellation is asked for. */
+  wait(
+    lease: Lease & Pick<LeasedDeployment, 'tries'>,
+    delayMs: number,
+    text: string,
+    error: DeploymentProblem,
+  ): Promise<boolean> {
+    const changes = { status: 'WAITING', text, error, progress: null, tries: lease.tries + 1 }
+    return this.applyTransition(lease, { changes, delayMs, unlessCancelled: true })
+  }
+
+  /** The same, where the forge has said when; that does not count as a try. */
+  pause(lease: Lease, delayMs: number, text: string, error: DeploymentProblem): Promise<boolean> {
+    const changes = { status: 'WAITING', text, error, progress: null }
+    return this.applyTransition(lease, { changes, delayMs, unlessCancelled: true })
+  }
+
+  /** Ends the lease, so that any node may go on at once. */
+  async release(lease: Lease): Promise<void> {
+    await this.connection.query(
+      `update deployments set lease_owner = null, lease_until = clock_timestamp()
+       where id = $1 and epoch = $2 and lease_owner = $3 and status = 'RUNNING'`,
+      [lease.id, lease.epoch, lease.owner],
+    )
+  }
+
+  private async applyTransition(lease: Lease, move: Omit<Transition, 'lease'>): Promise<boolean> {
+    const { id, epoch, owner } = lease
+    const row = await this.log.append(() => this.transitions.apply({ ...move, lease: { id, epoch, owner } }))
+    return row !== undefined
+  }
+}
+
+const CLAIM_NEXT = `
+  with picked as (
+    select id from deployments
+    where status in ('QUEUED', 'WAITING') and run_at <= clock_timestamp()
+    order by turn, run_at limit $4 for update skip locked
+  ), claimed as (
+    update deployments d set
+      status = 'RUNNING', text = $3::jsonb ->> d.step, waiting_until = null, error = null,
+      lease_owner = $1, lease_until = clock_timestamp() + $2 * interval '1 ms', epoch = d.epoch + 1,
+      sequence = d.sequence + 1, updated_at = clock_timestamp()
+    from picked where d.id = picked.id
+    returning d.*
+  )
+  select e.*, ${leasedDeploymentColumns('claimed')}
+  from claimed, lateral append_event(row(claimed.*)::deployments, null) e`
+
+const RECLAIM_EXPIRED = `
+  with picked as (
+    select id from deployments
+    where status = 'RUNNING' and lease_until <= clock_timestamp()
+    order by lease_until limit 1 for update skip locked
+  )
+  update deployments d set
+    lease_owner = $1, lease_until = clock_timestamp() + $2 * interval '1 ms',
+    -- One that was handed back has no owner: nobody died.
+    epoch = d.epoch + 1, takeovers = d.takeovers + (d.lease_owner is not null)::int
+  from picked where d.id = picked.id
+  returning ${leasedDeploymentColumns('d')}`
+
+const REQUEUE_EXPIRED = `
+  with picked as (
+    select id from deployments
+    where status = 'RUNNING' and lease_until <= clock_timestamp() - $1 * interval '1 ms'
+    order by lease_until limit 1 for update skip locked
+  ), moved as (
+    update deployments d set
+      status = 'QUEUED', text = $2, lease_owner = null, lease_until = null, epoch = d.epoch + 1,
+      sequence = d.sequence + 1, updated_at = clock_timestamp()
+    from picked where d.id = picked.id
+    returning d.*
+  )
+  select e.* from moved, lateral append_event(row(moved.*)::deployments, null) e`

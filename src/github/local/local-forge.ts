@@ -1,0 +1,182 @@
+import { randomUUID } from 'node:crypto'
+import { join } from 'node:path'
+import { ensureFolder, PRIVATE_MODE } from '../../runtime/folders.ts'
+import { ForgeError } from '../forge-error.ts'
+import {
+  type CallContext,
+  type EnsureOrganizationInput,
+  type EnsureRepositoryInput,
+  GitHubClient,
+  type Organization,
+  type PushContentsInput,
+  type PushResult,
+  type Repository,
+} from '../github-client.ts'
+import { BareRepository } from './bare-repository.ts'
+import { createFile, readIfExists, sweepTemporaryFolder } from './durable-files.ts'
+import {
+  branchRef,
+  type OrganizationRecord,
+  organizationFolder,
+  type RepositoryRecord,
+  repositoryFolder,
+} from './forge-layout.ts'
+import { toStorageError } from './storage-errors.ts'
+
+export interface LocalForgeOptions {
+  /** Where the repositories are kept; created when needed. Several processes may use it at once. */
+  folder: string
+  /** Where `gitHttpHandler` answers, without a slash at the end: `http://127.0.0.1:3000/git`. */
+  cloneUrlBase: string
+}
+
+/**
+ * A forge on this machine's disk: real bare git repositories, written without a git command.
+ *
+ * What a call reports is on the disk, flushed. A process may be killed at any point: the call can be repeated, by
+ * any process, and ends in the same state. The order is what makes it so:
+ *   create: build aside, flush, one rename
+ *   push:   pack and index, flushed; then the ref, by compare-and-swap; then the lists for dumb HTTP
+ */
+export class LocalForge extends GitHubClient {
+  readonly kind = 'local'
+  private readonly options: LocalForgeOptions
+  private readonly temporaryFolder: string
+
+  constructor(options: LocalForgeOptions) {
+    super()
+    this.options = options
+    this.temporaryFolder = join(options.folder, '.tmp')
+  }
+
+  ensureOrganization(input: EnsureOrganizationInput, { signal }: CallContext): Promise<Organization> {
+    return this.withStorageErrors(async () => {
+      signal.throwIfAborted()
+      const path = join(organizationFolder(this.options.folder, input.login), 'organization.json')
+      const existing = await readOrganization(path)
+      if (existing !== null) return { outcome: 'existed', id: existing.id, login: existing.login }
+
+      await ensureFolder(this.temporaryFolder, PRIVATE_MODE)
+      await ensureFolder(organizationFolder(this.options.folder, input.login), PRIVATE_MODE)
+      const record: OrganizationRecord = {
+        id: randomUUID(),
+        login: input.login,
+        createdAt: new Date().toISOString(),
+      }
+      const isCreated = await createFile(path, `${JSON.stringify(record, null, 2)}\n`, this.temporaryFolder)
+      const { id, login } = (await readOrganization(path)) ?? record
+      return { outcome: isCreated ? 'created' : 'existed', id, login }
+    })
+  }
+
+  ensureRepository(input: EnsureRepositoryInput, context: CallContext): Promise<Repository> {
+    return this.withStorageErrors(async () => {
+      context.signal.throwIfAborted()
+      const repository = this.repository(input)
+      const ref = branchRef(input.branch)
+      const existing = await repository.readRecord()
+      if (existing !== null) return this.adopt(repository, existing, input)
+      if (input.knownId !== null) throw repositoryGoneError(input)
+
+      const organization = await this.ensureOrganization({ login: input.owner }, context)
+      await sweepTemporaryFolder(this.temporaryFolder)
+      const record: RepositoryRecord = {
+        id: randomUUID(),
+        owner: organization.login,
+        name: input.name,
+        visibility: input.visibility,
+        description: input.description,
+        intentId: input.intentId,
+        createdAt: new Date().toISOString(),
+      }
+      const isCreated = await repository.create(record, ref, this.temporaryFolder)
+      if (isCreated) return this.toRepository('created', record)
+      const other = await repository.readRecord()
+      if (other === null) throw repositoryTakenError(input)
+      return this.adopt(repository, other, input)
+    })
+  }
+
+  pushContents(input: PushContentsInput, { signal, onProgress }: CallContext): Promise<PushResult> {
+    return this.withStorageErrors(async () => {
+      signal.throwIfAborted()
+      const { contents, expectedHead } = input
+      const repository = this.repository(input)
+      const ref = branchRef(input.branch)
+      if ((await repository.readRecord())?.id !== input.repositoryId) throw repositoryGoneError(input)
+
+      await repository.sweep()
+      // Looked at first: who comes too late should not leave a pack behind that nothing refers to.
+      if (await repository.checkRef(ref, expectedHead, contents.commit)) {
+        const { packBytes } = contents
+        await repository.addPack(contents, signal, (done) =>
+          onProgress?.({ done, total: packBytes, unit: 'bytes' }),
+        )
+      }
+      // These two also when it was pushed before: that process may have died right after, and holding the lock.
+      const isMoved = await repository.updateRef(ref, expectedHead, contents.commit, signal)
+      await repository.updateServerInfo(signal)
+      return { outcome: isMoved ? 'pushed' : 'already-pushed', commit: contents.commit }
+    })
+  }
+
+  branchHead(
+    input: { owner: string; name: string; branch: string },
+    { signal }: CallContext,
+  ): Promise<string | null> {
+    return this.withStorageErrors(async () => {
+      signal.throwIfAborted()
+      return this.repository(input).readRef(branchRef(input.branch))
+    })
+  }
+
+  private repository({ owner, name }: { owner: string; name: string }): BareRepository {
+    return new BareRepository(repositoryFolder(this.options.folder, owner, name))
+  }
+
+  /** What is there is ours, or `REPO_TAKEN`. */
+  private async adopt(
+    repository: BareRepository,
+    record: RepositoryRecord,
+    input: EnsureRepositoryInput,
+  ): Promise<Repository> {
+    const isOurs =
+      record.id === input.knownId ||
+      record.intentId === input.intentId ||
+      (await repository.readRef(branchRef(input.branch))) === input.plannedCommit
+    if (!isOurs) throw repositoryTakenError(input)
+    return this.toRepository('existed', record)
+  }
+
+  private toRepository(outcome: Repository['outcome'], { id, owner, name }: RepositoryRecord): Repository {
+    const url = `${this.options.cloneUrlBase}/${owner}/${name}`
+    return { outcome, id, owner, name, url, cloneUrl: `${url}.git` }
+  }
+
+  private async withStorageErrors<T>(action: () => Promise<T>): Promise<T> {
+    try {
+      return await action()
+    } catch (error) {
+      throw toStorageError(error, this.options.folder)
+    }
+  }
+}
+
+async function readOrganization(path: string): Promise<OrganizationRecord | null> {
+  const json = await readIfExists(path)
+  return json === null ? null : JSON.parse(json)
+}
+
+function repositoryTakenError({ owner, name }: EnsureRepositoryInput): ForgeError {
+  return new ForgeError(
+    'REPO_TAKEN',
+    `${owner}/${name} exists already and is not from this deployment. Remove it and retry, or start a new deployment with another name.`,
+  )
+}
+
+function repositoryGoneError({ owner, name }: { owner: string; name: string }): ForgeError {
+  return new ForgeError(
+    'REPO_GONE',
+    `${owner}/${name} was created by this deployment and is not there any more. Restore it and retry, or start a new deployment.`,
+  )
+}

@@ -1,0 +1,55 @@
+import { AppCredential, type Credential, type CredentialSettings, TokenCredential } from './credential.ts'
+import { type Endpoints, endpointsOf } from './endpoints.ts'
+import { GitRemotes } from './git-remote.ts'
+import { GitHubApi } from './github-api.ts'
+import { GitHubThrottle } from './github-throttle.ts'
+import { HttpClient, type ProxySettings } from './http-client.ts'
+import type { RateLimitStore } from './rate-limit-store.ts'
+
+export interface GitHubConnectionOptions {
+  /** `https://api.github.com`, `https://HOST/api/v3`. */
+  apiUrl: string
+  credential: CredentialSettings
+  /** Where pauses and turns are kept, for all nodes that use this credential. */
+  rateLimitStore: RateLimitStore
+  /** Milliseconds between two writes of the credential. */
+  writeSpacingMs: number
+  proxies?: ProxySettings | undefined
+  /** Milliseconds for one REST call, or for git without progress. */
+  callTimeoutMs?: number
+}
+
+/** The ways to one GitHub with one credential, which share its throttle. */
+export interface GitHubConnection {
+  endpoints: Endpoints
+  api: GitHubApi
+  remotes: GitRemotes
+  close(): Promise<void>
+}
+
+const CALL_TIMEOUT_MS = 60_000
+/** GitHub's undocumented limit is about 500 an hour: some of it is left to others who use the credential. */
+const MAX_CREATIONS_PER_HOUR = 400
+
+export function connectToGitHub(options: GitHubConnectionOptions): GitHubConnection {
+  const endpoints = endpointsOf(options.apiUrl)
+  const httpClient = new HttpClient(options.proxies)
+  const credential: Credential =
+    options.credential.kind === 'token'
+      ? new TokenCredential(options.credential.token, endpoints.api)
+      : new AppCredential(options.credential, endpoints.api, {
+          find: (owner, signer, signal) => api.findInstallation(owner, signer, signal),
+          createToken: (installation, signer, signal) =>
+            api.createInstallationToken(installation, signer, signal),
+        })
+  const throttle = new GitHubThrottle({
+    credentialId: credential.id,
+    rateLimitStore: options.rateLimitStore,
+    writeSpacingMs: options.writeSpacingMs,
+    maxCreationsPerHour: endpoints.isEnterpriseServer ? null : MAX_CREATIONS_PER_HOUR,
+  })
+  const { callTimeoutMs = CALL_TIMEOUT_MS } = options
+  const shared = { endpoints, httpClient, throttle, credential, callTimeoutMs }
+  const api = new GitHubApi(shared)
+  return { endpoints, api, remotes: new GitRemotes(shared), close: () => httpClient.close() }
+}

@@ -1,0 +1,165 @@
+import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
+import { createServer, type RequestListener, type Server } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
+import { type AddressInfo, connect } from 'node:net'
+import { getCACertificates, setDefaultCACertificates } from 'node:tls'
+import { afterEach, describe, expect, test } from '@jest/globals'
+import { AUTHORITY_FILE, readCertificate } from '../../../test/support/github/tls/certificate.ts'
+import { withTimeout } from '../../../test/support/processes.ts'
+import { HttpClient, NetworkError } from './http-client.ts'
+
+const never = new AbortController().signal
+const servers: Server[] = []
+const transports: HttpClient[] = []
+
+afterEach(async () => {
+  for (const server of servers.splice(0)) {
+    server.closeAllConnections()
+    server.close()
+  }
+  await Promise.all(transports.splice(0).map((each) => each.close()))
+})
+
+async function serve(
+  listener: RequestListener,
+  server: Server = createServer(),
+): Promise<{ url: string; server: Server }> {
+  server.on('request', listener).listen(0, '127.0.0.1')
+  servers.push(server)
+  await once(server, 'listening')
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, server }
+}
+
+function open(...settings: ConstructorParameters<typeof HttpClient>): HttpClient {
+  const transport = new HttpClient(...settings)
+  transports.push(transport)
+  return transport
+}
+
+const get = (url: string) =>
+  ({ method: 'GET', url, headers: {}, signal: never, timeoutMs: 10_000, maxResponseBytes: 1_000 }) as const
+
+describe('a proxy', () => {
+  test('is gone through, except to what needs none', async () => {
+    const target = await serve((_request, response) => response.end('there'))
+    const tunnels: string[] = []
+    const proxy = await serve((_request, response) => response.writeHead(400).end())
+    proxy.server.on('connect', (request, socket, head) => {
+      tunnels.push(request.url ?? '')
+      const { port } = new URL(target.url)
+      const onward = connect(Number(port), '127.0.0.1', () => {
+        socket.write('HTTP/1.1 200 Connection Established\r\n\r\n')
+        onward.write(head)
+        onward.pipe(socket).pipe(onward)
+      })
+      onward.on('error', () => socket.destroy())
+      socket.on('error', () => onward.destroy())
+      socket.on('close', () => onward.destroy())
+    })
+    const through = open({ httpProxy: proxy.url })
+    expect((await through.send(get(target.url))).body.toString()).toBe('there')
+    expect(tunnels).toEqual([new URL(target.url).host])
+    for (const noProxy of ['127.0.0.1', '10.0.0.0/8, 127.0.0.0/8']) {
+      const around = open({ httpProxy: proxy.url, noProxy })
+      expect((await around.send(get(target.url))).status).toBe(200)
+    }
+    expect(tunnels).toHaveLength(1)
+  })
+})
+
+describe('a certificate', () => {
+  test('that is not to be trusted is told as such: nothing is sent, and time would not mend it', async () => {
+    let requests = 0
+    const { url } = await serve(
+      (_request, response) => {
+        requests++
+        response.end()
+      },
+      createTlsServer(await readCertificate()),
+    )
+    const unknown = open().send(get(url.replace('http:', 'https:')))
+    await expect(unknown).rejects.toMatchObject({
+      code: 'UNTRUSTED',
+      remedy: 'person',
+      message: expect.stringContaining('NODE_EXTRA_CA_CERTS'),
+    })
+    expect(requests).toBe(0)
+
+    const known = getCACertificates()
+    setDefaultCACertificates([...known, await readFile(AUTHORITY_FILE, 'utf8')])
+    try {
+      expect((await open().send(get(url.replace('http:', 'https:')))).status).toBe(200)
+      const elsewhere = open().send(get(url.replace('http://127.0.0.1', 'https://localhost')))
+      await expect(elsewhere).rejects.toMatchObject({
+        code: 'UNTRUSTED',
+        message: expect.stringContaining('ERR_TLS_CERT_ALTNAME_INVALID'),
+      })
+      expect(requests).toBe(1)
+    } finally {
+      setDefaultCACertificates(known)
+    }
+  })
+})
+
+describe('an answer', () => {
+  test('that leads in a circle is not followed for ever', async () => {
+    let count = 0
+    const { url } = await serve((_request, response) => {
+      count++
+      response.writeHead(301, { location: '/again' }).end()
+    })
+    await expect(open().send(get(url))).rejects.toMatchObject({ code: 'UNEXPECTED' })
+    expect(count).toBe(6)
+  })
+
+  test('longer than it may be is none', async () => {
+    const { url } = await serve((_request, response) => response.end(Buffer.alloc(1_001)))
+    await expect(open().send(get(url))).rejects.toBeInstanceOf(NetworkError)
+  })
+
+  test('that nobody waits for any more rejects with the reason', async () => {
+    const asked = Promise.withResolvers<void>()
+    const { url } = await serve(() => asked.resolve())
+    const abort = new AbortController()
+    const call = open().send({ ...get(url), signal: abort.signal })
+    await withTimeout(asked.promise, 'the server is asked')
+    const reason = new Error('lease lost')
+    abort.abort(reason)
+    await expect(call).rejects.toBe(reason)
+  })
+
+  test('comes to a body in parts; where the source of the body breaks, that is what is told', async () => {
+    const { url } = await serve((request, response) => {
+      request.resume().on('end', () => response.end('taken'))
+    })
+    async function* inParts() {
+      for (let n = 0; n < 4; n++) {
+        await new Promise(setImmediate)
+        yield Buffer.from('part')
+      }
+    }
+    const post = { ...get(url), method: 'POST', timeoutResetsOnProgress: true } as const
+    expect((await open().send({ ...post, body: inParts() })).body.toString()).toBe('taken')
+    const fault = new Error('the database is away')
+    // biome-ignore lint/correctness/useYield: it breaks before its first part
+    async function* broken(): AsyncGenerator<Uint8Array> {
+      throw fault
+    }
+    await expect(open().send({ ...post, body: broken() })).rejects.toBe(fault)
+  })
+})
+
+test('an answer that comes byte by byte ends all the same', async () => {
+  const { url } = await serve((_request, response) => {
+    const timer = setInterval(() => response.write('x'), 20)
+    response.once('close', () => clearInterval(timer))
+  })
+  const dribbled = open().send({
+    ...get(url),
+    timeoutMs: 100,
+    timeoutResetsOnProgress: true,
+    maxResponseBytes: 1_000_000,
+  })
+  await expect(dribbled).rejects.toThrow('no answer within 0.1 s')
+})

@@ -1,0 +1,141 @@
+import type { Queryable } from '../../database/database.ts'
+
+/** What GitHub has told a credential about its rate limits, as far as we remember. */
+export interface RateLimitState {
+  /** Milliseconds until it may ask again; 0 or less: now. */
+  pausedForMs: number
+  /** Rate-limit answers in a row, each after the pause of the one before. */
+  strikes: number
+  /** Pauses there ever were: tells an answer of before a pause from one after it. */
+  pauses: number
+}
+
+/** A turn that is reserved: milliseconds to wait for it. Not reserved: it would be too long. */
+export type Reservation = { isReserved: boolean; waitMs: number }
+
+/**
+ * Remembers, for each credential, until when it has to pause, and gives out turns to write. Shared by all nodes when it
+ * is kept in the database, so that a pause outlives a restart and holds for everybody.
+ */
+export abstract class RateLimitStore {
+  abstract state(credentialId: string): Promise<RateLimitState>
+
+  /** The next turn to write: `spacingMs` after the one before, if that is within `mostWaitMs`. */
+  abstract reserveWrite(credentialId: string, spacingMs: number, mostWaitMs: number): Promise<Reservation>
+
+  /** A repository of this hour, if there are fewer than `most`. */
+  abstract reserveCreation(credentialId: string, most: number): Promise<Reservation>
+
+  /**
+   * Notes a rate-limit answer to a request that was sent when `seen` was the state. Only the first such answer of a
+   * pause is a strike; the later ones were on their way already.
+   */
+  abstract recordRateLimit(
+    credentialId: string,
+    seen: RateLimitState,
+    limit: { pauseMs: number; isWrite: boolean },
+  ): Promise<RateLimitState>
+
+  /** Notes a request that got through. A read says nothing about a limit for writes. */
+  abstract recordSuccess(credentialId: string, seen: RateLimitState, isWrite: boolean): Promise<void>
+}
+
+const NEVER_LIMITED: RateLimitState = { pausedForMs: 0, strikes: 0, pauses: 0 }
+
+const STATE_COLUMNS = `
+  coalesce(extract(epoch from c.paused_until - clock_timestamp()) * 1000, 0)::float8 as "pausedForMs",
+  c.strikes, c.pauses`
+
+/** Pauses in the table `github_credentials`, one row a credential. All times are the database's. */
+export class PostgresRateLimitStore extends RateLimitStore {
+  private readonly database: Queryable
+
+  constructor(database: Queryable) {
+    super()
+    this.database = database
+  }
+
+  async state(credentialId: string): Promise<RateLimitState> {
+    const [row] = await this.database.query<RateLimitState>(
+      `select ${STATE_COLUMNS} from github_credentials c where id = $1`,
+      [credentialId],
+    )
+    return row ?? NEVER_LIMITED
+  }
+
+  async reserveWrite(credentialId: string, spacingMs: number, mostWaitMs: number): Promise<Reservation> {
+    const [taken] = await this.database.query<{ waitMs: number }>(RESERVE_WRITE, [
+      credentialId,
+      spacingMs,
+      mostWaitMs,
+    ])
+    if (taken) return { isReserved: true, waitMs: taken.waitMs }
+    const [row] = await this.database.query<{ waitMs: number }>(
+      `select extract(epoch from next_write_at - clock_timestamp())::float8 * 1000 as "waitMs"
+       from github_credentials where id = $1`,
+      [credentialId],
+    )
+    return { isReserved: false, waitMs: row?.waitMs ?? mostWaitMs }
+  }
+
+  async reserveCreation(credentialId: string, most: number): Promise<Reservation> {
+    const taken = await this.database.query(RESERVE_CREATION, [credentialId, most])
+    if (taken.length > 0) return { isReserved: true, waitMs: 0 }
+    const [row] = await this.database.query<{ waitMs: number }>(
+      `select extract(epoch from hour_began_at + interval '1 hour' - clock_timestamp())::float8 * 1000 as "waitMs"
+       from github_credentials where id = $1`,
+      [credentialId],
+    )
+    return { isReserved: false, waitMs: row?.waitMs ?? 0 }
+  }
+
+  async recordRateLimit(
+    credentialId: string,
+    seen: RateLimitState,
+    { pauseMs, isWrite }: { pauseMs: number; isWrite: boolean },
+  ): Promise<RateLimitState> {
+    const [row] = await this.database.query<RateLimitState>(RECORD_RATE_LIMIT, [
+      credentialId,
+      pauseMs,
+      seen.pauses,
+      isWrite,
+    ])
+    if (!row) throw new Error('An insert returned no row.')
+    return row
+  }
+
+  async recordSuccess(credentialId: string, seen: RateLimitState, isWrite: boolean): Promise<void> {
+    if (seen.strikes === 0) return
+    await this.database.query(
+      `update github_credentials set strikes = 0, paused_until = null
+       where id = $1 and pauses = $2 and ($3 or not struck_by_write)`,
+      [credentialId, seen.pauses, isWrite],
+    )
+  }
+}
+
+const RESERVE_WRITE = `
+  insert into github_credentials as c (id, next_write_at) values ($1, clock_timestamp() + $2 * interval '1 ms')
+  on conflict (id) do update
+    set next_write_at = greatest(c.next_write_at, clock_timestamp()) + $2 * interval '1 ms'
+    where c.next_write_at <= clock_timestamp() + $3 * interval '1 ms'
+  returning greatest(0, extract(epoch from c.next_write_at - clock_timestamp())::float8 * 1000 - $2::float8) as "waitMs"`
+
+const RESERVE_CREATION = `
+  insert into github_credentials as c (id, hour_began_at, creations) values ($1, clock_timestamp(), 1)
+  on conflict (id) do update set
+    hour_began_at = case when c.hour_began_at > clock_timestamp() - interval '1 hour' then c.hour_began_at
+      else clock_timestamp() end,
+    creations = case when c.hour_began_at > clock_timestamp() - interval '1 hour' then c.creations + 1 else 1 end
+    where c.creations < $2 or c.hour_began_at <= clock_timestamp() - interval '1 hour'
+  returning c.creations`
+
+const RECORD_RATE_LIMIT = `
+  insert into github_credentials as c (id, paused_until, strikes, pauses, struck_by_write)
+  values ($1, clock_timestamp() + $2 * interval '1 ms', 1, $3::int + 1, $4)
+  on conflict (id) do update set
+    paused_until = greatest(c.paused_until, excluded.paused_until),
+    struck_by_write = c.struck_by_write and c.strikes > 0 or excluded.struck_by_write,
+    strikes = case when c.pauses = $3 then c.strikes + 1 else c.strikes end,
+    pauses = case when c.pauses = $3 then c.pauses + 1 else c.pauses end
+  returning ${STATE_COLUMNS}`

@@ -1,0 +1,61 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { expect, test } from '@jest/globals'
+import { FairScheduler } from './fair-scheduler.ts'
+
+const SLICE_MS = 5
+
+function work(ms: number): void {
+  const end = performance.now() + ms
+  while (performance.now() < end);
+}
+
+/** In a promise of a promise, as a request is handled. */
+async function request(turns: FairScheduler, subject: string, ms: number, done: string[]): Promise<void> {
+  await turns.waitForTurn(subject)
+  await Promise.resolve().then(() => Promise.resolve())
+  work(ms)
+  done.push(subject)
+}
+
+const times = (count: number) => Array.from({ length: count }, (_, index) => index)
+
+test('requests that come together are done one in a turn when each takes a slice', async () => {
+  const turns = new FairScheduler(SLICE_MS)
+  const done: string[] = []
+  const all = times(20).map(() => request(turns, 'mallory', SLICE_MS, done))
+  let seen = 0
+  while (done.length < 20) {
+    await nextTurn()
+    // One at the end of a turn, and one at the beginning of the next.
+    expect(done.length - seen).toBeLessThanOrEqual(2)
+    seen = done.length
+  }
+  await Promise.all(all)
+})
+
+test('a single request comes next, however many of another subject wait', async () => {
+  const turns = new FairScheduler(SLICE_MS)
+  const done: string[] = []
+  const all = times(20).map(() => request(turns, 'mallory', SLICE_MS, done))
+  await Promise.all([...all, request(turns, 'bob', 0, done)])
+  expect(done.indexOf('bob')).toBeLessThanOrEqual(2)
+})
+
+test('short ones do not wait for each other', async () => {
+  const turns = new FairScheduler(1_000)
+  const done: string[] = []
+  const all = times(500).map(() => request(turns, 'bob', 0, done))
+  await nextTurn()
+  expect(done).toHaveLength(500)
+  await Promise.all(all)
+})
+
+test('those who wait share a turn as well, in the order in which they came', async () => {
+  const turns = new FairScheduler(SLICE_MS)
+  const done: string[] = []
+  const first = request(turns, 'first', 20 * SLICE_MS, done)
+  await Promise.resolve()
+  const others = times(100).map((n) => request(turns, `s${n}`, 0, done))
+  await Promise.all([first, ...others])
+  expect(done).toEqual(['first', ...times(100).map((n) => `s${n}`)])
+})

@@ -1,0 +1,34 @@
+import { ConsoleLogger, type LogLevel as NestLogLevel } from '@nestjs/common'
+import type { LogLevel } from '../config/config.ts'
+
+/** Lines for people on a terminal, JSON for programs; the fields of a line stand beside its message. */
+export function createLogger(level: LogLevel): ConsoleLogger {
+  const levels: NestLogLevel[] = ['fatal', 'error', 'warn', 'log', 'debug']
+  const upTo = { error: 2, warn: 3, info: 4, debug: 5 }[level]
+  const isTerminal = process.stdout.isTTY === true
+  return new QuietStartLogger({ logLevels: levels.slice(0, upTo), json: !isTerminal, flattenParams: true })
+}
+
+/** Nest tells of each module and route at start; that is for whoever works on them. */
+class QuietStartLogger extends ConsoleLogger {
+  override log(message: unknown, ...rest: unknown[]): void {
+    if (rest.length === 1 && NEST_START_CONTEXTS.has(rest[0])) this.debug(message, ...rest)
+    else super.log(message, ...rest)
+  }
+
+  /** Why it cannot start is said once, by `start.ts`. */
+  override error(message: unknown, ...rest: unknown[]): void {
+    if (!NEST_START_FAILURES.has(rest.at(-1))) super.error(message, ...rest)
+  }
+}
+
+const NEST_START_FAILURES: ReadonlySet<unknown> = new Set(['ExceptionHandler', 'NestApplication'])
+
+const NEST_START_CONTEXTS: ReadonlySet<unknown> = new Set([
+  'NestFactory',
+  'InstanceLoader',
+  'RoutesResolver',
+  'RouterExplorer',
+  'GraphQLModule',
+  'NestApplication',
+])

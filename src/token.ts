@@ -1,6 +1,0 @@
-import './node-version.ts'
-import 'reflect-metadata'
-
-const { runTokenCommand } = await import('./auth/token-command.ts')
-const isDone = await runTokenCommand(process.argv.slice(2))
-process.exitCode = isDone ? 0 : 1

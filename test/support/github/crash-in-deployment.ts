@@ -1,0 +1,50 @@
+import fs, { type FileHandle } from 'node:fs/promises'
+import { syncBuiltinESMExports } from 'node:module'
+
+/*
+ * node crash-in-deployment.ts <folder> <n>
+ *
+ * Deploys to a local forge, and kills itself (SIGKILL) at the n-th call to the file system, before that is made.
+ * Prints "done" when it got through.
+ */
+
+const [, , folder = '', n = '0'] = process.argv
+let callsLeft = Number(n)
+
+function countDown(): void {
+  if (--callsLeft === 0) process.kill(process.pid, 'SIGKILL')
+}
+
+/** Replaces methods by ones that count first. Works for who imports them too, as bindings of builtins are live. */
+function countCalls(target: object, names: readonly string[]): void {
+  for (const name of names) {
+    const original: unknown = Reflect.get(target, name)
+    if (typeof original !== 'function') throw new Error(`There is no ${name}.`)
+    Reflect.set(target, name, function watched(this: unknown, ...args: unknown[]) {
+      countDown()
+      return Reflect.apply(original, this, args)
+    })
+  }
+}
+
+const probe: FileHandle = await fs.open(process.execPath)
+countCalls(Object.getPrototypeOf(probe), ['writeFile', 'sync'])
+await probe.close()
+callsLeft = Number(n)
+countCalls(fs, [
+  'link',
+  'lstat',
+  'mkdir',
+  'open',
+  'readdir',
+  'readFile',
+  'readlink',
+  'rename',
+  'rm',
+  'symlink',
+])
+syncBuiltinESMExports()
+
+const { deploySample } = await import('./deploy-sample.ts')
+await deploySample(folder)
+console.log('done')
