@@ -2,9 +2,10 @@
 FROM node:24-bookworm-slim AS build
 WORKDIR /shipcast
 COPY package.json package-lock.json ./
-RUN npm ci --ignore-scripts --no-audit --no-fund
+# Without the workspace `test`.
+RUN npm ci --no-workspaces --ignore-scripts --no-audit --no-fund
 COPY . .
-RUN npm run build && npm prune --ignore-scripts --omit=dev --omit=optional
+RUN npm run build && npm prune --no-workspaces --ignore-scripts --omit=dev --omit=optional
 
 FROM node:24-bookworm-slim
 # git serves clones of the local forge; without it a slower way is taken.

@@ -1,8 +1,8 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
 import { gzipSync } from 'node:zlib'
-import { generate } from '@graphql-codegen/cli'
 import react from '@vitejs/plugin-react'
 import { defineConfig, type Plugin } from 'vite'
-import codegen from './codegen.ts'
 
 /** Where `npm run dev` starts the server: the same HOST and PORT. */
 const { HOST = '', PORT = '' } = process.env
@@ -40,13 +40,20 @@ export default defineConfig({
   },
 })
 
-/** For work on the page: a build has them made before. */
+/** Keeps src/gql up to date in development; a build generates it beforehand. */
 function typedOperations(): Plugin {
+  const generate = () => promisify(execFile)(process.execPath, [`${import.meta.dirname}/codegen.ts`])
+  let last: Promise<unknown> = Promise.resolve()
   return {
     name: 'typed-operations',
     apply: 'serve',
     async buildStart() {
-      await generate({ ...codegen, cwd: `${import.meta.dirname}/..`, silent: true }, true)
+      await generate()
+    },
+    async watchChange(path) {
+      if (!/\.tsx?$/.test(path) || path.includes('/gql/')) return
+      last = last.then(generate).catch((error: { stderr: string }) => this.warn(error.stderr))
+      await last
     },
   }
 }

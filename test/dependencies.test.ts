@@ -7,15 +7,19 @@ interface Locked {
   version: string
   integrity?: string
   hasInstallScript?: true
+  link?: true
 }
 
 const read = async (path: string) => JSON.parse(await readFile(path, 'utf8'))
 const { packages }: { packages: Record<string, Locked> } = await read('package-lock.json')
+const bench: { packages: Record<string, Locked> } = await read('bench/package-lock.json')
 const manifest: {
   optionalDependencies: Record<string, string>
   allowScripts: Record<string, boolean>
 } = await read('package.json')
-const locked = Object.entries(packages).filter(([path]) => path !== '')
+const locked = [...Object.entries(packages), ...Object.entries(bench.packages)].filter(
+  ([path, { link }]) => path.includes('node_modules/') && !link,
+)
 const nameOf = (path: string) => path.split('node_modules/').at(-1)!
 
 test('every package is pinned with its hash', () => {
