@@ -2,8 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/gl
 import { PubSub } from 'graphql-subscriptions'
 import { v7 as uuidv7 } from 'uuid'
 import { waitUntil, withTimeout } from '../../test/support/processes.ts'
-import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
-import { MIGRATIONS } from '../database/schema.ts'
+import { createMigratedDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { EventFeed } from './event-feed.ts'
 import { DEPLOYMENTS_TOPIC, EventLog, type EventNotification, type EventRow, toEvent } from './event-log.ts'
 import type { LoggedEvent } from './logged-event.ts'
@@ -12,7 +11,7 @@ let test_: TestDatabase
 const feeds: EventFeed[] = []
 
 beforeAll(async () => {
-  test_ = await createTestDatabase(MIGRATIONS)
+  test_ = await createMigratedDatabase()
 })
 
 afterEach(async () => {
@@ -178,7 +177,7 @@ describe('a database that has lost its last events', () => {
   const loseAfter = (position: number) =>
     test_.database.transaction(async (tx) => {
       await tx.query(
-        `update log set head = $1, (follows, link) = (select follows, link from events where position = $1)`,
+        `update log set head = $1, (previous_event_id, event_id) = (select previous_event_id, event_id from events where position = $1)`,
         [position],
       )
       await tx.query('delete from events where position > $1', [position])
@@ -259,7 +258,12 @@ describe('a database that has lost its last events', () => {
     feed.poll()
     await waitUntil(() => feed.head === first.position, 'it is told')
     const pubSub = Reflect.get(feed, 'pubSub') as UnreliablePubSub
-    const event = { ...toEvent(first), position: first.position + 1, previousEventId: first.link, eventId: 1 }
+    const event = {
+      ...toEvent(first),
+      position: first.position + 1,
+      previousEventId: first.event_id,
+      eventId: 1,
+    }
     await pubSub.pass({ logId: feed.logId + 1, event }, { event })
     await (Reflect.get(feed, 'pollUntilIdle') as () => Promise<void>).call(feed)
     expect(feed.head).toBe(first.position)

@@ -50,7 +50,7 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
   private active = new Map<string, LoggedEvent>()
   /** Contiguous, and the last one is at `place`. */
   private recent: LoggedEvent[] = []
-  private lastSeen: LogPosition = { logId: 0, position: 0, link: 0 }
+  private lastSeen: LogPosition = { logId: 0, position: 0, eventId: 0 }
   /** How often a hint did not follow what was known, so that the log had to be read. */
   gapFills = 0
   private subscription: number | undefined
@@ -280,7 +280,7 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
   }
 
   private isNext({ position, previousEventId: follows }: NotifiedEvent): boolean {
-    return position === this.lastSeen.position + 1 && follows === this.lastSeen.link
+    return position === this.lastSeen.position + 1 && follows === this.lastSeen.eventId
   }
 
   /** Whether it is one of those that we hold, or older. */
@@ -292,7 +292,7 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
 
   private accept(event: LoggedEvent): void {
     if (event.position !== this.head + 1) return
-    this.lastSeen = { logId: this.logId, position: event.position, link: event.eventId }
+    this.lastSeen = { logId: this.logId, position: event.position, eventId: event.eventId }
     this.recent.push(event)
     if (this.recent.length > 2 * MAX_RECENT_EVENTS) this.recent = this.recent.slice(-MAX_RECENT_EVENTS)
     this.active.delete(event.deploymentId)

@@ -25,8 +25,8 @@ export interface EventRow {
   at: Date
   origin: string | null
   deployment: DeploymentSnapshot
-  link: number
-  follows: number
+  event_id: number
+  previous_event_id: number
 }
 
 /** Some events of one deployment. */
@@ -44,7 +44,7 @@ export interface LogPosition {
   /** Of an event; 0 before the first. */
   position: number
   /** That event's. */
-  link: number
+  eventId: number
 }
 
 /** The ordered log of all events: the truth. What is not in it did not happen. */
@@ -89,7 +89,7 @@ export class EventLog {
 
   async readHead(): Promise<LogPosition> {
     const [place] = await this.database.query<LogPosition>(
-      'select id as "logId", head as position, link from log',
+      'select id as "logId", head as position, event_id as "eventId" from log',
     )
     if (!place) throw new Error('The table "log" is empty; it must have one row. Restore it from a backup.')
     this.logId = place.logId
@@ -97,12 +97,15 @@ export class EventLog {
   }
 
   /** At most `limit` events after a place, in order; undefined where the log is another one, or has lost the place. */
-  async readNext({ logId, position, link }: LogPosition, limit: number): Promise<LoggedEvent[] | undefined> {
+  async readNext(
+    { logId, position, eventId }: LogPosition,
+    limit: number,
+  ): Promise<LoggedEvent[] | undefined> {
     const rows = await this.database.query<EventRow & { log_id: number }>(
       `select e.*, (select id from log) as log_id from events e where position >= $1 order by position limit $2`,
       [position, limit + 1],
     )
-    const isThere = position === 0 || (rows[0]?.position === position && rows[0].link === link)
+    const isThere = position === 0 || (rows[0]?.position === position && rows[0].event_id === eventId)
     if (!isThere || rows.some((row) => row.log_id !== logId)) return undefined
     return rows.filter((row) => row.position > position).map(toEvent)
   }
@@ -111,11 +114,11 @@ export class EventLog {
    * Gives the log another id, by which the cursors of what it has lost are known, and tells all nodes to look. Does
    * nothing where it has the place after all, or has another id already: one of the nodes that notice does it.
    */
-  async rotateLogId({ logId, position, link }: LogPosition): Promise<void> {
+  async rotateLogId({ logId, position, eventId }: LogPosition): Promise<void> {
     const renamed = await this.database.query(
       `update log set id = 1000 + (id - 1000 + 1 + floor(random() * 7998)::int) % 8000
-       where id = $1 and not exists (select from events where position = $2 and link = $3) returning id`,
-      [logId, position, link],
+       where id = $1 and not exists (select from events where position = $2 and event_id = $3) returning id`,
+      [logId, position, eventId],
     )
     if (renamed.length > 0) await this.notify({})
   }
@@ -201,8 +204,8 @@ export function toEvent(row: EventRow): LoggedEvent {
     at: row.at,
     origin: row.origin,
     deployment: row.deployment,
-    eventId: row.link,
-    previousEventId: row.follows,
+    eventId: row.event_id,
+    previousEventId: row.previous_event_id,
   }
 }
 

@@ -7,8 +7,7 @@ import { v7 as uuidv7 } from 'uuid'
 import { WebSocket } from 'ws'
 import { LiveNode } from '../../test/support/live/live-node.ts'
 import { MAX_WAIT_MS, waitUntil, withTimeout } from '../../test/support/processes.ts'
-import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
-import { MIGRATIONS } from '../database/schema.ts'
+import { createMigratedDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 
 /** `FUZZ_SECONDS=180 npm test -- src/live/fuzz` for three minutes of it, `FUZZ_SEED` for the same again. */
 const FUZZ_SECONDS = Number(process.env.FUZZ_SECONDS ?? 0)
@@ -26,7 +25,7 @@ let database: TestDatabase
 let node: LiveNode
 
 beforeAll(async () => {
-  database = await createTestDatabase(MIGRATIONS)
+  database = await createMigratedDatabase()
 })
 
 afterAll(() => database.drop())
