@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache'
+import { SharedCalls } from '../runtime/coalesced-task.ts'
 import type { LoggedEvent } from './deployment-event.ts'
 import type { EventLog } from './event-log.ts'
 import type { EventBatch } from './event-source.ts'
@@ -17,7 +18,7 @@ export class LogReader {
     max: MAX_CACHED_BLOCKS,
     ttl: BLOCK_TTL_MS,
   })
-  private readonly pendingReads = new Map<string, Promise<EventBatch<LoggedEvent>>>()
+  private readonly reads = new SharedCalls<EventBatch<LoggedEvent>>()
 
   constructor(private readonly log: EventLog) {}
 
@@ -32,7 +33,7 @@ export class LogReader {
       const { events, until } = await this.readBlock(start, head)
       return { events: events.filter((event) => event.position > position), until }
     }
-    return this.share(`${deploymentId} after ${position}`, async () => {
+    return this.reads.run(`${deploymentId} after ${position}`, async () => {
       const events = await this.log.read({ position, deploymentId, limit: EVENTS_PER_BLOCK })
       const last = events.at(-1)?.position ?? head
       return { events, until: events.length < EVENTS_PER_BLOCK ? Math.max(head, last) : last }
@@ -41,17 +42,17 @@ export class LogReader {
 
   /** The deployment's newest event at `until`; no event if the deployment does not exist. */
   readLatest(deploymentId: string, until: number): Promise<EventBatch<LoggedEvent>> {
-    return this.share(`latest of ${deploymentId}`, async () => ({
-      events: await this.log.readLatest({ deploymentId, after: 0, until, limit: 1 }),
-      until,
-    }))
+    return this.reads.run(`latest of ${deploymentId}`, async () => {
+      const events = await this.log.readLatest({ deploymentId, after: 0, until, limit: 1 })
+      return { events, until }
+    })
   }
 
   /** The events from `start` + 1 on. Keeps complete blocks, not the one that is still growing. */
   private readBlock(start: number, head: number): Promise<EventBatch<LoggedEvent>> {
     const kept = this.blocks.get(start)
     if (kept) return kept
-    const read = this.share(`block after ${start}`, async () => {
+    const read = this.reads.run(`block after ${start}`, async () => {
       const events = await this.log.read({ position: start, limit: EVENTS_PER_BLOCK })
       return { events, until: events.at(-1)?.position ?? head }
     })
@@ -60,13 +61,5 @@ export class LogReader {
       read.catch(() => this.blocks.delete(start))
     }
     return read
-  }
-
-  private share(key: string, read: () => Promise<EventBatch<LoggedEvent>>): Promise<EventBatch<LoggedEvent>> {
-    const pending = this.pendingReads.get(key)
-    if (pending) return pending
-    const reading = read().finally(() => this.pendingReads.delete(key))
-    this.pendingReads.set(key, reading)
-    return reading
   }
 }

@@ -1,5 +1,5 @@
-import type { Queryable } from '../../database/database.ts'
 import { DatabaseUnavailableError } from '../../database/errors.ts'
+import type { Queryable } from '../../database/statement.ts'
 import type { DeploymentStep } from '../../events/deployment-event.ts'
 import type { EventRow } from '../../events/event-log.ts'
 import type { Lease } from './leased-deployment.ts'
