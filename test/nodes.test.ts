@@ -64,7 +64,7 @@ describe('three nodes on one Postgres', () => {
       }
     }
     await Promise.all(viewers.map((viewer) => viewer.close()))
-    for (const node of cluster.nodes) expect(node.log).not.toContain('no hint had told')
+    for (const node of cluster.nodes) expect(node.log).not.toContain('Poll found events')
   })
 
   test(

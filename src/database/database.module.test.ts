@@ -102,7 +102,7 @@ describe('a database that cannot be used is reported with what to do', () => {
         `Run: grant create on schema "public" to "${role}";`,
       )
       await database.query(`grant create on schema public to ${role}`)
-      await expect(opening(address.href)).rejects.toThrow(/schema_migrations.* use the role that made/)
+      await expect(opening(address.href)).rejects.toThrow(/schema_migrations.* use the role that created/)
     } finally {
       await database.query(`drop owned by ${role}; drop role ${role}`)
       await drop()

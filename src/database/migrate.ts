@@ -1,5 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises'
-import type { Database, Queryable } from './database.ts'
+import type { Database } from './database.ts'
+import type { Queryable } from './statement.ts'
 
 /** `0001-initial.sql`, `0002-…`: may hold several statements; runs in a transaction. */
 interface Migration {

@@ -4,7 +4,7 @@ import { LOCAL_REQUEST, TestNode, type TestNodeOptions } from '../../../test/sup
 import { waitUntil } from '../../../test/support/processes.ts'
 import { createMigratedDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
 import type { AuditEntry } from '../../auth/audit-log.ts'
-import type { LoggedEvent } from '../../events/logged-event.ts'
+import type { LoggedEvent } from '../../events/deployment-event.ts'
 import { ForgeError } from '../../github/forge-error.ts'
 import { PostgresPubSub } from '../../pubsub/postgres-pubsub.ts'
 import { MAX_RECLAIMS, MAX_RETRIES } from './retry-policy.ts'

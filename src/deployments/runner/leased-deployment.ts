@@ -1,4 +1,4 @@
-import type { DeploymentStep } from '../../events/logged-event.ts'
+import type { DeploymentStep } from '../../events/deployment-event.ts'
 import type { Visibility } from '../../github/github-client.ts'
 
 /** The right to run a deployment: as long as no other runner has a higher epoch, and the lease is renewed in time. */

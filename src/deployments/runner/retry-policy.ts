@@ -1,4 +1,4 @@
-import type { DeploymentProblem, DeploymentStep } from '../../events/logged-event.ts'
+import type { DeploymentProblem, DeploymentStep } from '../../events/deployment-event.ts'
 import { ForgeError } from '../../github/forge-error.ts'
 import { failedText, pausedText, waitingText } from '../deployment-texts.ts'
 import type { LeasedDeployment } from './leased-deployment.ts'

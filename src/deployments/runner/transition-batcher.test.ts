@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { v7 as uuidv7 } from 'uuid'
 import { createMigratedDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
-import type { Queryable } from '../../database/database.ts'
 import { DatabaseUnavailableError } from '../../database/errors.ts'
+import type { Queryable } from '../../database/statement.ts'
 import type { Lease } from './leased-deployment.ts'
 import { type Transition, TransitionBatcher } from './transition-batcher.ts'
 

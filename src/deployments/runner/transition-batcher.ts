@@ -1,7 +1,7 @@
-import type { Queryable } from '../../database/database.ts'
 import { DatabaseUnavailableError } from '../../database/errors.ts'
+import type { Queryable } from '../../database/statement.ts'
+import type { DeploymentStep } from '../../events/deployment-event.ts'
 import type { EventRow } from '../../events/event-log.ts'
-import type { DeploymentStep } from '../../events/logged-event.ts'
 import type { Lease } from './leased-deployment.ts'
 
 /** What becomes of a deployment that is held. Applies only while the lease does. */

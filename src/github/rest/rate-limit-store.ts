@@ -1,4 +1,4 @@
-import type { Queryable } from '../../database/database.ts'
+import type { Queryable } from '../../database/statement.ts'
 
 /** What GitHub has told a credential about its rate limits, as far as we remember. */
 export interface RateLimitState {
