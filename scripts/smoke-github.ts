@@ -7,6 +7,7 @@ import { ForgeError } from '../src/github/forge-error.ts'
 import { preparedContents } from '../src/github/git/commit-pack.ts'
 import { connectToGitHub } from '../src/github/rest/github-connection.ts'
 import { GitHubRestClient } from '../src/github/rest/github-rest-client.ts'
+import { parseRepository } from '../src/github/rest/repositories.ts'
 import { MemoryRateLimitStore } from '../test/support/github/memory-rate-limit-store.ts'
 import { packContents } from '../test/support/github/pack-contents.ts'
 
@@ -116,8 +117,8 @@ async function cleanUp(github: GitHubSettings, owner: string, id: string): Promi
     signal: AbortSignal.timeout(60_000),
   }
   try {
-    const { json } = await connection.api.expect(200, { ...call, method: 'GET' })
-    if (String((json as { id?: unknown }).id) !== id) throw new Error('It is another one by now.')
+    const current = parseRepository(await connection.api.expect(200, { ...call, method: 'GET' }))
+    if (current.id !== id) throw new Error('Another repository has this name now.')
     await connection.api.expect(204, { ...call, method: 'DELETE' })
     console.log(`ok  ${owner}/${name} is deleted`)
   } catch (error) {
