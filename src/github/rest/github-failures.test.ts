@@ -388,8 +388,8 @@ describe('pushing', () => {
       expect(error.message).toContain(`Some API Key ${n} path: src/${n}.ts:3 ${github.url}`)
       expect(error.message).toContain(`unblock-secret/${n} `)
     }
-    const words = expect.stringMatching(/^error: GH013.*Some API Key 0\npath: src.*declined$/s)
-    expect(logged).toEqual([['GitHub declined a push', { repository: 'acme/site', words }]])
+    const text = expect.stringMatching(/^error: GH013.*Some API Key 0\npath: src.*declined$/s)
+    expect(logged).toEqual([['GitHub declined a push', { repository: 'acme/site', text }]])
   })
 
   test('to a repository that git does not find yet can be retried', async () => {

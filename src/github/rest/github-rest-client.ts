@@ -190,7 +190,7 @@ export class GitHubRestClient extends GitHubClient {
 
   private toPushError(report: PushReport, remote: Remote): ForgeError {
     const { error, text } = this.remotes.describeRejection(report, remote)
-    this.log('GitHub declined a push', { repository: remote.fullName, words: text })
+    this.log('GitHub declined a push', { repository: remote.fullName, text })
     return error
   }
 
