@@ -32,8 +32,8 @@ export interface AppJwt {
 export interface AppSigner {
   sign(): Promise<AppJwt>
   /**
-   * Call it when GitHub refuses a token, with the `date` of the response. Returns true if the clocks differ enough to
-   * explain the refusal; later tokens are then dated by GitHub's clock.
+   * Call it when GitHub refuses a token, with the `date` of the response. Returns true if the clocks differ
+   * enough to explain the refusal; later tokens are then dated by GitHub's clock.
    */
   adoptClock(refused: AppJwt, githubDate: string | undefined): boolean
 }
@@ -44,7 +44,9 @@ export interface InstallationSource {
   createToken(installation: Installation, signer: AppSigner, signal: AbortSignal): Promise<InstallationToken>
 }
 
-/** Tokens last an hour. One in its last minutes is not used: it should outlive the step that starts with it. */
+/**
+ * Tokens last an hour. One in its last minutes is not used: it should outlive the step that starts with it.
+ */
 const RENEW_BEFORE_MS = 5 * 60_000
 /** The margins in `sign` cover a smaller difference between the clocks. */
 const MIN_CLOCK_DIFFERENCE_MS = 30_000
@@ -162,8 +164,8 @@ export class AppCredential extends Credential implements AppSigner {
   }
 
   /**
-   * Dates the token a minute back, and lets it expire a minute before the ten that GitHub allows (docs "Generating a
-   * JSON Web Token for a GitHub App"), so that the clocks may differ by a minute.
+   * Dates the token a minute back, and lets it expire a minute before the ten that GitHub allows (docs
+   * "Generating a JSON Web Token for a GitHub App"), so that the clocks may differ by a minute.
    */
   async sign(): Promise<AppJwt> {
     const { clockOffsetMs } = this

@@ -7,7 +7,10 @@ export interface Endpoints {
   graphql: string
   /** The base of pages and clone URLs: `https://github.com`. */
   web: string
-  /** Enterprise Server creates organizations by REST, and limits rates only if its administrator configures it. */
+  /**
+   * Enterprise Server creates organizations by REST, and limits rates only if its administrator configures
+   * it.
+   */
   isEnterpriseServer: boolean
 }
 
@@ -28,8 +31,9 @@ export function endpointsOf(apiUrl: string): Endpoints {
 }
 
 /**
- * The URL git uses for a repository: GitHub's own clone URL if its host matches ours (its port may differ); otherwise,
- * behind a proxy that GitHub does not know, a URL below `web`. The credential goes there, so never from https to http.
+ * The URL git uses for a repository: GitHub's own clone URL if its host matches ours (its port may differ);
+ * otherwise, behind a proxy that GitHub does not know, a URL below `web`. The credential goes there, so never
+ * from https to http.
  */
 export function gitUrl({ web }: Endpoints, repository: { cloneUrl: string; fullName: string }): string {
   const cloneUrl = URL.parse(repository.cloneUrl)

@@ -45,7 +45,9 @@ export class GitRemotes {
     this.options = options
   }
 
-  /** The repository's refs, and the URL that served them. Rejects with `RemoteNotFoundError` or `ForgeError`. */
+  /**
+   * The repository's refs, and the URL that served them. Rejects with `RemoteNotFoundError` or `ForgeError`.
+   */
   async fetchAdvertisement(
     remote: Remote,
     service: GitService,
@@ -66,7 +68,10 @@ export class GitRemotes {
     }
   }
 
-  /** Moves the ref to the commit if it is at `from`. Resolves to the server's report, whether success or failure. */
+  /**
+   * Moves the ref to the commit if it is at `from`. Resolves to the server's report, whether success or
+   * failure.
+   */
   async push(
     remote: Remote,
     update: RefUpdate,

@@ -1,6 +1,6 @@
 /*
- * The bytes of a git push over smart HTTP: gitprotocol-http(5), gitprotocol-pack(5), gitprotocol-common(5). Only parsing
- * and formatting; git-remote.ts does the I/O.
+ * The bytes of a git push over smart HTTP: gitprotocol-http(5), gitprotocol-pack(5), gitprotocol-common(5).
+ * Only parsing and formatting; git-remote.ts does the I/O.
  */
 
 /** The refs and capabilities that a repository advertises. */
@@ -42,7 +42,10 @@ const MAX_PAYLOAD_BYTES = 65_516
 const MAX_PACKETS = 20_000
 const FLUSH_PACKET = Buffer.from('0000')
 
-/** Parses the response to GET …/info/refs?service=…: a comment, then a line per ref, the first with the capabilities. */
+/**
+ * Parses the response to GET …/info/refs?service=…: a comment, then a line per ref, the first with the
+ * capabilities.
+ */
 export function parseAdvertisement(body: Buffer, service: string): Advertisement {
   const [comment, ...refLines] = parseLines(body)
   if (comment !== `# service=${service}`) throw new GitProtocolError()
@@ -73,7 +76,9 @@ export function pushCommand(
   return Buffer.concat([command, FLUSH_PACKET])
 }
 
-/** Parses report-status, which arrives on side band 1 if that was requested. Throws without a complete report. */
+/**
+ * Parses report-status, which arrives on side band 1 if that was requested. Throws without a complete report.
+ */
 export function parseReport(body: Buffer, ref: string, offered: ReadonlySet<string>): PushReport {
   const { report, messages } = offered.has('side-band-64k')
     ? splitBands(body)

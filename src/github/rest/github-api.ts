@@ -67,8 +67,8 @@ export class GitHubApi {
   }
 
   /**
-   * Rejects with `TRANSIENT` without a response (a write may have been applied anyway), with `UNAUTHENTICATED`, with
-   * `RATE_LIMITED`, or with the signal's reason.
+   * Rejects with `TRANSIENT` without a response (a write may have been applied anyway), with
+   * `UNAUTHENTICATED`, with `RATE_LIMITED`, or with the signal's reason.
    */
   async call({ path, ...call }: ApiCall): Promise<ApiResponse> {
     const { credential } = this.options

@@ -80,7 +80,10 @@ function forbiddenMessage({ headers }: HttpResponse, { action, grantHint }: Call
   return `This credential is not allowed to ${action}. Ask an owner of the organization to allow it, or grant access at ${grantHint}, then retry.`
 }
 
-/** `administration=write,contents=read; organization_administration=write`: all of one group, or all of another. */
+/**
+ * `administration=write,contents=read; organization_administration=write`: all of one group, or all of
+ * another.
+ */
 function formatPermissions(header: string): string {
   return header
     .split(';')

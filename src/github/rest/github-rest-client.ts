@@ -32,13 +32,14 @@ export interface GitHubRestOptions extends GitHubConnectionOptions {
 }
 
 /**
- * GitHub itself: github.com, Enterprise Cloud, Enterprise Server. REST for accounts and repositories, git for contents.
+ * GitHub itself: github.com, Enterprise Cloud, Enterprise Server. REST for accounts and repositories, git for
+ * contents.
  *
  * After a crash at any point of a deployment, this is what a retry finds, and the code that relies on it:
- *   before the response to the create   a repository with our marker, or none       `Repositories.create`
- *   … and before its id is stored       the marker                                  `isOurs`
- *   before the response to the push     the branch is absent, or at our commit      `GitRemotes.push`: compare-and-swap
- *   … and before that is stored         the branch is at our commit                 `pushContents`
+ *   before the response to the create   a repository with our marker, or none    `Repositories.create`
+ *   … and before its id is stored       the marker                               `isOurs`
+ *   before the response to the push     the branch is absent, or at our commit   `GitRemotes.push` (compares)
+ *   … and before that is stored         the branch is at our commit              `pushContents`
  */
 export class GitHubRestClient extends GitHubClient {
   readonly kind = 'github'
@@ -159,7 +160,10 @@ export class GitHubRestClient extends GitHubClient {
     return head === input.plannedCommit
   }
 
-  /** Pushes, then verifies the result unless it is certain: the report may be lost, or be about another's push. */
+  /**
+   * Pushes, then verifies the result unless it is certain: the report may be lost, or be about another's
+   * push.
+   */
   private async push(
     remote: Remote,
     ref: string,

@@ -20,17 +20,20 @@ export interface ThrottleOptions {
 const MAX_CONCURRENT_READS = 5
 const MAX_CONCURRENT_PUSHES = 2
 const MAX_WAITING = 2_000
-/** A call that would wait longer for its write slot is rejected, so that its caller can free its own slot meanwhile. */
+/**
+ * A call that would wait longer for its write slot is rejected, so that its caller can free its own slot
+ * meanwhile.
+ */
 const MAX_WRITE_WAIT_MS = 10_000
 /** After this many rate-limit responses in a row, nothing retries automatically. */
 export const MAX_CONSECUTIVE_RATE_LIMITS = 5
 
 /**
- * Every call to GitHub with one credential passes through here: at most five reads at once, writes one at a time and a
- * second apart, nothing during a pause. Source: docs "Best practices for using the REST API".
+ * Every call to GitHub with one credential passes through here: at most five reads at once, writes one at a
+ * time and a second apart, nothing during a pause. Source: docs "Best practices for using the REST API".
  *
- * A rate-limit response pauses the credential on all nodes and rejects with `RATE_LIMITED`. The throttle does not wait
- * out the pause: the caller frees its slot and comes back.
+ * A rate-limit response pauses the credential on all nodes and rejects with `RATE_LIMITED`. The throttle does
+ * not wait out the pause: the caller frees its slot and comes back.
  */
 export class GitHubThrottle {
   private readonly options: ThrottleOptions

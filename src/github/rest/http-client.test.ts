@@ -48,14 +48,14 @@ describe('a proxy', () => {
     proxy.server.on('connect', (request, socket, head) => {
       tunnels.push(request.url ?? '')
       const { port } = new URL(target.url)
-      const onward = connect(Number(port), '127.0.0.1', () => {
+      const upstream = connect(Number(port), '127.0.0.1', () => {
         socket.write('HTTP/1.1 200 Connection Established\r\n\r\n')
-        onward.write(head)
-        onward.pipe(socket).pipe(onward)
+        upstream.write(head)
+        upstream.pipe(socket).pipe(upstream)
       })
-      onward.on('error', () => socket.destroy())
-      socket.on('error', () => onward.destroy())
-      socket.on('close', () => onward.destroy())
+      upstream.on('error', () => socket.destroy())
+      socket.on('error', () => upstream.destroy())
+      socket.on('close', () => upstream.destroy())
     })
     const through = open({ httpProxy: proxy.url })
     expect((await through.send(get(target.url))).body.toString()).toBe('there')

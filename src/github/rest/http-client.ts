@@ -38,15 +38,19 @@ const MAX_REDIRECTS = 5
 const CONNECT_TIMEOUT_MS = 10_000
 const IDLE_CONNECTION_TIMEOUT_MS = 10_000
 const MAX_CONNECTIONS = 16
-/** A response that resets its timeout by progress may take this many timeouts in all, however steadily it arrives. */
+/**
+ * A response that resets its timeout by progress may take this many timeouts in all, however steadily it
+ * arrives.
+ */
 const MAX_RESPONSE_TIMEOUTS = 10
 
 /**
  * HTTP as GitHub's API requires it, and nothing more: no retries, no interpretation of the status.
  *
- * Follows redirects after a rename (301, 302, 307, 308; GitHub's "Follow redirects") with the same method, and only to
- * the same origin, so that the credential goes nowhere else. Proxies come from the settings, additional certificate
- * authorities from Node's own NODE_EXTRA_CA_CERTS, which the error for an unknown authority names.
+ * Follows redirects after a rename (301, 302, 307, 308; GitHub's "Follow redirects") with the same method,
+ * and only to the same origin, so that the credential goes nowhere else. Proxies come from the settings,
+ * additional certificate authorities from Node's own NODE_EXTRA_CA_CERTS, which the error for an unknown
+ * authority names.
  */
 export class HttpClient {
   private readonly direct: Dispatcher
@@ -76,8 +80,8 @@ export class HttpClient {
   }
 
   /**
-   * Rejects with the signal's reason, with `NetworkError`, with `UNTRUSTED` before anything was sent, or with the error
-   * thrown by the body's iterable.
+   * Rejects with the signal's reason, with `NetworkError`, with `UNTRUSTED` before anything was sent, or with
+   * the error thrown by the body's iterable.
    */
   async send(request: HttpRequest): Promise<HttpResponse> {
     let { url } = request
@@ -221,7 +225,10 @@ const UNKNOWN_AUTHORITY_CODES = new Set([
 const INVALID_CERTIFICATE =
   /^(CERT_(?!AUTHORITY)\w+|ERR_TLS_CERT_ALTNAME_INVALID|HOSTNAME_MISMATCH|INVALID_(CA|PURPOSE)|PATH_LENGTH_EXCEEDED)$/
 
-/** The code with which Node rejects the server's certificate; undefined for other errors, which may be temporary. */
+/**
+ * The code with which Node rejects the server's certificate; undefined for other errors, which may be
+ * temporary.
+ */
 function certificateErrorCode(error: unknown): string | undefined {
   for (
     let each = error;

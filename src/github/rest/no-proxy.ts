@@ -1,13 +1,14 @@
 import { BlockList, isIP } from 'node:net'
 
 /**
- * Whether NO_PROXY exempts a URL from the proxy, by the rules of curl and Go. Its entries are separated by commas or
- * spaces, and each is
+ * Whether NO_PROXY exempts a URL from the proxy, by the rules of curl and Go. Its entries are separated by
+ * commas or spaces, and each is
  * - `*`: everything;
  * - a host name, optionally with a leading `.` or `*.`, which also matches its subdomains, as with curl;
- * - an IP address, or a network such as 10.0.0.0/8 or fd00::/8, for URLs that contain an address: names are not resolved;
+ * - an IP address, or a network such as 10.0.0.0/8 or fd00::/8, for URLs with an address: names are not resolved;
  * - a name or an address with a port, such as host:8080 or [::1]:8080.
- * Other entries exempt nothing and are no error: other programs, which may know more forms, read the same variable.
+ * Other entries exempt nothing and are no error: other programs, which may know more forms, read the same
+ * variable.
  */
 export function isExemptFromProxy(noProxy: string, url: string): boolean {
   const { hostname, port, protocol } = new URL(url)

@@ -65,7 +65,9 @@ export class Organizations {
     return this.create(login, viewer, signal)
   }
 
-  /** The token's owner; null for an App, and where GitHub does not report it. Rejects an invalid credential. */
+  /**
+   * The token's owner; null for an App, and where GitHub does not report it. Rejects an invalid credential.
+   */
   async viewer(owner: string, signal: AbortSignal): Promise<Viewer | null> {
     if (this.api.credential instanceof AppCredential) return null
     const response = await this.api.call({
@@ -123,7 +125,9 @@ export class Organizations {
     )
   }
 
-  /** Rejects only on what GitHub reports. A token that cannot read memberships fails at the create instead. */
+  /**
+   * Rejects only on what GitHub reports. A token that cannot read memberships fails at the create instead.
+   */
   private async checkMembership(
     viewer: Viewer,
     { login, membersCanCreate }: OrganizationFacts,

@@ -27,9 +27,9 @@ const MAX_QUOTE_LENGTH = 6_000
 const MAX_QUOTED_LINE_LENGTH = 1_000
 
 /**
- * Why GitHub declined a push, from its words to people, the only source. They decide only the message and whether a
- * retry can help; the report itself says that the push was declined. Sources: GitHub's docs on GH001, GH007 and GH013,
- * and users' reports.
+ * Why GitHub declined a push, from its words to people, the only source. They decide only the message and
+ * whether a retry can help; the report itself says that the push was declined. Sources: GitHub's docs on
+ * GH001, GH007 and GH013, and users' reports.
  */
 export function toPushError(push: RejectedPush): ForgeError {
   const text = rejectionText(push)
@@ -55,7 +55,10 @@ export function rejectionText({ report: { messages, unpack, ref }, redact }: Rej
     .join('\n')
 }
 
-/** Keeps the lines that fit: first the first one and those with a URL or a path, which say what to allow and where. */
+/**
+ * Keeps the lines that fit: first the first one and those with a URL or a path, which say what to allow and
+ * where.
+ */
 function shorten(lines: readonly string[]): string {
   const rank = (index: number) => (index === 0 || /https?:\/\/|\bpath:/i.test(lines[index] ?? '') ? 0 : 1)
   const kept = new Set<number>()

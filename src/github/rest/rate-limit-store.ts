@@ -6,29 +6,37 @@ export interface RateLimitState {
   pausedForMs: number
   /** Rate-limit responses in a row, each after the pause of the previous one. */
   strikes: number
-  /** Counts all pauses so far: distinguishes a response to a request from before a pause from one after it. */
+  /**
+   * Counts all pauses so far: distinguishes a response to a request from before a pause from one after it.
+   */
   pauses: number
 }
 
-/** A reserved slot and the milliseconds to wait for it; or, if not reserved, how long the wait would have been. */
+/**
+ * A reserved slot and the milliseconds to wait for it; or, if not reserved, how long the wait would have
+ * been.
+ */
 export type Reservation = { isReserved: boolean; waitMs: number }
 
 /**
- * Remembers until when each credential is paused, and hands out write slots. In the database it is shared by all nodes:
- * a pause applies to all of them and survives a restart.
+ * Remembers until when each credential is paused, and hands out write slots. In the database it is shared by
+ * all nodes: a pause applies to all of them and survives a restart.
  */
 export abstract class RateLimitStore {
   abstract state(credentialId: string): Promise<RateLimitState>
 
-  /** Reserves the next write slot, `spacingMs` after the previous one, unless it is more than `maxWaitMs` away. */
+  /**
+   * Reserves the next write slot, `spacingMs` after the previous one, unless it is more than `maxWaitMs`
+   * away.
+   */
   abstract reserveWrite(credentialId: string, spacingMs: number, maxWaitMs: number): Promise<Reservation>
 
   /** Counts a new repository, unless there were already `maxPerHour` in this hour. */
   abstract reserveCreation(credentialId: string, maxPerHour: number): Promise<Reservation>
 
   /**
-   * Records a rate-limit response to a request sent in `state`. Only the first one of a pause counts: the others answer
-   * requests that were already on their way.
+   * Records a rate-limit response to a request sent in `state`. Only the first one of a pause counts: the
+   * others answer requests that were already on their way.
    */
   abstract recordRateLimit(
     credentialId: string,

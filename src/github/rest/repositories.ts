@@ -22,7 +22,10 @@ export interface RepositoryFacts {
 
 type RepositoryName = { owner: string; name: string }
 
-/** The created repository; or, if ours was not created or the response was lost, the one that exists by that name. */
+/**
+ * The created repository; or, if ours was not created or the response was lost, the one that exists by that
+ * name.
+ */
 export interface CreationResult {
   isCreated: boolean
   repository: RepositoryFacts
@@ -34,9 +37,9 @@ const OWNERSHIP_MARKER_PREFIX = 'https://shipcast.invalid/deployments/'
 /**
  * Repositories, by GitHub's REST API.
  *
- * A repository carries its deployment's ownership marker as its homepage from the very request that creates it: GitHub
- * stores both or neither. The marker proves that it is ours after a crash or a lost response. Neither its age nor its
- * being empty would prove that: a person may have created one a second ago.
+ * A repository carries its deployment's ownership marker as its homepage from the very request that creates
+ * it: GitHub stores both or neither. The marker proves that it is ours after a crash or a lost response.
+ * Neither its age nor its being empty would prove that: a person may have created one a second ago.
  */
 export class Repositories {
   private readonly api: GitHubApi
@@ -62,8 +65,8 @@ export class Repositories {
   }
 
   /**
-   * Creates it, empty, in the organization or in the token's own account. Any response but "created" is verified by a
-   * lookup: what exists decides.
+   * Creates it, empty, in the organization or in the token's own account. Any response but "created" is
+   * verified by a lookup: what exists decides.
    */
   async create(
     input: EnsureRepositoryInput,
@@ -94,7 +97,8 @@ export class Repositories {
       failure = toCreationError(response, owner)
       if (failure.code !== 'TRANSIENT') {
         if (response.status === 401 || response.status === 403) throw failure
-        // A taken name may be our own create of a moment ago, which GitHub does not show yet: then poll longer.
+        // A taken name may be our own create of a moment ago, which GitHub does not show yet: then poll
+        // longer.
         if (!mayConcernName(response)) delaysMs = delaysMs.slice(0, 1)
       }
     } catch (error) {
@@ -162,7 +166,9 @@ export function hasCurrentName({ owner, name }: RepositoryName, repository: Repo
   return isSameName(`${owner}/${name}`, `${repository.owner}/${repository.name}`)
 }
 
-/** Decided by GitHub's structure, not its wording: `errors: [{ field: "name" }]`. An error without fields may. */
+/**
+ * Decided by GitHub's structure, not its wording: `errors: [{ field: "name" }]`. An error without fields may.
+ */
 function mayConcernName({ status, body }: ApiResponse): boolean {
   if (status !== 422) return false
   const fields = parseErrorBody(body).errors.flatMap(({ field }) => field ?? [])

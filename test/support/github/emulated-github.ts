@@ -11,8 +11,8 @@ export const TOKEN = 'ghp_emulatedEmulatedEmulatedEmulated0000'
 const VIEWER = 'octo-admin'
 
 /**
- * `emulate` for REST and real git behind one URL. Stricter than `emulate`, as GitHub is: it rejects unknown tokens, and
- * names that differ only in case are equal.
+ * `emulate` for REST and real git behind one URL. Stricter than `emulate`, as GitHub is: it rejects unknown
+ * tokens, and names that differ only in case are equal.
  */
 export class EmulatedGitHub {
   readonly url: string
@@ -136,7 +136,8 @@ export class EmulatedGitHub {
     const creation = isCreation ? JSON.parse(text) : undefined
     const key = `${owner}/${creation?.name}`.toLowerCase()
     const existingName = this.canonicalNames.get(key)
-    // Set before the first await: of two concurrent creates, whose names may differ in case, only one gets the name.
+    // Set before the first await: of two concurrent creates, whose names may differ in case, only one gets
+    // the name.
     if (isCreation && existingName === undefined) this.canonicalNames.set(key, `${owner}/${creation.name}`)
     if (isCreation && existingName !== undefined) creation.name = existingName.split('/')[1]
     const upstream = await fetch(`${this.emulatorUrl}${path}`, {

@@ -26,7 +26,10 @@ export interface FakeResponse {
   headers?: Record<string, string>
 }
 
-/** Replaces the normal response, which `apply` produces. Null closes the connection; undefined keeps the normal one. */
+/**
+ * Replaces the normal response, which `apply` produces. Null closes the connection; undefined keeps the
+ * normal one.
+ */
 export type Fault = (
   apply: () => Promise<FakeResponse>,
 ) => Promise<FakeResponse | null | undefined> | FakeResponse | null | undefined
@@ -38,9 +41,9 @@ interface ApiRequest {
 }
 
 /**
- * A fake GitHub, in memory with real git behind it: as strict as the real one, and failing where a test wants it to. It
- * stores what a create sends, compares names without case, requires a credential, and validates each request against
- * GitHub's own description.
+ * A fake GitHub, in memory with real git behind it: as strict as the real one, and failing where a test wants
+ * it to. It stores what a create sends, compares names without case, requires a credential, and validates
+ * each request against GitHub's own description.
  */
 export class FaultGitHub {
   readonly token = 'ghp_secretSecretSecretSecretSecret000001'

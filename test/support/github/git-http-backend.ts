@@ -23,7 +23,9 @@ export class GitHttpBackend {
     return join(this.folder, owner.toLowerCase(), `${name.toLowerCase()}.git`)
   }
 
-  /** Creates an empty repository, or changes its hook: `preReceive` is a shell script that may decline pushes. */
+  /**
+   * Creates an empty repository, or changes its hook: `preReceive` is a shell script that may decline pushes.
+   */
   async create(owner: string, name: string, preReceive?: string): Promise<void> {
     const path = this.repositoryPath(owner, name)
     await mkdir(path, { recursive: true })

@@ -22,8 +22,8 @@ ajv.addSchema({ $id: 'github', definitions: subset.definitions })
 const validators = new Map<string, ValidateFunction>()
 
 /**
- * Validates a request against GitHub's own OpenAPI description; see scripts/github-openapi.mjs. An unknown property is a
- * violation too, although GitHub would ignore it.
+ * Validates a request against GitHub's own OpenAPI description; see scripts/github-openapi.mjs. An unknown
+ * property is a violation too, although GitHub would ignore it.
  */
 export function requestViolations(
   method: string,
