@@ -1,11 +1,11 @@
 import { describe, expect, test } from '@jest/globals'
-import { refusalText, toRefusalError } from './github-errors.ts'
+import { rejectionText, toPushError } from './push-errors.ts'
 
 const TOKEN = 'ghp_secretSecretSecretSecretSecret000001'
 
-function push(messages: string, { unpack = 'ok', ref = 'pre-receive hook declined' } = {}) {
+function push(messages: string) {
   return {
-    report: { messages, unpack, ref },
+    report: { messages, unpack: 'ok', ref: 'pre-receive hook declined' },
     repository: 'acme/site',
     url: 'https://github.com/acme/site.git',
     web: 'https://github.com',
@@ -13,9 +13,9 @@ function push(messages: string, { unpack = 'ok', ref = 'pre-receive hook decline
   }
 }
 
-const explained = (messages: string, report = {}) => toRefusalError(push(messages, report))
+const errorFor = (messages: string) => toPushError(push(messages))
 
-/** As GitHub writes them; `remote:` is what git puts before each line. */
+/** GitHub's words about secrets; git puts `remote:` before each line. */
 function secrets(count: number, path = (n: number) => `src/config-${n}.ts`): string {
   const found = Array.from(
     { length: count },
@@ -45,7 +45,7 @@ ${found.join('\n')}
 `
 }
 
-describe('the error of a refused push', () => {
+describe('the error for a declined push', () => {
   test.each([
     ['error: GH001: Large files detected. You may want to try Git LFS', 'TOO_LARGE', undefined, 'never'],
     [
@@ -107,24 +107,24 @@ describe('the error of a refused push', () => {
       'person',
     ],
     ['Not on a Friday.', 'PUSH_REJECTED', 'declined', 'person'],
-  ])('fits its cause: %s', (messages, code, reason, remedy) => {
-    expect(explained(messages)).toMatchObject({ code, reason, remedy })
+  ])('names its cause: %s', (messages, code, reason, remedy) => {
+    expect(errorFor(messages)).toMatchObject({ code, reason, remedy })
     const prefixed = messages.replace(/^/gm, 'remote: ')
-    expect(explained(prefixed).message).toBe(explained(messages).message)
+    expect(errorFor(prefixed).message).toBe(errorFor(messages).message)
   })
 
-  test('is not decided by a warning, nor by a path', () => {
+  test('ignores codes in warnings and paths', () => {
     const warned = 'warning: GH001: Large files detected.\nerror: GH006: Protected branch update failed.'
-    expect(explained(warned)).toMatchObject({ reason: 'rule-violation' })
+    expect(errorFor(warned)).toMatchObject({ reason: 'rule-violation' })
     const path = () => '.github/workflows/GH001-scope-permission.yml'
-    expect(explained(secrets(1, path))).toMatchObject({ code: 'PUSH_REJECTED', reason: 'secret' })
+    expect(errorFor(secrets(1, path))).toMatchObject({ code: 'PUSH_REJECTED', reason: 'secret' })
     const restricted =
       'error: GH013: Repository rule violations found.\n- GITHUB PUSH PROTECTION\n- File path is restricted'
-    expect(explained(restricted)).toMatchObject({ reason: 'rule-violation' })
+    expect(errorFor(restricted)).toMatchObject({ reason: 'rule-violation' })
   })
 
-  test('has every path and every address of twelve secrets, and no decoration', () => {
-    const { message } = explained(secrets(12))
+  test('keeps every path and URL of twelve secrets, without decoration', () => {
+    const { message } = errorFor(secrets(12))
     for (let n = 0; n < 12; n++) {
       expect(message).toContain(`path: src/config-${n}.ts:34 `)
       expect(message).toContain(`unblock-secret/2gakJrAududURpxlhIZdNlX1${n} `)
@@ -134,10 +134,10 @@ describe('the error of a refused push', () => {
     expect(message).not.toMatch(/—|\s\s|\n/)
   })
 
-  test('when it does not fit, keeps how it begins, addresses and paths; the whole is for the log', () => {
+  test('keeps the first line, URLs and paths of a long text; the log text is complete', () => {
     const folder = 'a-long-name-of-a-folder/'.repeat(8)
     const messages = `${secrets(12, (n) => `${folder}${n}.ts`)}\n${'and more\n'.repeat(2_000)}`
-    const { message } = explained(messages)
+    const { message } = errorFor(messages)
     expect(message).toContain('“error: GH013: Repository rule violations found')
     expect(message).toMatch(/… \(the rest is in the log\)”\.$/)
     for (let n = 0; n < 12; n++) {
@@ -145,27 +145,27 @@ describe('the error of a refused push', () => {
       expect(message).toContain(`unblock-secret/2gakJrAududURpxlhIZdNlX1${n} `)
     }
     expect(message.length).toBeLessThan(7_000)
-    expect(refusalText(push(messages)).match(/and more/g)).toHaveLength(2_000)
+    expect(rejectionText(push(messages)).match(/and more/g)).toHaveLength(2_000)
   })
 
-  test('is bounded, also for an endless line and endless addresses', () => {
+  test('has a bounded length, also for one long line and for many URLs', () => {
     for (const messages of [
       'x'.repeat(60_000),
       `https://${'😀'.repeat(20_000)}`,
       'https://a.example/\n'.repeat(5_000),
     ]) {
-      const { message } = explained(messages)
+      const { message } = errorFor(messages)
       expect(message.length).toBeLessThan(7_000)
       expect(message.isWellFormed()).toBe(true)
     }
   })
 
-  test('has no escape code, no control character and nothing of ours in it', () => {
+  test('contains no escape codes, no control characters and no secrets of ours', () => {
     const messages = `\u001B[31merror: GH006\u001B[0m: \u001B]8;;https://evil.example\u0007Protected\u001B]8;;\u0007 branch.\rupdate\u0000\u202E failed ${TOKEN}\u009B2J\b`
-    const { message, reason } = explained(messages)
+    const { message, reason } = errorFor(messages)
     expect(reason).toBe('rule-violation')
     expect(message).not.toMatch(/[\p{Cc}\p{Cf}]|\[31m|evil|ghp_/u)
     expect(message).toContain('error: GH006: Protected branch. update failed ***')
-    expect(refusalText(push(messages))).not.toMatch(/[^\P{Cc}\n]|ghp_/u)
+    expect(rejectionText(push(messages))).not.toMatch(/[^\P{Cc}\n]|ghp_/u)
   })
 })
