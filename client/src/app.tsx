@@ -1,17 +1,17 @@
 import { useCallback, useEffect, useRef } from 'react'
-import { useWho } from './access/access-context.ts'
-import { SignIn } from './access/sign-in.tsx'
-import { WhoAmI } from './access/who-am-i.tsx'
+import { useAuthState } from './auth/auth-context.ts'
+import { CurrentUser } from './auth/current-user.tsx'
+import { SignIn } from './auth/sign-in.tsx'
 import { NewDeployment } from './deploy/deploy-form.tsx'
-import { DeploymentList } from './deployments/deployment-list.tsx'
-import { Stage } from './deployments/stage.tsx'
-import { ConnectionBanner, ConnectionPill } from './live/connection-pill.tsx'
+import { DeploymentDetail } from './deployments/detail/deployment-detail.tsx'
+import { useDisplayedDeployment } from './deployments/detail/use-displayed-deployment.ts'
+import { DeploymentList } from './deployments/list/deployment-list.tsx'
+import { ConnectionBanner, ConnectionPill } from './live/connection-status.tsx'
 import { LiveDeployments } from './live/live-deployments.tsx'
 import { useConnection } from './live/live-socket-context.ts'
-import { useShownDeployment } from './use-shown-deployment.ts'
 
 export function App() {
-  const who = useWho()
+  const who = useAuthState()
   if (who.state === 'signedOut') return <SignIn {...who} />
   return (
     <LiveDeployments>
@@ -24,7 +24,7 @@ export function App() {
         <nav className="top-nav">
           <a href="/graphiql">Playground</a>
         </nav>
-        <WhoAmI />
+        <CurrentUser />
       </header>
       <ConnectionBanner />
       {/* What may be done is known before anything is offered. */}
@@ -37,7 +37,7 @@ function Page() {
   const { state } = useConnection()
   const stage = useRef<HTMLElement>(null)
   const isStageInUse = useCallback(() => stage.current?.contains(document.activeElement) ?? false, [])
-  const shown = useShownDeployment(isStageInUse)
+  const shown = useDisplayedDeployment(isStageInUse)
 
   // On a narrow screen the stage may be far from what was pressed.
   const shownByHand = shown.idInAddress
@@ -49,7 +49,7 @@ function Page() {
     <main className="page">
       <NewDeployment onDeploying={shown.hold} onDeployed={shown.showOwn} />
       <div className="watch" data-live={state !== 'reconnecting'}>
-        <Stage
+        <DeploymentDetail
           ref={stage}
           id={shown.id}
           onTold={shown.onTold}

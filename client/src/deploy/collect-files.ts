@@ -1,19 +1,19 @@
 /** A file that was chosen, with its path in the repository. */
-export interface ChosenFile {
+export interface SelectedFile {
   path: string
   file: File
 }
 
 export interface Collection {
-  files: ChosenFile[]
+  files: SelectedFile[]
   /** How many were left out: .git folders and what operating systems leave behind. */
   skipped: number
 }
 
-export const mostFiles = 20_000
+export const MAX_FILES = 20_000
 
 /** More files than a deployment may have. Walking on would only take time. */
-export class TooManyFiles extends Error {}
+export class TooManyFilesError extends Error {}
 
 /** What was dropped on the page. Has to be called in the turn of the drop event: the browser forgets the items after it. */
 export async function collectDropped(items: DataTransferItemList, signal: AbortSignal): Promise<Collection> {
@@ -43,16 +43,16 @@ export function collectPicked(list: FileList): Collection {
 }
 
 class Collector implements Collection {
-  readonly files: ChosenFile[] = []
+  readonly files: SelectedFile[] = []
   skipped = 0
 
-  add(chosen: ChosenFile) {
+  add(chosen: SelectedFile) {
     if (isLeftOut(chosen.path)) {
       this.skipped++
       return
     }
     this.files.push(chosen)
-    if (this.files.length > mostFiles) throw new TooManyFiles()
+    if (this.files.length > MAX_FILES) throw new TooManyFilesError()
   }
 }
 

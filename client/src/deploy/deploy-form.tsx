@@ -1,15 +1,15 @@
 import { type FormEvent, useCallback, useEffect, useId, useRef, useState } from 'react'
-import type { Me } from '../access/access.ts'
-import { useMe } from '../access/access-context.ts'
-import { mayDeploy, mayDeployTo } from '../access/rights.ts'
+import type { Me } from '../auth/auth.ts'
+import { useMe } from '../auth/auth-context.ts'
+import { canDeploy, canDeployTo } from '../auth/permissions.ts'
 import type { DeployInput } from '../gql/graphql.ts'
-import type { FieldFault } from '../live/failure.ts'
-import { Faults, sentence } from './faults.ts'
-import { Field } from './field.tsx'
+import type { FieldError } from '../live/request-failure.ts'
+import { FieldErrors, sentence } from './field-errors.ts'
 import { FileFields } from './file-fields.tsx'
 import { type TemplateChoice, TemplateFields } from './template-fields.tsx'
-import { useChosenFiles } from './use-chosen-files.ts'
+import { Field } from './text-field.tsx'
 import { useDeploy } from './use-deploy.ts'
+import { useFileSelection } from './use-file-selection.ts'
 import { usePageDrop } from './use-page-drop.ts'
 
 interface Props {
@@ -22,7 +22,7 @@ const empty = { org: '', repo: '', description: '', branch: 'main', commitMessag
 /** The form, for those who may deploy. */
 export function NewDeployment(props: Props) {
   const me = useMe()
-  return mayDeploy(me) ? <DeployForm {...props} me={me} /> : <ForViewers sees={me?.sees ?? null} />
+  return canDeploy(me) ? <DeployForm {...props} me={me} /> : <ForViewers sees={me?.sees ?? null} />
 }
 
 function ForViewers({ sees }: { sees: readonly string[] | null }) {
@@ -47,9 +47,9 @@ function DeployForm({ onDeploying, onDeployed, me }: Props & { me: Me | null }) 
   const [visibility, setVisibility] = useState<'PRIVATE' | 'PUBLIC'>('PRIVATE')
   const [source, setSource] = useState<'template' | 'files'>('template')
   const [template, setTemplate] = useState<TemplateChoice | null>(null)
-  const { reading, drop, pick, remove } = useChosenFiles()
+  const { reading, drop, pick, remove } = useFileSelection()
   const { deploy, isDeploying, failure } = useDeploy()
-  const [ownFaults, setOwnFaults] = useState<readonly FieldFault[]>([])
+  const [ownFaults, setOwnFaults] = useState<readonly FieldError[]>([])
   // A fault is gone from the page as soon as its field is changed.
   const [changed, setChanged] = useState<readonly string[]>([])
   const [isMoreOpen, setMoreOpen] = useState(false)
@@ -75,7 +75,7 @@ function DeployForm({ onDeploying, onDeployed, me }: Props & { me: Me | null }) 
     ),
   )
 
-  const faults = new Faults(
+  const faults = new FieldErrors(
     [...ownFaults, ...(failure?.fields ?? [])].filter(({ path }) => !isChanged(path, changed)),
   )
   const fieldProps = (field: keyof typeof empty) => ({
@@ -235,11 +235,11 @@ function missingIn(
   template: TemplateChoice | null,
   reading: string,
   me: Me | null,
-): FieldFault[] {
-  const missing: FieldFault[] = []
+): FieldError[] {
+  const missing: FieldError[] = []
   const org = texts.org.trim()
   if (org === '') missing.push({ path: 'org', reason: 'must not be empty' })
-  else if (!mayDeployTo(me, org)) {
+  else if (!canDeployTo(me, org)) {
     missing.push({ path: 'org', reason: `must be one that you deploy to: ${inWords(me?.deploysTo ?? [])}` })
   }
   if (texts.repo.trim() === '') missing.push({ path: 'repo', reason: 'must not be empty' })

@@ -1,13 +1,13 @@
 import { type RefObject, useRef } from 'react'
-import { files as filesInWords, size } from '../deployments/format.ts'
-import { type Faults, sentence } from './faults.ts'
-import type { Reading } from './use-chosen-files.ts'
+import { files as filesInWords, size } from '../format.ts'
+import { type FieldErrors, sentence } from './field-errors.ts'
+import type { Reading } from './use-file-selection.ts'
 
 interface Props {
   reading: Reading
   onPick(list: FileList): void
   onRemove(): void
-  faults: Faults
+  faults: FieldErrors
 }
 
 const mostListed = 200

@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals'
-import { fileInput } from './read-files.ts'
+import { toFileInput } from './read-files.ts'
 
-const isExecutable = (text: string) => fileInput('x', new TextEncoder().encode(text)).executable
+const isExecutable = (text: string) => toFileInput('x', new TextEncoder().encode(text)).executable
 
 test.each(['#!/bin/sh\n', '#! /usr/bin/env node', '#!\t /bin/sh -e\r\n', '#!/x'])(
   '%j is a script',
@@ -26,7 +26,7 @@ test.each([
 })
 
 test('bytes that are no text go in base64', () => {
-  expect(fileInput('x', new Uint8Array([0x23, 0x21, 0x2f, 0]))).toEqual({
+  expect(toFileInput('x', new Uint8Array([0x23, 0x21, 0x2f, 0]))).toEqual({
     path: 'x',
     content: 'IyEvAA==',
     encoding: 'BASE64',

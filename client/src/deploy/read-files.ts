@@ -1,6 +1,6 @@
-import { files as filesInWords, size } from '../deployments/format.ts'
+import { files as filesInWords, size } from '../format.ts'
 import type { FileInput } from '../gql/graphql.ts'
-import { type ChosenFile, type Collection, mostFiles, TooManyFiles } from './collect-files.ts'
+import { type Collection, MAX_FILES, type SelectedFile, TooManyFilesError } from './collect-files.ts'
 
 export interface ReadContents {
   files: FileInput[]
@@ -9,7 +9,7 @@ export interface ReadContents {
 }
 
 /** What was chosen cannot be deployed; the message says why and what to do. */
-export class ContentsRefused extends Error {}
+export class FileSelectionError extends Error {}
 
 /** The server takes 32 MiB a request; the rest of the request needs room too. */
 const mostRequestBytes = 30 * 1024 * 1024
@@ -17,7 +17,7 @@ const readAtOnce = 16
 
 /**
  * Reads what was chosen, as the request will carry it: text as it is, all else in base64.
- * @throws ContentsRefused
+ * @throws FileSelectionError
  */
 export async function readContents(
   collect: Promise<Collection>,
@@ -42,26 +42,26 @@ export async function readContents(
 
 async function collected(collect: Promise<Collection>): Promise<Collection> {
   const collection = await collect.catch((error: unknown) => {
-    if (!(error instanceof TooManyFiles)) throw error
-    throw new ContentsRefused(
-      `This is more than ${filesInWords(mostFiles)}, the most that a deployment can have. Leave out what is installed or built, such as node_modules.`,
+    if (!(error instanceof TooManyFilesError)) throw error
+    throw new FileSelectionError(
+      `This is more than ${filesInWords(MAX_FILES)}, the most that a deployment can have. Leave out what is installed or built, such as node_modules.`,
     )
   })
   if (collection.files.length === 0)
-    throw new ContentsRefused('There is no file in this. Choose something else.')
+    throw new FileSelectionError('There is no file in this. Choose something else.')
   return collection
 }
 
-async function read({ path, file }: ChosenFile): Promise<{ input: FileInput; bytes: number }> {
+async function read({ path, file }: SelectedFile): Promise<{ input: FileInput; bytes: number }> {
   const buffer = await file.arrayBuffer().catch(() => {
-    throw new ContentsRefused(`${path} could not be read. Is it still there, and may the browser read it?`)
+    throw new FileSelectionError(`${path} could not be read. Is it still there, and may the browser read it?`)
   })
   const bytes = new Uint8Array(buffer)
-  return { input: fileInput(path, bytes), bytes: bytes.length }
+  return { input: toFileInput(path, bytes), bytes: bytes.length }
 }
 
 /** A browser does not tell which files are executable; their first line does. */
-export function fileInput(path: string, bytes: Uint8Array): FileInput {
+export function toFileInput(path: string, bytes: Uint8Array): FileInput {
   const executable = isScript(bytes)
   const text = asText(bytes)
   return text === null
@@ -103,10 +103,10 @@ function bytesInRequest({ path, content }: FileInput): number {
 
 const encoder = new TextEncoder()
 
-function tooLarge(chosen: readonly ChosenFile[]): ContentsRefused {
+function tooLarge(chosen: readonly SelectedFile[]): FileSelectionError {
   const total = chosen.reduce((sum, { file }) => sum + file.size, 0)
   const largest = chosen.reduce((a, b) => (b.file.size > a.file.size ? b : a))
-  return new ContentsRefused(
+  return new FileSelectionError(
     `These ${filesInWords(chosen.length)} (${size(total)}) are more than the 30 MiB that one request can carry. The largest is ${largest.path} (${size(largest.file.size)}).`,
   )
 }

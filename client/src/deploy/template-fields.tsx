@@ -1,11 +1,11 @@
 import { useQuery } from '@apollo/client/react'
 import { useEffect, useId } from 'react'
-import { files } from '../deployments/format.ts'
+import { files } from '../format.ts'
 import type { VariableInput } from '../gql/graphql.ts'
 import { graphql } from '../gql/index.ts'
-import { failureOf } from '../live/failure.ts'
-import type { Faults } from './faults.ts'
-import { Field } from './field.tsx'
+import { toRequestFailure } from '../live/request-failure.ts'
+import type { FieldErrors } from './field-errors.ts'
+import { Field } from './text-field.tsx'
 
 const Templates = graphql(`
   query Templates {
@@ -32,7 +32,7 @@ export interface TemplateChoice {
 interface Props {
   choice: TemplateChoice | null
   onChoose(choice: TemplateChoice): void
-  faults: Faults
+  faults: FieldErrors
 }
 
 /** Which template, and its variables, filled with their defaults. */
@@ -48,7 +48,7 @@ export function TemplateFields({ choice, onChoose, faults }: Props) {
   if (error) {
     return (
       <div className="notice notice-bad" role="alert">
-        <p>The templates could not be fetched. {failureOf(error).message}</p>
+        <p>The templates could not be fetched. {toRequestFailure(error).message}</p>
         <button type="button" className="button" onClick={() => refetch().catch(() => {})}>
           Try again
         </button>

@@ -3,7 +3,7 @@ import { useRef, useState } from 'react'
 import type { DeployInput } from '../gql/graphql.ts'
 import { graphql } from '../gql/index.ts'
 import { deploymentCache } from '../live/apollo-client.ts'
-import { type Failure, failureOf } from '../live/failure.ts'
+import { type RequestFailure, toRequestFailure } from '../live/request-failure.ts'
 
 const Deploy = graphql(`
   mutation Deploy($input: DeployInput!) {
@@ -24,7 +24,7 @@ export function useDeploy() {
   const unanswered = useRef<{ input: Submission; key: string } | null>(null)
   const isOnItsWay = useRef(false)
   const [isDeploying, setDeploying] = useState(false)
-  const [failure, setFailure] = useState<Failure | null>(null)
+  const [failure, setFailure] = useState<RequestFailure | null>(null)
 
   /** The id of the deployment; null when it failed or another submission is on its way. */
   async function deploy(input: Submission): Promise<string | null> {
@@ -37,7 +37,7 @@ export function useDeploy() {
       unanswered.current = null
       return deployment
     } catch (error) {
-      setFailure(failureOf(error))
+      setFailure(toRequestFailure(error))
       return null
     } finally {
       isOnItsWay.current = false

@@ -1,7 +1,7 @@
 import type { DeploymentStatus, DeploymentStep } from '../gql/graphql.ts'
 
 /** An event, as far as the tale of a deployment needs it. */
-export interface Moment {
+export interface StatusChange {
   sequence: number
   step: DeploymentStep
   status: DeploymentStatus
@@ -24,7 +24,7 @@ export function isActive(status: DeploymentStatus): boolean {
 }
 
 /** `step` and all before it have been reached; the next one is what the status speaks of. */
-export function stateOfStep(step: DeploymentStep, moment: Moment | undefined): StepState {
+export function stateOfStep(step: DeploymentStep, moment: StatusChange | undefined): StepState {
   if (!moment) return 'pending'
   const distance = indexOf(step) - indexOf(moment.step)
   if (distance <= 0) return 'done'
@@ -50,10 +50,10 @@ export interface StepTime {
  * When each step was worked on: from when the step before it was reached (or work was taken up again: after the queue,
  * or by a retry) to when it was reached itself, or ended otherwise.
  */
-export function stepTimes(moments: readonly Moment[]): Map<DeploymentStep, StepTime> {
+export function stepTimes(changes: readonly StatusChange[]): Map<DeploymentStep, StepTime> {
   const times = new Map<DeploymentStep, StepTime>()
-  let before: Moment | undefined
-  for (const moment of moments) {
+  let before: StatusChange | undefined
+  for (const moment of changes) {
     const running = nextStep(moment.step)
     if (before && before.step !== moment.step) close(nextStep(before.step), moment.at)
     const takenUp = !before || before.step !== moment.step || !isUnderWay(before.status)

@@ -1,13 +1,13 @@
 import { ApolloClient, ApolloLink, HttpLink } from '@apollo/client'
 import { catchError, map, throwError } from 'rxjs'
 import { DeploymentCache } from './deployment-cache.ts'
-import { type SignInWay, signInWays } from './failure.ts'
 import type { LiveSocket } from './live-socket.ts'
+import { type SignInProvider, signInProviders } from './request-failure.ts'
 
 /** Queries and mutations go over HTTP; events come over the socket (see LiveDeployments). Both end in one cache. */
 export function createApolloClient(
   socket: LiveSocket,
-  onRefused: (ways: readonly SignInWay[]) => void,
+  onRefused: (ways: readonly SignInProvider[]) => void,
 ): ApolloClient {
   const cache = new DeploymentCache()
 
@@ -18,7 +18,7 @@ export function createApolloClient(
   const noticeRefusals = new ApolloLink((operation, forward) =>
     forward(operation).pipe(
       catchError((error: unknown) => {
-        const ways = signInWays(error)
+        const ways = signInProviders(error)
         if (ways) onRefused(ways)
         return throwError(() => error)
       }),

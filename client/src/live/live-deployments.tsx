@@ -3,9 +3,9 @@ import { type DocumentNode, Kind, print, visit } from 'graphql'
 import { createContext, type ReactNode, useContext, useEffect, useState } from 'react'
 import type { DeploymentStatusSubscription } from '../gql/graphql.ts'
 import { graphql } from '../gql/index.ts'
-import { noteStart } from './activity.ts'
 import { deploymentCache } from './apollo-client.ts'
 import { useLiveSocket } from './live-socket-context.ts'
+import { recordStart } from './recent-starts.ts'
 import { learnServerTime } from './server-clock.ts'
 
 const DeploymentStatus = graphql(`
@@ -124,7 +124,7 @@ export function LiveDeployments({ children }: { children: ReactNode }) {
     function take({ cursor, deployment, ...event }: DeploymentStatusSubscription['deploymentStatus']) {
       lastCursor = cursor
       learnServerTime(event.at)
-      if (cache.recordEvent(event, deployment)) noteStart(deployment.id)
+      if (cache.recordEvent(event, deployment)) recordStart(deployment.id)
       if (catchUpTo !== null || socket.connection().state !== 'live') expectUntil(catchUpTo)
     }
 

@@ -1,12 +1,12 @@
 import type { FragmentType } from '@apollo/client'
 import { useFragment } from '@apollo/client/react'
-import type { StageWaitingFragment } from '../gql/graphql.ts'
-import { graphql } from '../gql/index.ts'
-import { clockTime, wholeSeconds } from './format.ts'
-import { useNowMs } from './use-now.ts'
+import { clockTime, wholeSeconds } from '../../format.ts'
+import type { WaitingNoticeDataFragment } from '../../gql/graphql.ts'
+import { graphql } from '../../gql/index.ts'
+import { useNowMs } from '../use-now.ts'
 
-const StageWaiting = graphql(`
-  fragment StageWaiting on Deployment {
+const WaitingNoticeData = graphql(`
+  fragment WaitingNoticeData on Deployment {
     status
     waitingUntil
     error {
@@ -16,8 +16,8 @@ const StageWaiting = graphql(`
 `)
 
 /** Why nothing moves at the moment, and until when. */
-export function WaitingUntil({ deployment }: { deployment: FragmentType<StageWaitingFragment> }) {
-  const { data, complete } = useFragment({ fragment: StageWaiting, from: deployment })
+export function WaitingNotice({ deployment }: { deployment: FragmentType<WaitingNoticeDataFragment> }) {
+  const { data, complete } = useFragment({ fragment: WaitingNoticeData, from: deployment })
   const waitingUntil = complete && data.status === 'WAITING' ? data.waitingUntil : null
   const nowMs = useNowMs(waitingUntil ? 500 : null)
   if (!waitingUntil) return null

@@ -1,12 +1,12 @@
 import { useState } from 'react'
-import { useAccess, useMe } from './access-context.ts'
+import { useAuth, useMe } from './auth-context.ts'
 
 const roles = { VIEWER: 'viewer', DEPLOYER: 'deployer', ADMIN: 'admin' }
 
 /** Who is looking at the page, what they are here, and the way out. */
-export function WhoAmI() {
+export function CurrentUser() {
   const me = useMe()
-  const { signOut } = useAccess()
+  const { signOut } = useAuth()
   const [leaving, setLeaving] = useState<'no' | 'yes' | 'failed'>('no')
   if (!me) return null
 

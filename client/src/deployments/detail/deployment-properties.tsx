@@ -1,11 +1,11 @@
 import type { FragmentType } from '@apollo/client'
 import { useFragment } from '@apollo/client/react'
-import type { StageDetailsFragment } from '../gql/graphql.ts'
-import { graphql } from '../gql/index.ts'
-import { dateAndTime, duration, files, size } from './format.ts'
+import { dateAndTime, duration, files, size } from '../../format.ts'
+import type { DeploymentPropertiesDataFragment } from '../../gql/graphql.ts'
+import { graphql } from '../../gql/index.ts'
 
-const StageDetails = graphql(`
-  fragment StageDetails on Deployment {
+const DeploymentPropertiesData = graphql(`
+  fragment DeploymentPropertiesData on Deployment {
     visibility
     description
     branch
@@ -22,8 +22,12 @@ const StageDetails = graphql(`
   }
 `)
 
-export function Details({ deployment }: { deployment: FragmentType<StageDetailsFragment> }) {
-  const { data, complete } = useFragment({ fragment: StageDetails, from: deployment })
+export function DeploymentProperties({
+  deployment,
+}: {
+  deployment: FragmentType<DeploymentPropertiesDataFragment>
+}) {
+  const { data, complete } = useFragment({ fragment: DeploymentPropertiesData, from: deployment })
   if (!complete) return null
   const { visibility, description, branch, attempt, commitSha, fileCount, sizeBytes } = data
   const { requestedBy, requestedByKind, warnings, warningCount, createdAt, finishedAt } = data

@@ -1,6 +1,6 @@
 import { useEffect, useRef, useState } from 'react'
-import { wasSeenFromStart } from '../live/activity.ts'
-import type { Moment } from './steps.ts'
+import { wasSeenFromStart } from '../../live/recent-starts.ts'
+import type { StatusChange } from '../steps.ts'
 
 /** A text that flashes by for two milliseconds has not been told to anybody. */
 const tellingMs = 350
@@ -11,12 +11,15 @@ const toldUpTo = new Map<string, number>()
  * The moment of a deployment to be shown. Of one that this page saw begin, each text is shown in order and long enough
  * to be read, which puts the last one off by at most a second; of any other, the latest.
  */
-export function useNarration(id: string | null, moments: readonly Moment[]): Moment | undefined {
+export function usePacedStatus(
+  id: string | null,
+  changes: readonly StatusChange[],
+): StatusChange | undefined {
   const [told, setTold] = useState<{ id: string; sequence: number } | null>(null)
   const toldAtMs = useRef(0)
-  const sequence = id !== null && told?.id === id ? told.sequence : firstToTell(id, moments)
-  const shown = moments.find((moment) => moment.sequence === sequence) ?? moments.at(-1)
-  const next = shown && nextToTell(moments, shown)
+  const sequence = id !== null && told?.id === id ? told.sequence : firstToTell(id, changes)
+  const shown = changes.find((moment) => moment.sequence === sequence) ?? changes.at(-1)
+  const next = shown && nextToTell(changes, shown)
   const shownSequence = shown?.sequence
   const text = shown?.text
 
@@ -43,13 +46,13 @@ export function useNarration(id: string | null, moments: readonly Moment[]): Mom
   return shown
 }
 
-function firstToTell(id: string | null, moments: readonly Moment[]): number | undefined {
+function firstToTell(id: string | null, changes: readonly StatusChange[]): number | undefined {
   if (id === null) return undefined
-  return toldUpTo.get(id) ?? (wasSeenFromStart(id) ? moments[0] : moments.at(-1))?.sequence
+  return toldUpTo.get(id) ?? (wasSeenFromStart(id) ? changes[0] : changes.at(-1))?.sequence
 }
 
 /** The next one that says something else, or else the last one. */
-function nextToTell(moments: readonly Moment[], shown: Moment): Moment | undefined {
-  const following = moments.filter((moment) => moment.sequence > shown.sequence)
+function nextToTell(changes: readonly StatusChange[], shown: StatusChange): StatusChange | undefined {
+  const following = changes.filter((moment) => moment.sequence > shown.sequence)
   return following.find((moment) => moment.text !== shown.text) ?? following.at(-1)
 }

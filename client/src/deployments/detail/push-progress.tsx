@@ -1,11 +1,11 @@
 import type { FragmentType } from '@apollo/client'
 import { useFragment } from '@apollo/client/react'
-import type { DeploymentStatus, DeploymentStep, StageProgressFragment } from '../gql/graphql.ts'
-import { graphql } from '../gql/index.ts'
-import { count, size } from './format.ts'
+import { count, size } from '../../format.ts'
+import type { DeploymentStatus, DeploymentStep, PushProgressDataFragment } from '../../gql/graphql.ts'
+import { graphql } from '../../gql/index.ts'
 
-const StageProgress = graphql(`
-  fragment StageProgress on Deployment {
+const PushProgressData = graphql(`
+  fragment PushProgressData on Deployment {
     progress {
       done
       total
@@ -15,14 +15,14 @@ const StageProgress = graphql(`
 `)
 
 interface Props {
-  deployment: FragmentType<StageProgressFragment>
+  deployment: FragmentType<PushProgressDataFragment>
   /** What is being told at the moment. */
   step: DeploymentStep
   status: DeploymentStatus
 }
 
 export function PushProgress({ deployment, step, status }: Props) {
-  const { data, complete } = useFragment({ fragment: StageProgress, from: deployment })
+  const { data, complete } = useFragment({ fragment: PushProgressData, from: deployment })
   if (step !== 'CREATE_REPO' || status !== 'RUNNING') return null
   const progress = complete ? data.progress : null
   const known = progress && progress.total > 0 ? progress : null

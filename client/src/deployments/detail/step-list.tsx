@@ -1,7 +1,7 @@
-import { useConnection } from '../live/live-socket-context.ts'
-import { clockTime, duration } from './format.ts'
-import { type Moment, type StepState, type StepTime, stateOfStep, steps, stepTimes } from './steps.ts'
-import { useNowMs } from './use-now.ts'
+import { clockTime, duration } from '../../format.ts'
+import { useConnection } from '../../live/live-socket-context.ts'
+import { type StatusChange, type StepState, type StepTime, stateOfStep, steps, stepTimes } from '../steps.ts'
+import { useNowMs } from '../use-now.ts'
 
 const words: Record<StepState, string> = {
   done: 'done',
@@ -13,8 +13,14 @@ const words: Record<StepState, string> = {
   pending: 'to come',
 }
 
-export function StepList({ shown, moments }: { shown: Moment | undefined; moments: readonly Moment[] }) {
-  const times = stepTimes(moments)
+export function StepList({
+  shown,
+  changes,
+}: {
+  shown: StatusChange | undefined
+  changes: readonly StatusChange[]
+}) {
+  const times = stepTimes(changes)
   return (
     <ol className="steps" aria-label="Steps">
       {steps.map(({ step, name }) => {
@@ -26,7 +32,7 @@ export function StepList({ shown, moments }: { shown: Moment | undefined; moment
             <span className="step-state">{words[state]}</span>
             <span className="step-time">
               {step === 'DEPLOY' ? (
-                <Accepted moments={moments} />
+                <Accepted changes={changes} />
               ) : (
                 <Took time={times.get(step)} isShown={state !== 'pending'} isRunning={state === 'running'} />
               )}
@@ -39,8 +45,8 @@ export function StepList({ shown, moments }: { shown: Moment | undefined; moment
 }
 
 /** The first step takes no time: it is the request being stored. */
-function Accepted({ moments }: { moments: readonly Moment[] }) {
-  const [first] = moments
+function Accepted({ changes }: { changes: readonly StatusChange[] }) {
+  const [first] = changes
   if (first?.sequence !== 1) return null
   return <time dateTime={first.at}>at {clockTime(first.at)}</time>
 }

@@ -1,8 +1,8 @@
-import type { FieldFault } from '../live/failure.ts'
+import type { FieldError } from '../live/request-failure.ts'
 
 /** The faults of one submission, to be asked for field by field. */
-export class Faults {
-  constructor(private readonly faults: readonly FieldFault[]) {}
+export class FieldErrors {
+  constructor(private readonly faults: readonly FieldError[]) {}
 
   get hasAny(): boolean {
     return this.faults.length > 0
@@ -14,12 +14,12 @@ export class Faults {
     return found.length > 0 ? found.map((fault) => sentence(fault.reason)).join(' ') : undefined
   }
 
-  below(path: string): FieldFault[] {
+  below(path: string): FieldError[] {
     return this.faults.filter((fault) => fault.path.startsWith(path))
   }
 
   /** Those that have no place beside a field. */
-  besides(hasPlace: (path: string) => boolean): FieldFault[] {
+  besides(hasPlace: (path: string) => boolean): FieldError[] {
     return this.faults.filter((fault) => !hasPlace(fault.path))
   }
 }

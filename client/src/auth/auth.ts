@@ -1,11 +1,11 @@
 import { type ApolloClient, makeVar, type ReactiveVar } from '@apollo/client'
-import type { WhoAmIQuery } from '../gql/graphql.ts'
+import type { MeQuery } from '../gql/graphql.ts'
 import { graphql } from '../gql/index.ts'
-import type { SignInWay } from '../live/failure.ts'
 import type { LiveSocket } from '../live/live-socket.ts'
+import type { SignInProvider } from '../live/request-failure.ts'
 
-const WhoAmI = graphql(`
-  query WhoAmI {
+const ME = graphql(`
+  query Me {
     me {
       name
       kind
@@ -18,7 +18,7 @@ const WhoAmI = graphql(`
   }
 `)
 
-export type Me = WhoAmIQuery['me']
+export type Me = MeQuery['me']
 
 /**
  * Who is looking at this page, as far as the server has said.
@@ -30,17 +30,17 @@ export type Me = WhoAmIQuery['me']
 export type Who =
   | { state: 'asking' | 'unknown' }
   | { state: 'known'; me: Me }
-  | { state: 'signedOut'; ways: readonly SignInWay[]; why: 'unknown' | 'ended' | 'asked' }
+  | { state: 'signedOut'; ways: readonly SignInProvider[]; why: 'unknown' | 'ended' | 'asked' }
 
 export interface Access {
   who: ReactiveVar<Who>
   /** Rejects when the server could not be reached. */
   signOut(): Promise<void>
   /** The server does not know any more who asks. */
-  refused(ways: readonly SignInWay[]): void
+  refused(ways: readonly SignInProvider[]): void
 }
 
-export function createAccess(client: ApolloClient, socket: LiveSocket): Access {
+export function createAuth(client: ApolloClient, socket: LiveSocket): Access {
   const who = makeVar<Who>({ state: 'asking' })
   const otherTabs = new BroadcastChannel('shipcast.access')
   let asking: Promise<void> | undefined
@@ -76,7 +76,7 @@ export function createAccess(client: ApolloClient, socket: LiveSocket): Access {
     while (askAgain) {
       askAgain = false
       try {
-        const { data } = await client.query({ query: WhoAmI, fetchPolicy: 'no-cache' })
+        const { data } = await client.query({ query: ME, fetchPolicy: 'no-cache' })
         if (data) await known(data.me)
       } catch {
         // Whoever is not let in has been sent to sign in by then.
@@ -98,7 +98,7 @@ export function createAccess(client: ApolloClient, socket: LiveSocket): Access {
       await client.resetStore().catch(() => {})
   }
 
-  function refused(ways: readonly SignInWay[]) {
+  function refused(ways: readonly SignInProvider[]) {
     const before = who()
     if (before.state === 'signedOut') return
     const why = hasAskedToLeave ? 'asked' : before.state === 'known' ? 'ended' : 'unknown'

@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useRef, useState } from 'react'
 import { type Collection, collectDropped, collectPicked } from './collect-files.ts'
-import { ContentsRefused, type ReadContents, readContents } from './read-files.ts'
+import { FileSelectionError, type ReadContents, readContents } from './read-files.ts'
 
 export type Reading =
   | { state: 'none' }
@@ -9,7 +9,7 @@ export type Reading =
   | { state: 'refused'; reason: string }
 
 /** The files a person has chosen, and how far reading them is. Choosing again ends the reading before. */
-export function useChosenFiles() {
+export function useFileSelection() {
   const [reading, setReading] = useState<Reading>({ state: 'none' })
   const current = useRef<AbortController | null>(null)
 
@@ -53,6 +53,6 @@ export function useChosenFiles() {
 }
 
 function reasonOf(error: unknown): string {
-  if (error instanceof ContentsRefused) return error.message
+  if (error instanceof FileSelectionError) return error.message
   return 'This could not be read. Choose it again.'
 }

@@ -7,7 +7,7 @@ const startedHere = new Set<string>()
 const mostStarts = 500
 
 /** Notes that a deployment began before the eyes of this page. */
-export function noteStart(id: string): void {
+export function recordStart(id: string): void {
   startedHere.add(id)
   const [oldest] = startedHere
   if (startedHere.size > mostStarts && oldest) startedHere.delete(oldest)

@@ -1,12 +1,12 @@
 import type { FragmentType } from '@apollo/client'
 import { useFragment } from '@apollo/client/react'
 import { useRef, useState } from 'react'
-import { useMe } from '../access/access-context.ts'
-import type { StageCloneFragment } from '../gql/graphql.ts'
-import { graphql } from '../gql/index.ts'
+import { useMe } from '../../auth/auth-context.ts'
+import type { CloneCommandDataFragment } from '../../gql/graphql.ts'
+import { graphql } from '../../gql/index.ts'
 
-const StageClone = graphql(`
-  fragment StageClone on Deployment {
+const CloneCommandData = graphql(`
+  fragment CloneCommandData on Deployment {
     status
     cloneUrl
     repositoryUrl
@@ -14,8 +14,8 @@ const StageClone = graphql(`
 `)
 
 /** What a person wants next: the repository on this machine, or in the browser. */
-export function CloneCommand({ deployment }: { deployment: FragmentType<StageCloneFragment> }) {
-  const { data, complete } = useFragment({ fragment: StageClone, from: deployment })
+export function CloneCommand({ deployment }: { deployment: FragmentType<CloneCommandDataFragment> }) {
+  const { data, complete } = useFragment({ fragment: CloneCommandData, from: deployment })
   const [copied, setCopied] = useState<'yes' | 'no' | null>(null)
   const command = useRef<HTMLElement>(null)
   const me = useMe()

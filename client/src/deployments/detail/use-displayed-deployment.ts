@@ -1,8 +1,8 @@
 import { useReactiveVar } from '@apollo/client/react'
 import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from 'react'
-import { latestStarted, noteStart } from './live/activity.ts'
+import { latestStarted, recordStart } from '../../live/recent-starts.ts'
 
-export interface ShownDeployment {
+export interface DisplayedDeployment {
   /** The one that the address names. */
   idInAddress: string | null
   id: string | null
@@ -25,7 +25,7 @@ export interface ShownDeployment {
  * on stage has been told to its end, and not while somebody is at work there. The address names what was picked or
  * started here, so that it survives a reload and can be passed on.
  */
-export function useShownDeployment(isStageInUse: () => boolean): ShownDeployment {
+export function useDisplayedDeployment(isStageInUse: () => boolean): DisplayedDeployment {
   const idInAddress = useSyncExternalStore(onAddressChange, readAddress)
   const latest = useReactiveVar(latestStarted)
   const [followed, setFollowed] = useState<string | null>(null)
@@ -47,7 +47,7 @@ export function useShownDeployment(isStageInUse: () => boolean): ShownDeployment
 
   const showOwn = useCallback((own: string) => {
     passed.current = own
-    noteStart(own)
+    recordStart(own)
     sessionStorage.setItem(ownKey, own)
     setOwnId(own)
     setAddress(own, 'push')

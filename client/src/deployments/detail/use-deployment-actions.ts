@@ -1,8 +1,8 @@
 import { useApolloClient } from '@apollo/client/react'
 import { useState } from 'react'
-import { graphql } from '../gql/index.ts'
-import { deploymentCache } from '../live/apollo-client.ts'
-import { type Failure, failureOf } from '../live/failure.ts'
+import { graphql } from '../../gql/index.ts'
+import { deploymentCache } from '../../live/apollo-client.ts'
+import { type RequestFailure, toRequestFailure } from '../../live/request-failure.ts'
 
 const CancelDeployment = graphql(`
   mutation CancelDeployment($id: ID!) {
@@ -25,14 +25,14 @@ export interface Actions {
   retry(): Promise<void>
   /** The one that has been asked for and not been answered. */
   pending: 'cancel' | 'retry' | null
-  failure: Failure | null
+  failure: RequestFailure | null
 }
 
 /** What can be done to a deployment that exists. */
-export function useActions(id: string): Actions {
+export function useDeploymentActions(id: string): Actions {
   const client = useApolloClient()
   const [pending, setPending] = useState<Actions['pending']>(null)
-  const [failure, setFailure] = useState<Failure | null>(null)
+  const [failure, setFailure] = useState<RequestFailure | null>(null)
 
   async function run(action: 'cancel' | 'retry') {
     if (pending) return
@@ -41,7 +41,7 @@ export function useActions(id: string): Actions {
     try {
       deploymentCache(client).recordResult(await ask(action))
     } catch (error) {
-      setFailure(failureOf(error))
+      setFailure(toRequestFailure(error))
     } finally {
       setPending(null)
     }

@@ -1,44 +1,44 @@
 import { CombinedGraphQLErrors, ServerError } from '@apollo/client'
 
 /** Why a request was not done, as far as the page treats it differently. */
-export interface Failure {
+export interface RequestFailure {
   kind: 'input' | 'conflict' | 'refused' | 'network'
   message: string
   /** Of `input`: every fault, with the path of its field. */
-  fields: readonly FieldFault[]
+  fields: readonly FieldError[]
   /** Of `conflict`: the deployment that stands in the way. */
   deploymentId: string | null
 }
 
 /** A way to sign in: what is on its button, and where that leads. */
-export interface SignInWay {
+export interface SignInProvider {
   name: string
   url: string
 }
 
-export interface FieldFault {
+export interface FieldError {
   /** As in `contents.files[3].path`. */
   path: string
   reason: string
 }
 
-export function failureOf(error: unknown): Failure {
+export function toRequestFailure(error: unknown): RequestFailure {
   const answer = answerIn(error)
   if (!answer) return { ...nothingKnown, kind: 'network', message: networkMessage(error) }
   const { code, fields, deploymentId } = answer.extensions ?? {}
   return {
     kind: code === 'BAD_USER_INPUT' ? 'input' : code === 'CONFLICT' ? 'conflict' : 'refused',
     message: answer.message,
-    fields: Array.isArray(fields) ? fields.filter(isFieldFault).map(withoutInput) : [],
+    fields: Array.isArray(fields) ? fields.filter(isFieldError).map(withoutInput) : [],
     deploymentId: typeof deploymentId === 'string' ? deploymentId : null,
   }
 }
 
 /** How to sign in, when the server has said that it does not know who asks. */
-export function signInWays(error: unknown): readonly SignInWay[] | null {
+export function signInProviders(error: unknown): readonly SignInProvider[] | null {
   const { code, signIn } = answerIn(error)?.extensions ?? {}
   if (code !== 'UNAUTHENTICATED') return null
-  return Array.isArray(signIn) ? signIn.filter(isSignInWay) : []
+  return Array.isArray(signIn) ? signIn.filter(isSignInProvider) : []
 }
 
 const nothingKnown = { fields: [], deploymentId: null }
@@ -69,17 +69,17 @@ function networkMessage(error: unknown): string {
   return 'The server could not be reached. Nothing is lost; try again.'
 }
 
-function isFieldFault(value: unknown): value is FieldFault {
-  const fault = value as Partial<FieldFault> | null
+function isFieldError(value: unknown): value is FieldError {
+  const fault = value as Partial<FieldError> | null
   return typeof fault?.path === 'string' && typeof fault.reason === 'string'
 }
 
 /** Only paths of ours: a link is made of it. */
-function isSignInWay(value: unknown): value is SignInWay {
-  const way = value as Partial<SignInWay> | null
+function isSignInProvider(value: unknown): value is SignInProvider {
+  const way = value as Partial<SignInProvider> | null
   return typeof way?.name === 'string' && typeof way.url === 'string' && /^\/(?!\/)/.test(way.url)
 }
 
-function withoutInput({ path, reason }: FieldFault): FieldFault {
+function withoutInput({ path, reason }: FieldError): FieldError {
   return { path: path.replace(/^input\./, ''), reason }
 }

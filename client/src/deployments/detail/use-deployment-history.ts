@@ -1,11 +1,11 @@
 import { useApolloClient } from '@apollo/client/react'
 import { useEffect, useState } from 'react'
-import { graphql } from '../gql/index.ts'
-import { deploymentCache } from '../live/apollo-client.ts'
-import { useJoined } from '../live/live-deployments.tsx'
+import { graphql } from '../../gql/index.ts'
+import { deploymentCache } from '../../live/apollo-client.ts'
+import { useJoined } from '../../live/live-deployments.tsx'
 
-const WholeDeployment = graphql(`
-  query WholeDeployment($id: ID!, $after: Int!) {
+const DeploymentHistory = graphql(`
+  query DeploymentHistory($id: ID!, $after: Int!) {
     deployment(id: $id) {
       ...DeploymentState
       events(after: $after, first: 100) {
@@ -22,7 +22,7 @@ type Settled = { state: 'loaded' | 'missing' } | { state: 'failed'; tryAgain: ()
 export type Loading = Settled | { state: 'loading' }
 
 /** Fetches what the cache does not hold of a deployment and its events: of one seen from its start, nothing. */
-export function useWholeDeployment(id: string | null, sequence: number): Loading {
+export function useDeploymentHistory(id: string | null, sequence: number): Loading {
   const client = useApolloClient()
   const joined = useJoined()
   const [attempt, setAttempt] = useState(0)
@@ -48,7 +48,7 @@ export function useWholeDeployment(id: string | null, sequence: number): Loading
         const after = cache.missingAfter(wanted)
         if (after === null) return 'loaded'
         const { data } = await client.query({
-          query: WholeDeployment,
+          query: DeploymentHistory,
           variables: { id: wanted, after },
           fetchPolicy: 'network-only',
         })

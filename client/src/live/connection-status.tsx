@@ -1,4 +1,4 @@
-import { clockTime } from '../deployments/format.ts'
+import { clockTime } from '../format.ts'
 import { useConnection, useLiveSocket } from './live-socket-context.ts'
 
 const words = { live: 'Live', connecting: 'Connecting…', reconnecting: 'Reconnecting…' }

@@ -1,5 +1,5 @@
 import { useEffect, useRef } from 'react'
-import type { Who } from './access.ts'
+import type { Who } from './auth.ts'
 
 const reasons = {
   unknown: 'Who you are decides what you see and do here.',

@@ -1,11 +1,11 @@
 import type { FragmentType } from '@apollo/client'
 import { useFragment } from '@apollo/client/react'
-import type { StageProblemFragment } from '../gql/graphql.ts'
-import { graphql } from '../gql/index.ts'
-import { steps } from './steps.ts'
+import type { FailureNoticeDataFragment } from '../../gql/graphql.ts'
+import { graphql } from '../../gql/index.ts'
+import { steps } from '../steps.ts'
 
-const StageProblem = graphql(`
-  fragment StageProblem on Deployment {
+const FailureNoticeData = graphql(`
+  fragment FailureNoticeData on Deployment {
     status
     error {
       code
@@ -16,8 +16,8 @@ const StageProblem = graphql(`
 `)
 
 /** What went wrong, where, and what to do about it. */
-export function Problem({ deployment }: { deployment: FragmentType<StageProblemFragment> }) {
-  const { data, complete } = useFragment({ fragment: StageProblem, from: deployment })
+export function FailureNotice({ deployment }: { deployment: FragmentType<FailureNoticeDataFragment> }) {
+  const { data, complete } = useFragment({ fragment: FailureNoticeData, from: deployment })
   if (!complete || data.status !== 'FAILED' || !data.error) return null
   const { code, message, step } = data.error
   return (

@@ -1,13 +1,13 @@
 import { NetworkStatus } from '@apollo/client'
 import { useQuery } from '@apollo/client/react'
 import { useEffect, useState } from 'react'
-import type { DeploymentStatus } from '../gql/graphql.ts'
-import { graphql } from '../gql/index.ts'
-import { failureOf } from '../live/failure.ts'
-import { useJoined } from '../live/live-deployments.tsx'
+import type { DeploymentStatus } from '../../gql/graphql.ts'
+import { graphql } from '../../gql/index.ts'
+import { useJoined } from '../../live/live-deployments.tsx'
+import { toRequestFailure } from '../../live/request-failure.ts'
+import { isActive } from '../steps.ts'
+import { useNowMs } from '../use-now.ts'
 import { DeploymentRow } from './deployment-row.tsx'
-import { isActive } from './steps.ts'
-import { useNowMs } from './use-now.ts'
 
 const Deployments = graphql(`
   query Deployments($first: Int!, $after: String, $status: [DeploymentStatus!]) {
@@ -105,7 +105,7 @@ export function DeploymentList({ selectedId, onFirstLoad }: Props) {
       )}
       {error && (
         <div className="notice notice-bad" role="alert">
-          <p>The list could not be fetched. {failureOf(error).message}</p>
+          <p>The list could not be fetched. {toRequestFailure(error).message}</p>
           <button type="button" className="button" onClick={() => refetch().catch(() => {})}>
             Try again
           </button>

@@ -1,14 +1,14 @@
 import type { FragmentType } from '@apollo/client'
 import { useFragment } from '@apollo/client/react'
-import { useMe } from '../access/access-context.ts'
-import { mayChange } from '../access/rights.ts'
-import type { StageActionsFragment } from '../gql/graphql.ts'
-import { graphql } from '../gql/index.ts'
-import { useActions } from './actions.ts'
-import { isActive } from './steps.ts'
+import { useMe } from '../../auth/auth-context.ts'
+import { canManage } from '../../auth/permissions.ts'
+import type { DeploymentActionsFragment } from '../../gql/graphql.ts'
+import { graphql } from '../../gql/index.ts'
+import { isActive } from '../steps.ts'
+import { useDeploymentActions } from './use-deployment-actions.ts'
 
-const StageActions = graphql(`
-  fragment StageActions on Deployment {
+const DeploymentActions = graphql(`
+  fragment DeploymentActions on Deployment {
     id
     org
     requestedBy
@@ -21,17 +21,17 @@ const StageActions = graphql(`
 `)
 
 interface Props {
-  deployment: FragmentType<StageActionsFragment>
+  deployment: FragmentType<DeploymentActionsFragment>
   /** False while the page still tells what led to the present state. */
   isTold: boolean
 }
 
 export function ActionButtons({ deployment, isTold }: Props) {
-  const { data, complete } = useFragment({ fragment: StageActions, from: deployment })
-  const { cancel, retry, pending, failure } = useActions(complete ? data.id : '')
+  const { data, complete } = useFragment({ fragment: DeploymentActions, from: deployment })
+  const { cancel, retry, pending, failure } = useDeploymentActions(complete ? data.id : '')
   const me = useMe()
   if (!complete) return null
-  const isAllowed = mayChange(me, data)
+  const isAllowed = canManage(me, data)
   const canCancel = isAllowed && isActive(data.status)
   const hasEndedBadly =
     data.status === 'CANCELLED' || (data.status === 'FAILED' && data.error?.retryable !== false)

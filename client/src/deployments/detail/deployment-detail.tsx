@@ -1,21 +1,21 @@
 import { useFragment } from '@apollo/client/react'
 import { type Ref, useEffect } from 'react'
-import type { DeploymentStatus } from '../gql/graphql.ts'
-import { graphql } from '../gql/index.ts'
+import type { DeploymentStatus } from '../../gql/graphql.ts'
+import { graphql } from '../../gql/index.ts'
+import { StatusBadge } from '../status-badge.tsx'
+import { isActive, type StatusChange } from '../steps.ts'
 import { ActionButtons } from './action-buttons.tsx'
 import { CloneCommand } from './clone-command.tsx'
-import { Details } from './details.tsx'
-import { useNarration } from './narration.ts'
-import { Problem } from './problem.tsx'
+import { DeploymentProperties } from './deployment-properties.tsx'
+import { FailureNotice } from './failure-notice.tsx'
 import { PushProgress } from './push-progress.tsx'
-import { StatusBadge } from './status-badge.tsx'
 import { StepList } from './step-list.tsx'
-import { isActive, type Moment } from './steps.ts'
-import { useWholeDeployment } from './use-whole-deployment.ts'
-import { WaitingUntil } from './waiting-until.tsx'
+import { useDeploymentHistory } from './use-deployment-history.ts'
+import { usePacedStatus } from './use-paced-status.ts'
+import { WaitingNotice } from './waiting-notice.tsx'
 
-const StageDeployment = graphql(`
-  fragment StageDeployment on Deployment {
+const DeploymentDetailData = graphql(`
+  fragment DeploymentDetailData on Deployment {
     id
     org
     repo
@@ -24,17 +24,17 @@ const StageDeployment = graphql(`
     text
     sequence
     updatedAt
-    ...StageActions
-    ...StageClone
-    ...StageDetails
-    ...StageProblem
-    ...StageProgress
-    ...StageWaiting
+    ...DeploymentActions
+    ...CloneCommandData
+    ...DeploymentPropertiesData
+    ...FailureNoticeData
+    ...PushProgressData
+    ...WaitingNoticeData
   }
 `)
 
-const StageEvents = graphql(`
-  fragment StageEvents on Deployment {
+const DeploymentDetailEvents = graphql(`
+  fragment DeploymentDetailEvents on Deployment {
     id
     events {
       deploymentId
@@ -60,16 +60,16 @@ interface Props {
 }
 
 /** One deployment in full, live. */
-export function Stage({ id, onTold, onMissing, onLeave, ref }: Props) {
+export function DeploymentDetail({ id, onTold, onMissing, onLeave, ref }: Props) {
   const from = id === null ? null : { __typename: 'Deployment' as const, id }
-  const state = useFragment({ fragment: StageDeployment, fragmentName: 'StageDeployment', from })
-  const events = useFragment({ fragment: StageEvents, from })
+  const state = useFragment({ fragment: DeploymentDetailData, fragmentName: 'DeploymentDetailData', from })
+  const events = useFragment({ fragment: DeploymentDetailEvents, from })
   const deployment = id !== null && state.complete ? state.data : null
-  const loading = useWholeDeployment(id, deployment?.sequence ?? 0)
+  const loading = useDeploymentHistory(id, deployment?.sequence ?? 0)
 
   const held = events.complete ? (events.data?.events ?? []) : []
-  const moments = deployment ? withLatest(held, deployment) : []
-  const shown = useNarration(id, moments)
+  const changes = deployment ? withLatest(held, deployment) : []
+  const shown = usePacedStatus(id, changes)
   const isTold = shown !== undefined && shown.sequence === deployment?.sequence
   const hasEnded = isTold && !isActive(shown.status)
   useEffect(() => {
@@ -143,14 +143,14 @@ export function Stage({ id, onTold, onMissing, onLeave, ref }: Props) {
         </div>
       )}
 
-      {!isUnknown && <StepList shown={shown} moments={moments} />}
+      {!isUnknown && <StepList shown={shown} changes={changes} />}
       {deployment && shown && (
         <>
-          {isTold && <WaitingUntil deployment={deployment} />}
+          {isTold && <WaitingNotice deployment={deployment} />}
           <PushProgress deployment={deployment} step={shown.step} status={shown.status} />
-          {isTold && <Problem deployment={deployment} />}
+          {isTold && <FailureNotice deployment={deployment} />}
           {isTold && <CloneCommand deployment={deployment} />}
-          <Details deployment={deployment} />
+          <DeploymentProperties deployment={deployment} />
           <ActionButtons key={deployment.id} deployment={deployment} isTold={isTold} />
         </>
       )}
@@ -165,9 +165,9 @@ export function Stage({ id, onTold, onMissing, onLeave, ref }: Props) {
 
 /** The state is the latest event, also where the events themselves are still being fetched. */
 function withLatest(
-  events: readonly Moment[],
-  { sequence, step, status, text, updatedAt }: Omit<Moment, 'at'> & { updatedAt: string },
-): readonly Moment[] {
+  events: readonly StatusChange[],
+  { sequence, step, status, text, updatedAt }: Omit<StatusChange, 'at'> & { updatedAt: string },
+): readonly StatusChange[] {
   if (events.at(-1)?.sequence === sequence) return events
   return [
     ...events.filter((event) => event.sequence < sequence),

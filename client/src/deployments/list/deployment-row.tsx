@@ -1,11 +1,11 @@
 import type { FragmentType } from '@apollo/client'
 import { useFragment } from '@apollo/client/react'
 import { memo } from 'react'
-import type { DeploymentRowFragment } from '../gql/graphql.ts'
-import { graphql } from '../gql/index.ts'
-import { dateAndTime, timeAgo } from './format.ts'
-import { StatusBadge } from './status-badge.tsx'
-import { isActive, stateOfStep, steps } from './steps.ts'
+import { dateAndTime, timeAgo } from '../../format.ts'
+import type { DeploymentRowFragment } from '../../gql/graphql.ts'
+import { graphql } from '../../gql/index.ts'
+import { StatusBadge } from '../status-badge.tsx'
+import { isActive, stateOfStep, steps } from '../steps.ts'
 
 const DeploymentRowData = graphql(`
   fragment DeploymentRow on Deployment {
