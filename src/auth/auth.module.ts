@@ -3,6 +3,7 @@ import { AuthResolver } from './auth.resolver.ts'
 import { Authenticator } from './authenticator.ts'
 import { HttpAccess } from './http-access.ts'
 import { Limits } from './limits.ts'
+import { OpaqueSubjectIds } from './opaque-subject-ids.ts'
 import { SignInController } from './sign-in.controller.ts'
 import { SignInService } from './sign-in.service.ts'
 
@@ -10,7 +11,7 @@ import { SignInService } from './sign-in.service.ts'
 @Global()
 @Module({
   controllers: [SignInController],
-  providers: [AuthResolver, Authenticator, HttpAccess, Limits, SignInService],
-  exports: [Authenticator, HttpAccess, Limits],
+  providers: [AuthResolver, Authenticator, HttpAccess, Limits, OpaqueSubjectIds, SignInService],
+  exports: [Authenticator, HttpAccess, Limits, OpaqueSubjectIds],
 })
 export class AuthModule {}

@@ -7,6 +7,7 @@ import { connectionOf, readPaging } from '../graphql/paging.ts'
 import type { RequestContext } from '../request-context.ts'
 import { type AuditAction, readAudit } from './audit-log.ts'
 import { AuditActionEnum, AuditConnection, Me } from './auth.model.ts'
+import { OpaqueSubjectIds } from './opaque-subject-ids.ts'
 import { type Organizations, subjectKind } from './rights.ts'
 
 const MOST_ENTRIES = 500
@@ -15,12 +16,16 @@ const MOST_ENTRIES = 500
 @UseFilters(ErrorsToClients)
 @Resolver()
 export class AuthResolver {
-  constructor(private readonly database: Database) {}
+  constructor(
+    private readonly database: Database,
+    private readonly opaqueIds: OpaqueSubjectIds,
+  ) {}
 
   @Query(() => Me, { description: 'Who asks, and what they may do.' })
   me(@Context() { subject, credential }: RequestContext): Me {
     const { role, sees, deploysTo } = subject.rights
     return {
+      id: this.opaqueIds.of(subject.id),
       name: subject.name,
       kind: subjectKind(subject.id),
       role,

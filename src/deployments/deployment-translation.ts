@@ -13,6 +13,7 @@ export function toDeployment(snapshot: DeploymentSnapshot): Deployment {
     finishedAt: toDate(snapshot.finishedAt),
     requestedBy: snapshot.requestedBy?.name ?? null,
     requestedByKind: snapshot.requestedBy ? subjectKind(snapshot.requestedBy.id) : null,
+    requestedBySubjectId: snapshot.requestedBy?.id ?? null,
     warnings: snapshot.warnings ?? [],
     warningCount: snapshot.warningCount ?? 0,
   }

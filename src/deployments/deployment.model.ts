@@ -171,6 +171,9 @@ export class Deployment {
   })
   requestedByKind!: SubjectKind | null
 
+  /** Not a field: clients see `requestedById`. */
+  requestedBySubjectId!: string | null
+
   @Field(() => [String], {
     description:
       'Problems with the contents that did not stop the deployment: names that Windows or macOS cannot check out. At most 20, a sentence each.',

@@ -14,6 +14,7 @@ import {
 import DataLoader from 'dataloader'
 import { validate as isUuid } from 'uuid'
 import { Limits } from '../auth/limits.ts'
+import { OpaqueSubjectIds } from '../auth/opaque-subject-ids.ts'
 import { includesOrg, type Organizations } from '../auth/rights.ts'
 import { NotFound } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
@@ -54,6 +55,7 @@ export class DeploymentsResolver {
     private readonly log: EventLog,
     private readonly feed: EventFeed,
     private readonly limits: Limits,
+    private readonly opaqueIds: OpaqueSubjectIds,
   ) {}
 
   @Mutation(() => Deployment, {
@@ -134,6 +136,15 @@ export class DeploymentsResolver {
   @Query(() => [Template], { description: 'The templates that this server offers, by name.' })
   templates(): Template[] {
     return [...this.templateCatalog.list()]
+  }
+
+  @ResolveField(() => ID, {
+    nullable: true,
+    description:
+      "Identifies the requester: names are not unique. Opaque; the same as `Me.id` on the requester's own deployments.",
+  })
+  requestedById(@Parent() { requestedBySubjectId }: Deployment): string | null {
+    return requestedBySubjectId === null ? null : this.opaqueIds.of(requestedBySubjectId)
   }
 
   @ResolveField(() => [DeploymentEvent], {
