@@ -1,3 +1,4 @@
+import './global.css'
 import { ApolloProvider } from '@apollo/client/react'
 import { StrictMode } from 'react'
 import { createRoot } from 'react-dom/client'
@@ -7,11 +8,10 @@ import { AuthContext } from './auth/auth-context.ts'
 import { createApolloClient } from './live/apollo-client.ts'
 import { createLiveSocket } from './live/live-socket.ts'
 import { LiveSocketContext } from './live/live-socket-context.ts'
-import './page.css'
 
 const socket = createLiveSocket(new URL('/graphql', window.location.href.replace(/^http/, 'ws')).href)
-const client = createApolloClient(socket, (ways) => access.refused(ways))
-const access = createAuth(client, socket)
+const client = createApolloClient(socket, (providers) => auth.onUnauthenticated(providers))
+const auth = createAuth(client, socket)
 
 const root = document.getElementById('root')
 if (!root) throw new Error('index.html has no #root')
@@ -19,7 +19,7 @@ createRoot(root).render(
   <StrictMode>
     <LiveSocketContext value={socket}>
       <ApolloProvider client={client}>
-        <AuthContext value={access}>
+        <AuthContext value={auth}>
           <App />
         </AuthContext>
       </ApolloProvider>

@@ -1,21 +1,21 @@
 import { useReactiveVar } from '@apollo/client/react'
 import { createContext, useContext } from 'react'
-import type { Access, Me, Who } from './auth.ts'
+import type { Auth, AuthState, Me } from './auth.ts'
 
-export const AuthContext = createContext<Access | null>(null)
+export const AuthContext = createContext<Auth | null>(null)
 
-export function useAuth(): Access {
-  const access = useContext(AuthContext)
-  if (!access) throw new Error('useAuth needs an AuthContext around it')
-  return access
+export function useAuth(): Auth {
+  const auth = useContext(AuthContext)
+  if (!auth) throw new Error('useAuth requires an AuthContext')
+  return auth
 }
 
-export function useAuthState(): Who {
-  return useReactiveVar(useAuth().who)
+export function useAuthState(): AuthState {
+  return useReactiveVar(useAuth().state)
 }
 
-/** Null: the server has not said. */
+/** Null while the server has not identified the user. */
 export function useMe(): Me | null {
-  const who = useAuthState()
-  return who.state === 'known' ? who.me : null
+  const auth = useAuthState()
+  return auth.status === 'known' ? auth.me : null
 }

@@ -7,8 +7,8 @@ import type { SignInProvider } from '../live/request-failure.ts'
 const ME = graphql(`
   query Me {
     me {
+      id
       name
-      kind
       role
       sees
       deploysTo
@@ -21,108 +21,112 @@ const ME = graphql(`
 export type Me = MeQuery['me']
 
 /**
- * Who is looking at this page, as far as the server has said.
+ * What the server has said about the current user.
  *
- *   asking ──> known <──> unknown: the server does not answer; what it has to show says so itself
- *                │
- *                └──401, or signed out──> signedOut ──signed in, here or in another tab──> the page is loaded anew
+ *   loading ──> known <──> unknown: no answer from the server
+ *                 │
+ *                 └──401, or signed out──> signedOut ──signed in, here or in another tab──> the page reloads
  */
-export type Who =
-  | { state: 'asking' | 'unknown' }
-  | { state: 'known'; me: Me }
-  | { state: 'signedOut'; ways: readonly SignInProvider[]; why: 'unknown' | 'ended' | 'asked' }
+export type AuthState =
+  | { status: 'loading' | 'unknown' }
+  | { status: 'known'; me: Me }
+  | { status: 'signedOut'; providers: readonly SignInProvider[]; reason: SignedOutReason }
 
-export interface Access {
-  who: ReactiveVar<Who>
+export type SignedOutReason = 'notSignedIn' | 'sessionEnded' | 'signedOut'
+
+export interface Auth {
+  state: ReactiveVar<AuthState>
   /** Rejects when the server could not be reached. */
   signOut(): Promise<void>
-  /** The server does not know any more who asks. */
-  refused(ways: readonly SignInProvider[]): void
+  onUnauthenticated(providers: readonly SignInProvider[]): void
 }
 
-export function createAuth(client: ApolloClient, socket: LiveSocket): Access {
-  const who = makeVar<Who>({ state: 'asking' })
-  const otherTabs = new BroadcastChannel('shipcast.access')
-  let asking: Promise<void> | undefined
-  let askAgain = false
-  let hasAskedToLeave = false
-
-  otherTabs.onmessage = ({ data }) => {
-    const now = who()
-    if (now.state !== 'known' || now.me.name !== data) void ask()
-  }
-  socket.onAccessChange(() => void ask())
+export function createAuth(client: ApolloClient, socket: LiveSocket): Auth {
+  const state = makeVar<AuthState>({ status: 'loading' })
+  const otherTabs = new BroadcastChannel('shipcast.auth')
+  let refreshing: Promise<void> | undefined
+  let isStale = false
+  let isSigningOut = false
   let wasOpen = false
+
+  otherTabs.onmessage = ({ data: id }) => {
+    const current = state()
+    if (current.status !== 'known' || current.me.id !== id) void refresh()
+  }
+  socket.onAccessChange(() => void refresh())
   socket.onConnectionChange(() => {
     const { isOpen } = socket.connection()
-    const now = who()
-    // What has changed while there was no connection, nobody has told.
-    const mayHaveChanged = now.state === 'unknown' || (now.state === 'known' && now.me.expiresAt !== null)
-    if (isOpen && !wasOpen && mayHaveChanged) void ask()
+    const current = state()
+    // Changes made while the socket was closed were not announced.
+    const mayHaveChanged =
+      current.status === 'unknown' || (current.status === 'known' && current.me.expiresAt !== null)
+    if (isOpen && !wasOpen && mayHaveChanged) void refresh()
     wasOpen = isOpen
   })
-  void ask()
+  void refresh()
 
-  /** Once more where it is being asked already: that answer may be from before what is asked about. */
-  function ask(): Promise<void> {
-    askAgain = true
-    asking ??= askUntilSettled().finally(() => {
-      asking = undefined
+  /** Asks once more if a request is under way: its answer may predate the change. */
+  function refresh(): Promise<void> {
+    isStale = true
+    refreshing ??= fetchUntilFresh().finally(() => {
+      refreshing = undefined
     })
-    return asking
+    return refreshing
   }
 
-  async function askUntilSettled() {
-    while (askAgain) {
-      askAgain = false
+  async function fetchUntilFresh() {
+    while (isStale) {
+      isStale = false
       try {
         const { data } = await client.query({ query: ME, fetchPolicy: 'no-cache' })
-        if (data) await known(data.me)
+        if (data) await onIdentified(data.me)
       } catch {
-        // Whoever is not let in has been sent to sign in by then.
-        if (who().state === 'asking') who({ state: 'unknown' })
+        // A 401 has already been handled by onUnauthenticated.
+        if (state().status === 'loading') state({ status: 'unknown' })
       }
     }
   }
 
-  async function known(me: Me) {
-    const before = who()
-    const isAnother = before.state === 'signedOut' || (before.state === 'known' && before.me.name !== me.name)
-    // Nothing of what the one before has seen or typed is left.
-    if (isAnother) return window.location.reload()
-    who({ state: 'known', me })
-    if (me.isSignedIn) otherTabs.postMessage(me.name)
-    // What may not be seen any more is gone, what may be seen now is there; the events go on from their cursor.
-    // A query that fails again says so where it is shown.
-    if (before.state === 'known' && rightsOf(before.me) !== rightsOf(me))
+  async function onIdentified(me: Me) {
+    const previous = state()
+    const isAnotherUser =
+      previous.status === 'signedOut' || (previous.status === 'known' && previous.me.id !== me.id)
+    // A reload leaves nothing that the previous user has seen or typed.
+    if (isAnotherUser) return window.location.reload()
+    state({ status: 'known', me })
+    if (me.isSignedIn) otherTabs.postMessage(me.id)
+    // Refetch what is visible under the new rights; events continue from their cursor. Failed queries show their
+    // own errors.
+    if (previous.status === 'known' && rightsOf(previous.me) !== rightsOf(me))
       await client.resetStore().catch(() => {})
   }
 
-  function refused(ways: readonly SignInProvider[]) {
-    const before = who()
-    if (before.state === 'signedOut') return
-    const why = hasAskedToLeave ? 'asked' : before.state === 'known' ? 'ended' : 'unknown'
-    who({ state: 'signedOut', ways, why })
+  function onUnauthenticated(providers: readonly SignInProvider[]) {
+    const previous = state()
+    if (previous.status === 'signedOut') return
+    const wasKnown = previous.status === 'known'
+    const reason = isSigningOut ? 'signedOut' : wasKnown ? 'sessionEnded' : 'notSignedIn'
+    state({ status: 'signedOut', providers, reason })
     socket.close()
     void client.clearStore()
   }
 
   async function signOut() {
-    // The socket may tell of it before the answer comes.
-    hasAskedToLeave = true
+    // Set first: the socket may close before the response arrives.
+    isSigningOut = true
     try {
       const response = await fetch('/auth/sign-out', { method: 'POST' })
-      // 401: it had ended before.
+      // 401: the session had already ended.
       if (!response.ok && response.status !== 401) throw new Error(`Status ${response.status}`)
     } catch (error) {
-      hasAskedToLeave = false
+      isSigningOut = false
       throw error
     }
-    await ask()
+    await refresh()
     otherTabs.postMessage(null)
   }
 
-  return { who, signOut, refused }
+  return { state, signOut, onUnauthenticated }
 }
 
 function rightsOf({ role, sees, deploysTo }: Me): string {

@@ -1,37 +1,41 @@
 import { useState } from 'react'
+import { Button } from '../ui/button.tsx'
+import text from '../ui/text.module.css'
 import { useAuth, useMe } from './auth-context.ts'
+import styles from './current-user.module.css'
 
-const roles = { VIEWER: 'viewer', DEPLOYER: 'deployer', ADMIN: 'admin' }
+const ROLE_NAMES = { VIEWER: 'viewer', DEPLOYER: 'deployer', ADMIN: 'admin' }
 
-/** Who is looking at the page, what they are here, and the way out. */
+/** The user's name and role, and a button to sign out. */
 export function CurrentUser() {
   const me = useMe()
-  const { signOut } = useAuth()
-  const [leaving, setLeaving] = useState<'no' | 'yes' | 'failed'>('no')
+  const auth = useAuth()
+  const [signOutState, setSignOutState] = useState<'idle' | 'pending' | 'failed'>('idle')
   if (!me) return null
 
-  async function leave() {
-    setLeaving('yes')
-    await signOut().catch(() => setLeaving('failed'))
+  async function signOut() {
+    setSignOutState('pending')
+    await auth.signOut().catch(() => setSignOutState('failed'))
   }
 
+  const isPending = signOutState === 'pending'
   return (
-    <div className="who" data-testid="who">
+    <div className={styles.user} data-testid="current-user">
       {me.expiresAt === null ? (
-        <span>Everybody on this machine is an admin</span>
+        <span>Anyone on this machine is an admin</span>
       ) : (
         <span>
-          <b className="who-name">{me.name}</b> <span className="who-role">{roles[me.role]}</span>
+          <b className={styles.name}>{me.name}</b> <span className={styles.role}>{ROLE_NAMES[me.role]}</span>
         </span>
       )}
       {me.isSignedIn && (
-        <button type="button" className="button button-small" disabled={leaving === 'yes'} onClick={leave}>
-          {leaving === 'yes' ? 'Signing out…' : 'Sign out'}
-        </button>
+        <Button size="small" disabled={isPending} onClick={signOut}>
+          {isPending ? 'Signing out…' : 'Sign out'}
+        </Button>
       )}
-      {leaving === 'failed' && (
-        <span className="fault" role="alert">
-          You are still signed in: the server could not be reached. Try again.
+      {signOutState === 'failed' && (
+        <span className={text.error} role="alert">
+          You are still signed in because the server could not be reached. Try again.
         </span>
       )}
     </div>

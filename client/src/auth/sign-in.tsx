@@ -1,14 +1,17 @@
 import { useEffect, useRef } from 'react'
-import type { Who } from './auth.ts'
+import { ButtonLink } from '../ui/button.tsx'
+import { Card } from '../ui/card.tsx'
+import type { AuthState, SignedOutReason } from './auth.ts'
+import styles from './sign-in.module.css'
 
-const reasons = {
-  unknown: 'Who you are decides what you see and do here.',
-  ended: 'Your session has ended. Sign in again, and you are back where you were.',
-  asked: 'You have signed out.',
+const MESSAGES: Record<SignedOutReason, string> = {
+  notSignedIn: 'Sign in to see and start deployments.',
+  sessionEnded: 'Your session has ended. Sign in again to continue where you left off.',
+  signedOut: 'You have signed out.',
 }
 
-/** In place of the page for whoever the server does not know. */
-export function SignIn({ ways, why }: Extract<Who, { state: 'signedOut' }>) {
+/** Replaces the page while the user is not signed in. */
+export function SignIn({ providers, reason }: Extract<AuthState, { status: 'signedOut' }>) {
   const title = useRef<HTMLHeadingElement>(null)
   useEffect(() => {
     document.title = 'Sign in · Shipcast'
@@ -16,33 +19,34 @@ export function SignIn({ ways, why }: Extract<Who, { state: 'signedOut' }>) {
   }, [])
 
   return (
-    <main className="sign-in">
-      <section className="card sign-in-card" aria-labelledby="sign-in-title">
+    <main className={styles.page}>
+      <Card className={styles.card} aria-labelledby="sign-in-title">
         <img src="/favicon.svg" alt="" width="44" height="44" />
-        <h1 id="sign-in-title" ref={title} tabIndex={-1}>
+        <h1 id="sign-in-title" className={styles.title} ref={title} tabIndex={-1}>
           Sign in to Shipcast
         </h1>
-        {ways.length > 0 ? (
+        {providers.length > 0 ? (
           <>
-            <p>{reasons[why]}</p>
-            {ways.map(({ name, url }) => (
-              <a
+            <p>{MESSAGES[reason]}</p>
+            {providers.map(({ name, url }) => (
+              <ButtonLink
                 key={url}
-                className="button button-main button-wide"
+                variant="primary"
+                size="large"
                 href={url}
-                // The address may have changed since this was shown.
+                // Computed on click: the address may have changed since rendering.
                 onClick={(event) => {
-                  event.currentTarget.href = `${url}?return_to=${encodeURIComponent(here())}`
+                  event.currentTarget.href = `${url}?return_to=${encodeURIComponent(currentPath())}`
                 }}
               >
                 Sign in with {name}
-              </a>
+              </ButtonLink>
             ))}
           </>
         ) : (
           <TokensOnly />
         )}
-      </section>
+      </Card>
     </main>
   )
 }
@@ -51,21 +55,21 @@ function TokensOnly() {
   return (
     <>
       <p>
-        This server lets in programs with a token, and has no way for people to sign in. Whoever runs it can
-        add one.
+        This server accepts access tokens only. To let people sign in, an administrator must configure a
+        sign-in provider.
       </p>
       <p>
-        With a token, the <a href="/graphiql">playground</a> works: put this into its Headers.
+        With a token you can use the <a href="/graphiql">playground</a>: add this to its Headers.
       </p>
-      <pre className="sign-in-header">
+      <pre className={styles.header}>
         <code>{'{ "Authorization": "Bearer shipcast_…" }'}</code>
       </pre>
     </>
   )
 }
 
-/** Where the person is, with the deployment that they look at. */
-function here(): string {
+/** Includes the selected deployment, which the hash names. */
+function currentPath(): string {
   const { pathname, search, hash } = window.location
   return pathname + search + hash
 }

@@ -1,31 +1,31 @@
 import type { FieldError } from '../live/request-failure.ts'
 
-/** The faults of one submission, to be asked for field by field. */
+/** The validation errors of one submission, looked up by field. */
 export class FieldErrors {
-  constructor(private readonly faults: readonly FieldError[]) {}
+  constructor(private readonly errors: readonly FieldError[]) {}
 
   get hasAny(): boolean {
-    return this.faults.length > 0
+    return this.errors.length > 0
   }
 
-  /** What is wrong with the field at this path, as a sentence; undefined: nothing. */
+  /** The errors of the field at this path, as sentences. */
   at(path: string): string | undefined {
-    const found = this.faults.filter((fault) => fault.path === path)
-    return found.length > 0 ? found.map((fault) => sentence(fault.reason)).join(' ') : undefined
+    const found = this.errors.filter((error) => error.path === path)
+    return found.length > 0 ? found.map((error) => toSentence(error.reason)).join(' ') : undefined
   }
 
-  below(path: string): FieldError[] {
-    return this.faults.filter((fault) => fault.path.startsWith(path))
+  startingWith(prefix: string): FieldError[] {
+    return this.errors.filter((error) => error.path.startsWith(prefix))
   }
 
-  /** Those that have no place beside a field. */
-  besides(hasPlace: (path: string) => boolean): FieldError[] {
-    return this.faults.filter((fault) => !hasPlace(fault.path))
+  /** Errors that no field shows. */
+  except(isShown: (path: string) => boolean): FieldError[] {
+    return this.errors.filter((error) => !isShown(error.path))
   }
 }
 
-/** A reason is the end of "<path> …": `must not be empty`. */
-export function sentence(reason: string): string {
-  const first = reason.charAt(0).toUpperCase() + reason.slice(1)
-  return /[.!?]$/.test(first) ? first : `${first}.`
+/** A reason completes "<path> …", as in `must not be empty`. */
+export function toSentence(reason: string): string {
+  const capitalized = reason.charAt(0).toUpperCase() + reason.slice(1)
+  return /[.!?]$/.test(capitalized) ? capitalized : `${capitalized}.`
 }

@@ -1,34 +1,36 @@
 import { type ComponentProps, useId } from 'react'
+import text from '../ui/text.module.css'
+import styles from './text-field.module.css'
 
 interface Props extends Omit<ComponentProps<'input'>, 'onChange' | 'value'> {
   label: string
   value: string
   onChange(value: string): void
   hint?: string | undefined
-  fault?: string | undefined
+  error?: string | undefined
   isOptional?: boolean
-  /** Offered while it is typed; other values are taken, too. */
+  /** Offered while typing; other values are accepted too. */
   suggestions?: readonly string[] | null | undefined
 }
 
-/** A line of text with its label, a hint, and what is wrong with it. */
-export function Field({ label, value, onChange, hint, fault, isOptional, suggestions, ...input }: Props) {
+/** A labelled text input with its hint and error. */
+export function TextField({ label, value, onChange, hint, error, isOptional, suggestions, ...input }: Props) {
   const id = useId()
-  const described = [hint && `${id}-hint`, fault && `${id}-fault`].filter(Boolean).join(' ')
+  const describedBy = [hint && `${id}-hint`, error && `${id}-error`].filter(Boolean).join(' ')
   return (
-    <div className="field">
+    <div className={styles.field}>
       <label htmlFor={id}>
         {label}
-        {isOptional && <span className="optional"> optional</span>}
+        {isOptional && <span className={styles.optional}> optional</span>}
       </label>
       <input
         {...input}
         id={id}
-        className="input"
+        className={styles.input}
         value={value}
         onChange={(event) => onChange(event.target.value)}
-        aria-invalid={fault ? true : undefined}
-        aria-describedby={described || undefined}
+        aria-invalid={error ? true : undefined}
+        aria-describedby={describedBy || undefined}
         autoComplete="off"
         spellCheck={false}
         list={suggestions ? `${id}-suggestions` : undefined}
@@ -40,13 +42,13 @@ export function Field({ label, value, onChange, hint, fault, isOptional, suggest
           ))}
         </datalist>
       )}
-      {fault && (
-        <p className="fault" id={`${id}-fault`}>
-          {fault}
+      {error && (
+        <p className={text.error} id={`${id}-error`}>
+          {error}
         </p>
       )}
       {hint && (
-        <p className="hint" id={`${id}-hint`}>
+        <p className={text.hint} id={`${id}-hint`}>
           {hint}
         </p>
       )}

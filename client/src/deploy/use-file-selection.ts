@@ -1,58 +1,58 @@
 import { useCallback, useEffect, useRef, useState } from 'react'
-import { type Collection, collectDropped, collectPicked } from './collect-files.ts'
+import { type CollectedFiles, collectDropped, collectPicked } from './collect-files.ts'
 import { FileSelectionError, type ReadContents, readContents } from './read-files.ts'
 
-export type Reading =
+export type FileSelection =
   | { state: 'none' }
   | { state: 'reading'; total: number }
   | { state: 'read'; contents: ReadContents }
-  | { state: 'refused'; reason: string }
+  | { state: 'failed'; reason: string }
 
-/** The files a person has chosen, and how far reading them is. Choosing again ends the reading before. */
+/** The files the user selected, and how far they have been read. A new selection aborts reading the previous one. */
 export function useFileSelection() {
-  const [reading, setReading] = useState<Reading>({ state: 'none' })
-  const current = useRef<AbortController | null>(null)
+  const [selection, setSelection] = useState<FileSelection>({ state: 'none' })
+  const controllerRef = useRef<AbortController | null>(null)
 
-  const begin = useCallback((collect: (signal: AbortSignal) => Promise<Collection>) => {
-    current.current?.abort()
+  const start = useCallback((collect: (signal: AbortSignal) => Promise<CollectedFiles>) => {
+    controllerRef.current?.abort()
     const controller = new AbortController()
-    current.current = controller
+    controllerRef.current = controller
     const { signal } = controller
-    const settle = (next: Reading) => {
-      if (!signal.aborted) setReading(next)
+    const update = (next: FileSelection) => {
+      if (!signal.aborted) setSelection(next)
     }
-    settle({ state: 'reading', total: 0 })
+    update({ state: 'reading', total: 0 })
     readContents(collect(signal), {
       signal,
-      onProgress: (_, total) => settle({ state: 'reading', total }),
+      onProgress: (_, total) => update({ state: 'reading', total }),
     }).then(
-      (contents) => settle({ state: 'read', contents }),
-      (error: unknown) => settle({ state: 'refused', reason: reasonOf(error) }),
+      (contents) => update({ state: 'read', contents }),
+      (error: unknown) => update({ state: 'failed', reason: reasonOf(error) }),
     )
   }, [])
 
   const drop = useCallback(
-    (items: DataTransferItemList) => begin((signal) => collectDropped(items, signal)),
-    [begin],
+    (items: DataTransferItemList) => start((signal) => collectDropped(items, signal)),
+    [start],
   )
   const pick = useCallback(
-    (list: FileList) => {
-      // The list is emptied with its input; what is in it stays.
-      const collection = new Promise<Collection>((resolve) => resolve(collectPicked(list)))
-      begin(() => collection)
+    (files: FileList) => {
+      // Collected now: the list is emptied together with its input. A throw becomes a rejection.
+      const collected = new Promise<CollectedFiles>((resolve) => resolve(collectPicked(files)))
+      start(() => collected)
     },
-    [begin],
+    [start],
   )
   const remove = useCallback(() => {
-    current.current?.abort()
-    setReading({ state: 'none' })
+    controllerRef.current?.abort()
+    setSelection({ state: 'none' })
   }, [])
-  useEffect(() => () => current.current?.abort(), [])
+  useEffect(() => () => controllerRef.current?.abort(), [])
 
-  return { reading, drop, pick, remove }
+  return { selection, drop, pick, remove }
 }
 
 function reasonOf(error: unknown): string {
   if (error instanceof FileSelectionError) return error.message
-  return 'This could not be read. Choose it again.'
+  return 'Could not read the selected files. Choose them again.'
 }

@@ -1,33 +1,32 @@
-import { clockTime } from '../format.ts'
+import { formatTime } from '../format.ts'
+import { Button } from '../ui/button.tsx'
+import styles from './connection-status.module.css'
 import { useConnection, useLiveSocket } from './live-socket-context.ts'
 
-const words = { live: 'Live', connecting: 'Connecting…', reconnecting: 'Reconnecting…' }
+const LABELS = { live: 'Live', connecting: 'Connecting…', reconnecting: 'Reconnecting…' }
 
-/** Whether what is on the page is what is happening now. */
 export function ConnectionPill() {
   const { state } = useConnection()
   return (
-    <span className="connection" data-testid="connection" data-state={state} role="status">
-      <span className="connection-dot" aria-hidden="true" />
-      {words[state]}
+    <span className={styles.pill} data-testid="connection" data-state={state} role="status">
+      <span className={styles.dot} aria-hidden="true" />
+      {LABELS[state]}
     </span>
   )
 }
 
-/** Says that the page is not live, since when, and offers to try at once. */
+/** While the connection is lost: how old the data is, and a button to reconnect now. */
 export function ConnectionBanner() {
   const { state, lastHeardAtMs } = useConnection()
   const socket = useLiveSocket()
   if (state !== 'reconnecting') return null
   return (
-    <div className="banner" role="status">
+    <div className={styles.banner} role="status">
       <p>
-        <b>Reconnecting…</b> What you see is as of {lastHeardAtMs !== null && clockTime(lastHeardAtMs)} (last
-        update); it goes on from there.
+        <b>Reconnecting…</b> Showing data as of {lastHeardAtMs !== null && formatTime(lastHeardAtMs)}. Updates
+        resume once reconnected.
       </p>
-      <button type="button" className="button" onClick={socket.reconnectNow}>
-        Try now
-      </button>
+      <Button onClick={socket.reconnectNow}>Reconnect now</Button>
     </div>
   )
 }

@@ -1,20 +1,19 @@
 import { makeVar } from '@apollo/client'
 
-/** The deployment that began last, as far as this page saw it begin. */
+/** The deployment that started last while this page was open. */
 export const latestStarted = makeVar<string | null>(null)
 
-const startedHere = new Set<string>()
-const mostStarts = 500
+const recentStarts = new Set<string>()
+const MAX_RECENT_STARTS = 500
 
-/** Notes that a deployment began before the eyes of this page. */
 export function recordStart(id: string): void {
-  startedHere.add(id)
-  const [oldest] = startedHere
-  if (startedHere.size > mostStarts && oldest) startedHere.delete(oldest)
+  recentStarts.add(id)
+  const [oldest] = recentStarts
+  if (recentStarts.size > MAX_RECENT_STARTS && oldest) recentStarts.delete(oldest)
   latestStarted(id)
 }
 
-/** True when this page saw the deployment from its first event on, and may tell it from there. */
+/** Whether this page has seen the deployment from its first event on. */
 export function wasSeenFromStart(id: string): boolean {
-  return startedHere.has(id)
+  return recentStarts.has(id)
 }

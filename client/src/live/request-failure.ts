@@ -1,85 +1,87 @@
 import { CombinedGraphQLErrors, ServerError } from '@apollo/client'
 
-/** Why a request was not done, as far as the page treats it differently. */
+/** Why a request failed, as far as the page handles it differently. */
 export interface RequestFailure {
   kind: 'input' | 'conflict' | 'refused' | 'network'
   message: string
-  /** Of `input`: every fault, with the path of its field. */
+  /** For `input`: all validation errors. */
   fields: readonly FieldError[]
-  /** Of `conflict`: the deployment that stands in the way. */
+  /** For `conflict`: the other deployment. */
   deploymentId: string | null
-}
-
-/** A way to sign in: what is on its button, and where that leads. */
-export interface SignInProvider {
-  name: string
-  url: string
 }
 
 export interface FieldError {
   /** As in `contents.files[3].path`. */
   path: string
+  /** Completes "<path> …", as in `must not be empty`. */
   reason: string
 }
 
+export interface SignInProvider {
+  name: string
+  /** A path on this server. */
+  url: string
+}
+
 export function toRequestFailure(error: unknown): RequestFailure {
-  const answer = answerIn(error)
-  if (!answer) return { ...nothingKnown, kind: 'network', message: networkMessage(error) }
-  const { code, fields, deploymentId } = answer.extensions ?? {}
+  const graphQLError = firstErrorOf(error)
+  if (!graphQLError)
+    return { kind: 'network', message: networkMessage(error), fields: [], deploymentId: null }
+  const { code, fields, deploymentId } = graphQLError.extensions ?? {}
   return {
     kind: code === 'BAD_USER_INPUT' ? 'input' : code === 'CONFLICT' ? 'conflict' : 'refused',
-    message: answer.message,
-    fields: Array.isArray(fields) ? fields.filter(isFieldError).map(withoutInput) : [],
+    message: graphQLError.message,
+    fields: Array.isArray(fields) ? fields.filter(isFieldError).map(withoutInputPrefix) : [],
     deploymentId: typeof deploymentId === 'string' ? deploymentId : null,
   }
 }
 
-/** How to sign in, when the server has said that it does not know who asks. */
+/** The sign-in providers that an UNAUTHENTICATED error names; null for every other error. */
 export function signInProviders(error: unknown): readonly SignInProvider[] | null {
-  const { code, signIn } = answerIn(error)?.extensions ?? {}
+  const { code, signIn } = firstErrorOf(error)?.extensions ?? {}
   if (code !== 'UNAUTHENTICATED') return null
   return Array.isArray(signIn) ? signIn.filter(isSignInProvider) : []
 }
 
-const nothingKnown = { fields: [], deploymentId: null }
-
-interface Answer {
+interface GraphQLErrorBody {
   message: string
   extensions?: Record<string, unknown>
 }
 
-function answerIn(error: unknown): Answer | undefined {
+function firstErrorOf(error: unknown): GraphQLErrorBody | undefined {
   return CombinedGraphQLErrors.is(error) ? error.errors[0] : errorInBody(error)
 }
 
-/** A refusal before GraphQL had its turn (a body too large, say) may come with GraphQL's shape and a status of its own. */
-function errorInBody(error: unknown): Answer | undefined {
+/** Errors from before GraphQL execution have an HTTP status of their own, but may have GraphQL's shape. */
+function errorInBody(error: unknown): GraphQLErrorBody | undefined {
   if (!ServerError.is(error)) return undefined
   try {
     return JSON.parse(error.bodyText).errors?.[0]
   } catch {
     return error.statusCode === 413
-      ? { message: 'This is more than the server takes in one request.' }
+      ? { message: 'The request is larger than the server accepts. Select fewer or smaller files.' }
       : undefined
   }
 }
 
 function networkMessage(error: unknown): string {
-  if (ServerError.is(error)) return `The server answered with status ${error.statusCode}. Try again.`
+  if (ServerError.is(error)) return `The server responded with status ${error.statusCode}. Try again.`
   return 'The server could not be reached. Nothing is lost; try again.'
 }
 
 function isFieldError(value: unknown): value is FieldError {
-  const fault = value as Partial<FieldError> | null
-  return typeof fault?.path === 'string' && typeof fault.reason === 'string'
+  const error = value as Partial<FieldError> | null
+  return typeof error?.path === 'string' && typeof error.reason === 'string'
 }
 
-/** Only paths of ours: a link is made of it. */
+/** Accepts only paths on this server, because the page links to them. */
 function isSignInProvider(value: unknown): value is SignInProvider {
-  const way = value as Partial<SignInProvider> | null
-  return typeof way?.name === 'string' && typeof way.url === 'string' && /^\/(?!\/)/.test(way.url)
+  const provider = value as Partial<SignInProvider> | null
+  return (
+    typeof provider?.name === 'string' && typeof provider.url === 'string' && /^\/(?!\/)/.test(provider.url)
+  )
 }
 
-function withoutInput({ path, reason }: FieldError): FieldError {
+function withoutInputPrefix({ path, reason }: FieldError): FieldError {
   return { path: path.replace(/^input\./, ''), reason }
 }

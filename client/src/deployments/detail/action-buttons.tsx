@@ -2,17 +2,19 @@ import type { FragmentType } from '@apollo/client'
 import { useFragment } from '@apollo/client/react'
 import { useMe } from '../../auth/auth-context.ts'
 import { canManage } from '../../auth/permissions.ts'
-import type { DeploymentActionsFragment } from '../../gql/graphql.ts'
+import type { ActionButtonsFragment } from '../../gql/graphql.ts'
 import { graphql } from '../../gql/index.ts'
+import { Button } from '../../ui/button.tsx'
+import { Notice } from '../../ui/notice.tsx'
 import { isActive } from '../steps.ts'
+import styles from './action-buttons.module.css'
 import { useDeploymentActions } from './use-deployment-actions.ts'
 
-const DeploymentActions = graphql(`
-  fragment DeploymentActions on Deployment {
+const ACTION_BUTTONS = graphql(`
+  fragment ActionButtons on Deployment {
     id
     org
-    requestedBy
-    requestedByKind
+    requestedById
     status
     error {
       retryable
@@ -21,45 +23,47 @@ const DeploymentActions = graphql(`
 `)
 
 interface Props {
-  deployment: FragmentType<DeploymentActionsFragment>
-  /** False while the page still tells what led to the present state. */
-  isTold: boolean
+  deployment: FragmentType<ActionButtonsFragment>
+  /** False while the page still displays earlier status changes. */
+  isCurrent: boolean
 }
 
-export function ActionButtons({ deployment, isTold }: Props) {
-  const { data, complete } = useFragment({ fragment: DeploymentActions, from: deployment })
+export function ActionButtons({ deployment, isCurrent }: Props) {
+  const { data, complete } = useFragment({ fragment: ACTION_BUTTONS, from: deployment })
   const { cancel, retry, pending, failure } = useDeploymentActions(complete ? data.id : '')
   const me = useMe()
   if (!complete) return null
+  const { id, status, error } = data
   const isAllowed = canManage(me, data)
-  const canCancel = isAllowed && isActive(data.status)
-  const hasEndedBadly =
-    data.status === 'CANCELLED' || (data.status === 'FAILED' && data.error?.retryable !== false)
-  const canRetry = isAllowed && hasEndedBadly
+  const isRetryable = status === 'CANCELLED' || (status === 'FAILED' && error?.retryable !== false)
+  const canCancel = isAllowed && isActive(status)
+  const canRetry = isAllowed && isRetryable && isCurrent
   return (
     <>
       {failure && (
-        <p className="notice notice-bad" role="alert">
-          {failure.message}
-          {failure.deploymentId && failure.deploymentId !== data.id && (
-            <>
-              {' '}
-              <a href={`#${failure.deploymentId}`}>Show that deployment</a>
-            </>
-          )}
-        </p>
+        <Notice tone="error">
+          <p>
+            {failure.message}
+            {failure.deploymentId && failure.deploymentId !== id && (
+              <>
+                {' '}
+                <a href={`#${failure.deploymentId}`}>Show that deployment</a>
+              </>
+            )}
+          </p>
+        </Notice>
       )}
-      {(canCancel || (canRetry && isTold)) && (
-        <div className="actions">
+      {(canCancel || canRetry) && (
+        <div className={styles.actions}>
           {canCancel && (
-            <button type="button" className="button" disabled={pending !== null} onClick={cancel}>
+            <Button disabled={pending !== null} onClick={cancel}>
               {pending === 'cancel' ? 'Cancelling…' : 'Cancel'}
-            </button>
+            </Button>
           )}
-          {canRetry && isTold && (
-            <button type="button" className="button button-main" disabled={pending !== null} onClick={retry}>
+          {canRetry && (
+            <Button variant="primary" disabled={pending !== null} onClick={retry}>
               {pending === 'retry' ? 'Retrying…' : 'Retry'}
-            </button>
+            </Button>
           )}
         </div>
       )}

@@ -2,54 +2,64 @@ import type { FragmentType } from '@apollo/client'
 import { useFragment } from '@apollo/client/react'
 import { useRef, useState } from 'react'
 import { useMe } from '../../auth/auth-context.ts'
-import type { CloneCommandDataFragment } from '../../gql/graphql.ts'
+import type { CloneCommandFragment } from '../../gql/graphql.ts'
 import { graphql } from '../../gql/index.ts'
+import { Button } from '../../ui/button.tsx'
+import text from '../../ui/text.module.css'
+import styles from './clone-command.module.css'
 
-const CloneCommandData = graphql(`
-  fragment CloneCommandData on Deployment {
+const CLONE_COMMAND = graphql(`
+  fragment CloneCommand on Deployment {
     status
     cloneUrl
     repositoryUrl
   }
 `)
 
-/** What a person wants next: the repository on this machine, or in the browser. */
-export function CloneCommand({ deployment }: { deployment: FragmentType<CloneCommandDataFragment> }) {
-  const { data, complete } = useFragment({ fragment: CloneCommandData, from: deployment })
-  const [copied, setCopied] = useState<'yes' | 'no' | null>(null)
+/** The command that clones the repository, and a link to it. */
+export function CloneCommand({ deployment }: { deployment: FragmentType<CloneCommandFragment> }) {
+  const { data, complete } = useFragment({ fragment: CLONE_COMMAND, from: deployment })
+  const [copyResult, setCopyResult] = useState<'copied' | 'failed' | null>(null)
   const command = useRef<HTMLElement>(null)
   const me = useMe()
   if (!complete || data.status !== 'SUCCEEDED') return null
   const { cloneUrl, repositoryUrl } = data
+  // The browser's session does not apply to git.
+  const needsToken = cloneUrl?.startsWith(window.location.origin) && me?.expiresAt
 
   async function copy() {
-    const text = command.current?.textContent ?? ''
-    setCopied((await copyText(text, command.current)) ? 'yes' : 'no')
+    const isCopied = await copyText(command.current?.textContent ?? '', command.current)
+    setCopyResult(isCopied ? 'copied' : 'failed')
   }
 
   return (
-    <div className="clone">
+    <div className={styles.clone}>
       {cloneUrl && (
-        <div className="clone-line">
-          <code className="clone-command" data-testid="clone-command" ref={command}>
+        <div className={styles.line}>
+          <code className={styles.command} data-testid="clone-command" ref={command}>
             git clone {cloneUrl}
           </code>
-          <button type="button" className="button" onClick={copy} onBlur={() => setCopied(null)}>
-            {copied === 'yes' ? 'Copied' : 'Copy'}
-          </button>
+          <Button onClick={copy} onBlur={() => setCopyResult(null)}>
+            {copyResult === 'copied' ? 'Copied' : 'Copy'}
+          </Button>
         </div>
       )}
-      {/* Git knows nothing of the session of a browser. */}
-      {cloneUrl?.startsWith(window.location.origin) && me?.expiresAt && (
-        <p className="hint">Git asks for a name and a password: any name, and a token as the password.</p>
+      {needsToken && (
+        <p className={text.hint}>
+          When git asks for credentials, enter any username and a token as the password.
+        </p>
       )}
       <p className="visually-hidden" role="status">
-        {copied === 'yes' && 'Copied to the clipboard'}
+        {copyResult === 'copied' && 'Copied to the clipboard'}
       </p>
-      {copied === 'no' && <p className="hint">Copying was not allowed; the line is selected for you.</p>}
+      {copyResult === 'failed' && (
+        <p className={text.hint}>
+          The browser did not allow copying. The command is selected, so you can copy it yourself.
+        </p>
+      )}
       {repositoryUrl && (
         <p>
-          <a className="repository-link" href={repositoryUrl} target="_blank" rel="noreferrer">
+          <a className={styles.link} href={repositoryUrl} target="_blank" rel="noreferrer">
             Open the repository
           </a>
         </p>
@@ -58,10 +68,10 @@ export function CloneCommand({ deployment }: { deployment: FragmentType<CloneCom
   )
 }
 
-/** The clipboard is there on https and on loopback only; elsewhere the line is selected, to be copied by hand. */
-async function copyText(text: string, element: HTMLElement | null): Promise<boolean> {
+/** The clipboard requires https or loopback; elsewhere the text is selected, to be copied by hand. */
+async function copyText(content: string, element: HTMLElement | null): Promise<boolean> {
   try {
-    await navigator.clipboard.writeText(text)
+    await navigator.clipboard.writeText(content)
     return true
   } catch {
     if (element) window.getSelection()?.selectAllChildren(element)

@@ -1,11 +1,15 @@
 import { useFragment } from '@apollo/client/react'
 import { type Ref, useEffect } from 'react'
-import type { DeploymentStatus } from '../../gql/graphql.ts'
 import { graphql } from '../../gql/index.ts'
+import { Button } from '../../ui/button.tsx'
+import { Card } from '../../ui/card.tsx'
+import { Notice } from '../../ui/notice.tsx'
+import { Skeletons } from '../../ui/skeletons.tsx'
 import { StatusBadge } from '../status-badge.tsx'
 import { isActive, type StatusChange } from '../steps.ts'
 import { ActionButtons } from './action-buttons.tsx'
 import { CloneCommand } from './clone-command.tsx'
+import styles from './deployment-detail.module.css'
 import { DeploymentProperties } from './deployment-properties.tsx'
 import { FailureNotice } from './failure-notice.tsx'
 import { PushProgress } from './push-progress.tsx'
@@ -14,8 +18,8 @@ import { useDeploymentHistory } from './use-deployment-history.ts'
 import { usePacedStatus } from './use-paced-status.ts'
 import { WaitingNotice } from './waiting-notice.tsx'
 
-const DeploymentDetailData = graphql(`
-  fragment DeploymentDetailData on Deployment {
+const DEPLOYMENT_DETAIL = graphql(`
+  fragment DeploymentDetail on Deployment {
     id
     org
     repo
@@ -24,17 +28,17 @@ const DeploymentDetailData = graphql(`
     text
     sequence
     updatedAt
-    ...DeploymentActions
-    ...CloneCommandData
-    ...DeploymentPropertiesData
-    ...FailureNoticeData
-    ...PushProgressData
-    ...WaitingNoticeData
+    ...ActionButtons
+    ...CloneCommand
+    ...DeploymentProperties
+    ...FailureNotice
+    ...PushProgress
+    ...WaitingNotice
   }
 `)
 
-const DeploymentDetailEvents = graphql(`
-  fragment DeploymentDetailEvents on Deployment {
+const DEPLOYMENT_EVENTS = graphql(`
+  fragment DeploymentEvents on Deployment {
     id
     events {
       deploymentId
@@ -48,59 +52,60 @@ const DeploymentDetailEvents = graphql(`
 `)
 
 interface Props {
-  /** The deployment on stage; null before there is any. */
+  /** Null before the first deployment. */
   id: string | null
-  /** Called with true once the end of the deployment has been told. */
-  onTold(id: string, hasEnded: boolean): void
-  /** Called when there is no such deployment, or not any more for whoever looks. */
+  /** Called with true once the final status is displayed. */
+  onDisplayed(id: string, hasEnded: boolean): void
+  /** Called when the deployment does not exist or the user cannot see it. */
   onMissing(id: string): void
-  /** Shown when this deployment was picked; leads back to whatever begins next. */
+  /** Present for a selected deployment: returns to following new ones. */
   onLeave: (() => void) | null
   ref?: Ref<HTMLElement>
 }
 
 /** One deployment in full, live. */
-export function DeploymentDetail({ id, onTold, onMissing, onLeave, ref }: Props) {
+export function DeploymentDetail({ id, onDisplayed, onMissing, onLeave, ref }: Props) {
   const from = id === null ? null : { __typename: 'Deployment' as const, id }
-  const state = useFragment({ fragment: DeploymentDetailData, fragmentName: 'DeploymentDetailData', from })
-  const events = useFragment({ fragment: DeploymentDetailEvents, from })
+  const state = useFragment({ fragment: DEPLOYMENT_DETAIL, fragmentName: 'DeploymentDetail', from })
+  const history = useFragment({ fragment: DEPLOYMENT_EVENTS, from })
   const deployment = id !== null && state.complete ? state.data : null
   const loading = useDeploymentHistory(id, deployment?.sequence ?? 0)
 
-  const held = events.complete ? (events.data?.events ?? []) : []
-  const changes = deployment ? withLatest(held, deployment) : []
-  const shown = usePacedStatus(id, changes)
-  const isTold = shown !== undefined && shown.sequence === deployment?.sequence
-  const hasEnded = isTold && !isActive(shown.status)
+  const events = history.complete ? (history.data?.events ?? []) : []
+  const changes = deployment ? withLatest(events, deployment) : []
+  const displayed = usePacedStatus(id, changes)
+  const isCurrent = displayed !== undefined && displayed.sequence === deployment?.sequence
+  const hasEnded = isCurrent && !isActive(displayed.status)
   useEffect(() => {
-    if (id !== null) onTold(id, hasEnded)
-  }, [id, hasEnded, onTold])
+    if (id !== null) onDisplayed(id, hasEnded)
+  }, [id, hasEnded, onDisplayed])
 
-  const title =
-    deployment && shown ? `${shown.text} ${deployment.org}/${deployment.repo} · Shipcast` : 'Shipcast'
-  useEffect(() => {
-    document.title = title
-  }, [title])
-
-  const status: DeploymentStatus | 'ready' = id === null ? 'ready' : (shown?.status ?? 'QUEUED')
-  const isMissing = id !== null && !deployment && loading.state === 'missing'
   const isUnknown = id !== null && !deployment
+  const isMissing = isUnknown && loading.state === 'missing'
   useEffect(() => {
     if (isMissing) onMissing(id)
   }, [isMissing, id, onMissing])
 
+  const title =
+    deployment && displayed ? `${displayed.text} ${deployment.org}/${deployment.repo} · Shipcast` : 'Shipcast'
+  useEffect(() => {
+    document.title = title
+  }, [title])
+
+  const status = id === null ? 'ready' : (displayed?.status ?? 'QUEUED')
+
   return (
-    <section
-      className="card stage"
-      aria-labelledby="stage-title"
-      data-stage={isUnknown ? 'unknown' : status}
+    <Card
+      className={styles.detail}
+      aria-labelledby="detail-title"
+      data-status={isUnknown ? 'unknown' : status}
       ref={ref}
     >
-      <header className="stage-head">
-        <h2 id="stage-title" className="stage-title">
+      <header className={styles.header}>
+        <h2 id="detail-title" className={styles.title}>
           {deployment ? (
             <>
-              <span className="stage-org">{deployment.org}/</span>
+              <span className={styles.org}>{deployment.org}/</span>
               <wbr />
               {deployment.repo}
             </>
@@ -111,66 +116,55 @@ export function DeploymentDetail({ id, onTold, onMissing, onLeave, ref }: Props)
         {!isUnknown && <StatusBadge status={status} testId="status" />}
       </header>
 
-      <p className="status-text" data-testid="status-text" aria-live="polite" aria-atomic="true">
-        {id === null ? 'Ready!' : isMissing ? 'Not found' : shown?.text}
+      <p className={styles.statusText} data-testid="status-text" aria-live="polite" aria-atomic="true">
+        {id === null ? 'Ready!' : isMissing ? 'Not found' : displayed?.text}
       </p>
 
       {id === null && (
-        <p className="stage-hint">
-          Nothing is being deployed. Press <b>Deploy</b>, and everyone who has this page open watches it
-          happen.
+        <p className={styles.hint}>
+          Nothing is being deployed. Press <b>Deploy</b>, and everyone who has this page open sees each step.
         </p>
       )}
       {isMissing && (
-        <p className="stage-hint">
-          There is no deployment with this id, or you may not see it. The link may be of another server.
+        <p className={styles.hint}>
+          This deployment does not exist, or you do not have access to it. The link may be for another server.
         </p>
       )}
       {loading.state === 'failed' && (
-        <div className="notice notice-bad" role="alert">
-          <p>What happened before could not be fetched.</p>
-          <button type="button" className="button" onClick={loading.tryAgain}>
-            Try again
-          </button>
-        </div>
+        <Notice tone="error">
+          <p>Could not load earlier events.</p>
+          <Button onClick={loading.tryAgain}>Try again</Button>
+        </Notice>
       )}
       {isUnknown && loading.state === 'loading' && (
-        <div className="skeletons" role="status">
-          <span className="visually-hidden">Loading the deployment</span>
-          <span className="skeleton skeleton-title" />
-          <span className="skeleton" />
-          <span className="skeleton" />
-        </div>
+        <Skeletons label="Loading the deployment" count={2} hasTitle />
       )}
 
-      {!isUnknown && <StepList shown={shown} changes={changes} />}
-      {deployment && shown && (
+      {!isUnknown && <StepList displayed={displayed} changes={changes} />}
+      {deployment && displayed && (
         <>
-          {isTold && <WaitingNotice deployment={deployment} />}
-          <PushProgress deployment={deployment} step={shown.step} status={shown.status} />
-          {isTold && <FailureNotice deployment={deployment} />}
-          {isTold && <CloneCommand deployment={deployment} />}
+          {isCurrent && <WaitingNotice deployment={deployment} />}
+          <PushProgress deployment={deployment} displayed={displayed} />
+          {isCurrent && <FailureNotice deployment={deployment} />}
+          {isCurrent && <CloneCommand deployment={deployment} />}
           <DeploymentProperties deployment={deployment} />
-          <ActionButtons key={deployment.id} deployment={deployment} isTold={isTold} />
+          <ActionButtons key={deployment.id} deployment={deployment} isCurrent={isCurrent} />
         </>
       )}
       {onLeave && (
-        <button type="button" className="button button-quiet stage-leave" onClick={onLeave}>
-          Follow whatever starts next
-        </button>
+        <Button variant="quiet" className={styles.leave} onClick={onLeave}>
+          Follow the next deployment
+        </Button>
       )}
-    </section>
+    </Card>
   )
 }
 
-/** The state is the latest event, also where the events themselves are still being fetched. */
+/** The state is also the latest event, even while the events are still loading. */
 function withLatest(
   events: readonly StatusChange[],
-  { sequence, step, status, text, updatedAt }: Omit<StatusChange, 'at'> & { updatedAt: string },
+  { sequence, step, status, text, updatedAt: at }: Omit<StatusChange, 'at'> & { updatedAt: string },
 ): readonly StatusChange[] {
   if (events.at(-1)?.sequence === sequence) return events
-  return [
-    ...events.filter((event) => event.sequence < sequence),
-    { sequence, step, status, text, at: updatedAt },
-  ]
+  return [...events.filter((event) => event.sequence < sequence), { sequence, step, status, text, at }]
 }

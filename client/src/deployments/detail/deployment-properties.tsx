@@ -1,11 +1,12 @@
 import type { FragmentType } from '@apollo/client'
 import { useFragment } from '@apollo/client/react'
-import { dateAndTime, duration, files, size } from '../../format.ts'
-import type { DeploymentPropertiesDataFragment } from '../../gql/graphql.ts'
+import { formatBytes, formatDateTime, formatDuration, formatFileCount } from '../../format.ts'
+import type { DeploymentPropertiesFragment } from '../../gql/graphql.ts'
 import { graphql } from '../../gql/index.ts'
+import styles from './deployment-properties.module.css'
 
-const DeploymentPropertiesData = graphql(`
-  fragment DeploymentPropertiesData on Deployment {
+const DEPLOYMENT_PROPERTIES = graphql(`
+  fragment DeploymentProperties on Deployment {
     visibility
     description
     branch
@@ -25,34 +26,34 @@ const DeploymentPropertiesData = graphql(`
 export function DeploymentProperties({
   deployment,
 }: {
-  deployment: FragmentType<DeploymentPropertiesDataFragment>
+  deployment: FragmentType<DeploymentPropertiesFragment>
 }) {
-  const { data, complete } = useFragment({ fragment: DeploymentPropertiesData, from: deployment })
+  const { data, complete } = useFragment({ fragment: DEPLOYMENT_PROPERTIES, from: deployment })
   if (!complete) return null
   const { visibility, description, branch, attempt, commitSha, fileCount, sizeBytes } = data
   const { requestedBy, requestedByKind, warnings, warningCount, createdAt, finishedAt } = data
   return (
     <>
-      {description && <p className="stage-description">{description}</p>}
-      <dl className="details">
-        <Detail name="Contents" value={`${files(fileCount)}, ${size(sizeBytes)}`} />
-        <Detail name="Visibility" value={visibility === 'PUBLIC' ? 'Public' : 'Private'} />
-        <Detail name="Branch" value={branch} />
-        {commitSha && <Detail name="Commit" value={commitSha.slice(0, 10)} title={commitSha} />}
-        {attempt > 1 && <Detail name="Attempt" value={String(attempt)} />}
+      {description && <p className={styles.description}>{description}</p>}
+      <dl className={styles.properties}>
+        <Property name="Contents" value={`${formatFileCount(fileCount)}, ${formatBytes(sizeBytes)}`} />
+        <Property name="Visibility" value={visibility === 'PUBLIC' ? 'Public' : 'Private'} />
+        <Property name="Branch" value={branch} />
+        {commitSha && <Property name="Commit" value={commitSha.slice(0, 10)} title={commitSha} />}
+        {attempt > 1 && <Property name="Attempt" value={String(attempt)} />}
         {requestedBy && (
-          <Detail
+          <Property
             name="Requested by"
             value={requestedByKind === 'SERVICE' ? `${requestedBy} (service)` : requestedBy}
           />
         )}
-        <Detail name="Started" value={dateAndTime(createdAt)} />
+        <Property name="Started" value={formatDateTime(createdAt)} />
         {finishedAt && (
-          <Detail name="Took" value={duration(Date.parse(finishedAt) - Date.parse(createdAt))} />
+          <Property name="Duration" value={formatDuration(Date.parse(finishedAt) - Date.parse(createdAt))} />
         )}
       </dl>
       {warnings.length > 0 && (
-        <ul className="warnings" aria-label="Warnings">
+        <ul className={styles.warnings} aria-label="Warnings">
           {warnings.map((warning) => (
             <li key={warning}>{warning}</li>
           ))}
@@ -63,7 +64,7 @@ export function DeploymentProperties({
   )
 }
 
-function Detail({ name, value, title }: { name: string; value: string; title?: string }) {
+function Property({ name, value, title }: { name: string; value: string; title?: string }) {
   return (
     <div>
       <dt>{name}</dt>

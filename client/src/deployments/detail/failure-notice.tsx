@@ -1,11 +1,13 @@
 import type { FragmentType } from '@apollo/client'
 import { useFragment } from '@apollo/client/react'
-import type { FailureNoticeDataFragment } from '../../gql/graphql.ts'
+import type { FailureNoticeFragment } from '../../gql/graphql.ts'
 import { graphql } from '../../gql/index.ts'
-import { steps } from '../steps.ts'
+import { Notice } from '../../ui/notice.tsx'
+import { STEPS } from '../steps.ts'
+import styles from './failure-notice.module.css'
 
-const FailureNoticeData = graphql(`
-  fragment FailureNoticeData on Deployment {
+const FAILURE_NOTICE = graphql(`
+  fragment FailureNotice on Deployment {
     status
     error {
       code
@@ -15,19 +17,19 @@ const FailureNoticeData = graphql(`
   }
 `)
 
-/** What went wrong, where, and what to do about it. */
-export function FailureNotice({ deployment }: { deployment: FragmentType<FailureNoticeDataFragment> }) {
-  const { data, complete } = useFragment({ fragment: FailureNoticeData, from: deployment })
+/** Which step failed, why, and what to do about it. */
+export function FailureNotice({ deployment }: { deployment: FragmentType<FailureNoticeFragment> }) {
+  const { data, complete } = useFragment({ fragment: FAILURE_NOTICE, from: deployment })
   if (!complete || data.status !== 'FAILED' || !data.error) return null
   const { code, message, step } = data.error
   return (
-    <div className="notice notice-bad" role="alert">
+    <Notice tone="error">
       <p>
-        <b>{steps.find((known) => known.step === step)?.name} failed.</b> {message}
+        <b>{STEPS.find((known) => known.step === step)?.name} failed.</b> {message}
       </p>
-      <p className="notice-more">
+      <p className={styles.code}>
         <code>{code}</code>
       </p>
-    </div>
+    </Notice>
   )
 }

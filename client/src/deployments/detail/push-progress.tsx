@@ -1,11 +1,13 @@
 import type { FragmentType } from '@apollo/client'
 import { useFragment } from '@apollo/client/react'
-import { count, size } from '../../format.ts'
-import type { DeploymentStatus, DeploymentStep, PushProgressDataFragment } from '../../gql/graphql.ts'
+import { formatBytes, formatNumber } from '../../format.ts'
+import type { PushProgressFragment } from '../../gql/graphql.ts'
 import { graphql } from '../../gql/index.ts'
+import type { StatusChange } from '../steps.ts'
+import styles from './push-progress.module.css'
 
-const PushProgressData = graphql(`
-  fragment PushProgressData on Deployment {
+const PUSH_PROGRESS = graphql(`
+  fragment PushProgress on Deployment {
     progress {
       done
       total
@@ -15,40 +17,39 @@ const PushProgressData = graphql(`
 `)
 
 interface Props {
-  deployment: FragmentType<PushProgressDataFragment>
-  /** What is being told at the moment. */
-  step: DeploymentStep
-  status: DeploymentStatus
+  deployment: FragmentType<PushProgressFragment>
+  displayed: StatusChange
 }
 
-export function PushProgress({ deployment, step, status }: Props) {
-  const { data, complete } = useFragment({ fragment: PushProgressData, from: deployment })
-  if (step !== 'CREATE_REPO' || status !== 'RUNNING') return null
-  const progress = complete ? data.progress : null
-  const known = progress && progress.total > 0 ? progress : null
-  const told = known ? inWords(known) : undefined
+export function PushProgress({ deployment, displayed }: Props) {
+  const { data, complete } = useFragment({ fragment: PUSH_PROGRESS, from: deployment })
+  if (displayed.step !== 'CREATE_REPO' || displayed.status !== 'RUNNING') return null
+  const progress = complete && data.progress && data.progress.total > 0 ? data.progress : null
+  const text = progress ? textOf(progress) : undefined
   return (
-    <div className="progress">
+    <div className={styles.progress}>
       <div
-        className="progress-track"
+        className={styles.track}
         role="progressbar"
         aria-label="Pushing contents"
-        aria-valuemin={known ? 0 : undefined}
-        aria-valuemax={known?.total}
-        aria-valuenow={known?.done}
-        aria-valuetext={told}
-        data-known={known !== null}
+        aria-valuemin={progress ? 0 : undefined}
+        aria-valuemax={progress?.total}
+        aria-valuenow={progress?.done}
+        aria-valuetext={text}
+        data-known={progress !== null}
       >
         <div
-          className="progress-bar"
-          style={known ? { width: `${(100 * known.done) / known.total}%` } : undefined}
+          className={styles.bar}
+          style={progress ? { width: `${(100 * progress.done) / progress.total}%` } : undefined}
         />
       </div>
-      {told && <p className="progress-text">{told}</p>}
+      {text && <p className={styles.text}>{text}</p>}
     </div>
   )
 }
 
-function inWords({ done, total, unit }: { done: number; total: number; unit: string }): string {
-  return unit === 'bytes' ? `${size(done)} of ${size(total)}` : `${count(done)} of ${count(total)} ${unit}`
+function textOf({ done, total, unit }: { done: number; total: number; unit: string }): string {
+  return unit === 'bytes'
+    ? `${formatBytes(done)} of ${formatBytes(total)}`
+    : `${formatNumber(done)} of ${formatNumber(total)} ${unit}`
 }

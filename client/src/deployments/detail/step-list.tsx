@@ -1,40 +1,40 @@
-import { clockTime, duration } from '../../format.ts'
+import { formatDuration, formatTime } from '../../format.ts'
 import { useConnection } from '../../live/live-socket-context.ts'
-import { type StatusChange, type StepState, type StepTime, stateOfStep, steps, stepTimes } from '../steps.ts'
-import { useNowMs } from '../use-now.ts'
+import { useServerNowMs } from '../../live/server-clock.ts'
+import { STEPS, type StatusChange, type StepState, type StepTime, stateOfStep, stepTimes } from '../steps.ts'
+import styles from './step-list.module.css'
 
-const words: Record<StepState, string> = {
+const LABELS: Record<StepState, string> = {
   done: 'done',
   running: 'running',
-  waiting: 'waiting to try again',
+  waiting: 'waiting to retry',
   queued: 'queued',
   failed: 'failed',
   cancelled: 'cancelled',
-  pending: 'to come',
+  pending: 'pending',
 }
 
-export function StepList({
-  shown,
-  changes,
-}: {
-  shown: StatusChange | undefined
+interface Props {
+  displayed: StatusChange | undefined
   changes: readonly StatusChange[]
-}) {
+}
+
+export function StepList({ displayed, changes }: Props) {
   const times = stepTimes(changes)
   return (
-    <ol className="steps" aria-label="Steps">
-      {steps.map(({ step, name }) => {
-        const state = stateOfStep(step, shown)
+    <ol className={styles.steps} aria-label="Steps">
+      {STEPS.map(({ step, name }) => {
+        const state = stateOfStep(step, displayed)
         return (
-          <li key={step} className="step" data-testid="step" data-step={step} data-state={state}>
-            <span className="step-mark" aria-hidden="true" />
-            <span className="step-name">{name}</span>
-            <span className="step-state">{words[state]}</span>
-            <span className="step-time">
+          <li key={step} className={styles.step} data-testid="step" data-step={step} data-state={state}>
+            <span className={styles.mark} aria-hidden="true" />
+            <span className={styles.name}>{name}</span>
+            <span className={styles.state}>{LABELS[state]}</span>
+            <span className={styles.time}>
               {step === 'DEPLOY' ? (
-                <Accepted changes={changes} />
+                <AcceptedTime first={changes[0]} />
               ) : (
-                <Took time={times.get(step)} isShown={state !== 'pending'} isRunning={state === 'running'} />
+                <StepDuration time={times.get(step)} state={state} />
               )}
             </span>
           </li>
@@ -44,28 +44,19 @@ export function StepList({
   )
 }
 
-/** The first step takes no time: it is the request being stored. */
-function Accepted({ changes }: { changes: readonly StatusChange[] }) {
-  const [first] = changes
+/** The first step has no duration: it is done as soon as the request is stored. */
+function AcceptedTime({ first }: { first: StatusChange | undefined }) {
   if (first?.sequence !== 1) return null
-  return <time dateTime={first.at}>at {clockTime(first.at)}</time>
+  return <time dateTime={first.at}>at {formatTime(first.at)}</time>
 }
 
-function Took({
-  time,
-  isShown,
-  isRunning,
-}: {
-  time: StepTime | undefined
-  isShown: boolean
-  isRunning: boolean
-}) {
-  const isOpen = isShown && time?.endedAt === null
-  // While the connection is lost nobody knows whether the step still goes on.
+function StepDuration({ time, state }: { time: StepTime | undefined; state: StepState }) {
+  const isOpen = state !== 'pending' && time?.endedAt === null
+  // Without a connection the step may have ended.
   const isLive = useConnection().state === 'live'
-  const nowMs = useNowMs(isOpen && isLive ? 1000 : null)
-  if (!time || !isShown || (isRunning && !isOpen)) return null
+  const nowMs = useServerNowMs(isOpen && isLive ? 1000 : null)
+  if (!time || state === 'pending' || (state === 'running' && !isOpen)) return null
   const endMs = time.endedAt === null ? nowMs : Date.parse(time.endedAt)
-  const tookMs = endMs - Date.parse(time.startedAt)
-  return <>{isOpen ? `${Math.max(0, Math.floor(tookMs / 1000))} s` : duration(tookMs)}</>
+  const durationMs = endMs - Date.parse(time.startedAt)
+  return isOpen ? `${Math.max(0, Math.floor(durationMs / 1000))} s` : formatDuration(durationMs)
 }

@@ -4,7 +4,7 @@ import { graphql } from '../../gql/index.ts'
 import { deploymentCache } from '../../live/apollo-client.ts'
 import { type RequestFailure, toRequestFailure } from '../../live/request-failure.ts'
 
-const CancelDeployment = graphql(`
+const CANCEL_DEPLOYMENT = graphql(`
   mutation CancelDeployment($id: ID!) {
     cancelDeployment(id: $id) {
       ...DeploymentState @unmask
@@ -12,7 +12,7 @@ const CancelDeployment = graphql(`
   }
 `)
 
-const RetryDeployment = graphql(`
+const RETRY_DEPLOYMENT = graphql(`
   mutation RetryDeployment($id: ID!) {
     retryDeployment(id: $id) {
       ...DeploymentState @unmask
@@ -20,26 +20,27 @@ const RetryDeployment = graphql(`
   }
 `)
 
-export interface Actions {
+type Action = 'cancel' | 'retry'
+
+export interface DeploymentActions {
   cancel(): Promise<void>
   retry(): Promise<void>
-  /** The one that has been asked for and not been answered. */
-  pending: 'cancel' | 'retry' | null
+  /** The action whose response has not arrived yet. */
+  pending: Action | null
   failure: RequestFailure | null
 }
 
-/** What can be done to a deployment that exists. */
-export function useDeploymentActions(id: string): Actions {
+export function useDeploymentActions(id: string): DeploymentActions {
   const client = useApolloClient()
-  const [pending, setPending] = useState<Actions['pending']>(null)
+  const [pending, setPending] = useState<Action | null>(null)
   const [failure, setFailure] = useState<RequestFailure | null>(null)
 
-  async function run(action: 'cancel' | 'retry') {
+  async function run(action: Action) {
     if (pending) return
     setPending(action)
     setFailure(null)
     try {
-      deploymentCache(client).recordResult(await ask(action))
+      deploymentCache(client).recordResult(await send(action))
     } catch (error) {
       setFailure(toRequestFailure(error))
     } finally {
@@ -47,16 +48,16 @@ export function useDeploymentActions(id: string): Actions {
     }
   }
 
-  async function ask(action: 'cancel' | 'retry') {
+  async function send(action: Action) {
     const options = { variables: { id }, fetchPolicy: 'no-cache' } as const
     if (action === 'cancel') {
-      const { data } = await client.mutate({ mutation: CancelDeployment, ...options })
+      const { data } = await client.mutate({ mutation: CANCEL_DEPLOYMENT, ...options })
       if (data) return data.cancelDeployment
     } else {
-      const { data } = await client.mutate({ mutation: RetryDeployment, ...options })
+      const { data } = await client.mutate({ mutation: RETRY_DEPLOYMENT, ...options })
       if (data) return data.retryDeployment
     }
-    throw new Error('The server answered with nothing')
+    throw new Error('The server returned no data')
   }
 
   return { cancel: () => run('cancel'), retry: () => run('retry'), pending, failure }

@@ -2,9 +2,9 @@ import { useApolloClient } from '@apollo/client/react'
 import { useEffect, useState } from 'react'
 import { graphql } from '../../gql/index.ts'
 import { deploymentCache } from '../../live/apollo-client.ts'
-import { useJoined } from '../../live/live-deployments.tsx'
+import { useCanQuery } from '../../live/live-deployments.tsx'
 
-const DeploymentHistory = graphql(`
+const DEPLOYMENT_HISTORY = graphql(`
   query DeploymentHistory($id: ID!, $after: Int!) {
     deployment(id: $id) {
       ...DeploymentState
@@ -15,26 +15,26 @@ const DeploymentHistory = graphql(`
   }
 `)
 
-/** Far more events than a deployment has; a server that answers with nothing new must not be asked for ever. */
-const mostPages = 50
+/** Far more than any deployment needs: ends the loop if the server keeps returning nothing new. */
+const MAX_PAGES = 50
 
 type Settled = { state: 'loaded' | 'missing' } | { state: 'failed'; tryAgain: () => void }
-export type Loading = Settled | { state: 'loading' }
+export type LoadingState = Settled | { state: 'loading' }
 
-/** Fetches what the cache does not hold of a deployment and its events: of one seen from its start, nothing. */
-export function useDeploymentHistory(id: string | null, sequence: number): Loading {
+/** Fetches the deployment and its events, as far as the cache does not contain them. */
+export function useDeploymentHistory(id: string | null, sequence: number): LoadingState {
   const client = useApolloClient()
-  const joined = useJoined()
+  const canQuery = useCanQuery()
   const [attempt, setAttempt] = useState(0)
   const [settled, setSettled] = useState<{ id: string; loading: Settled } | null>(null)
 
   // biome-ignore lint/correctness/useExhaustiveDependencies: each new event may leave a gap before it.
   useEffect(() => {
-    if (!joined || id === null) return
-    const wanted = id
+    if (!canQuery || id === null) return
+    const requestedId = id
     let isCurrent = true
     const cache = deploymentCache(client)
-    const settle = (loading: Settled) => isCurrent && setSettled({ id: wanted, loading })
+    const settle = (loading: Settled) => isCurrent && setSettled({ id: requestedId, loading })
     fetchMissing().then(
       (state) => settle({ state }),
       () => settle({ state: 'failed', tryAgain: () => setAttempt((count) => count + 1) }),
@@ -44,19 +44,19 @@ export function useDeploymentHistory(id: string | null, sequence: number): Loadi
     }
 
     async function fetchMissing() {
-      for (let page = 0; page < mostPages; page++) {
-        const after = cache.missingAfter(wanted)
+      for (let page = 0; page < MAX_PAGES; page++) {
+        const after = cache.missingAfter(requestedId)
         if (after === null) return 'loaded'
         const { data } = await client.query({
-          query: DeploymentHistory,
-          variables: { id: wanted, after },
+          query: DEPLOYMENT_HISTORY,
+          variables: { id: requestedId, after },
           fetchPolicy: 'network-only',
         })
         if (!data?.deployment) return 'missing'
       }
       return 'loaded'
     }
-  }, [client, joined, id, sequence, attempt])
+  }, [client, canQuery, id, sequence, attempt])
 
   return settled?.id === id ? settled.loading : { state: 'loading' }
 }

@@ -3,83 +3,95 @@ import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from '
 import { latestStarted, recordStart } from '../../live/recent-starts.ts'
 
 export interface DisplayedDeployment {
-  /** The one that the address names. */
-  idInAddress: string | null
   id: string | null
-  /** True when it was picked, by a click or by a link: then the page stays with it. */
-  isPicked: boolean
-  /** Shows a deployment that was started on this page. */
+  idInAddress: string | null
+  /** Selected by a click or a link: the page stays with it. */
+  isSelected: boolean
+  /** Displays a deployment that was started on this page. */
   showOwn(id: string): void
-  /** Leaves the one that was picked. */
+  /** Leaves the selected deployment and follows the latest one. */
   follow(): void
-  /** While true, nothing else comes on stage: the page waits for its own deployment. */
-  hold(isHeld: boolean): void
-  onTold(id: string, hasEnded: boolean): void
-  /** It cannot be shown; another one may come on stage unless it was asked for by name. */
+  /** While suspended, no other deployment is displayed: the page waits for its own. */
+  suspendFollowing(isSuspended: boolean): void
+  /** `hasEnded`: the displayed status is final. */
+  onDisplayed(id: string, hasEnded: boolean): void
+  /** The deployment cannot be displayed; the page follows another one, unless it was selected. */
   onMissing(id: string): void
   onFirstLoad(newestActiveId: string | null): void
 }
 
 /**
- * Which deployment is on stage. One that was picked stays. Else it is the one that began last, but not before the one
- * on stage has been told to its end, and not while somebody is at work there. The address names what was picked or
- * started here, so that it survives a reload and can be passed on.
+ * Decides which deployment the page displays. A selected one stays. Otherwise it is the latest one started, but not
+ * before the displayed one has ended, nor while the user has the focus in it. The address names a deployment that was
+ * selected or started here, so that it survives a reload and can be shared.
  */
-export function useDisplayedDeployment(isStageInUse: () => boolean): DisplayedDeployment {
-  const idInAddress = useSyncExternalStore(onAddressChange, readAddress)
-  const latest = useReactiveVar(latestStarted)
-  const [followed, setFollowed] = useState<string | null>(null)
-  const [ended, setEnded] = useState<string | null>(null)
-  const [ownId, setOwnId] = useState(() => sessionStorage.getItem(ownKey))
-  const [isHeld, hold] = useState(false)
-  const passed = useRef<string | null>(null)
+export function useDisplayedDeployment(isDetailFocused: () => boolean): DisplayedDeployment {
+  const idInAddress = useSyncExternalStore(subscribeToAddress, readAddress)
+  const latestId = useReactiveVar(latestStarted)
+  const [followedId, setFollowedId] = useState<string | null>(null)
+  const [endedId, setEndedId] = useState<string | null>(null)
+  const [ownId, setOwnId] = useState(() => sessionStorage.getItem(OWN_ID_KEY))
+  const [isSuspended, suspendFollowing] = useState(false)
+  /** The latest one that has already been displayed or passed over. */
+  const dismissedId = useRef<string | null>(null)
 
-  const id = idInAddress ?? followed
-  const isPicked = idInAddress !== null && idInAddress !== ownId
+  const id = idInAddress ?? followedId
+  const isSelected = idInAddress !== null && idInAddress !== ownId
 
   useEffect(() => {
-    if (latest === null || latest === id || latest === passed.current || isPicked || isHeld) return
-    if (id !== null && (ended !== id || isStageInUse())) return
-    passed.current = latest
-    setFollowed(latest)
+    if (latestId === null || latestId === id || latestId === dismissedId.current) return
+    if (isSelected || isSuspended) return
+    if (id !== null && (endedId !== id || isDetailFocused())) return
+    dismissedId.current = latestId
+    setFollowedId(latestId)
     setAddress(null, 'replace')
-  }, [latest, id, ended, isPicked, isHeld, isStageInUse])
+  }, [latestId, id, endedId, isSelected, isSuspended, isDetailFocused])
 
-  const showOwn = useCallback((own: string) => {
-    passed.current = own
-    recordStart(own)
-    sessionStorage.setItem(ownKey, own)
-    setOwnId(own)
-    setAddress(own, 'push')
+  const showOwn = useCallback((startedId: string) => {
+    dismissedId.current = startedId
+    recordStart(startedId)
+    sessionStorage.setItem(OWN_ID_KEY, startedId)
+    setOwnId(startedId)
+    setAddress(startedId, 'push')
   }, [])
 
   const follow = useCallback(() => {
-    setFollowed(latestStarted())
+    setFollowedId(latestStarted())
     setAddress(null, 'push')
   }, [])
 
-  const onTold = useCallback((told: string, hasEnded: boolean) => {
-    setEnded((before) => (hasEnded ? told : before === told ? null : before))
+  const onDisplayed = useCallback((displayedId: string, hasEnded: boolean) => {
+    setEndedId((before) => (hasEnded ? displayedId : before === displayedId ? null : before))
   }, [])
 
-  const onMissing = useCallback((missing: string) => {
-    setFollowed((before) => (before === missing ? null : before))
+  const onMissing = useCallback((missingId: string) => {
+    setFollowedId((before) => (before === missingId ? null : before))
   }, [])
 
   const onFirstLoad = useCallback((newestActiveId: string | null) => {
-    setFollowed((before) => before ?? newestActiveId)
+    setFollowedId((before) => before ?? newestActiveId)
   }, [])
 
-  return { idInAddress, id, isPicked, showOwn, follow, hold, onTold, onMissing, onFirstLoad }
+  return {
+    id,
+    idInAddress,
+    isSelected,
+    showOwn,
+    follow,
+    suspendFollowing,
+    onDisplayed,
+    onMissing,
+    onFirstLoad,
+  }
 }
 
-const ownKey = 'shipcast.own-deployment'
+const OWN_ID_KEY = 'shipcast.own-deployment'
 
 function readAddress(): string | null {
   return decodeURIComponent(window.location.hash.slice(1)) || null
 }
 
-function onAddressChange(listener: () => void): () => void {
+function subscribeToAddress(listener: () => void): () => void {
   window.addEventListener('hashchange', listener)
   window.addEventListener('popstate', listener)
   return () => {
@@ -88,11 +100,11 @@ function onAddressChange(listener: () => void): () => void {
   }
 }
 
-function setAddress(id: string | null, how: 'push' | 'replace') {
+function setAddress(id: string | null, mode: 'push' | 'replace') {
   const { pathname, search } = window.location
   const url = id === null ? pathname + search : `#${encodeURIComponent(id)}`
-  if (how === 'push') window.history.pushState(null, '', url)
+  if (mode === 'push') window.history.pushState(null, '', url)
   else window.history.replaceState(null, '', url)
-  // The history tells nobody of its own changes.
+  // pushState and replaceState fire no event themselves.
   window.dispatchEvent(new PopStateEvent('popstate'))
 }

@@ -1,58 +1,58 @@
 import { useEffect, useRef, useState } from 'react'
 import { wasSeenFromStart } from '../../live/recent-starts.ts'
 import type { StatusChange } from '../steps.ts'
+import { firstToDisplay, nextToDisplay, remainingTextMs } from './status-pacing.ts'
 
-/** A text that flashes by for two milliseconds has not been told to anybody. */
-const tellingMs = 350
-
-const toldUpTo = new Map<string, number>()
+/** By deployment, so that switching between deployments does not replay them. */
+const displayedSequences = new Map<string, number>()
+const MAX_DISPLAYED = 500
 
 /**
- * The moment of a deployment to be shown. Of one that this page saw begin, each text is shown in order and long enough
- * to be read, which puts the last one off by at most a second; of any other, the latest.
+ * The status change to display. If the page has seen the deployment start, each text is displayed in order and long
+ * enough to be read, which delays the last one by about a second at most.
  */
 export function usePacedStatus(
   id: string | null,
   changes: readonly StatusChange[],
 ): StatusChange | undefined {
-  const [told, setTold] = useState<{ id: string; sequence: number } | null>(null)
-  const toldAtMs = useRef(0)
-  const sequence = id !== null && told?.id === id ? told.sequence : firstToTell(id, changes)
-  const shown = changes.find((moment) => moment.sequence === sequence) ?? changes.at(-1)
-  const next = shown && nextToTell(changes, shown)
-  const shownSequence = shown?.sequence
-  const text = shown?.text
+  const [paced, setPaced] = useState<{ id: string; sequence: number } | null>(null)
+  const textShownAtMs = useRef(0)
+  const sequence = id !== null && paced?.id === id ? paced.sequence : initialSequence(id, changes)
+  const displayed = changes.find((change) => change.sequence === sequence) ?? changes.at(-1)
+  const next = displayed && nextToDisplay(changes, displayed)
+  const displayedSequence = displayed?.sequence
+  const nextSequence = next?.sequence
+  const text = displayed?.text
 
   useEffect(() => {
-    if (id === null || shownSequence === undefined) return
-    toldUpTo.set(id, shownSequence)
-    setTold({ id, sequence: shownSequence })
-  }, [id, shownSequence])
+    if (id === null || displayedSequence === undefined) return
+    rememberDisplayed(id, displayedSequence)
+    setPaced({ id, sequence: displayedSequence })
+  }, [id, displayedSequence])
 
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the time of a text begins when it is first on the page.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the time of each text starts when it appears.
   useEffect(() => {
-    toldAtMs.current = performance.now()
+    textShownAtMs.current = performance.now()
   }, [id, text])
 
-  const nextSequence = next?.sequence
-  const isSameText = next?.text === text
+  // biome-ignore lint/correctness/useExhaustiveDependencies: sequences identify the two status changes.
   useEffect(() => {
-    if (id === null || nextSequence === undefined) return
-    const remainingMs = isSameText ? 0 : toldAtMs.current + tellingMs - performance.now()
-    const timer = setTimeout(() => setTold({ id, sequence: nextSequence }), Math.max(0, remainingMs))
+    if (id === null || !displayed || !next) return
+    const waitMs = remainingTextMs(displayed, next, performance.now() - textShownAtMs.current)
+    const timer = setTimeout(() => setPaced({ id, sequence: next.sequence }), waitMs)
     return () => clearTimeout(timer)
-  }, [id, nextSequence, isSameText])
+  }, [id, displayedSequence, nextSequence])
 
-  return shown
+  return displayed
 }
 
-function firstToTell(id: string | null, changes: readonly StatusChange[]): number | undefined {
+function initialSequence(id: string | null, changes: readonly StatusChange[]): number | undefined {
   if (id === null) return undefined
-  return toldUpTo.get(id) ?? (wasSeenFromStart(id) ? changes[0] : changes.at(-1))?.sequence
+  return displayedSequences.get(id) ?? firstToDisplay(changes, wasSeenFromStart(id))?.sequence
 }
 
-/** The next one that says something else, or else the last one. */
-function nextToTell(changes: readonly StatusChange[], shown: StatusChange): StatusChange | undefined {
-  const following = changes.filter((moment) => moment.sequence > shown.sequence)
-  return following.find((moment) => moment.text !== shown.text) ?? following.at(-1)
+function rememberDisplayed(id: string, sequence: number) {
+  displayedSequences.set(id, sequence)
+  const [oldest] = displayedSequences.keys()
+  if (displayedSequences.size > MAX_DISPLAYED && oldest) displayedSequences.delete(oldest)
 }

@@ -1,12 +1,14 @@
 import type { FragmentType } from '@apollo/client'
 import { useFragment } from '@apollo/client/react'
-import { clockTime, wholeSeconds } from '../../format.ts'
-import type { WaitingNoticeDataFragment } from '../../gql/graphql.ts'
+import { formatCountdown, formatTime } from '../../format.ts'
+import type { WaitingNoticeFragment } from '../../gql/graphql.ts'
 import { graphql } from '../../gql/index.ts'
-import { useNowMs } from '../use-now.ts'
+import { useServerNowMs } from '../../live/server-clock.ts'
+import { Notice } from '../../ui/notice.tsx'
+import styles from './waiting-notice.module.css'
 
-const WaitingNoticeData = graphql(`
-  fragment WaitingNoticeData on Deployment {
+const WAITING_NOTICE = graphql(`
+  fragment WaitingNotice on Deployment {
     status
     waitingUntil
     error {
@@ -15,23 +17,23 @@ const WaitingNoticeData = graphql(`
   }
 `)
 
-/** Why nothing moves at the moment, and until when. */
-export function WaitingNotice({ deployment }: { deployment: FragmentType<WaitingNoticeDataFragment> }) {
-  const { data, complete } = useFragment({ fragment: WaitingNoticeData, from: deployment })
+/** How long the deployment waits, and why. */
+export function WaitingNotice({ deployment }: { deployment: FragmentType<WaitingNoticeFragment> }) {
+  const { data, complete } = useFragment({ fragment: WAITING_NOTICE, from: deployment })
   const waitingUntil = complete && data.status === 'WAITING' ? data.waitingUntil : null
-  const nowMs = useNowMs(waitingUntil ? 500 : null)
+  const nowMs = useServerNowMs(waitingUntil ? 500 : null)
   if (!waitingUntil) return null
   const remainingMs = Date.parse(waitingUntil) - nowMs
   return (
-    <div className="notice notice-wait">
+    <Notice tone="waiting">
       <p>
-        {/* The countdown is not spoken: a voice would never come to an end. */}
-        Waiting until <time dateTime={waitingUntil}>{clockTime(waitingUntil)}</time>
-        <span className="countdown" aria-hidden="true">
-          {remainingMs > 0 ? ` · ${wholeSeconds(remainingMs)}` : ' · any moment now'}
+        Waiting until <time dateTime={waitingUntil}>{formatTime(waitingUntil)}</time>
+        {/* Hidden from screen readers, which would announce every second. */}
+        <span className={styles.countdown} aria-hidden="true">
+          {remainingMs > 0 ? ` · ${formatCountdown(remainingMs)}` : ' · resuming'}
         </span>
       </p>
-      {complete && data.error && <p className="notice-more">{data.error.message}</p>}
-    </div>
+      {complete && data.error && <p className={styles.reason}>{data.error.message}</p>}
+    </Notice>
   )
 }

@@ -3,13 +3,20 @@ import { useQuery } from '@apollo/client/react'
 import { useEffect, useState } from 'react'
 import type { DeploymentStatus } from '../../gql/graphql.ts'
 import { graphql } from '../../gql/index.ts'
-import { useJoined } from '../../live/live-deployments.tsx'
+import { useCanQuery } from '../../live/live-deployments.tsx'
 import { toRequestFailure } from '../../live/request-failure.ts'
+import { useServerNowMs } from '../../live/server-clock.ts'
+import { Button } from '../../ui/button.tsx'
+import { Card } from '../../ui/card.tsx'
+import { Notice } from '../../ui/notice.tsx'
+import { RadioSegment } from '../../ui/radio-segment.tsx'
+import { Skeletons } from '../../ui/skeletons.tsx'
+import text from '../../ui/text.module.css'
 import { isActive } from '../steps.ts'
-import { useNowMs } from '../use-now.ts'
+import styles from './deployment-list.module.css'
 import { DeploymentRow } from './deployment-row.tsx'
 
-const Deployments = graphql(`
+const DEPLOYMENTS = graphql(`
   query Deployments($first: Int!, $after: String, $status: [DeploymentStatus!]) {
     deployments(first: $first, after: $after, status: $status) {
       edges {
@@ -28,9 +35,9 @@ const Deployments = graphql(`
   }
 `)
 
-const pageSize = 20
+const PAGE_SIZE = 20
 
-const filters: readonly { name: string; status: DeploymentStatus[] | undefined }[] = [
+const FILTERS: readonly { name: string; status: DeploymentStatus[] | undefined }[] = [
   { name: 'All', status: undefined },
   { name: 'Active', status: ['QUEUED', 'RUNNING', 'WAITING'] },
   { name: 'Succeeded', status: ['SUCCEEDED'] },
@@ -40,81 +47,77 @@ const filters: readonly { name: string; status: DeploymentStatus[] | undefined }
 
 interface Props {
   selectedId: string | null
-  /** Called with the newest active deployment once the list is there; null when there is none. */
+  /** Called once the list has loaded, with the newest active deployment, if any. */
   onFirstLoad(newestActiveId: string | null): void
 }
 
-/** All deployments, newest first, whoever started them. New ones appear and all move by themselves: see LiveDeployments. */
+/** Everyone's deployments, newest first. New and changed ones arrive through the cache: see LiveDeployments. */
 export function DeploymentList({ selectedId, onFirstLoad }: Props) {
-  const joined = useJoined()
-  const [filter, setFilter] = useState(filters[0])
+  const canQuery = useCanQuery()
+  const [filter, setFilter] = useState(FILTERS[0])
   const status = filter?.status
-  const { data, error, networkStatus, refetch, fetchMore } = useQuery(Deployments, {
-    variables: { first: pageSize, status },
-    skip: !joined,
+  const { data, error, networkStatus, refetch, fetchMore } = useQuery(DEPLOYMENTS, {
+    variables: { first: PAGE_SIZE, status },
+    skip: !canQuery,
     notifyOnNetworkStatusChange: true,
   })
-  const nowMs = useNowMs(15_000)
+  const nowMs = useServerNowMs(15_000)
 
   const connection = data?.deployments
   const nodes = connection?.edges.map((edge) => edge.node) ?? []
-  // A list with a filter keeps those that have left it meanwhile; they are not shown.
-  const shown = nodes.filter((node) => !status || status.includes(node.status))
+  // A filtered list in the cache keeps deployments whose status has changed since.
+  const displayed = nodes.filter((node) => !status || status.includes(node.status))
   const isLoadingMore = networkStatus === NetworkStatus.fetchMore
   const isLoading = !connection && !error
 
   const isLoaded = connection !== undefined
-  // biome-ignore lint/correctness/useExhaustiveDependencies: of the first answer only.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: only for the first result.
   useEffect(() => {
     if (isLoaded) onFirstLoad(nodes.find((node) => isActive(node.status))?.id ?? null)
   }, [isLoaded])
 
   async function loadMore() {
-    // A page that did not come leaves the button there to be pressed again, and the error is shown beside it.
+    // After a failure the error is shown and the button stays.
     await fetchMore({ variables: { after: connection?.pageInfo.endCursor } }).catch(() => {})
   }
 
   return (
-    <section className="card list" aria-labelledby="list-title" aria-busy={isLoading}>
-      <header className="list-head">
+    <Card aria-labelledby="list-title" aria-busy={isLoading}>
+      <header className={styles.header}>
         <h2 id="list-title">All deployments</h2>
-        <fieldset className="filters">
-          <legend className="visually-hidden">Show deployments with status</legend>
-          {filters.map((choice) => (
-            <label key={choice.name} className="filter">
-              <input
-                type="radio"
-                name="status-filter"
-                className="visually-hidden"
-                checked={choice === filter}
-                onChange={() => setFilter(choice)}
-              />
-              <span className="segment">{choice.name}</span>
-            </label>
+        <fieldset className={styles.filters}>
+          <legend className="visually-hidden">Filter by status</legend>
+          {FILTERS.map((option) => (
+            <RadioSegment
+              key={option.name}
+              name="status-filter"
+              isSmall
+              checked={option === filter}
+              onChange={() => setFilter(option)}
+            >
+              {option.name}
+            </RadioSegment>
           ))}
         </fieldset>
       </header>
 
-      {isLoading && (
-        <div className="skeletons" role="status">
-          <span className="visually-hidden">Loading deployments</span>
-          <span className="skeleton" />
-          <span className="skeleton" />
-          <span className="skeleton" />
-        </div>
-      )}
+      {isLoading && <Skeletons label="Loading deployments" count={3} />}
       {error && (
-        <div className="notice notice-bad" role="alert">
-          <p>The list could not be fetched. {toRequestFailure(error).message}</p>
-          <button type="button" className="button" onClick={() => refetch().catch(() => {})}>
-            Try again
-          </button>
-        </div>
+        <Notice tone="error">
+          <p>Could not load the deployments. {toRequestFailure(error).message}</p>
+          <Button onClick={() => refetch().catch(() => {})}>Try again</Button>
+        </Notice>
       )}
-      {connection && shown.length === 0 && <Empty isFiltered={status !== undefined} />}
-      {shown.length > 0 && (
-        <ul className="rows" data-testid="deployment-list">
-          {shown.map((node) => (
+      {connection && displayed.length === 0 && (
+        <p className={text.empty}>
+          {status
+            ? 'No deployments have this status.'
+            : 'No deployments yet. The first one appears here for everyone as soon as it starts.'}
+        </p>
+      )}
+      {displayed.length > 0 && (
+        <ul className={styles.rows} data-testid="deployment-list">
+          {displayed.map((node) => (
             <DeploymentRow
               key={node.id}
               deployment={node}
@@ -125,20 +128,10 @@ export function DeploymentList({ selectedId, onFirstLoad }: Props) {
         </ul>
       )}
       {connection?.pageInfo.hasNextPage && (
-        <button type="button" className="button list-more" disabled={isLoadingMore} onClick={loadMore}>
+        <Button className={styles.more} disabled={isLoadingMore} onClick={loadMore}>
           {isLoadingMore ? 'Loading…' : 'Load more'}
-        </button>
+        </Button>
       )}
-    </section>
-  )
-}
-
-function Empty({ isFiltered }: { isFiltered: boolean }) {
-  return (
-    <p className="empty">
-      {isFiltered
-        ? 'No deployment has this status.'
-        : 'No deployments yet. The first one appears here for everyone, the moment it starts.'}
-    </p>
+    </Card>
   )
 }

@@ -1,13 +1,14 @@
 import type { FragmentType } from '@apollo/client'
 import { useFragment } from '@apollo/client/react'
 import { memo } from 'react'
-import { dateAndTime, timeAgo } from '../../format.ts'
+import { formatDateTime, formatRelativeTime } from '../../format.ts'
 import type { DeploymentRowFragment } from '../../gql/graphql.ts'
 import { graphql } from '../../gql/index.ts'
 import { StatusBadge } from '../status-badge.tsx'
-import { isActive, stateOfStep, steps } from '../steps.ts'
+import { isActive, STEPS, stateOfStep } from '../steps.ts'
+import styles from './deployment-row.module.css'
 
-const DeploymentRowData = graphql(`
+const DEPLOYMENT_ROW = graphql(`
   fragment DeploymentRow on Deployment {
     id
     org
@@ -16,10 +17,8 @@ const DeploymentRowData = graphql(`
     step
     status
     text
-    sequence
     attempt
     createdAt
-    updatedAt
   }
 `)
 
@@ -30,35 +29,34 @@ interface Props {
 }
 
 export const DeploymentRow = memo(function DeploymentRow({ deployment, isSelected, nowMs }: Props) {
-  const { data, complete } = useFragment({ fragment: DeploymentRowData, from: deployment })
+  const { data, complete } = useFragment({ fragment: DEPLOYMENT_ROW, from: deployment })
   if (!complete) return null
-  const { id, org, repo, visibility, status, text, attempt, createdAt, updatedAt } = data
-  const moment = { ...data, at: updatedAt }
+  const { id, org, repo, visibility, status, text, attempt, createdAt } = data
   return (
     <li
-      className="row"
+      className={styles.row}
       data-testid="deployment-list-item"
       data-deployment-id={id}
       data-status={status}
       data-selected={isSelected}
     >
-      <a className="row-link" href={`#${id}`} aria-current={isSelected ? 'true' : undefined}>
-        <span className="row-name">
-          <span className="row-org">{org}/</span>
+      <a className={styles.link} href={`#${id}`} aria-current={isSelected ? 'true' : undefined}>
+        <span className={styles.name}>
+          <span className={styles.org}>{org}/</span>
           <wbr />
           <b>{repo}</b>
-          {visibility === 'PUBLIC' && <span className="row-note">public</span>}
-          {attempt > 1 && <span className="row-note">attempt {attempt}</span>}
-          {(isActive(status) || status === 'FAILED') && <span className="row-text">{text}</span>}
+          {visibility === 'PUBLIC' && <span className={styles.tag}>public</span>}
+          {attempt > 1 && <span className={styles.tag}>attempt {attempt}</span>}
+          {(isActive(status) || status === 'FAILED') && <span className={styles.text}>{text}</span>}
         </span>
-        <span className="row-steps" aria-hidden="true">
-          {steps.map(({ step }) => (
-            <span key={step} className="row-step" data-state={stateOfStep(step, moment)} />
+        <span className={styles.steps} aria-hidden="true">
+          {STEPS.map(({ step }) => (
+            <span key={step} className={styles.step} data-state={stateOfStep(step, data)} />
           ))}
         </span>
         <StatusBadge status={status} />
-        <time className="row-time" dateTime={createdAt} title={dateAndTime(createdAt)}>
-          {timeAgo(createdAt, nowMs)}
+        <time className={styles.time} dateTime={createdAt} title={formatDateTime(createdAt)}>
+          {formatRelativeTime(createdAt, nowMs)}
         </time>
       </a>
     </li>
