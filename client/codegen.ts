@@ -1,13 +1,13 @@
 import type { CodegenConfig } from '@graphql-codegen/cli'
 
-// Paths are relative to the project's root, where the script runs.
+// Paths are relative to the project root, where the script runs.
 const config: CodegenConfig = {
   schema: 'schema.gql',
   documents: ['client/src/**/*.{ts,tsx}', '!client/src/gql/**', '!client/src/playground/**'],
   generates: {
     'client/src/gql/': {
       preset: 'client',
-      // Masking is Apollo Client's own, at run time (`dataMasking`); only the masked types come from here.
+      // Apollo Client masks at run time (`dataMasking`); only the masked types are generated.
       presetConfig: { fragmentMasking: false },
       config: {
         inlineFragmentTypes: 'mask',
