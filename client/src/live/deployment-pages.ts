@@ -7,7 +7,7 @@ export interface DeploymentPages {
 }
 
 /** Resolves to an ISO time, which sorts as text. */
-export type CreatedAt = (node: Reference) => string | undefined
+type CreatedAt = (node: Reference) => string | undefined
 
 /** Adds a page from the server to the pages loaded before it. */
 export function mergePage(

@@ -52,7 +52,7 @@ export function LiveDeployments({ children }: { children: ReactNode }) {
     let lastCursor: string | null = null
     let wasOpen = false
     let hasQueried = false
-    /** The cursor at which the page has caught up; null when only silence can tell. */
+    /** The cursor at which the page has caught up; null if only a quiet period shows it. */
     let targetCursor: string | null = null
     let quietTimer: ReturnType<typeof setTimeout> | undefined
 

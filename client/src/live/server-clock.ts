@@ -15,7 +15,7 @@ export function learnServerTime(at: string): void {
 }
 
 /** The current time by the server's clock, which also stamps the events. */
-export function serverNowMs(): number {
+function serverNowMs(): number {
   return Date.now() - offsetMs
 }
 

@@ -22,7 +22,7 @@ const RETRY_DEPLOYMENT = graphql(`
 
 type Action = 'cancel' | 'retry'
 
-export interface DeploymentActions {
+interface DeploymentActions {
   cancel(): Promise<void>
   retry(): Promise<void>
   /** The action whose response has not arrived yet. */

@@ -19,7 +19,7 @@ const DEPLOYMENT_HISTORY = graphql(`
 const MAX_PAGES = 50
 
 type Settled = { state: 'loaded' | 'missing' } | { state: 'failed'; tryAgain: () => void }
-export type LoadingState = Settled | { state: 'loading' }
+type LoadingState = Settled | { state: 'loading' }
 
 /** Fetches the deployment and its events, as far as the cache does not contain them. */
 export function useDeploymentHistory(id: string | null, sequence: number): LoadingState {
