@@ -13,6 +13,7 @@ import {
 } from '@nestjs/graphql'
 import DataLoader from 'dataloader'
 import { validate as isUuid } from 'uuid'
+import { OpaqueSubjectIds } from '../auth/opaque-subject-ids.ts'
 import { RateLimiter } from '../auth/rate-limiter.ts'
 import { originOf, type RequestContext } from '../auth/request-context.ts'
 import { includesOrg, type Organizations } from '../auth/rights.ts'
@@ -58,6 +59,7 @@ export class DeploymentsResolver {
     private readonly log: EventLog,
     private readonly feed: EventFeed,
     private readonly rateLimiter: RateLimiter,
+    private readonly opaqueIds: OpaqueSubjectIds,
   ) {}
 
   @Mutation(() => Deployment, {
@@ -138,6 +140,15 @@ export class DeploymentsResolver {
   @Query(() => [Template], { description: 'The templates that this server offers, by name.' })
   templates(): Template[] {
     return [...this.templateCatalog.list()]
+  }
+
+  @ResolveField(() => ID, {
+    nullable: true,
+    description:
+      "Identifies the requester: names are not unique. Opaque; the same as `Me.id` on the requester's own deployments.",
+  })
+  requestedById(@Parent() { requestedBySubjectId }: Deployment): string | null {
+    return requestedBySubjectId === null ? null : this.opaqueIds.of(requestedBySubjectId)
   }
 
   @ResolveField(() => [DeploymentEvent], {
