@@ -5,7 +5,7 @@ import { OpaqueSubjectIds } from './opaque-subject-ids.ts'
 let databases: TestDatabase[]
 
 beforeAll(async () => {
-  databases = [await createMigratedDatabase(), await createMigratedDatabase(MIGRATIONS)]
+  databases = [await createMigratedDatabase(), await createMigratedDatabase()]
 })
 
 afterAll(async () => {
