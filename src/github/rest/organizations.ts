@@ -21,7 +21,7 @@ export interface Viewer extends z.output<typeof ViewerBody> {
   scopes: ReadonlySet<string> | null
 }
 
-/** Undefined where GitHub does not report it, which it does only to owners. */
+/** GitHub reports these flags only to owners. */
 const Flag = z.boolean().optional().catch(undefined)
 
 /** GET /orgs/{org}. */
