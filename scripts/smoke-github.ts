@@ -6,9 +6,10 @@ import { createHash, randomBytes, randomUUID } from 'node:crypto'
 import { Config, ConfigError, type GitHubSettings } from '../src/config/config.ts'
 import { ForgeError } from '../src/github/forge-error.ts'
 import { preparedContents } from '../src/github/git/commit-pack.ts'
+import { parseBody } from '../src/github/rest/github-api.ts'
 import { connectToGitHub } from '../src/github/rest/github-connection.ts'
 import { GitHubRestClient } from '../src/github/rest/github-rest-client.ts'
-import { parseRepository } from '../src/github/rest/repositories.ts'
+import { RepositoryBody } from '../src/github/rest/repositories.ts'
 import { MemoryRateLimitStore } from '../test/support/github/memory-rate-limit-store.ts'
 import { packContents } from '../test/support/github/pack-contents.ts'
 
@@ -118,7 +119,8 @@ async function cleanUp(github: GitHubSettings, owner: string, id: string): Promi
     signal: AbortSignal.timeout(60_000),
   }
   try {
-    const current = parseRepository(await connection.api.expect(200, { ...call, method: 'GET' }))
+    const response = await connection.api.expect(200, { ...call, method: 'GET' })
+    const current = parseBody(response, RepositoryBody)
     if (current.id !== id) throw new Error('Another repository has this name now.')
     await connection.api.expect(204, { ...call, method: 'DELETE' })
     console.log(`ok  ${owner}/${name} was deleted`)

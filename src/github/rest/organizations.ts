@@ -5,7 +5,6 @@ import { AppCredential } from './credential.ts'
 import { checkLogin, isSameName } from './endpoints.ts'
 import { type ApiResponse, type GitHubApi, Id, parseBody, settingsUrl } from './github-api.ts'
 import { parseErrorBody, parseJson, parseScopes, toForgeError, toPlainLine } from './github-errors.ts'
-import type { HttpResponse } from './http-client.ts'
 import { pollUntilFound, type RetrySchedule } from './retry-schedule.ts'
 
 /** Where organizations can be created on Enterprise Cloud. */
@@ -15,20 +14,37 @@ export interface EnterpriseSettings {
 }
 
 /** The account that the token belongs to: GET /user. */
-export interface Viewer {
-  login: string
-  id: string
-  /** The scopes of a classic token; null for any other credential, for which GitHub does not report them. */
+const ViewerBody = z.object({ login: z.string().min(1), id: Id })
+
+export interface Viewer extends z.output<typeof ViewerBody> {
+  /** The scopes of a classic token; null for other credentials, for which GitHub does not report them. */
   scopes: ReadonlySet<string> | null
 }
 
+/** GitHub reports these flags only to owners. */
+const Flag = z.boolean().optional().catch(undefined)
+
 /** GET /orgs/{org}. */
-export interface OrganizationFacts {
-  login: string
-  id: string
-  /** Undefined where GitHub does not report it. */
-  membersCanCreate: Record<Visibility, boolean | undefined>
-}
+export const OrganizationBody = z
+  .object({
+    login: z.string().min(1),
+    id: Id,
+    members_can_create_repositories: Flag,
+    members_can_create_public_repositories: Flag,
+    members_can_create_private_repositories: Flag,
+  })
+  .transform(({ login, id, ...flags }) => {
+    const canCreateNone = flags.members_can_create_repositories === false
+    return {
+      login,
+      id,
+      membersCanCreate: {
+        PUBLIC: canCreateNone ? false : flags.members_can_create_public_repositories,
+        PRIVATE: canCreateNone ? false : flags.members_can_create_private_repositories,
+      },
+    }
+  })
+type OrganizationFacts = z.output<typeof OrganizationBody>
 
 /** Accounts that can own repositories: organizations, and the token's own account. */
 export class Organizations {
@@ -78,7 +94,13 @@ export class Organizations {
       signal,
     })
     if (response.status >= 500) throw toForgeError(response, response.description)
-    return response.status === 200 ? parseViewer(response) : null
+    if (response.status !== 200) return null
+    const scopes = response.headers['x-oauth-scopes']
+    return {
+      ...parseBody(response, ViewerBody),
+      // Empty for a classic token without scopes; absent for a fine-grained one.
+      scopes: scopes === undefined ? null : new Set(parseScopes(scopes)),
+    }
   }
 
   private async find(login: string, signal: AbortSignal): Promise<OrganizationFacts | null> {
@@ -91,7 +113,7 @@ export class Organizations {
     })
     if (response.status === 404) return null
     if (response.status !== 200) throw toForgeError(response, response.description)
-    return parseOrganization(response)
+    return parseBody(response, OrganizationBody)
   }
 
   private async checkInstallation(app: AppCredential, login: string, signal: AbortSignal): Promise<void> {
@@ -245,44 +267,6 @@ function quoteErrors({ body }: ApiResponse): string {
   const messages = errors.flatMap((each) => each.message ?? [])
   const text = messages.length > 0 ? messages.join('; ') : message
   return text === '' ? '' : ` (GitHub says: “${toPlainLine(text)}”)`
-}
-
-const ViewerBody = z.object({ login: z.string().min(1), id: Id })
-
-export function parseViewer(response: HttpResponse): Viewer {
-  const scopes = response.headers['x-oauth-scopes']
-  return {
-    ...parseBody(response, ViewerBody),
-    // Empty for a classic token without scopes; absent for a fine-grained one.
-    scopes: scopes === undefined ? null : new Set(parseScopes(scopes)),
-  }
-}
-
-/** GitHub reports these flags only to owners. */
-const Flag = z.boolean().optional().catch(undefined)
-
-const OrganizationBody = z
-  .object({
-    login: z.string().min(1),
-    id: Id,
-    members_can_create_repositories: Flag,
-    members_can_create_public_repositories: Flag,
-    members_can_create_private_repositories: Flag,
-  })
-  .transform((body): OrganizationFacts => {
-    const canCreateNone = body.members_can_create_repositories === false
-    return {
-      login: body.login,
-      id: body.id,
-      membersCanCreate: {
-        PUBLIC: canCreateNone ? false : body.members_can_create_public_repositories,
-        PRIVATE: canCreateNone ? false : body.members_can_create_private_repositories,
-      },
-    }
-  })
-
-export function parseOrganization(response: HttpResponse): OrganizationFacts {
-  return parseBody(response, OrganizationBody)
 }
 
 const MembershipBody = z.object({ role: z.string().optional() })

@@ -113,6 +113,13 @@ describe('the error for a declined push', () => {
     expect(errorFor(prefixed).message).toBe(errorFor(messages).message)
   })
 
+  test('blames the objects if GitHub could not unpack them', () => {
+    const { report, ...rest } = push('')
+    const error = toPushError({ ...rest, report: { ...report, unpack: 'index-pack failed' } })
+    expect(error).toMatchObject({ code: 'PUSH_REJECTED', reason: 'bad-objects' })
+    expect(error.message).toContain('index-pack failed')
+  })
+
   test('ignores codes in warnings and paths', () => {
     const warned = 'warning: GH001: Large files detected.\nerror: GH006: Protected branch update failed.'
     expect(errorFor(warned)).toMatchObject({ reason: 'rule-violation' })

@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from '@jest/globals'
+import { parseBody } from './github-api.ts'
 import { toForgeError } from './github-errors.ts'
 import type { HttpResponse } from './http-client.ts'
-import { parseOrganization } from './organizations.ts'
+import { OrganizationBody } from './organizations.ts'
 import { rateLimitPauseMs } from './rate-limit.ts'
-import { parseRepository } from './repositories.ts'
+import { RepositoryBody } from './repositories.ts'
 
 interface Exchange {
   method: string
@@ -29,7 +30,7 @@ function recordedResponse(request: RegExp, status: number): HttpResponse {
 
 describe('a recorded response of the real GitHub', () => {
   test('to a create in an organization is a repository', () => {
-    expect(parseRepository(recordedResponse(/^POST \/orgs\//, 201))).toMatchObject({
+    expect(parseBody(recordedResponse(/^POST \/orgs\//, 201), RepositoryBody)).toMatchObject({
       id: expect.stringMatching(/^\d+$/),
       owner: 'octokit-fixture-org',
       fullName: expect.stringMatching(/^octokit-fixture-org\//),
@@ -42,9 +43,12 @@ describe('a recorded response of the real GitHub', () => {
 
   test('to a lookup, also after a rename, is that repository', () => {
     const found = recordedResponse(/^GET \/repos\/octokit-fixture-org\/hello-world$/, 200)
-    expect(parseRepository(found)).toMatchObject({ name: 'hello-world', visibility: 'PUBLIC' })
+    expect(parseBody(found, RepositoryBody)).toMatchObject({ name: 'hello-world', visibility: 'PUBLIC' })
     const renamed = recordedResponse(/^GET \/repositories\/1000$/, 200)
-    expect(parseRepository(renamed)).toMatchObject({ id: '1000', name: 'rename-repository-newname' })
+    expect(parseBody(renamed, RepositoryBody)).toMatchObject({
+      id: '1000',
+      name: 'rename-repository-newname',
+    })
   })
 
   test('for a former name redirects to the same server', () => {
@@ -58,7 +62,7 @@ describe('a recorded response of the real GitHub', () => {
   })
 
   test('to a lookup of an organization is an organization', () => {
-    expect(parseOrganization(recordedResponse(/^GET \/orgs\//, 200))).toMatchObject({
+    expect(parseBody(recordedResponse(/^GET \/orgs\//, 200), OrganizationBody)).toMatchObject({
       login: 'octokit-fixture-org',
       id: '1000',
     })
@@ -81,7 +85,7 @@ test('a malformed response is an error that names the field and the setting', ()
   const response = recordedResponse(/^GET \/repositories\/1000$/, 200)
   const { id: _id, ...body } = JSON.parse(response.body.toString())
   const malformed = { ...response, body: Buffer.from(JSON.stringify(body)) }
-  expect(() => parseRepository(malformed)).toThrow(
+  expect(() => parseBody(malformed, RepositoryBody)).toThrow(
     expect.objectContaining({
       code: 'UNEXPECTED',
       message: expect.stringMatching(/the field id is missing or malformed.*GITHUB_API_URL/),

@@ -4,21 +4,36 @@ import type { EnsureRepositoryInput } from '../github-client.ts'
 import { checkRepositoryName, isSameName, repositoryPath } from './endpoints.ts'
 import { type ApiResponse, type GitHubApi, Id, parseBody } from './github-api.ts'
 import { parseErrorBody, toForgeError } from './github-errors.ts'
-import type { HttpResponse } from './http-client.ts'
 import { pollUntilFound, type RetrySchedule } from './retry-schedule.ts'
 
 /** GET /repos/{owner}/{repo}, and the response to creating one. */
-export interface RepositoryFacts {
-  /** Survives renames and transfers. */
-  id: string
-  owner: string
-  name: string
-  fullName: string
-  visibility: 'PUBLIC' | 'PRIVATE' | 'INTERNAL'
-  homepage: string | null
-  url: string
-  cloneUrl: string
-}
+export const RepositoryBody = z
+  .object({
+    id: Id,
+    owner: z.object({ login: z.string() }),
+    name: z.string(),
+    full_name: z.string(),
+    private: z.boolean(),
+    visibility: z.string().optional(),
+    homepage: z.string().nullish(),
+    html_url: z.url(),
+    clone_url: z.url(),
+  })
+  .transform((body) => {
+    const visibility = body.visibility === 'internal' ? 'INTERNAL' : body.private ? 'PRIVATE' : 'PUBLIC'
+    return {
+      /** Survives renames and transfers. */
+      id: body.id,
+      owner: body.owner.login,
+      name: body.name,
+      fullName: body.full_name,
+      visibility,
+      homepage: body.homepage || null,
+      url: body.html_url,
+      cloneUrl: body.clone_url,
+    } as const
+  })
+export type RepositoryFacts = z.output<typeof RepositoryBody>
 
 type RepositoryName = { owner: string; name: string }
 
@@ -61,7 +76,7 @@ export class Repositories {
     })
     if (response.status === 404) return null
     if (response.status !== 200) throw toForgeError(response, response.description)
-    return parseRepository(response)
+    return parseBody(response, RepositoryBody)
   }
 
   /**
@@ -93,7 +108,7 @@ export class Repositories {
         isCreation: true,
         signal,
       })
-      if (response.status === 201) return { isCreated: true, repository: parseRepository(response) }
+      if (response.status === 201) return { isCreated: true, repository: parseBody(response, RepositoryBody) }
       failure = toCreationError(response, owner)
       if (failure.code !== 'TRANSIENT') {
         if (response.status === 401 || response.status === 403) throw failure
@@ -123,35 +138,6 @@ export class Repositories {
     })
   }
 }
-
-export function parseRepository(response: HttpResponse): RepositoryFacts {
-  return parseBody(response, RepositoryBody)
-}
-
-const RepositoryBody = z
-  .object({
-    id: Id,
-    owner: z.object({ login: z.string() }),
-    name: z.string(),
-    full_name: z.string(),
-    private: z.boolean(),
-    visibility: z.string().optional(),
-    homepage: z.string().nullish(),
-    html_url: z.url(),
-    clone_url: z.url(),
-  })
-  .transform((body): RepositoryFacts => {
-    return {
-      id: body.id,
-      owner: body.owner.login,
-      name: body.name,
-      fullName: body.full_name,
-      visibility: body.visibility === 'internal' ? 'INTERNAL' : body.private ? 'PRIVATE' : 'PUBLIC',
-      homepage: body.homepage || null,
-      url: body.html_url,
-      cloneUrl: body.clone_url,
-    }
-  })
 
 export function ownershipMarker(intentId: string): string {
   return `${OWNERSHIP_MARKER_PREFIX}${encodeURIComponent(intentId)}`

@@ -126,11 +126,11 @@ describe('creating a repository', () => {
   test.each([
     ['with errors', NAME_TAKEN],
     ['without errors', { status: 422, body: { message: 'Repository already exists' } }],
-  ])('finds one that was created before a crash and is not visible yet (422 %s)', async (_case, answer) => {
+  ])('finds one that was created before a crash and is not visible yet (422 %s)', async (_case, response) => {
     const { homepage } = await createdRepository()
     github.repositories.delete('acme/site')
     await github.addRepository('acme', 'site', { homepage, hiddenRequestCount: 3 })
-    github.next(CREATE, () => answer)
+    github.next(CREATE, () => response)
     expect((await ensure()).outcome).toBe('existed')
     expect(github.countRequests(CREATE)).toBe(2)
   })
@@ -175,10 +175,10 @@ describe('creating a repository', () => {
   test.each([
     ['with errors', NAME_TAKEN],
     ['without errors', { status: 422, body: { message: 'Repository already exists' } }],
-  ])('never adopts a repository of that name that appeared in between (422 %s)', async (_case, answer) => {
+  ])('never adopts a repository of that name that appeared in between (422 %s)', async (_case, response) => {
     github.next(CREATE, async () => {
       await github.addRepository('acme', 'site')
-      return answer
+      return response
     })
     await expect(ensure()).rejects.toEqual(forgeError('REPO_TAKEN', /acme\/site already exists/))
     expect(await readHead()).toBeNull()
@@ -252,8 +252,8 @@ describe('creating a repository', () => {
 
   test('fails if a policy made it more visible than requested', async () => {
     github.next(CREATE, async (apply) => {
-      const answer = await apply()
-      return { ...answer, body: { ...(answer.body as object), private: false, visibility: 'public' } }
+      const response = await apply()
+      return { ...response, body: { ...(response.body as object), private: false, visibility: 'public' } }
     })
     await expect(ensure()).rejects.toEqual(forgeError('VISIBILITY_CHANGED', /is public instead of private/))
   })
