@@ -10,7 +10,7 @@ import { TestServer } from './support/test-server.ts'
 import { type ReceivedEvent, Viewer } from './support/viewer.ts'
 
 /** Deployments that are killed twice, at random requests. `KILLS=60 npm test -- test/github` for longer runs. */
-const KILLS = Number(process.env.KILLS ?? 6)
+const KILLS = Number(process.env.KILLS ?? 3)
 const CREATE = /^POST \/orgs\/acme\/repos$/
 const DEPLOYMENT = `query ($id: ID!) { deployment(id: $id) {
   id status step text waitingUntil repositoryUrl cloneUrl commitSha error { code message retryable step }
