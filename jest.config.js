@@ -21,6 +21,8 @@ export default {
     ],
   },
   testTimeout: 120_000,
+  // Most suites wait for processes and sockets: none needs a core for itself.
+  maxWorkers: '100%',
   // A test that leaves something running fails: Jest would otherwise hang here instead of ending.
   openHandlesTimeout: 5_000,
 }

@@ -9,7 +9,7 @@ import { TestServer } from './support/test-server.ts'
 import { isFinalEvent, type ReceivedEvent, Viewer } from './support/viewer.ts'
 
 /** `KILLS=100 npm test -- test/crash` for longer runs. */
-const KILLS = Number(process.env.KILLS ?? 8)
+const KILLS = Number(process.env.KILLS ?? 4)
 /** Posted between two kills, a few at a time. */
 const DEPLOYMENTS = 12
 

@@ -13,7 +13,7 @@ import { type ReceivedEvent, Viewer } from './support/viewer.ts'
  * The number of deployments killed twice, at random requests. Longer runs: `KILLS=60 npm test --
  * test/github`.
  */
-const KILLS = Number(process.env.KILLS ?? 6)
+const KILLS = Number(process.env.KILLS ?? 3)
 const CREATE = /^POST \/orgs\/acme\/repos$/
 const DEPLOYMENT = `query ($id: ID!) { deployment(id: $id) {
   id status step text waitingUntil repositoryUrl cloneUrl commitSha error { code message retryable step }
