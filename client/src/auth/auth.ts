@@ -95,8 +95,8 @@ export function createAuth(client: ApolloClient, socket: LiveSocket): Auth {
     if (isAnotherUser) return window.location.reload()
     state({ status: 'known', me })
     if (me.isSignedIn) otherTabs.postMessage(me.id)
-    // Refetch what is visible under the new rights; events continue from their cursor. Failed queries show their
-    // own errors.
+    // Refetch what is visible under the new rights; events continue from their cursor. Failed queries show
+    // their own errors.
     if (previous.status === 'known' && rightsOf(previous.me) !== rightsOf(me))
       await client.resetStore().catch(() => {})
   }

@@ -12,7 +12,9 @@ export interface FormState {
   deploysTo: string[] | null
 }
 
-/** What the page can check itself: required fields and permitted organizations. The server validates the rest. */
+/**
+ * What the page can check itself: required fields and permitted organizations. The server validates the rest.
+ */
 export function findMissingFields({
   org,
   repo,

@@ -73,8 +73,8 @@ export function toFileInput(path: string, bytes: Uint8Array): FileInput {
 }
 
 /**
- * `#!`, optional blanks, and the path of an interpreter, as execve(2) reads it (Linux reads 256 bytes); not Rust's
- * `#![allow(…)]`.
+ * `#!`, optional blanks, and the path of an interpreter, as execve(2) reads it (Linux reads 256 bytes); not
+ * Rust's `#![allow(…)]`.
  */
 function isScript(bytes: Uint8Array): boolean {
   const [firstLine = ''] = String.fromCharCode(...bytes.subarray(0, 256)).split('\n')

@@ -16,8 +16,8 @@ const DEPLOY = graphql(`
 type Submission = Omit<DeployInput, 'idempotencyKey'>
 
 /**
- * Submits the form. One submission creates one deployment: further clicks are ignored while a request is pending, and
- * after a lost response the same input is sent again with the same idempotency key.
+ * Submits the form. One submission creates one deployment: further clicks are ignored while a request is
+ * pending, and after a lost response the same input is sent again with the same idempotency key.
  */
 export function useDeploy() {
   const client = useApolloClient()

@@ -8,7 +8,10 @@ export type FileSelection =
   | { state: 'read'; contents: ReadContents }
   | { state: 'failed'; reason: string }
 
-/** The files the user selected, and how far they have been read. A new selection aborts reading the previous one. */
+/**
+ * The files the user selected, and how far they have been read. A new selection aborts reading the previous
+ * one.
+ */
 export function useFileSelection() {
   const [selection, setSelection] = useState<FileSelection>({ state: 'none' })
   const controllerRef = useRef<AbortController | null>(null)

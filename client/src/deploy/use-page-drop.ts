@@ -1,6 +1,9 @@
 import { useEffect, useState } from 'react'
 
-/** Accepts files dropped anywhere on the page; the browser would open them instead. True while files are dragged over it. */
+/**
+ * Accepts files dropped anywhere on the page; the browser would open them instead. True while files are
+ * dragged over it.
+ */
 export function usePageDrop(onDrop: (items: DataTransferItemList) => void): boolean {
   const [isDragging, setDragging] = useState(false)
   useEffect(() => {

@@ -50,8 +50,8 @@ export interface StepTime {
 }
 
 /**
- * When each step ran. It starts when the step before it is completed, or when work resumes after the queue or by a
- * retry; it ends when it is completed, fails or is cancelled.
+ * When each step ran. It starts when the step before it is completed, or when work resumes after the queue or
+ * by a retry; it ends when it is completed, fails or is cancelled.
  */
 export function stepTimes(changes: readonly StatusChange[]): Map<DeploymentStep, StepTime> {
   const times = new Map<DeploymentStep, StepTime>()

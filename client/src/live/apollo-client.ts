@@ -4,7 +4,9 @@ import { DeploymentCache } from './deployment-cache.ts'
 import type { LiveSocket } from './live-socket.ts'
 import { type SignInProvider, signInProviders } from './request-failure.ts'
 
-/** Queries and mutations use HTTP; events arrive over the socket (see LiveDeployments). All share one cache. */
+/**
+ * Queries and mutations use HTTP; events arrive over the socket (see LiveDeployments). All share one cache.
+ */
 export function createApolloClient(
   socket: LiveSocket,
   onUnauthenticated: (providers: readonly SignInProvider[]) => void,

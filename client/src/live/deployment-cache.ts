@@ -67,8 +67,8 @@ const CACHED_EVENTS = graphql(`
 `)
 
 /**
- * The only store of deployments. States arrive from three sources (events, mutation results, query results) and may
- * overtake each other: the highest sequence wins, whatever the order of arrival.
+ * The only store of deployments. States arrive from three sources (events, mutation results, query results)
+ * and may overtake each other: the highest sequence wins, whatever the order of arrival.
  */
 export class DeploymentCache extends InMemoryCache {
   // The result of a list query may predate events that arrived before it: recent deployments are added to it.

@@ -35,10 +35,11 @@ export function useCanQuery(): boolean {
 /**
  * Writes the socket's events to the cache. The rest of the page reads only the cache.
  *
- * The order ensures that no event is missed between a query and the subscription: 1. the server acknowledges the
- * connection and names the head of its log; 2. only then does the page send queries (`useCanQuery`); 3. the subscription
- * requests everything after that head. The cache merges duplicates by sequence. After a lost connection the subscription
- * resumes after the last event seen. If the server no longer knows that cursor, the cache is cleared and step 1 follows.
+ * The order ensures that no event is missed between a query and the subscription: 1. the server acknowledges
+ * the connection and names the head of its log; 2. only then does the page send queries (`useCanQuery`); 3.
+ * the subscription requests everything after that head. The cache merges duplicates by sequence. After a lost
+ * connection the subscription resumes after the last event seen. If the server no longer knows that cursor,
+ * the page clears its cache and starts over from the head of the log.
  */
 export function LiveDeployments({ children }: { children: ReactNode }) {
   const client = useApolloClient()
@@ -93,7 +94,10 @@ export function LiveDeployments({ children }: { children: ReactNode }) {
       }
     }
 
-    /** Resolves, to the code of its error, when the server ends the subscription. A lost connection does not end it. */
+    /**
+     * Resolves, to the code of its error, when the server ends the subscription. A lost connection does not
+     * end it.
+     */
     function subscribe(): Promise<string | null> {
       return new Promise((resolve) => {
         const end = (code: string | null) => {
@@ -130,7 +134,9 @@ export function LiveDeployments({ children }: { children: ReactNode }) {
       if (targetCursor !== null || socket.connection().state !== 'live') catchUpTo(targetCursor)
     }
 
-    /** The page is live once it has reached the head of the log, or once no event has arrived for long enough. */
+    /**
+     * The page is live once it has reached the head of the log, or once no event has arrived for long enough.
+     */
     function catchUpTo(cursor: string | null) {
       clearTimeout(quietTimer)
       if (cursor !== null && cursor === lastCursor) {

@@ -7,8 +7,9 @@ import { type Client, createClient } from 'graphql-ws'
  *                             ^                            │ closed, or silent for too long
  *                             └────ack───── reconnecting <─┘
  *
- * It retries forever: the next attempt comes within 30 seconds, or at once when the network returns or the page becomes
- * visible. graphql-ws itself does not retry after a close that reports an unknown user; the next subscriber reconnects.
+ * It retries forever: the next attempt comes within 30 seconds, or at once when the network returns or the
+ * page becomes visible. graphql-ws itself does not retry after a close that reports an unknown user; the next
+ * subscriber reconnects.
  */
 export interface LiveSocket {
   subscribe: Client['subscribe']
@@ -106,7 +107,8 @@ export function createLiveSocket(url: string): LiveSocket {
 
   function onLost() {
     watchdog.stop()
-    // Only a lasting connection resets the backoff: a server that acknowledges and closes again must not be hammered.
+    // Only a lasting connection resets the backoff: a server that acknowledges and closes again must not be
+    // hammered.
     if (socket && Date.now() - connectedAtMs > STABLE_AFTER_MS) attempts = 0
     socket = null
     update({
@@ -176,7 +178,10 @@ export function createLiveSocket(url: string): LiveSocket {
   }
 }
 
-/** 0.3 to 0.5 s at first, then random within a span that doubles up to 30 s: pages must not reconnect all at once. */
+/**
+ * 0.3 to 0.5 s at first, then random within a span that doubles up to 30 s: pages must not reconnect all at
+ * once.
+ */
 export function backoffMs(attempt: number, random = Math.random): number {
   const spanMs = Math.min(MAX_BACKOFF_SPAN_MS, 200 * 2 ** attempt)
   return MIN_BACKOFF_MS + random() * spanMs

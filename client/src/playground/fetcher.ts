@@ -9,8 +9,8 @@ interface Request {
 }
 
 /**
- * Sends queries and mutations over HTTP, and subscriptions over a socket that the first of them opens. Both authenticate
- * with the token in the editor's headers, or else with the browser's session.
+ * Sends queries and mutations over HTTP, and subscriptions over a socket that the first of them opens. Both
+ * authenticate with the token in the editor's headers, or else with the browser's session.
  */
 export function createFetcher(url: URL) {
   const socketUrl = new URL(url)

@@ -2,8 +2,8 @@ const PREFIX = 'graphiql:'
 const HISTORY_KEYS = [`${PREFIX}queries`, `${PREFIX}favorites`]
 
 /**
- * The browser's local storage, without the headers in GraphiQL's history, which GraphiQL stores even with header
- * persistence off: the next user of this browser must not find a token.
+ * The browser's local storage, without the headers in GraphiQL's history, which GraphiQL stores even with
+ * header persistence off: the next user of this browser must not find a token.
  */
 export const storage = {
   get length() {

@@ -21,9 +21,9 @@ export interface DisplayedDeployment {
 }
 
 /**
- * Decides which deployment the page displays. A selected one stays. Otherwise it is the latest one started, but not
- * before the displayed one has ended, nor while the user has the focus in it. The address names a deployment that was
- * selected or started here, so that it survives a reload and can be shared.
+ * Decides which deployment the page displays. A selected one stays. Otherwise it is the latest one started,
+ * but not before the displayed one has ended, nor while the user has the focus in it. The address names a
+ * deployment that was selected or started here, so that it survives a reload and can be shared.
  */
 export function useDisplayedDeployment(isDetailFocused: () => boolean): DisplayedDeployment {
   const idInAddress = useSyncExternalStore(subscribeToAddress, readAddress)

@@ -8,8 +8,8 @@ const displayedSequences = new Map<string, number>()
 const MAX_DISPLAYED = 500
 
 /**
- * The status change to display. If the page has seen the deployment start, each text is displayed in order and long
- * enough to be read, which delays the last one by about a second at most.
+ * The status change to display. If the page has seen the deployment start, each text is displayed in order
+ * and long enough to be read, which delays the last one by about a second at most.
  */
 export function usePacedStatus(
   id: string | null,

@@ -51,7 +51,9 @@ interface Props {
   onFirstLoad(newestActiveId: string | null): void
 }
 
-/** Everyone's deployments, newest first. New and changed ones arrive through the cache: see LiveDeployments. */
+/**
+ * Everyone's deployments, newest first. New and changed ones arrive through the cache: see LiveDeployments.
+ */
 export function DeploymentList({ selectedId, onFirstLoad }: Props) {
   const canQuery = useCanQuery()
   const [filter, setFilter] = useState(FILTERS[0])
