@@ -4,34 +4,34 @@ import { gzipSync } from 'node:zlib'
 import react from '@vitejs/plugin-react'
 import { defineConfig, type Plugin } from 'vite'
 
-/** Where `npm run dev` starts the server: the same HOST and PORT. */
+/** `npm run dev` starts the server with the same HOST and PORT. */
 const { HOST = '', PORT = '' } = process.env
 const host = HOST === '' || HOST === '0.0.0.0' || HOST === '::' ? '127.0.0.1' : HOST
 const server = `http://${host.includes(':') ? `[${host}]` : host}:${PORT || 3000}`
 
 export default defineConfig({
   root: import.meta.dirname,
-  plugins: [typedOperations(), react(), pageSize('index.html', 150_000)],
+  plugins: [typedOperations(), react(), scriptSizeLimit('index.html', 150_000)],
   build: {
     outDir: '../dist/client',
     emptyOutDir: true,
     target: 'es2023',
-    // Files of their own: the page's Content-Security-Policy allows neither inline script nor data: fonts.
+    // Never inline assets: the Content-Security-Policy allows neither inline scripts nor data: fonts.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
-    // Monaco is large and not counted: it is loaded by the playground alone.
+    // Monaco is large, but only the playground loads it.
     chunkSizeWarningLimit: 6_000,
     rolldownOptions: {
       input: ['index.html', 'graphiql.html'].map((file) => `${import.meta.dirname}/${file}`),
-      // GraphiQL's "use no memo" speaks to a compiler that has run already.
+      // GraphiQL's "use no memo" directives address a compiler that has already run.
       onLog: (level, log, print) => log.code === 'MODULE_LEVEL_DIRECTIVE' || print(level, log),
     },
   },
-  // The workers are files of their own; bundled ahead with the rest they could not be found.
+  // Pre-bundling would break the URLs of the worker files.
   optimizeDeps: { exclude: ['graphiql/setup-workers/vite', '@graphiql/react/setup-workers/vite'] },
   server: {
     proxy: {
-      // The Host header stays ours: the server compares it with the Origin.
+      // Keeps the Host header: the server compares it with the Origin.
       '/graphql': { target: server, ws: true },
       '/git': { target: server },
       '/auth': { target: server },
@@ -58,10 +58,10 @@ function typedOperations(): Plugin {
   }
 }
 
-/** Prints how much JavaScript the page loads before anything is clicked, and fails the build beyond the limit. */
-function pageSize(page: string, limitBytes: number): Plugin {
+/** Prints how much JavaScript the page loads initially, and fails the build above the limit. */
+function scriptSizeLimit(page: string, limitBytes: number): Plugin {
   return {
-    name: 'page-size',
+    name: 'script-size-limit',
     generateBundle(_options, bundle) {
       const chunks = Object.values(bundle).filter((file) => file.type === 'chunk')
       const loaded = new Set<string>()
@@ -76,7 +76,7 @@ function pageSize(page: string, limitBytes: number): Plugin {
       let bytes = 0
       for (const chunk of chunks)
         if (loaded.has(chunk.fileName)) bytes += gzipSync(chunk.code, { level: 9 }).length
-      const summary = `${page}: ${(bytes / 1000).toFixed(1)} kB of JavaScript (gzip) of at most ${limitBytes / 1000} kB`
+      const summary = `${page}: ${(bytes / 1000).toFixed(1)} kB of JavaScript (gzip), limit ${limitBytes / 1000} kB`
       if (bytes === 0 || bytes > limitBytes) this.error(summary)
       this.info(summary)
     },

@@ -1,6 +1,7 @@
-// Takes what Shipcast's GraphQL documents use out of GitHub's own schema, for the test that validates them:
+// Extracts the types that Shipcast's GraphQL documents use from GitHub's own schema, for the tests that
+// validate them:
 //   node scripts/github-graphql.mjs [folder of an installed @octokit/graphql-schema]
-// Without a folder the package (8 MB unpacked) is installed into a temporary one, and removed again.
+// Without a folder, installs the package (8 MB unpacked) into a temporary one and removes it afterwards.
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -11,7 +12,10 @@ import { Kind, parse, print, visit } from 'graphql'
 const PACKAGE = '@octokit/graphql-schema@15.26.1'
 const SUBSET = fileURLToPath(new URL('../test/support/github/github-subset.graphql', import.meta.url))
 
-/** Type to the fields taken from it, each with all its arguments; whole types that these need come along. */
+/**
+ * Type to the fields extracted from it, with all their arguments. Types that these reference are extracted
+ * whole.
+ */
 const FIELDS = {
   Query: ['enterprise'],
   Mutation: ['createEnterpriseOrganization'],
@@ -36,25 +40,32 @@ for (const definition of parse(readFileSync(join(folder, 'schema.graphql'), 'utf
   if ('name' in definition && definition.name) types.set(definition.name.value, definition)
 }
 
-const taken = new Map()
-for (const name of Object.keys(FIELDS)) take(name)
+const extracted = new Map()
+for (const name of Object.keys(FIELDS)) extract(name)
 const source = `From @octokit/graphql-schema ${version}, license ${license}, by scripts/github-graphql.mjs. Its notice:`
 const notice = readFileSync(join(folder, 'LICENSE.md'), 'utf8').trim()
 const comment = `${source}\n\n${notice}`.replaceAll(/^/gm, '# ').replaceAll(/ +$/gm, '')
-writeFileSync(SUBSET, `${comment}\n\n${[...taken.values()].map((each) => print(each)).join('\n\n')}\n`)
-console.log(`${taken.size} types of @octokit/graphql-schema ${version} written to ${SUBSET}`)
+writeFileSync(SUBSET, `${comment}\n\n${[...extracted.values()].map((each) => print(each)).join('\n\n')}\n`)
+console.log(`${extracted.size} types of @octokit/graphql-schema ${version} written to ${SUBSET}`)
 if (temporary) rmSync(temporary, { recursive: true, force: true })
 
-/** A type without prose, directives and interfaces, and of those in FIELDS only what is listed there. */
-function take(name) {
-  if (taken.has(name) || !types.has(name)) return
+/**
+ * Extracts a type without prose, directives and interfaces; of the types in FIELDS, only the fields listed
+ * there.
+ */
+function extract(name) {
+  if (extracted.has(name) || !types.has(name)) return
   const definition = types.get(name)
-  const wanted = FIELDS[name]
-  const missing = wanted?.find((field) => !definition.fields.some((each) => each.name.value === field))
-  if (missing) throw new Error(`GitHub's ${name} has no ${missing}.`)
-  const fields = definition.fields?.filter((field) => !wanted || wanted.includes(field.name.value))
-  const bare = { ...definition, ...(fields && { fields }), ...(definition.interfaces && { interfaces: [] }) }
-  const plain = visit(bare, {
+  const fieldNames = FIELDS[name]
+  const missing = fieldNames?.find((field) => !definition.fields.some((each) => each.name.value === field))
+  if (missing) throw new Error(`GitHub's type ${name} does not have the field ${missing}.`)
+  const fields = definition.fields?.filter((field) => !fieldNames || fieldNames.includes(field.name.value))
+  const reduced = {
+    ...definition,
+    ...(fields && { fields }),
+    ...(definition.interfaces && { interfaces: [] }),
+  }
+  const plain = visit(reduced, {
     enter: (node) =>
       node.kind === Kind.DIRECTIVE
         ? null
@@ -62,6 +73,6 @@ function take(name) {
           ? { ...node, description: undefined }
           : undefined,
   })
-  taken.set(name, plain)
-  visit(plain, { NamedType: (node) => take(node.name.value) })
+  extracted.set(name, plain)
+  visit(plain, { NamedType: (node) => extract(node.name.value) })
 }

@@ -1,6 +1,6 @@
-// Takes what Shipcast asks of GitHub out of GitHub's own OpenAPI description, for the tests that check every request:
+// Extracts the operations that Shipcast uses from GitHub's own OpenAPI description; tests validate requests by it:
 //   node scripts/github-openapi.mjs [folder of an installed @octokit/openapi]
-// Without a folder the package (385 MB unpacked) is installed into a temporary one, and removed again.
+// Without a folder, installs the package (385 MB unpacked) into a temporary one and removes it afterwards.
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url'
 const PACKAGE = '@octokit/openapi@23.0.2'
 const SUBSET = fileURLToPath(new URL('../test/support/github/openapi-subset.json', import.meta.url))
 
-/** File of the package to the operations taken from it. */
+/** File of the package to the operations extracted from it. */
 const OPERATIONS = {
   'api.github.com.json': [
     'GET /user',
@@ -28,8 +28,8 @@ const OPERATIONS = {
   'ghes-3.19.json': ['POST /admin/organizations'],
 }
 
-/** What a request is not checked by. */
-const LEFT_OUT = new Set([
+/** Keywords that do not affect validation. */
+const OMITTED_KEYWORDS = new Set([
   'description',
   'example',
   'examples',
@@ -67,11 +67,11 @@ for (const [file, names] of Object.entries(OPERATIONS)) {
   for (const name of names) {
     const [method, path] = name.split(' ')
     const operation = spec.paths[path]?.[method.toLowerCase()]
-    if (!operation) throw new Error(`${file} has no ${name}.`)
+    if (!operation) throw new Error(`${file} does not contain ${name}.`)
     const body = operation.requestBody?.content['application/json'].schema ?? null
     subset.operations[name] = {
       isBodyRequired: operation.requestBody?.required ?? false,
-      body: taken(body, spec),
+      body: toJsonSchema(body, spec),
     }
   }
 }
@@ -79,15 +79,17 @@ writeFileSync(SUBSET, `${JSON.stringify(subset, null, 1)}\n`)
 console.log(`${Object.keys(subset.operations).length} operations of ${subset.source} written to ${SUBSET}`)
 if (temporary) rmSync(temporary, { recursive: true, force: true })
 
-/** A schema as JSON Schema: without prose, with what it refers to, and `nullable` (OpenAPI 3.0) said as a type. */
-function taken(schema, spec) {
-  if (Array.isArray(schema)) return schema.map((each) => taken(each, spec))
+/**
+ * Converts a schema of OpenAPI 3.0 to JSON Schema: no prose, `nullable` as a type, references as definitions.
+ */
+function toJsonSchema(schema, spec) {
+  if (Array.isArray(schema)) return schema.map((each) => toJsonSchema(each, spec))
   if (typeof schema !== 'object' || schema === null) return schema
   if (typeof schema.$ref === 'string') {
     const name = schema.$ref.split('/').at(-1)
     if (!(name in subset.definitions)) {
-      subset.definitions[name] = {} // it may refer to itself
-      subset.definitions[name] = taken(
+      subset.definitions[name] = {} // it may reference itself
+      subset.definitions[name] = toJsonSchema(
         schema.$ref
           .slice(2)
           .split('/')
@@ -99,13 +101,13 @@ function taken(schema, spec) {
   }
   const { nullable, ...rest } = schema
   const entries = Object.entries(rest)
-    .filter(([key]) => !LEFT_OUT.has(key))
-    .map(([key, value]) => [key, key === 'properties' ? properties(value, spec) : taken(value, spec)])
-  const plain = Object.fromEntries(entries)
-  return nullable ? { anyOf: [plain, { type: 'null' }] } : plain
+    .filter(([key]) => !OMITTED_KEYWORDS.has(key))
+    .map(([key, value]) => [key, key === 'properties' ? properties(value, spec) : toJsonSchema(value, spec)])
+  const converted = Object.fromEntries(entries)
+  return nullable ? { anyOf: [converted, { type: 'null' }] } : converted
 }
 
-/** Names of properties are nobody's keywords: `description` is one. */
+/** Keys of `properties` are names, not keywords: a property may be called `description`. */
 function properties(value, spec) {
-  return Object.fromEntries(Object.entries(value).map(([name, schema]) => [name, taken(schema, spec)]))
+  return Object.fromEntries(Object.entries(value).map(([name, schema]) => [name, toJsonSchema(schema, spec)]))
 }

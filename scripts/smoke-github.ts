@@ -1,19 +1,22 @@
-// The whole way on the real GitHub, in an organization that is named for it:
+// Runs all calls of a deployment on the real GitHub, in the organization that you name:
 //   SMOKE_GITHUB_ORG=my-throwaway-org GITHUB_TOKEN=… npm run smoke:github
-// Takes the settings that Shipcast takes. Creates one private repository with a name of its own, and deletes that one.
+// Reads Shipcast's own settings. Creates one private repository with a random name, and deletes only that
+// one.
 import { createHash, randomBytes, randomUUID } from 'node:crypto'
 import { Config, ConfigError, type GitHubSettings } from '../src/config/config.ts'
 import { ForgeError } from '../src/github/forge-error.ts'
 import { preparedContents } from '../src/github/git/commit-pack.ts'
+import { parseBody } from '../src/github/rest/github-api.ts'
 import { connectToGitHub } from '../src/github/rest/github-connection.ts'
 import { GitHubRestClient } from '../src/github/rest/github-rest-client.ts'
+import { RepositoryBody } from '../src/github/rest/repositories.ts'
 import { MemoryRateLimitStore } from '../test/support/github/memory-rate-limit-store.ts'
 import { packContents } from '../test/support/github/pack-contents.ts'
 
 const org = process.env.SMOKE_GITHUB_ORG
 if (!org) {
   console.error(
-    'Nothing was done. This creates and deletes a repository on the GitHub that your settings name: say in which organization, for example SMOKE_GITHUB_ORG=my-throwaway-org GITHUB_TOKEN=… npm run smoke:github',
+    'Nothing was done. This test creates and deletes a repository on the GitHub of your settings. Set SMOKE_GITHUB_ORG to the organization to use, for example: SMOKE_GITHUB_ORG=my-throwaway-org GITHUB_TOKEN=… npm run smoke:github',
   )
   process.exit(2)
 }
@@ -23,7 +26,7 @@ const name = `shipcast-smoke-${randomUUID().slice(0, 8)}`
 let repositoryId: string | undefined
 try {
   const { github } = new Config({ ...process.env, FORGE: 'github' })
-  if (!github) throw new Error('FORGE=github has no settings.')
+  if (!github) throw new Error('There are no settings for GitHub.')
   const client = new GitHubRestClient({
     ...github,
     rateLimitStore: new MemoryRateLimitStore(),
@@ -46,8 +49,8 @@ async function deploy(github: GitHubRestClient, owner: string): Promise<void> {
     [
       { path: 'README.md', content: Buffer.from('# A smoke test of Shipcast\n'), executable: false },
       { path: 'run.sh', content: Buffer.from('#!/bin/sh\necho done\n'), executable: true },
-      { path: 'ünïcode/🚀 launch.txt', content: Buffer.from('past U+FFFF\n'), executable: false },
-      // Above 1 MiB, so that it goes in chunks.
+      { path: 'ünïcode/🚀 launch.txt', content: Buffer.from('beyond U+FFFF\n'), executable: false },
+      // Above 1 MiB, to be sent in chunks.
       { path: 'big.bin', content: big, executable: false },
     ],
     {
@@ -61,40 +64,40 @@ async function deploy(github: GitHubRestClient, owner: string): Promise<void> {
     () => packed.packParts,
     async () => packed.index,
   )
-  const wish = {
+  const input = {
     owner,
     name,
     visibility: 'PRIVATE',
-    description: 'A smoke test of Shipcast; may be deleted',
+    description: 'A smoke test of Shipcast; can be deleted',
     intentId: randomUUID(),
     knownId: null,
     branch: 'main',
     plannedCommit: packed.commit,
   } as const
   const context = { signal }
-  reported('organization', await github.ensureOrganization({ login: owner, repository: wish }, context))
-  const repository = reported('create', await github.ensureRepository(wish, context), 'created')
+  report('organization', await github.ensureOrganization({ login: owner, repository: input }, context))
+  const repository = report('create', await github.ensureRepository(input, context), 'created')
   repositoryId = repository.id
-  reported('create again, as after a crash', await github.ensureRepository(wish, context), 'existed')
-  const push = { owner, name, repositoryId, branch: 'main', expectedHead: null, contents }
-  reported('push', await github.pushContents(push, context), 'pushed')
-  reported('push again, as after a crash', await github.pushContents(push, context), 'already-pushed')
-  reported('create again, after the push', await github.ensureRepository(wish, context), 'existed')
+  report('create again, as after a crash', await github.ensureRepository(input, context), 'existed')
+  const pushInput = { owner, name, repositoryId, branch: 'main', expectedHead: null, contents }
+  report('push', await github.pushContents(pushInput, context), 'pushed')
+  report('push again, as after a crash', await github.pushContents(pushInput, context), 'already-pushed')
+  report('create again, after the push', await github.ensureRepository(input, context), 'existed')
   const head = await github.branchHead({ owner, name, branch: 'main' }, context)
   if (head !== packed.commit) throw new Error(`The branch is at ${head} instead of ${packed.commit}.`)
   const digest = createHash('sha256').update(big).digest('hex').slice(0, 12)
   console.log(`ok  the branch is at ${head}; big.bin is ${digest}…`)
-  const other = { ...wish, intentId: randomUUID(), plannedCommit: '0'.repeat(40) }
+  const other = { ...input, intentId: randomUUID(), plannedCommit: '0'.repeat(40) }
   await github.ensureRepository(other, context).then(
-    () => Promise.reject(new Error('Another deployment was given the repository.')),
+    () => Promise.reject(new Error('Another deployment got the repository.')),
     (error: { code?: string }) => {
       if (error.code !== 'REPO_TAKEN') throw error
-      console.log('ok  another deployment is told REPO_TAKEN')
+      console.log('ok  another deployment gets REPO_TAKEN')
     },
   )
 }
 
-function reported<Result extends { outcome: string }>(
+function report<Result extends { outcome: string }>(
   action: string,
   result: Result,
   expected?: string,
@@ -106,7 +109,7 @@ function reported<Result extends { outcome: string }>(
   return result
 }
 
-/** Only what this run has made: under its own name, and still of that id. Not by the client, which never deletes. */
+/** Deletes only what this run created: the same name and the same id. `GitHubRestClient` never deletes. */
 async function cleanUp(github: GitHubSettings, owner: string, id: string): Promise<void> {
   const connection = connectToGitHub({ ...github, rateLimitStore: new MemoryRateLimitStore() })
   const call = {
@@ -116,12 +119,13 @@ async function cleanUp(github: GitHubSettings, owner: string, id: string): Promi
     signal: AbortSignal.timeout(60_000),
   }
   try {
-    const { json } = await connection.api.expect(200, { ...call, method: 'GET' })
-    if (String((json as { id?: unknown }).id) !== id) throw new Error('It is another one by now.')
+    const response = await connection.api.expect(200, { ...call, method: 'GET' })
+    const current = parseBody(response, RepositoryBody)
+    if (current.id !== id) throw new Error('Another repository has this name now.')
     await connection.api.expect(204, { ...call, method: 'DELETE' })
-    console.log(`ok  ${owner}/${name} is deleted`)
+    console.log(`ok  ${owner}/${name} was deleted`)
   } catch (error) {
-    console.error(`${owner}/${name} could not be deleted; delete it yourself.`, error)
+    console.error(`${owner}/${name} could not be deleted; delete it on GitHub.`, error)
     process.exitCode = 1
   } finally {
     await connection.close()

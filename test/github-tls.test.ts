@@ -10,12 +10,12 @@ import { createTestDatabase, type TestDatabase } from './support/test-database.t
 import { TestServer } from './support/test-server.ts'
 import { type ReceivedEvent, Viewer } from './support/viewer.ts'
 
-/* A GitHub whose certificate is from an authority of its own, as many an Enterprise Server's is. */
+/* A GitHub whose certificate is from a private authority, as on many Enterprise Servers. */
 
 let github: FaultGitHub
 let database: TestDatabase
 let proxy: Server
-/** What the proxy was asked to connect to. */
+/** The hosts that the proxy was asked to connect to. */
 const tunnels: string[] = []
 
 beforeAll(async () => {
@@ -25,14 +25,14 @@ beforeAll(async () => {
   proxy.on('connect', (request, socket, head) => {
     tunnels.push(request.url ?? '')
     const { port, hostname } = new URL(`http://${request.url}`)
-    const onward = connect(Number(port), hostname, () => {
+    const upstream = connect(Number(port), hostname, () => {
       socket.write('HTTP/1.1 200 Connection Established\r\n\r\n')
-      onward.write(head)
-      onward.pipe(socket).pipe(onward)
+      upstream.write(head)
+      upstream.pipe(socket).pipe(upstream)
     })
-    onward.on('error', () => socket.destroy())
-    socket.on('error', () => onward.destroy())
-    socket.on('close', () => onward.destroy())
+    upstream.on('error', () => socket.destroy())
+    socket.on('error', () => upstream.destroy())
+    socket.on('close', () => upstream.destroy())
   })
   proxy.listen(0, '127.0.0.1')
   await once(proxy, 'listening')
@@ -45,7 +45,7 @@ afterAll(async () => {
   await github.close()
 })
 
-test('an authority that is not known fails at once, saying what to do; with it, the deployment goes on, and through a proxy too', async () => {
+test('an unknown authority fails at once with advice; once it is configured, a retry succeeds, also through a proxy', async () => {
   const id = await withServer({}, async (server) => {
     const { id, events } = await deploy(server)
     expect(events.map(({ status }) => status)).not.toContain('WAITING')
@@ -65,8 +65,8 @@ test('an authority that is not known fails at once, saying what to do; with it, 
   })
 
   const { port } = proxy.address() as AddressInfo
-  const through = { NODE_EXTRA_CA_CERTS: AUTHORITY_FILE, HTTPS_PROXY: `http://127.0.0.1:${port}` }
-  await withServer(through, async (server) => {
+  const env = { NODE_EXTRA_CA_CERTS: AUTHORITY_FILE, HTTPS_PROXY: `http://127.0.0.1:${port}` }
+  await withServer(env, async (server) => {
     github.requests.length = 0
     await expectDone((await deploy(server)).events)
     expect(github.countRequests(/^POST .*git-receive-pack$/)).toBe(1)
@@ -77,7 +77,7 @@ test('an authority that is not known fails at once, saying what to do; with it, 
 
 async function withServer<T>(
   env: Record<string, string>,
-  use: (server: TestServer) => Promise<T>,
+  run: (server: TestServer) => Promise<T>,
 ): Promise<T> {
   const server = await TestServer.start({
     env: {
@@ -89,7 +89,7 @@ async function withServer<T>(
     },
   })
   try {
-    return await use(server)
+    return await run(server)
   } finally {
     await server.stop()
     await server.removeData()
@@ -102,7 +102,7 @@ async function deploy(server: TestServer): Promise<{ id: string; events: Receive
   return { id, events: await follow(server, id) }
 }
 
-/** Its events to the end of this attempt. */
+/** A deployment's events to the end of this attempt. */
 async function follow(server: TestServer, id: string): Promise<ReceivedEvent[]> {
   const viewer = new Viewer(server.socketUrl)
   await viewer.connected()

@@ -9,7 +9,10 @@ import { createTestDatabase, type TestDatabase } from './support/test-database.t
 import { TestServer } from './support/test-server.ts'
 import { type ReceivedEvent, Viewer } from './support/viewer.ts'
 
-/** Deployments that are killed twice, at random requests. `KILLS=60 npm test -- test/github` for longer runs. */
+/**
+ * The number of deployments killed twice, at random requests. Longer runs: `KILLS=60 npm test --
+ * test/github`.
+ */
 const KILLS = Number(process.env.KILLS ?? 3)
 const CREATE = /^POST \/orgs\/acme\/repos$/
 const DEPLOYMENT = `query ($id: ID!) { deployment(id: $id) {
@@ -22,8 +25,8 @@ const SETTINGS = { GITHUB_WRITE_SPACING_MS: '0', LEASE_MS: '600', LOG_LEVEL: 'de
 let github: FaultGitHub
 let database: TestDatabase
 let server: TestServer
-/** Everything that the server ever said, to be looked through for what it must not say. */
-const said: string[] = []
+/** All logs, events and responses of the server, to be searched for secrets. */
+const outputs: string[] = []
 
 beforeAll(async () => {
   github = await FaultGitHub.start()
@@ -51,27 +54,27 @@ beforeEach(() => {
 })
 
 async function deploy(overrides: Record<string, unknown> = {}): Promise<{ id: string; repo: string }> {
-  const wanted = deployInput(overrides)
-  const answer = await server.request<DeployResult>(DEPLOY_MUTATION, { input: wanted })
-  if (answer.errors) throw new Error(JSON.stringify(answer.errors))
-  return { id: answer.data.deploy.id, repo: String(wanted.repo) }
+  const input = deployInput(overrides)
+  const { data, errors } = await server.request<DeployResult>(DEPLOY_MUTATION, { input })
+  if (errors) throw new Error(JSON.stringify(errors))
+  return { id: data.deploy.id, repo: String(input.repo) }
 }
 
-/** Its events to the end, or to the first that `isLast` holds for. */
+/** A deployment's events to the end, or to the first one that matches `isLast`. */
 async function follow(id: string, isLast?: (event: ReceivedEvent) => boolean): Promise<ReceivedEvent[]> {
   const viewer = new Viewer(server.socketUrl)
   await viewer.connected()
   viewer.follow({ deploymentId: id })
   if (isLast) await viewer.waitUntil(() => viewer.events.some(isLast))
   const events = isLast ? viewer.events : await viewer.waitForEnd(id)
-  said.push(JSON.stringify(events))
+  outputs.push(JSON.stringify(events))
   await viewer.close()
   return events
 }
 
 async function kill(): Promise<void> {
   await server.kill()
-  said.push(server.log)
+  outputs.push(server.log)
 }
 
 async function restart(): Promise<void> {
@@ -91,7 +94,7 @@ async function expectPushed(repo: string, last: ReceivedEvent | undefined): Prom
   expect(github.repositories.get(`acme/${repo}`)).toMatchObject({ homepage: null, private: true })
 }
 
-test('a token is all it takes: the repository is on GitHub, and everyone was told each step', async () => {
+test('deploys to GitHub with only a token, and publishes each step', async () => {
   const { id, repo } = await deploy({ description: 'A demo' })
   await expectDone(id, repo)
   const { data } = await server.request(DEPLOYMENT, { id })
@@ -109,19 +112,19 @@ test('a token is all it takes: the repository is on GitHub, and everyone was tol
 
 describe('killed with SIGKILL', () => {
   test.each([
-    ['after GitHub has created the repository, before it answers', CREATE],
-    ['after GitHub has taken the contents in, before it answers', /^POST .*git-receive-pack$/],
-    ['after GitHub has done the last write, before it answers', /^PATCH/],
-  ])('%s: goes on, and ends with one repository and one commit', async (_when, point) => {
+    ['after GitHub has created the repository but not responded', CREATE],
+    ['after GitHub has accepted the contents but not responded', /^POST .*git-receive-pack$/],
+    ['after GitHub has applied the last write but not responded', /^PATCH/],
+  ])('%s, continues to one repository and one commit', async (_case, pattern) => {
     const killed = Promise.withResolvers<void>()
-    github.next(point, async (apply) => {
+    github.next(pattern, async (apply) => {
       await apply()
       await kill()
       killed.resolve()
       return null
     })
     const { id, repo } = await deploy()
-    await withTimeout(killed.promise, `GitHub is asked for ${point}`)
+    await withTimeout(killed.promise, `GitHub receives ${pattern}`)
     await server.start()
     await expectDone(id, repo)
     expect(github.countRequests(CREATE)).toBe(1)
@@ -138,9 +141,11 @@ describe('killed with SIGKILL', () => {
         },
       }
       for (let n = 0; n < KILLS; n++) {
-        const { repo, last } = await deployWithTwoCrashes(server, interceptable, () => said.push(server.log))
+        const { repo, last } = await deployWithTwoCrashes(server, interceptable, () =>
+          outputs.push(server.log),
+        )
         await expectPushed(repo, last)
-        // Never a second one, nor an attempt at it that was told "name already exists".
+        // Only one repository, and no attempt at a second.
         expect([...github.repositories.keys()].filter((name) => name === `acme/${repo}`)).toHaveLength(1)
       }
     },
@@ -151,9 +156,14 @@ describe('killed with SIGKILL', () => {
     `twice each, with emulate for GitHub's API and git's own server, ${KILLS} deployments end likewise`,
     async () => {
       const emulated = await EmulatedGitHub.start()
-      const other = await createTestDatabase()
+      const emulatedDatabase = await createTestDatabase()
       const node = await TestServer.start({
-        env: { ...SETTINGS, DATABASE_URL: other.url, GITHUB_API_URL: emulated.url, GITHUB_TOKEN: TOKEN },
+        env: {
+          ...SETTINGS,
+          DATABASE_URL: emulatedDatabase.url,
+          GITHUB_API_URL: emulated.url,
+          GITHUB_TOKEN: TOKEN,
+        },
       })
       try {
         for (let n = 0; n < KILLS; n++) {
@@ -169,7 +179,7 @@ describe('killed with SIGKILL', () => {
       } finally {
         await node.stop()
         await node.removeData()
-        await other.drop()
+        await emulatedDatabase.drop()
         await emulated.close()
       }
     },
@@ -177,10 +187,10 @@ describe('killed with SIGKILL', () => {
   )
 })
 
-describe('what stands in the way', () => {
+describe('an obstacle', () => {
   test.each([
     [
-      'a namesake',
+      'a repository of that name',
       'REPO_TAKEN',
       'CREATE_ORG',
       () => github.addRepository('acme', 'taken-site').then(() => undefined),
@@ -197,7 +207,7 @@ describe('what stands in the way', () => {
         })),
     ],
     [
-      'an organization that is not there',
+      'a missing organization',
       'ORG_MISSING',
       'CREATE_ORG',
       async () => {
@@ -205,19 +215,19 @@ describe('what stands in the way', () => {
         github.next(/admin/, () => ({ status: 404, body: { message: 'Not Found' } }))
       },
     ],
-  ])('%s is told as %s, and a retry goes on when it is gone', async (what, code, step, arrange) => {
+  ])('%s is reported as %s, and a retry succeeds once it is gone', async (obstacle, code, step, arrange) => {
     await arrange()
     const { id, repo } = await deploy({
-      repo: what === 'a namesake' ? 'taken-site' : `demo-${code.toLowerCase()}`,
+      repo: obstacle === 'a repository of that name' ? 'taken-site' : `demo-${code.toLowerCase()}`,
     })
     const failed = (await follow(id)).at(-1)
     expect(failed).toMatchObject({ status: 'FAILED', error: { code, step, retryable: true } })
-    said.push(JSON.stringify(await server.request(DEPLOYMENT, { id })))
+    outputs.push(JSON.stringify(await server.request(DEPLOYMENT, { id })))
     github.clearFaults()
     github.repositories.delete('acme/taken-site')
     await server.request('mutation ($id: ID!) { retryDeployment(id: $id) { id } }', { id })
-    const last = await follow(id, (event) => event.status === 'SUCCEEDED')
-    expect(last.at(-1)?.status).toBe('SUCCEEDED')
+    const events = await follow(id, (event) => event.status === 'SUCCEEDED')
+    expect(events.at(-1)?.status).toBe('SUCCEEDED')
     expect(github.repositories.has(`acme/${repo}`)).toBe(true)
   })
 
@@ -237,22 +247,22 @@ describe('what stands in the way', () => {
     expect(errors).toMatchObject([{ extensions: { code: 'CONFLICT' } }])
   })
 
-  test('a push that is declined for twelve secrets reports each path and address, and can be retried once they are allowed', async () => {
+  test('a push declined for twelve secrets reports each path and URL, and can be retried once they are allowed', async () => {
     const found = Array.from({ length: 12 }, (_, n) => [
       `—— Some API Key ${n} ————————————`,
       `   path: ${'folder/'.repeat(20)}${n}.ts:3`,
       `   https://github.com/acme/secrets/security/secret-scanning/unblock-secret/2gakJrAududURpxlhIZdNlX1${n}`,
     ])
-    const words = [
+    const lines = [
       'error: GH013: Repository rule violations found.',
       '- Push cannot contain secrets',
       ...found.flat(),
     ]
-    const hook = `cat >&2 <<'end'\n${words.join('\n')}\nend\nexit 1`
+    const hook = `cat >&2 <<'end'\n${lines.join('\n')}\nend\nexit 1`
     github.next(CREATE, async (apply) => {
-      const answer = await apply()
+      const response = await apply()
       await github.backend.create('acme', 'secrets', hook)
-      return answer
+      return response
     })
     const { id, repo } = await deploy({ repo: 'secrets' })
     const failed = (await follow(id)).at(-1)
@@ -272,7 +282,7 @@ describe('what stands in the way', () => {
     expect(github.repositories.get(`acme/${repo}`)?.homepage).toBeNull()
   })
 
-  test('a rate limit is WAITING until then, for all of the credential and across a restart; it goes on by itself', async () => {
+  test('a rate limit keeps all deployments of the credential WAITING across a restart, then they continue automatically', async () => {
     github.next(CREATE, () => ({
       status: 403,
       body: { message: 'You have exceeded a secondary rate limit.' },
@@ -284,7 +294,7 @@ describe('what stands in the way', () => {
       text: "Creating repo: waiting for GitHub's rate limit",
       error: { code: 'RATE_LIMITED', retryable: true, step: 'CREATE_REPO' },
     })
-    const asked = github.requests.length
+    const requestCount = github.requests.length
     const second = await deploy()
     expect((await follow(second.id, isWaiting)).at(-1)?.text).toBe(
       "Creating org: waiting for GitHub's rate limit",
@@ -294,33 +304,33 @@ describe('what stands in the way', () => {
     })
     expect(Date.parse(data.deployment.waitingUntil)).toBeGreaterThan(0)
     await restart()
-    expect(github.requests).toHaveLength(asked)
+    expect(github.requests).toHaveLength(requestCount)
     await expectDone(first.id, first.repo)
     await expectDone(second.id, second.repo)
   })
 })
 
-test('the credential is in no log, no table and no answer; every request was valid', async () => {
+test('the credential appears in no log, table or response; every request was valid', async () => {
   expect(github.violations).toEqual([])
-  said.push(server.log)
+  outputs.push(server.log)
   const tables = await database.database.query<{ name: string }>(
     `select tablename as name from pg_tables where schemaname = 'public'`,
   )
   expect(tables.map(({ name }) => name)).toContain('github_credentials')
   for (const { name } of tables) {
     const rows = await database.database.query(`select row_to_json(t) as row from ${name} t`)
-    said.push(JSON.stringify(rows))
+    outputs.push(JSON.stringify(rows))
   }
-  said.push(
+  outputs.push(
     JSON.stringify(
       await server.request('{ deployments(first: 100) { edges { node { id text error { message } } } } }'),
     ),
   )
-  const everything = said.join('\n')
-  expect(everything).toContain('Step failed: FORBIDDEN')
-  expect(everything).toContain('not accessible by ***')
+  const output = outputs.join('\n')
+  expect(output).toContain('Step failed: FORBIDDEN')
+  expect(output).toContain('not accessible by ***')
   const basic = Buffer.from(`x-access-token:${github.token}`).toString('base64')
   for (const secret of [github.token, basic, Buffer.from(github.token).toString('base64')]) {
-    expect(everything.includes(secret)).toBe(false)
+    expect(output.includes(secret)).toBe(false)
   }
 })

@@ -140,7 +140,7 @@ test('goes on after a reload, and after the server was killed', async () => {
   await server.kill()
   for (const window of [mine, theirs]) {
     await window.page.locator('[data-testid=connection][data-state=reconnecting]').waitFor()
-    await window.page.getByText('last update').waitFor()
+    await window.page.getByText('Showing data as of').waitFor()
   }
   await server.start()
   await Promise.all([mine.waitUntilLive(), theirs.waitUntilLive()])
@@ -249,7 +249,7 @@ describe('contents from this computer', () => {
     await window.waitUntilLive()
     await choose(window)
     await window.page.getByText(/^4 files/).waitFor()
-    await window.page.getByText('2 left out').waitFor()
+    await window.page.getByText('2 ignored').waitFor()
     await window.fillForm('acme', newName())
     await window.clickDeploy()
     await window.waitForStatus('SUCCEEDED')
@@ -273,7 +273,7 @@ test('says what is wrong beside each field, and goes to the first of them', asyn
   await page.getByText('Must not be empty.').nth(1).waitFor()
 
   await window.fillForm('-acme-', '..')
-  await page.getByText('More', { exact: true }).click()
+  await page.getByText('More options').click()
   await page.getByLabel('Branch').fill('a..b')
   await window.clickDeploy()
 

@@ -1,13 +1,12 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { CredentialStore } from '../src/auth/credentials/credential-store.ts'
-import { MIGRATIONS } from '../src/database/schema.ts'
 import { FakeGitHubOAuth } from './support/auth/fake-github-oauth.ts'
 import { ForgingProvider } from './support/auth/forging-provider.ts'
 import { BrowserWindow, launchBrowser, saveScreenshot } from './support/browser.ts'
 import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
 import { OidcServer, type People } from './support/oidc-server.ts'
-import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
+import { createMigratedDatabase, type TestDatabase } from './support/test-database.ts'
 import { findFreePort, TestServer } from './support/test-server.ts'
 
 const PEOPLE: People = {
@@ -40,7 +39,7 @@ let ofGlobex: string
 
 beforeAll(async () => {
   browser = await launchBrowser()
-  database = await createTestDatabase(MIGRATIONS)
+  database = await createMigratedDatabase()
   const port = await findFreePort()
   otherPort = await findFreePort()
   const redirectUrls = [port, otherPort].map((of) => `http://127.0.0.1:${of}/auth/oidc/callback`)
@@ -123,7 +122,7 @@ function row(page: Page, id: string) {
 }
 
 async function whoIs(page: Page): Promise<string | null> {
-  return page.getByTestId('who').locator('span').first().textContent()
+  return page.getByTestId('current-user').locator('span').first().textContent()
 }
 
 async function sessionIn(page: Page) {
@@ -218,7 +217,7 @@ describe('whoever signs in is offered what their role allows', () => {
 
     await window.fill('globex', 'nothing')
     await window.deploy()
-    await page.getByText('Must be one that you deploy to: acme and acme-labs.').waitFor()
+    await page.getByText('Must be an organization that you can deploy to: acme and acme-labs.').waitFor()
     expect(await organization.getAttribute('aria-invalid')).toBe('true')
 
     const ownId = await deployAs(page, 'acme', 'own-service')
@@ -244,11 +243,33 @@ describe('whoever signs in is offered what their role allows', () => {
     }
   })
 
+  test('a deployer: no buttons for a deployment that another person of the same name requested', async () => {
+    const { page } = await signedIn('dave')
+    const id = await deployAs(page, 'acme', 'namesake')
+    await database.database.query("update deployments set status = 'CANCELLED' where id = $1", [id])
+    try {
+      await page.goto(`${server.url}/#${id}`)
+      await page.reload()
+      await page.getByRole('button', { name: 'Retry' }).waitFor()
+
+      await database.database.query(
+        `update deployments set requested_by = requested_by || '{"id": "user:https://id.example.com#dave"}' where id = $1`,
+        [id],
+      )
+      await page.reload()
+      await row(page, id).and(page.locator('[data-status=CANCELLED]')).waitFor()
+      await page.getByRole('definition').filter({ hasText: 'dave' }).waitFor()
+      expect(await page.getByRole('button', { name: 'Retry' }).count()).toBe(0)
+    } finally {
+      await database.database.query("update deployments set status = 'SUCCEEDED' where id = $1", [id])
+    }
+  })
+
   test('a viewer: to look, and a sentence why not more', async () => {
     const { page } = await signedIn('vera')
     expect(await whoIs(page)).toBe('vera viewer')
     await row(page, ofAcme).waitFor()
-    await page.getByText('You are a viewer here').waitFor()
+    await page.getByText('View-only access').waitFor()
     expect(await page.getByRole('button', { name: 'Deploy', exact: true }).count()).toBe(0)
     expect(await page.getByLabel('Organization').count()).toBe(0)
   })
@@ -258,7 +279,7 @@ describe('whoever signs in is offered what their role allows', () => {
     await row(page, ofGlobex).waitFor()
     expect(await row(page, ofAcme).count()).toBe(0)
     await page.goto(`${server.url}/#${ofAcme}`)
-    await page.getByText('you may not see it').waitFor()
+    await page.getByText('you do not have access to it').waitFor()
   })
 
   async function signedInWith(name: string) {
@@ -324,7 +345,7 @@ describe('what comes back is taken once, and from the browser in which it began'
     const { page } = await open()
     const callback = await stoppedOnTheWayBack(page, 'alice')
     await page.goto(callback)
-    await page.getByTestId('who').waitFor()
+    await page.getByTestId('current-user').waitFor()
     await page.context().clearCookies({ name: SESSION })
     expect((await page.goto(callback))?.status()).toBe(403)
     await page.getByText(REFUSED).waitFor()
@@ -339,7 +360,7 @@ describe('what comes back is taken once, and from the browser in which it began'
     await theirs.page.getByText(REFUSED).waitFor()
     expect(await sessionIn(theirs.page)).toBeUndefined()
     await mine.page.goto(callback)
-    await mine.page.getByTestId('who').waitFor()
+    await mine.page.getByTestId('current-user').waitFor()
   })
 
   test('not with another code', async () => {
@@ -430,7 +451,7 @@ test('a tab that asks to sign in goes on once somebody has, in another tab', asy
 test('another role at the provider holds in the other tab, too, after signing in again', async () => {
   const window = await signedIn('otto')
   await row(window.page, ofGlobex).waitFor()
-  await window.page.getByText('You are a viewer here').waitFor()
+  await window.page.getByText('View-only access').waitFor()
 
   await provider.setPeople({ ...PEOPLE, otto: ['developers'] })
   await openTab(window, '/auth/oidc')
@@ -442,7 +463,7 @@ test('another role at the provider holds in the other tab, too, after signing in
   await provider.setPeople(PEOPLE)
   await openTab(window, '/auth/oidc')
 
-  await window.page.getByText('You are a viewer here').waitFor()
+  await window.page.getByText('View-only access').waitFor()
   await row(window.page, ofAcme).waitFor({ state: 'detached' })
   await row(window.page, ofGlobex).waitFor()
   await window.waitUntilLive()
@@ -473,7 +494,7 @@ test('after another person has signed in, nothing of the one before is on any ta
   await chooseAtProvider(tab, 'otto')
 
   for (const page of [window.page, tab]) {
-    await page.getByTestId('who').getByText('otto').waitFor()
+    await page.getByTestId('current-user').getByText('otto').waitFor()
     await row(page, ofGlobex).waitFor()
     expect(await row(page, ofAcme).count()).toBe(0)
   }
@@ -645,7 +666,7 @@ test('a server for programs says that it lets in those with a token', async () =
   const withoutPeople = { OIDC_ISSUER: '', OIDC_CLIENT_ID: '', OIDC_CLIENT_SECRET: '', ACCESS_ROLES: '' }
   await withServer({ ...withoutPeople, ACCESS: 'required' }, async ({ url }) => {
     const { page } = await openAt(url)
-    await page.getByText('This server lets in programs with a token').waitFor()
+    await page.getByText('This server accepts access tokens only').waitFor()
     await page.getByRole('link', { name: 'playground' }).waitFor()
     expect(await page.getByText('Sign in with').count()).toBe(0)
   })

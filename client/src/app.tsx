@@ -1,62 +1,63 @@
 import { useCallback, useEffect, useRef } from 'react'
-import { useWho } from './access/access-context.ts'
-import { SignIn } from './access/sign-in.tsx'
-import { WhoAmI } from './access/who-am-i.tsx'
+import styles from './app.module.css'
+import { useAuthState } from './auth/auth-context.ts'
+import { CurrentUser } from './auth/current-user.tsx'
+import { SignIn } from './auth/sign-in.tsx'
 import { NewDeployment } from './deploy/deploy-form.tsx'
-import { DeploymentList } from './deployments/deployment-list.tsx'
-import { Stage } from './deployments/stage.tsx'
-import { ConnectionBanner, ConnectionPill } from './live/connection-pill.tsx'
+import { DeploymentDetail } from './deployments/detail/deployment-detail.tsx'
+import { useDisplayedDeployment } from './deployments/detail/use-displayed-deployment.ts'
+import { DeploymentList } from './deployments/list/deployment-list.tsx'
+import { ConnectionBanner, ConnectionPill } from './live/connection-status.tsx'
 import { LiveDeployments } from './live/live-deployments.tsx'
 import { useConnection } from './live/live-socket-context.ts'
-import { useShownDeployment } from './use-shown-deployment.ts'
 
 export function App() {
-  const who = useWho()
-  if (who.state === 'signedOut') return <SignIn {...who} />
+  const auth = useAuthState()
+  if (auth.status === 'signedOut') return <SignIn {...auth} />
   return (
     <LiveDeployments>
-      <header className="top">
-        <a className="brand" href="/">
+      <header className={styles.header}>
+        <a className={styles.brand} href="/">
           <img src="/favicon.svg" alt="" width="32" height="32" />
           <h1>Shipcast</h1>
         </a>
         <ConnectionPill />
-        <nav className="top-nav">
+        <nav className={styles.nav}>
           <a href="/graphiql">Playground</a>
         </nav>
-        <WhoAmI />
+        <CurrentUser />
       </header>
       <ConnectionBanner />
-      {/* What may be done is known before anything is offered. */}
-      {who.state !== 'asking' && <Page />}
+      {/* Permissions decide what the page offers, so they come first. */}
+      {auth.status !== 'loading' && <Page />}
     </LiveDeployments>
   )
 }
 
 function Page() {
   const { state } = useConnection()
-  const stage = useRef<HTMLElement>(null)
-  const isStageInUse = useCallback(() => stage.current?.contains(document.activeElement) ?? false, [])
-  const shown = useShownDeployment(isStageInUse)
+  const detail = useRef<HTMLElement>(null)
+  const isDetailFocused = useCallback(() => detail.current?.contains(document.activeElement) ?? false, [])
+  const displayed = useDisplayedDeployment(isDetailFocused)
 
-  // On a narrow screen the stage may be far from what was pressed.
-  const shownByHand = shown.idInAddress
+  // On a narrow screen the detail may be far from the link or button that selected it.
+  const { idInAddress } = displayed
   useEffect(() => {
-    if (shownByHand !== null) stage.current?.scrollIntoView({ block: 'nearest' })
-  }, [shownByHand])
+    if (idInAddress !== null) detail.current?.scrollIntoView({ block: 'nearest' })
+  }, [idInAddress])
 
   return (
-    <main className="page">
-      <NewDeployment onDeploying={shown.hold} onDeployed={shown.showOwn} />
-      <div className="watch" data-live={state !== 'reconnecting'}>
-        <Stage
-          ref={stage}
-          id={shown.id}
-          onTold={shown.onTold}
-          onMissing={shown.onMissing}
-          onLeave={shown.isPicked ? shown.follow : null}
+    <main className={styles.page}>
+      <NewDeployment onDeploying={displayed.suspendFollowing} onDeployed={displayed.showOwn} />
+      <div className={styles.deployments} data-live={state !== 'reconnecting'}>
+        <DeploymentDetail
+          ref={detail}
+          id={displayed.id}
+          onDisplayed={displayed.onDisplayed}
+          onMissing={displayed.onMissing}
+          onLeave={displayed.isSelected ? displayed.follow : null}
         />
-        <DeploymentList selectedId={shown.id} onFirstLoad={shown.onFirstLoad} />
+        <DeploymentList selectedId={displayed.id} onFirstLoad={displayed.onFirstLoad} />
       </div>
     </main>
   )

@@ -1,17 +1,17 @@
+import './global.css'
 import { ApolloProvider } from '@apollo/client/react'
 import { StrictMode } from 'react'
 import { createRoot } from 'react-dom/client'
-import { createAccess } from './access/access.ts'
-import { AccessContext } from './access/access-context.ts'
 import { App } from './app.tsx'
+import { createAuth } from './auth/auth.ts'
+import { AuthContext } from './auth/auth-context.ts'
 import { createApolloClient } from './live/apollo-client.ts'
 import { createLiveSocket } from './live/live-socket.ts'
 import { LiveSocketContext } from './live/live-socket-context.ts'
-import './page.css'
 
 const socket = createLiveSocket(new URL('/graphql', window.location.href.replace(/^http/, 'ws')).href)
-const client = createApolloClient(socket, (ways) => access.refused(ways))
-const access = createAccess(client, socket)
+const client = createApolloClient(socket, (providers) => auth.onUnauthenticated(providers))
+const auth = createAuth(client, socket)
 
 const root = document.getElementById('root')
 if (!root) throw new Error('index.html has no #root')
@@ -19,9 +19,9 @@ createRoot(root).render(
   <StrictMode>
     <LiveSocketContext value={socket}>
       <ApolloProvider client={client}>
-        <AccessContext value={access}>
+        <AuthContext value={auth}>
           <App />
-        </AccessContext>
+        </AuthContext>
       </ApolloProvider>
     </LiveSocketContext>
   </StrictMode>,

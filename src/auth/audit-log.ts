@@ -1,6 +1,6 @@
 import { isIP } from 'node:net'
 import { v7 as uuidv7 } from 'uuid'
-import type { Queryable } from '../database/database.ts'
+import type { Queryable } from '../database/statement.ts'
 import { quote } from '../errors.ts'
 import type { Subject } from './rights.ts'
 

@@ -34,6 +34,9 @@ registerEnumType(SubjectKindEnum, {
 
 @ObjectType({ description: 'Who asks, and what they may do.' })
 export class Me {
+  @Field(() => ID, { description: 'Same as `Deployment.requestedById`. Opaque.' })
+  id!: string
+
   @Field({ description: 'As `Deployment.requestedBy` has it.' })
   name!: string
 

@@ -6,6 +6,7 @@ import { PassThroughErrorsFilter } from '../graphql/client-errors.ts'
 import { connectionOf, parsePaging } from '../graphql/paging.ts'
 import { type AuditAction, readAuditEntries } from './audit-log.ts'
 import { AuditActionEnum, AuditConnection, Me } from './auth.model.ts'
+import { OpaqueSubjectIds } from './opaque-subject-ids.ts'
 import type { RequestContext } from './request-context.ts'
 import { type Organizations, subjectKind } from './rights.ts'
 
@@ -15,12 +16,16 @@ const MAX_ENTRIES = 500
 @UseFilters(PassThroughErrorsFilter)
 @Resolver()
 export class AuthResolver {
-  constructor(private readonly database: Database) {}
+  constructor(
+    private readonly database: Database,
+    private readonly opaqueIds: OpaqueSubjectIds,
+  ) {}
 
   @Query(() => Me, { description: 'Who asks, and what they may do.' })
   me(@Context() { subject, credential }: RequestContext): Me {
     const { role, sees, deploysTo } = subject.rights
     return {
+      id: this.opaqueIds.of(subject.id),
       name: subject.name,
       kind: subjectKind(subject.id),
       role,

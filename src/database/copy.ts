@@ -3,11 +3,11 @@ import pg from 'pg'
 import { to } from 'pg-copy-streams'
 
 /*
- * Large values, as they are. Of each one in a statement pg makes several times its length in texts and buffers, which
- * lie about until V8 collects them; COPY in binary leaves next to nothing.
+ * Large values in binary. For a value in a statement, pg allocates several times its length in strings and buffers,
+ * which stay until V8 collects them; binary COPY allocates almost nothing.
  *
  *   signature | flags, 4 bytes | length of an extension, 4 bytes | row … | -1, 2 bytes
- *   row: number of values, 2 bytes | each: length, 4 bytes, and the value as it is sent in binary
+ *   row: number of values, 2 bytes | each value: length, 4 bytes, and the binary value
  *
  * https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"
  */
@@ -17,10 +17,10 @@ const EMPTY_BUFFER = Buffer.alloc(0)
 const COPY_DATA = Buffer.from('d')
 const VALUE_OFFSET_BYTES = HEADER.length + 2 + 4
 
-/** A value in a text that takes no `$1`. */
+/** For a value in a statement that accepts no parameters. */
 export const quoteLiteral = pg.escapeLiteral
 
-/** The values of a row as they are sent in binary, good until the next row is asked for. */
+/** The binary values of a row; valid until the next row is requested. */
 export type CopyRow = readonly Uint8Array[]
 
 /** @param text `copy … from stdin (format binary)` */
@@ -31,8 +31,8 @@ export function copyIn(client: pg.ClientBase, text: string, rows: AsyncIterable<
 }
 
 /**
- * @param text `copy (select …) to stdout (format binary)`, of one value
- * @returns the value in pieces, as they came; none when it is null
+ * @param text `copy (select …) to stdout (format binary)` of one value
+ * @returns the value in pieces as received; empty if it is null
  */
 export async function copyOut(client: pg.ClientBase, text: string): Promise<Uint8Array[]> {
   const chunks: Buffer[] = await client.query(to(text)).toArray()
@@ -60,7 +60,7 @@ export function encodeUuid(value: string): Uint8Array {
 
 type CopyConnection = pg.Connection & { endCopyFrom(): void; sendCopyFail(message: string): void }
 
-/** As a statement of pg's own. pg-copy-streams's keeps no promise of when a row has left, and is not closed by an error. */
+/** pg-copy-streams neither reports when a row has left the process, nor closes its stream on an error. */
 class CopyInQuery implements pg.Submittable {
   readonly text: string
   private readonly rows: AsyncIterable<CopyRow>
@@ -96,7 +96,7 @@ class CopyInQuery implements pg.Submittable {
     this.resolve()
   }
 
-  /** Also when the connection is lost. What a row failed with goes before the server's answer to that. */
+  /** Also called when the connection is lost. The error of a row takes precedence over the server's response to it. */
   handleError(error: unknown): void {
     this.hasEnded = true
     this.reject(this.failure ? this.failure.error : error)
@@ -117,12 +117,12 @@ class CopyInQuery implements pg.Submittable {
       if (!this.hasEnded) connection.endCopyFrom()
     } catch (error) {
       this.failure = { error }
-      if (!this.hasEnded) connection.sendCopyFail('A row could not be made')
+      if (!this.hasEnded) connection.sendCopyFail('A row could not be read')
     }
   }
 }
 
-/** A CopyData message. Resolves when it has left the process, or never will: then the statement fails by itself. */
+/** Writes a CopyData message. Resolves when it has left the process, or never will: then the statement fails anyway. */
 function writeCopyData(stream: Writable, parts: readonly Uint8Array[]): Promise<void> {
   const length = parts.reduce((sum, part) => sum + part.length, 4)
   return new Promise((resolve) => {

@@ -44,7 +44,7 @@ describe('readDatabaseUrl', () => {
   test.each([
     ['?pool_max=0', /pool_max=0; it must be a whole number from 2 to 1000, for example pool_max=10/],
     ['?connect_timeout=soon', /connect_timeout=soon/],
-    ['?ssl_mode=require', /"ssl_mode", which means nothing here\. Known: .*sslmode/],
+    ['?ssl_mode=require', /unknown parameter "ssl_mode"\. Known parameters: .*sslmode/],
     ['?sslmode=prefer', /sslmode=prefer; it must be one of disable, require/],
     ['?sslmode=verify-ca', /without sslrootcert/],
     ['?sslmode=verify-full&sslrootcert=/no/such/file.pem', /cannot be read: \/no\/such\/file\.pem/],

@@ -1,15 +1,15 @@
 import pg from 'pg'
 
-/** A `postgres://` URL that cannot be used. The message is for a person, and never holds the URL: it may have a password. */
+/** A `postgres://` URL that cannot be used. The message never contains the URL, which can contain a password. */
 export class DatabaseUrlError extends Error {
   override readonly name = 'DatabaseUrlError'
 }
 
-/** What a `postgres://` URL asks for. */
+/** The settings in a `postgres://` URL. */
 export interface DatabaseSettings {
-  /** For `pg`: where, who, and how it is encrypted. */
+  /** For `pg`: address, user and encryption. */
   readonly config: pg.ClientConfig
-  /** Most connections that do the work of requests and runners; four more are kept: for runners, heartbeats, health checks and LISTEN. */
+  /** Maximum of pooled connections, besides four dedicated ones: runner, heartbeats, health checks and LISTEN. */
   readonly poolSize: number
   readonly connectTimeoutMs: number
 }
@@ -18,7 +18,7 @@ const POOL_SIZE = { name: 'pool_max', defaultValue: 10, min: 2, max: 1_000 }
 /** Seconds, as in libpq. */
 const CONNECT_TIMEOUT = { name: 'connect_timeout', defaultValue: 10, min: 1, max: 60 }
 
-/** libpq's own, of which `pg` knows the meaning (PostgreSQL manual, 32.1.2 Parameter Key Words). */
+/** Parameters of libpq that `pg` supports (PostgreSQL manual, 32.1.2 Parameter Key Words). */
 const LIBPQ_PARAMETERS = [
   'host',
   'port',
@@ -32,7 +32,7 @@ const LIBPQ_PARAMETERS = [
   'options',
   'application_name',
 ]
-/** "prefer" and "allow" mean "encrypted if it so happens"; nobody should rely on that. */
+/** Without "prefer" and "allow", which do not guarantee encryption. */
 const SSL_MODES = ['disable', 'require', 'verify-ca', 'verify-full']
 
 export const DEFAULT_SETTINGS = {
@@ -41,9 +41,9 @@ export const DEFAULT_SETTINGS = {
 } as const
 
 /**
- * Reads `postgres://user:password@host:port/database?…`, with libpq's `sslmode`, `sslrootcert`, `sslcert`, `sslkey`,
- * `connect_timeout` (seconds) and `channel_binding`, and our own `pool_max`. `sslmode=require` encrypts and
- * does not check who answers, `verify-full` checks; without `sslmode` nothing is encrypted.
+ * Parses `postgres://user:password@host:port/database?…`, with libpq's `sslmode`, `sslrootcert`, `sslcert`, `sslkey`,
+ * `connect_timeout` (seconds) and `channel_binding`, and our own `pool_max`. `sslmode=require` encrypts without
+ * verifying the server, `verify-full` verifies it; without `sslmode` nothing is encrypted.
  * @throws DatabaseUrlError
  */
 export function parseDatabaseUrl(url: string, variable = 'DATABASE_URL'): DatabaseSettings {
@@ -59,12 +59,10 @@ export function parseDatabaseUrl(url: string, variable = 'DATABASE_URL'): Databa
   const channelBinding = take('channel_binding')
   for (const name of parameters.keys()) {
     if (LIBPQ_PARAMETERS.includes(name)) continue
-    // An "@" belongs before the "?": what we took for parameters is the rest of a password.
+    // An "@" belongs before the "?": these are not parameters but the rest of a password.
     if (query.includes('@')) throw invalidUrlError(variable, NOT_A_URL)
     const known = [...LIBPQ_PARAMETERS, POOL_SIZE.name, CONNECT_TIMEOUT.name, 'channel_binding'].join(', ')
-    throw new DatabaseUrlError(
-      `${variable} has a parameter "${name}", which means nothing here. Known: ${known}.`,
-    )
+    throw new DatabaseUrlError(`${variable} has an unknown parameter "${name}". Known parameters: ${known}.`)
   }
   const sslMode = parameters.get('sslmode')
   if (sslMode !== null && !SSL_MODES.includes(sslMode)) {
@@ -77,7 +75,7 @@ export function parseDatabaseUrl(url: string, variable = 'DATABASE_URL'): Databa
       `${variable} has sslmode=verify-ca without sslrootcert. Name the file of your certificate authority, for example sslrootcert=/etc/ssl/db-ca.pem, or use sslmode=verify-full.`,
     )
   }
-  // What libpq means by these modes; `pg` otherwise reads all of them as "verify-full".
+  // Otherwise `pg` treats all modes as "verify-full".
   if (sslMode !== null) parameters.set('uselibpqcompat', 'true')
   const rest = parameters.toString()
   const config: pg.ClientConfig = {
@@ -108,13 +106,13 @@ function invalidUrlError(variable: string, reason: string): DatabaseUrlError {
 
 function parseInteger(
   variable: string,
-  { name, defaultValue: otherwise, min, max }: typeof POOL_SIZE,
+  { name, defaultValue, min, max }: typeof POOL_SIZE,
   value: string | undefined,
 ): number {
-  if (value === undefined) return otherwise
+  if (value === undefined) return defaultValue
   const number = /^\d+$/.test(value) ? Number(value) : Number.NaN
   if (number >= min && number <= max) return number
   throw new DatabaseUrlError(
-    `${variable} has ${name}=${value}; it must be a whole number from ${min} to ${max}, for example ${name}=${otherwise}.`,
+    `${variable} has ${name}=${value}; it must be a whole number from ${min} to ${max}, for example ${name}=${defaultValue}.`,
   )
 }

@@ -3,18 +3,17 @@ import pg from 'pg'
 import { ConfigError } from '../config/config.ts'
 import { Database } from './database.ts'
 import { DatabaseUnavailableError } from './errors.ts'
-import { type Migration, migrate } from './migrate.ts'
+import { migrate } from './migrate.ts'
 
 export interface DatabaseModuleOptions {
-  /** `postgres://…`; without it an embedded Postgres runs in dataDir. */
+  /** `postgres://…`; without it, an embedded Postgres runs in dataDir. */
   readonly url?: string | undefined
-  /** The same database by a way on which LISTEN works, where `url` leads through a pooler. */
+  /** The same database without the pooler in front of it: LISTEN needs its own session. */
   readonly listenUrl?: string | undefined
   readonly dataDir: string
-  readonly migrations: readonly Migration[]
 }
 
-/** Provides the Database, open and migrated, to every module. */
+/** Provides the open and migrated Database to every module. */
 @Module({})
 export class DatabaseModule implements OnApplicationShutdown {
   constructor(@Inject(Database) private readonly database: Database) {}
@@ -28,18 +27,13 @@ export class DatabaseModule implements OnApplicationShutdown {
     }
   }
 
-  // The last of Nest's hooks: others use the database up to beforeApplicationShutdown.
+  // The last of Nest's hooks: other modules use the database until beforeApplicationShutdown.
   async onApplicationShutdown(): Promise<void> {
     await this.database.close()
   }
 }
 
-async function openDatabase({
-  url,
-  listenUrl,
-  dataDir,
-  migrations,
-}: DatabaseModuleOptions): Promise<Database> {
+async function openDatabase({ url, listenUrl, dataDir }: DatabaseModuleOptions): Promise<Database> {
   const logger = new Logger(Database.name)
   const database = await Database.open({ url, listenUrl, dataDir, log: (line) => logger.log(line) }).catch(
     (error) => {
@@ -47,7 +41,7 @@ async function openDatabase({
     },
   )
   try {
-    await migrate(database, migrations)
+    await migrate(database)
     return database
   } catch (error) {
     await database.close()
@@ -59,7 +53,7 @@ async function openDatabase({
 
 function insufficientPrivilegeError(error: pg.DatabaseError): ConfigError {
   return new ConfigError(
-    `DATABASE_URL cannot be used. Its user may not use what is in the schema (${error.message}): use the role that made it, or run, as a superuser: reassign owned by … to …;`,
+    `DATABASE_URL cannot be used. Its user has no access to the tables in the schema (${error.message}): use the role that created them, or run as a superuser: reassign owned by … to …;`,
     { cause: error },
   )
 }
@@ -72,37 +66,37 @@ function unreachableError(error: DatabaseUnavailableError): ConfigError {
 
 const EXAMPLE_SETTING = 'DATABASE_URL=postgres://user:password@host:5432/shipcast'
 
-/** By the codes of Node's TLS and of PostgreSQL (appendix A); their words depend on the language of the server. */
+/** Uses the codes of Node's TLS and of PostgreSQL (appendix A): messages depend on the server's language. */
 function adviceFor(cause: unknown): string {
   const { code = '', message = '' } = cause as { code?: string; message?: string }
   if (/^(SELF_SIGNED_CERT|DEPTH_ZERO_SELF|UNABLE_TO_(GET_ISSUER|VERIFY))/.test(code)) {
-    return 'The certificate is signed by an authority that this machine does not know. Name its file, for example sslrootcert=/etc/ssl/db-ca.pem.'
+    return 'The certificate is signed by an authority that this machine does not trust. Name its file, for example sslrootcert=/etc/ssl/db-ca.pem.'
   }
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
     return 'The certificate is for another host name. Use a name that it lists, or sslmode=verify-ca with sslrootcert, which does not check the name.'
   }
   if (/^CERT_/.test(code)) return "Renew the server's certificate, or set this machine's clock."
   if (message === 'The server does not support SSL connections') {
-    return 'Turn on ssl on the server, or leave out sslmode if the network is trusted.'
+    return 'Turn on ssl on the server, or omit sslmode if the network is trusted.'
   }
   if (/SSL|TLS|ssl/.test(code)) {
-    return 'The TLS handshake failed. Look at the log of the server, and at sslcert and sslkey if it requires a client certificate.'
+    return 'The TLS handshake failed. Check the log of the server, and sslcert and sslkey if it requires a client certificate.'
   }
   switch (code) {
     case '28000':
-      return 'The server does not admit this user from this address: if it requires encryption, add sslmode=require or verify-full, and sslcert with sslkey if it requires a certificate; otherwise have pg_hba.conf changed.'
+      return 'The server rejects this user from this address. Add sslmode=require or verify-full if it requires encryption, and sslcert with sslkey if it requires a certificate; otherwise change its pg_hba.conf.'
     case '28P01':
       return `Check user and password; special characters must be percent-encoded, for example ${EXAMPLE_SETTING}.`
     case '3D000':
-      return 'Create that database, or name another at the end of the address.'
+      return 'Create that database, or name another one at the end of the address.'
     case '42501':
-      return 'A default of this role may be set by a superuser only: alter role … reset session_replication_role.'
+      return 'Only a superuser can set a default of this role: alter role … reset session_replication_role.'
     case '42P05':
     case '26000':
       return 'Use PgBouncer 1.21 or newer with max_prepared_statements = 200, a pooler in session mode, or the address of the database itself.'
     case '53300':
       return 'Raise max_connections or the connection limit of the role, or lower pool_max.'
     default:
-      return `Start that server or correct the address, for example ${EXAMPLE_SETTING}; leave it out for the embedded Postgres.`
+      return `Start that server or correct the address, for example ${EXAMPLE_SETTING}; omit DATABASE_URL for the embedded Postgres.`
   }
 }

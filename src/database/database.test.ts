@@ -4,8 +4,9 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { createDataFolder, type DataFolder } from '../../test/support/data-folder.ts'
 import { postgresProcesses, waitUntil } from '../../test/support/processes.ts'
 import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
-import { Database, type Queryable } from './database.ts'
+import { Database } from './database.ts'
 import { DatabaseUnavailableError } from './errors.ts'
+import type { Queryable } from './statement.ts'
 
 describe('Database', () => {
   let one: TestDatabase

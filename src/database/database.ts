@@ -1,22 +1,13 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
+import { SharedCalls } from '../runtime/coalesced-task.ts'
+import { withTimeout } from '../runtime/with-timeout.ts'
 import { type CopyRow, copyIn, copyOut } from './copy.ts'
 import { type DatabaseSettings, DEFAULT_SETTINGS, parseDatabaseUrl } from './database-url.ts'
 import { DedicatedConnection } from './dedicated-connection.ts'
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded/embedded-postgres.ts'
 import { DatabaseUnavailableError, isConflict, isConnectionFailure, isTemporaryFailure } from './errors.ts'
 import { assertUsable, prepareSession, retryConflicts } from './session.ts'
-import { execute, runStatement } from './statement.ts'
-
-/** Whatever runs statements: the database, a transaction, a dedicated connection. */
-export interface Queryable {
-  /**
-   * Rows of one statement with values $1, $2 …; without values the text may hold several statements. An array
-   * is sent as a Postgres array: stringify one that is meant as jsonb. Fails with DatabaseUnavailable, or
-   * with pg's DatabaseError (`code`, `constraint`).
-   */
-  query<Row>(text: string, values?: readonly unknown[]): Promise<Row[]>
-}
+import { execute, type Queryable, runStatement } from './statement.ts'
 
 /** Statements that take effect together. */
 export interface Transaction extends Queryable {
@@ -25,9 +16,9 @@ export interface Transaction extends Queryable {
 }
 
 export interface DatabaseOptions {
-  /** `postgres://…`; without it an embedded Postgres runs in dataDir. */
+  /** `postgres://…`; without it, an embedded Postgres runs in dataDir. */
   readonly url?: string | undefined
-  /** The same database without the pooler that stands in front of it: LISTEN needs a session of its own. */
+  /** The same database without the pooler in front of it: LISTEN needs its own session. */
   readonly listenUrl?: string | undefined
   readonly dataDir: string
   readonly log?: (line: string) => void
@@ -39,14 +30,15 @@ export interface TransactionOptions {
 
 const HEALTH_TIMEOUT_MS = 2_000
 const CLOSE_GRACE_MS = 3_000
-/** How long a statement may take before we look whether the server is there; and how often it may then be silent. */
+/** A statement that takes this long starts health checks; this many failures in a row break its connection. */
 const LIVENESS_CHECK_INTERVAL_MS = 3_000
 const MAX_FAILED_LIVENESS_CHECKS = 2
 
 /**
- * Connections to Postgres. No call waits without a bound: 10 s for a connection (`connect_timeout`), 30 s for a statement (10 s when the server is silent), 60 s
- * for the embedded server to come back. It does NOT repeat a statement that failed, since the caller knows whether
- * that is right; except, up to 7 times, what the server has undone as a whole because of a conflict with others.
+ * Connections to PostgreSQL. Every wait has a bound: 10 s for a connection (`connect_timeout`), 30 s for a statement
+ * (10 s if the server does not respond), 60 s for the embedded server to restart. Failed statements are not repeated,
+ * since only the caller knows whether that is safe; except those that the server rolled back because of a conflict
+ * (up to 7 times).
  */
 export class Database implements Queryable {
   private readonly embedded: EmbeddedPostgres | undefined
@@ -59,18 +51,17 @@ export class Database implements Queryable {
   private readonly pendingOperations = new Set<Promise<unknown>>()
   private readonly dedicatedConnections = new Set<DedicatedConnection>()
   private readonly healthConnection: DedicatedConnection
-  private pendingHealthCheck: Promise<boolean> | undefined
+  private readonly healthChecks = new SharedCalls<boolean>()
   private closing: Promise<void> | undefined
 
-  /** Connects, after starting the embedded Postgres where no url is given. Fails with DatabaseUnavailable. */
+  /** Connects, after starting the embedded Postgres if there is no url. @throws DatabaseUnavailableError */
   static async open({ url, listenUrl, dataDir, log = () => {} }: DatabaseOptions): Promise<Database> {
     const settings = url === undefined ? embeddedSettings : parseDatabaseUrl(url)
     const listen = listenUrl === undefined ? settings : parseDatabaseUrl(listenUrl, 'DATABASE_LISTEN_URL')
     const embedded = url === undefined ? await startEmbeddedPostgres({ dataDir, log }) : undefined
     const database = new Database(settings, listen, embedded, log)
     try {
-      // An embedded server whose owner has just died may answer once more and then go; the second try starts
-      // another.
+      // An embedded server whose owner has just died can respond once more, then end; the second attempt starts another.
       await database.query('select 1').catch(() => database.query('select 1'))
       await assertUsable([
         (text, values) => database.query(text, values),
@@ -95,7 +86,7 @@ export class Database implements Queryable {
     this.listenConfig = { ...clientConfig(listen), ...embedded?.connection }
     this.address = embedded ? 'embedded' : describeAddress(this.config)
     this.pool = new pg.Pool({ ...this.config, max: settings.poolSize, onConnect: prepareSession })
-    this.pool.on('error', (error) => this.log(`A database connection was lost: ${error.message}`))
+    this.pool.on('error', (error) => this.log(`Database connection lost: ${error.message}`))
     this.pool.on('connect', ignoreErrorEvents)
     this.healthConnection = this.openDedicatedConnection(HEALTH_TIMEOUT_MS)
   }
@@ -110,8 +101,8 @@ export class Database implements Queryable {
   }
 
   /**
-   * Commits when work returns; rolls back and passes the error on when it throws. After a conflict with others all of
-   * it is done again: work must have no effects but on the database.
+   * Commits when `work` resolves; rolls back and rethrows when it rejects. After a conflict it runs again: it must have
+   * no effects outside the database.
    */
   async transaction<T>(work: (tx: Transaction) => Promise<T>, options: TransactionOptions = {}): Promise<T> {
     return retryConflicts(() => this.runTransaction(work, options.statementTimeoutMs))
@@ -127,14 +118,14 @@ export class Database implements Queryable {
         client,
         timeoutMs === undefined ? begin : `${begin}; set local statement_timeout = ${timeoutMs}`,
       )
-      const refuse = (error: unknown): never => {
+      const rethrow = (error: unknown): never => {
         const isGone = isConnectionFailure(error) || (isTemporaryFailure(error) && !isConflict(error))
         throw isGone ? this.toUnavailableError(error) : error
       }
       const tx: Transaction = {
         query: <Row>(text: string, values?: readonly unknown[]) =>
-          runStatement<Row>(client, text, values, timeoutMs).catch(refuse),
-        copyIn: (text, rows) => copyIn(client, text, rows).catch(refuse),
+          runStatement<Row>(client, text, values, timeoutMs).catch(rethrow),
+        copyIn: (text, rows) => copyIn(client, text, rows).catch(rethrow),
       }
       try {
         const result = await work(tx)
@@ -143,14 +134,14 @@ export class Database implements Queryable {
           throw new Error('The transaction was rolled back: one of its statements had failed.')
         return result
       } catch (error) {
-        // A connection that cannot even roll back is ended, which rolls back too; the pool then drops it.
+        // Ending a connection that cannot roll back has the same effect; the pool then drops it.
         if (!isConnectionFailure(error)) await execute(client, 'rollback').catch(() => client.end())
         throw error
       }
     })
   }
 
-  /** A connection of its own for one long-lived purpose, such as heartbeats. It counts beside the pool. */
+  /** A connection for one long-lived purpose, such as heartbeats; not part of the pool. */
   openDedicatedConnection(statementTimeoutMs?: number): DedicatedConnection {
     const connection = new DedicatedConnection(
       () => this.connect(this.config),
@@ -162,8 +153,9 @@ export class Database implements Queryable {
   }
 
   /**
-   * A raw connection for LISTEN, which the caller watches (`error`, `end`) and ends. Goes to `listenUrl` where there is
-   * one. Fails with DatabaseUnavailable; starts the embedded server anew when it has died.
+   * A raw connection for LISTEN, which the caller monitors (`error`, `end`) and ends. Uses `listenUrl` if set. Restarts
+   * the embedded server if it has died.
+   * @throws DatabaseUnavailableError
    */
   connectToListen(): Promise<pg.Client> {
     return this.connect(this.listenConfig)
@@ -179,27 +171,18 @@ export class Database implements Queryable {
     })
   }
 
-  /**
-   * Whether the database answers within 2 s. Has a connection of its own: a busy pool is not an absent
-   * database.
-   */
+  /** Whether the database responds within 2 s, on a dedicated connection: a busy pool is not an outage. */
   async isAvailable(): Promise<boolean> {
-    this.pendingHealthCheck ??= this.healthConnection
-      .query('select 1')
-      .then(
+    const response = this.healthChecks.run('select 1', () =>
+      this.healthConnection.query('select 1').then(
         () => true,
         () => false,
-      )
-      .finally(() => {
-        this.pendingHealthCheck = undefined
-      })
-    return withTimeout(HEALTH_TIMEOUT_MS, this.pendingHealthCheck, false)
+      ),
+    )
+    return withTimeout(response, HEALTH_TIMEOUT_MS, false)
   }
 
-  /**
-   * Waits up to 3 s for what is under way, ends all connections, then the embedded server if it is ours.
-   * Idempotent.
-   */
+  /** Waits up to 3 s for running operations, ends all connections, then the embedded server if we own it. Idempotent. */
   close(): Promise<void> {
     this.closing ??= this.shutDown()
     return this.closing
@@ -207,8 +190,8 @@ export class Database implements Queryable {
 
   private async shutDown(): Promise<void> {
     for (const connection of this.dedicatedConnections) await connection.close()
-    await withTimeout(CLOSE_GRACE_MS, Promise.allSettled(this.pendingOperations), [])
-    for (const client of this.clientsInUse) void client.end() // Breaks the statement that runs on it.
+    await withTimeout(Promise.allSettled(this.pendingOperations), CLOSE_GRACE_MS, undefined)
+    for (const client of this.clientsInUse) void client.end() // Ends the statement that runs on it.
     await this.pool.end()
     await this.embedded?.stop()
   }
@@ -224,7 +207,7 @@ export class Database implements Queryable {
   private async useClient<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
     const client = await this.connectWithRestart(() => this.pool.connect())
     this.clientsInUse.add(client)
-    const endWatch = this.watchForSilence(client)
+    const stopMonitoring = this.monitorResponsiveness(client)
     let isBroken = false
     try {
       return await work(client)
@@ -232,28 +215,28 @@ export class Database implements Queryable {
       isBroken = isConnectionFailure(error)
       throw isBroken || isTemporaryFailure(error) ? this.toUnavailableError(error) : error
     } finally {
-      endWatch()
+      stopMonitoring()
       this.clientsInUse.delete(client)
       client.release(isBroken)
     }
   }
 
   /**
-   * Breaks a connection off when a statement takes long and the server gives no other sign of life either: one that is
-   * frozen, or cut off without a word, would keep callers waiting for as long as a statement may take.
+   * Ends a connection if a statement takes long and health checks fail as well: callers would otherwise wait for the
+   * whole statement timeout of a server that is frozen or silently disconnected.
    */
-  private watchForSilence(client: pg.PoolClient): () => void {
-    let silences = 0
+  private monitorResponsiveness(client: pg.PoolClient): () => void {
+    let failedChecks = 0
     const timer = setInterval(async () => {
-      silences = (await this.isAvailable()) ? 0 : silences + 1
-      if (silences >= MAX_FAILED_LIVENESS_CHECKS && this.clientsInUse.has(client)) void client.end()
+      failedChecks = (await this.isAvailable()) ? 0 : failedChecks + 1
+      if (failedChecks >= MAX_FAILED_LIVENESS_CHECKS && this.clientsInUse.has(client)) void client.end()
     }, LIVENESS_CHECK_INTERVAL_MS)
     return () => clearInterval(timer)
   }
 
-  /** Connects; when that fails and the server is embedded, makes sure that it runs and tries once more. */
+  /** Connects; on failure ensures that the embedded server runs and retries once. */
   private async connectWithRestart<T>(connect: () => Promise<T>): Promise<T> {
-    if (this.closing) throw this.toUnavailableError(new Error('it has been closed'))
+    if (this.closing) throw this.toUnavailableError(new Error('it is closed'))
     try {
       return await connect()
     } catch (error) {
@@ -261,7 +244,7 @@ export class Database implements Queryable {
       const isBusy =
         message.startsWith('timeout exceeded when trying to connect') || isTemporaryFailure(error)
       if (!this.embedded || this.closing || isBusy) throw this.toUnavailableError(error)
-      this.log(`The embedded Postgres does not answer (${message}); looking after it.`)
+      this.log(`Embedded Postgres does not respond (${message}); restarting it if necessary`)
     }
     try {
       Object.assign(this.pool.options, await this.embedded.ensureRunning())
@@ -290,31 +273,20 @@ function clientConfig({ config, connectTimeoutMs }: DatabaseSettings): pg.Client
   }
 }
 
-/** Without a listener Node ends the process. The statement under way, or the next one, fails and tells. */
+/** Without a listener Node ends the process. The running or next statement fails and reports the error. */
 function ignoreErrorEvents(client: pg.ClientBase): void {
   client.on('error', () => {})
 }
 
-/** For messages: without user and password. */
+/** For messages: no user, no password. */
 function describeAddress(config: pg.ClientConfig): string {
   const { host, port, database } = new pg.Client(config)
   return `${host}:${port}/${database}`
 }
 
-/** What the promise brings, or the other value when it takes longer. */
-async function withTimeout<T>(ms: number, promise: Promise<T>, otherwise: T): Promise<T> {
-  const timer = new AbortController()
-  const late = sleep(ms, otherwise, { signal: timer.signal }).catch(() => otherwise)
-  try {
-    return await Promise.race([promise, late])
-  } finally {
-    timer.abort()
-  }
-}
-
 /**
- * How results become JavaScript values: int8 is a number (a RangeError beyond 2^53), timestamptz a Date,
- * jsonb an object, bytea a Buffer; the rest is as `pg` does it (numeric stays a string).
+ * How results become JavaScript values: int8 is a number (RangeError beyond 2^53), timestamptz a Date, jsonb an object,
+ * bytea a Buffer; the rest as in `pg` (numeric stays a string).
  */
 export const resultTypes: pg.CustomTypesConfig = {
   getTypeParser: ((oid: number, format: 'text' | 'binary' = 'text') =>

@@ -1,13 +1,12 @@
 import type pg from 'pg'
-import type { Queryable } from './database.ts'
 import { isConnectionFailure, isTemporaryFailure } from './errors.ts'
 import { retryConflicts } from './session.ts'
-import { runStatement } from './statement.ts'
+import { type Queryable, runStatement } from './statement.ts'
 
 /**
- * One connection beside the pool, which no other work can keep busy. Statements run one after another. It
- * connects on first use, and again on the next use after it was lost: the statement that met the loss fails,
- * and session state (locks, settings) is gone.
+ * One connection outside the pool, for one purpose. Runs statements one after another. Connects on first use, and
+ * reconnects on the next use after a loss: the statement that met the loss fails, and session state (locks, settings)
+ * is gone.
  */
 export class DedicatedConnection implements Queryable {
   private readonly connect: () => Promise<pg.Client>
@@ -19,11 +18,11 @@ export class DedicatedConnection implements Queryable {
 
   constructor(
     connect: () => Promise<pg.Client>,
-    unavailable: (cause: unknown) => Error,
+    toUnavailableError: (cause: unknown) => Error,
     statementTimeoutMs?: number,
   ) {
     this.connect = connect
-    this.toUnavailableError = unavailable
+    this.toUnavailableError = toUnavailableError
     this.statementTimeoutMs = statementTimeoutMs
   }
 
@@ -33,7 +32,7 @@ export class DedicatedConnection implements Queryable {
     return result
   }
 
-  /** Ends the connection, also under a running statement. Idempotent. */
+  /** Ends the connection and the statement that runs on it. Idempotent. */
   async close(): Promise<void> {
     this.isClosed = true
     await this.drop(this.client)
@@ -51,7 +50,7 @@ export class DedicatedConnection implements Queryable {
   }
 
   private async open(): Promise<pg.Client> {
-    if (this.isClosed) throw this.toUnavailableError(new Error('this connection has been closed'))
+    if (this.isClosed) throw this.toUnavailableError(new Error('the connection is closed'))
     const client = await this.connect()
     this.client = client
     client.once('end', () => void this.drop(client))

@@ -2,9 +2,9 @@ import { types } from 'node:util'
 import pg from 'pg'
 
 /**
- * No answer from the database: no connection could be had, or it broke; or it has no room, or is read-only, at the moment. When a statement was under way,
- * whether it took effect is unknown; a transaction whose commit was not reached did not. Trying again later
- * can help. `cause` is the original error.
+ * The database did not respond: no connection was possible, or the connection broke; or the server has no room or is
+ * read-only. If a statement was running, its effect is unknown; a transaction that did not reach its commit had none.
+ * A later retry can succeed. `cause` is the original error.
  */
 export class DatabaseUnavailableError extends Error {
   override readonly name = 'DatabaseUnavailableError'
@@ -15,10 +15,7 @@ export class DatabaseUnavailableError extends Error {
   }
 }
 
-/**
- * Whether a statement failed because its connection did, and so leaves a connection that must not be used
- * again.
- */
+/** Whether a statement failed because of its connection, which must not be used again. */
 export function isConnectionFailure(error: unknown): boolean {
   if (error instanceof DatabaseUnavailableError) return true
   if (error instanceof pg.DatabaseError) {
@@ -30,16 +27,16 @@ export function isConnectionFailure(error: unknown): boolean {
 }
 
 /**
- * Whether the server is there but cannot do it at the moment: its disk is full, its memory or connections are used up,
- * its disk fails, or others were in the way each time. The connection is as good as before.
+ * Whether the server works but could not run the statement this time: its disk is full or fails, its memory or
+ * connections are exhausted, or conflicts persisted. The connection remains usable.
  */
 export function isTemporaryFailure(error: unknown): boolean {
   return isConflict(error) || (error instanceof pg.DatabaseError && /^(53...|58030)$/.test(error.code ?? ''))
 }
 
 /**
- * Whether the server has undone the statement or transaction because of others: serialization_failure,
- * deadlock_detected, lock_not_available, or a migration. The same again can succeed.
+ * Whether the server rolled the statement or transaction back because of a concurrent one: serialization_failure,
+ * deadlock_detected, lock_not_available, or a migration. A repetition can succeed.
  */
 export function isConflict(error: unknown): boolean {
   const { cause = error } = error instanceof DatabaseUnavailableError ? error : {}
@@ -47,24 +44,21 @@ export function isConflict(error: unknown): boolean {
   return isCachedPlanStale(cause) || /^(40001|40P01|55P03)$/.test(cause.code ?? '')
 }
 
-/**
- * Another node has migrated a table that a statement prepared on this connection reads; a new connection prepares it
- * anew.
- */
+/** Another node has migrated a table that a prepared statement reads; a new connection prepares it again. */
 function isCachedPlanStale({ routine }: pg.DatabaseError): boolean {
   return routine === 'RevalidateCachedQuery'
 }
 
-/** Whether a prepared statement was there before it was prepared, or is not there afterwards. */
+/** Whether a prepared statement existed before it was prepared, or did not exist afterwards. */
 function isPreparedStatementLost(error: unknown): boolean {
   return error instanceof pg.DatabaseError && /^(42P05|26000)$/.test(error.code ?? '')
 }
 
-// PostgreSQL, appendix A: class 08, a primary that has become a standby (25006; its successor is elsewhere), the server's shutdown and crash codes, and the timeouts that end a
-// session.
+// PostgreSQL, appendix A: class 08; a primary that has become a standby (25006: its successor is elsewhere); shutdown
+// and crash of the server; timeouts that end a session.
 const CONNECTION_ENDING_CODES = /^(08...|25006|57P0[1-5]|25P0[34])$/
 
-// pg gives these no code.
+// Errors of pg without a code.
 const DRIVER_CONNECTION_ERRORS =
   /^Connection terminated|^Query read timeout|not queryable|^Client was closed|^timeout expired/
 

@@ -8,8 +8,8 @@ const IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000
 const MIN_MAJOR_VERSION = 15
 
 /**
- * What our statements rely on. A database, a role, PGOPTIONS or the server's own configuration may have other defaults
- * (PostgreSQL manual, chapter 19). The search path and tablespaces are the operator's choice.
+ * Settings that our statements rely on. A database, a role, PGOPTIONS or the server's configuration can have other
+ * defaults (PostgreSQL manual, chapter 19). The search path and tablespaces are the operator's choice.
  */
 const SETTINGS: Readonly<Record<string, string>> = {
   client_encoding: 'UTF8',
@@ -34,13 +34,13 @@ const SETTINGS: Readonly<Record<string, string>> = {
   check_function_bodies: 'on',
   exit_on_error: 'off',
   client_min_messages: 'warning',
-  // Our statements are short. Where costs are set oddly, compiling them takes longer than running them: 0.5 s each.
+  // Compiling our short statements takes longer than running them: with unusual cost settings, 0.5 s each.
   jit: 'off',
   max_parallel_workers_per_gather: '0',
 }
 
-// Statements and not startup parameters, which poolers such as PgBouncer refuse. Set only where it differs: what is new
-// in 17; what only a superuser may set; and synchronous_commit, which may be stricter than "on".
+// Statements instead of startup parameters, which poolers such as PgBouncer refuse. Set only if different: parameters
+// that are new in 17 or that only a superuser can set, and synchronous_commit, which can be stricter than "on".
 const SESSION_SETUP = `
   ${Object.entries(SETTINGS)
     .map(([name, value]) => `set ${name} = '${value}';`)
@@ -53,12 +53,12 @@ const SESSION_SETUP = `
   ) wanted (name, value, accepted)
   where current_setting(name, true) <> all(accepted)`
 
-/** To be done on every new connection. */
+/** Must run on every new connection. */
 export async function prepareSession(client: pg.ClientBase): Promise<void> {
   await execute(client, SESSION_SETUP)
 }
 
-/** What a pooler that shares sessions keeps from being set, with the values under which we can work all the same. */
+/** Settings that we cannot make through a pooler that shares sessions, with the values that work. */
 const SELECT_WRONG_DEFAULTS = `
   select s.name, s.reset_val as value, wanted.value as wanted
   from (values
@@ -73,7 +73,7 @@ const SELECT_WRONG_DEFAULTS = `
 const SELECT_SERVER_INFO = `
   select current_setting('server_version') as version, current_setting('server_version_num')::int / 10000 as major,
     current_setting('server_encoding') as encoding, current_schema() as schema,
-    has_schema_privilege(current_schema(), 'create') as "mayCreate", current_setting('search_path') as "searchPath",
+    has_schema_privilege(current_schema(), 'create') as "canCreate", current_setting('search_path') as "searchPath",
     current_user as role, current_database() as database`
 
 interface ServerInfo {
@@ -81,7 +81,7 @@ interface ServerInfo {
   major: number
   encoding: string
   schema: string | null
-  mayCreate: boolean | null
+  canCreate: boolean | null
   searchPath: string
   role: string
   database: string
@@ -90,22 +90,22 @@ interface ServerInfo {
 type Query = <Row>(text: string, values?: readonly unknown[]) => Promise<Row[]>
 
 /**
- * Refuses at start a database on which something would fail later.
- * @param connections two of them, which are open at the same time
- * @throws ConfigError; or DatabaseUnavailable where prepared statements do not last
+ * Refuses, at start, a database on which something would fail later.
+ * @param connections two connections that are open at the same time
+ * @throws ConfigError, or DatabaseUnavailableError if prepared statements do not last
  */
 export async function assertUsable(connections: readonly [Query, Query]): Promise<void> {
   const [query] = connections
   const [server] = await query<ServerInfo>(SELECT_SERVER_INFO)
-  const fault = server && findIncompatibility(server)
-  if (fault) throw new ConfigError(`DATABASE_URL leads to ${fault}`)
+  const incompatibility = server && findIncompatibility(server)
+  if (incompatibility) throw new ConfigError(`DATABASE_URL leads to ${incompatibility}`)
   if (!(await usesTransactionPooling(connections))) return
   for (const { name, value, wanted } of await query<{ name: string; value: string; wanted: string }>(
     SELECT_WRONG_DEFAULTS,
   )) {
     throw new ConfigError(
-      `DATABASE_URL leads through a pooler that shares connections, so that Shipcast cannot set ${name} for itself; it is "${value}". ` +
-        `Run: alter role "${server?.role}" in database "${server?.database}" set ${name} = '${wanted}'; and let the pooler connect anew.`,
+      `DATABASE_URL leads through a pooler that shares connections, so Shipcast cannot set ${name}, which is "${value}". ` +
+        `Run: alter role "${server?.role}" in database "${server?.database}" set ${name} = '${wanted}'; then restart the pooler's connections.`,
     )
   }
 }
@@ -115,7 +115,7 @@ function findIncompatibility({
   major,
   encoding,
   schema,
-  mayCreate,
+  canCreate,
   searchPath,
   role,
 }: ServerInfo): string | undefined {
@@ -126,17 +126,17 @@ function findIncompatibility({
     return `a database whose encoding is ${encoding}. Shipcast needs UTF8: create database shipcast encoding 'UTF8' template template0;`
   }
   if (schema === null || /^(pg_|information_schema$)/.test(schema)) {
-    return `a session whose search_path, ${searchPath || 'empty'}, names no schema for Shipcast's tables. Create that schema, or name another: alter role … set search_path = shipcast; or options=-c%20search_path%3Dshipcast in the URL.`
+    return `a session whose search_path, ${searchPath || 'empty'}, names no schema for Shipcast's tables. Create that schema, or select another: alter role … set search_path = shipcast; or options=-c%20search_path%3Dshipcast in the URL.`
   }
-  if (!mayCreate) {
-    return `the schema "${schema}", in which its user may create no tables. Run: grant create on schema "${schema}" to "${role}"; or create schema shipcast authorization "${role}"; and name that one: options=-c%20search_path%3Dshipcast in the URL.`
+  if (!canCreate) {
+    return `the schema "${schema}", in which its user cannot create tables. Run: grant create on schema "${schema}" to "${role}"; or create schema shipcast authorization "${role}"; and select it: options=-c%20search_path%3Dshipcast in the URL.`
   }
   return undefined
 }
 
 /**
- * Whether a pooler hands out another session for each transaction. Runs a prepared statement on both connections in
- * turn, which also tells whether those last: PgBouncer before 1.21 confuses them.
+ * Whether a pooler assigns a session to each transaction. Alternates a prepared statement between two connections, which
+ * also shows whether prepared statements last: PgBouncer before 1.21 confuses them.
  */
 async function usesTransactionPooling(connections: readonly [Query, Query]): Promise<boolean> {
   const pids: (number | undefined)[] = []
@@ -151,15 +151,15 @@ async function usesTransactionPooling(connections: readonly [Query, Query]): Pro
 const MAX_ATTEMPTS = 8
 const INITIAL_BACKOFF_MS = 10
 
-/** Repeats what the server has undone as a whole because of others. `work` must have no other effects. */
+/** Repeats work that the server rolled back because of a conflict. `work` must have no other effects. */
 export async function retryConflicts<T>(work: () => Promise<T>): Promise<T> {
-  for (let tries = 1; ; tries++) {
+  for (let attempt = 1; ; attempt++) {
     try {
       return await work()
     } catch (error) {
-      if (!isConflict(error) || tries === MAX_ATTEMPTS) throw error
-      // Those that met do not meet again.
-      await sleep(INITIAL_BACKOFF_MS * 2 ** tries * Math.random())
+      if (!isConflict(error) || attempt === MAX_ATTEMPTS) throw error
+      // Random, so that the same callers do not conflict again.
+      await sleep(INITIAL_BACKOFF_MS * 2 ** attempt * Math.random())
     }
   }
 }

@@ -7,7 +7,7 @@ import type {
   DeploymentStatus,
   DeploymentStep,
   LoggedEvent,
-} from '../events/logged-event.ts'
+} from '../events/deployment-event.ts'
 import type { Visibility } from '../github/github-client.ts'
 import { PageInfo } from '../graphql/paging.ts'
 
@@ -178,6 +178,9 @@ export class Deployment {
   })
   requestedByKind!: SubjectKind | null
 
+  /** Not a field: clients see `requestedById`. */
+  requestedBySubjectId!: string | null
+
   @Field(() => [String], {
     description:
       'Problems with the contents that did not stop the deployment: names that Windows or macOS cannot check out. At most 20, a sentence each.',
@@ -212,6 +215,7 @@ export function toDeployment(snapshot: DeploymentSnapshot): Deployment {
     finishedAt: toDate(snapshot.finishedAt),
     requestedBy: snapshot.requestedBy?.name ?? null,
     requestedByKind: snapshot.requestedBy ? subjectKind(snapshot.requestedBy.id) : null,
+    requestedBySubjectId: snapshot.requestedBy?.id ?? null,
     warnings: snapshot.warnings ?? [],
     warningCount: snapshot.warningCount ?? 0,
   }

@@ -13,14 +13,15 @@ import {
 } from '@nestjs/graphql'
 import DataLoader from 'dataloader'
 import { validate as isUuid } from 'uuid'
+import { OpaqueSubjectIds } from '../auth/opaque-subject-ids.ts'
 import { RateLimiter } from '../auth/rate-limiter.ts'
 import { originOf, type RequestContext } from '../auth/request-context.ts'
 import { includesOrg, type Organizations } from '../auth/rights.ts'
 import { NotFoundError } from '../errors.ts'
+import type { DeploymentStatus, LoggedEvent } from '../events/deployment-event.ts'
 import { EventFeed } from '../events/event-feed.ts'
-import type { EventFilter } from '../events/event-iterator.ts'
 import { EventLog, type EventRange } from '../events/event-log.ts'
-import type { DeploymentStatus, LoggedEvent } from '../events/logged-event.ts'
+import type { EventStream } from '../events/event-stream.ts'
 import { PassThroughErrorsFilter } from '../graphql/client-errors.ts'
 import { checkRange, connectionOf, parsePaging } from '../graphql/paging.ts'
 import { Template } from '../templates/template.model.ts'
@@ -58,6 +59,7 @@ export class DeploymentsResolver {
     private readonly log: EventLog,
     private readonly feed: EventFeed,
     private readonly rateLimiter: RateLimiter,
+    private readonly opaqueIds: OpaqueSubjectIds,
   ) {}
 
   @Mutation(() => Deployment, {
@@ -140,6 +142,15 @@ export class DeploymentsResolver {
     return [...this.templateCatalog.list()]
   }
 
+  @ResolveField(() => ID, {
+    nullable: true,
+    description:
+      "Identifies the requester: names are not unique. Opaque; the same as `Me.id` on the requester's own deployments.",
+  })
+  requestedById(@Parent() { requestedBySubjectId }: Deployment): string | null {
+    return requestedBySubjectId === null ? null : this.opaqueIds.of(requestedBySubjectId)
+  }
+
   @ResolveField(() => [DeploymentEvent], {
     description:
       'What has happened to it, in order. Not in a subscription, which brings each event as it happens.',
@@ -181,12 +192,12 @@ export class DeploymentsResolver {
     @Args('after', { type: () => String, nullable: true, description: 'The cursor of the last event seen.' })
     after: string | null,
     @Context() context: RequestContext,
-  ): Promise<EventFilter> {
+  ): Promise<EventStream<LoggedEvent>> {
     // An empty id is the id of none, and not everybody's.
     this.rateLimiter.countSubscription(context.subject)
     const { sees } = context.subject.rights
     const one = deploymentId == null ? undefined : await this.requireVisibleId(deploymentId, sees)
-    return this.feed.follow({ deploymentId: one, waitForEventAfter: after, sees, origin: originOf(context) })
+    return this.feed.follow({ deploymentId: one, after, sees, origin: originOf(context) })
   }
 
   /** The id as it is stored, which is in small letters. */

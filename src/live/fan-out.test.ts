@@ -5,9 +5,8 @@ import { v7 as uuidv7 } from 'uuid'
 import { WebSocket } from 'ws'
 import { LiveNode } from '../../test/support/live/live-node.ts'
 import { waitUntil, withTimeout } from '../../test/support/processes.ts'
-import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
+import { createMigratedDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { CredentialStore } from '../auth/credentials/credential-store.ts'
-import { MIGRATIONS } from '../database/schema.ts'
 
 let test_: TestDatabase
 let node: LiveNode
@@ -15,7 +14,7 @@ let clients: Client[]
 let watchers: ManyWatcher[]
 
 beforeAll(async () => {
-  test_ = await createTestDatabase(MIGRATIONS)
+  test_ = await createMigratedDatabase()
 })
 
 afterAll(() => test_.drop())
@@ -424,7 +423,7 @@ describe('while a group waits for its turn', () => {
     await headAt(head + 3)
     await test_.database.transaction(async (tx) => {
       await tx.query(
-        'update log set head = $1, (follows, link) = (select follows, link from events where position = $1)',
+        'update log set head = $1, (previous_event_id, event_id) = (select previous_event_id, event_id from events where position = $1)',
         [head],
       )
       await tx.query('delete from events where position > $1', [head])

@@ -2,8 +2,8 @@ import { Injectable, type OnModuleInit } from '@nestjs/common'
 import { LRUCache } from 'lru-cache'
 import { RateLimitedError } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
-import type { EventFilter } from '../events/event-iterator.ts'
-import type { LoggedEvent } from '../events/logged-event.ts'
+import type { OrderedEvent } from '../events/event-source.ts'
+import type { EventStream } from '../events/event-stream.ts'
 import type { PreparedArgs } from '../graphql/prepare-operation.ts'
 import { ExecutionScheduler } from './execution-scheduler.ts'
 import { LiveMetrics } from './live-metrics.ts'
@@ -35,8 +35,6 @@ export interface SharedOperation {
 @Injectable()
 export class FanOut implements OnModuleInit {
   private readonly subscriptions = new Map<string, SharedSubscription>()
-  /** By the deployment that a group is about; undefined: about all. */
-  private readonly subscriptionsByDeployment = new Map<string | undefined, Set<SharedSubscription>>()
   private readonly quotas = new SubscriptionQuotas()
   private readonly context: SharedContext
   /** Position of the newest event that somebody was sent as it happened. */
@@ -52,7 +50,6 @@ export class FanOut implements OnModuleInit {
         CACHE_ENTRY_OVERHEAD_BYTES + (payload instanceof Promise ? 0 : payload.byteLength),
     })
     this.context = {
-      feed,
       metrics,
       scheduler: new ExecutionScheduler(),
       quotas: this.quotas,
@@ -63,7 +60,6 @@ export class FanOut implements OnModuleInit {
   }
 
   onModuleInit(): void {
-    this.feed.onEvent((event) => this.dispatch(event))
     this.feed.onLogRotated(() => this.reset())
   }
 
@@ -71,14 +67,14 @@ export class FanOut implements OnModuleInit {
   subscribe(
     operationId: string,
     shared: SharedOperation,
-    request: EventFilter,
+    stream: EventStream,
     viewer: SubscriberSocket,
   ): Subscriber | RateLimitedError {
     const { subject } = viewer
-    const key = subscriptionKey(shared, request)
+    const key = `${stream.source.key} ${shared.key}`
     let group = this.subscriptions.get(key)
     if (!group?.includesSubject(subject.id)) {
-      const refusal = this.quotas.rejectionReason(subject, request.options.deploymentId)
+      const refusal = this.quotas.rejectionReason(subject, stream.source.topic)
       if (refusal !== undefined) return this.reject('share', refusal)
     }
     if (!group) {
@@ -88,10 +84,10 @@ export class FanOut implements OnModuleInit {
           `This node has ${MAX_SHARED_SUBSCRIPTIONS} different subscriptions open. Ask for the same fields as others do, or connect to another node.`,
         )
       }
-      group = this.create(key, shared, request)
+      group = this.create(key, shared, stream)
     }
     group.add(subject.id)
-    return new Subscriber(operationId, request, group, viewer)
+    return new Subscriber(operationId, stream, group, viewer)
   }
 
   private reject(reason: string, sentence: string): RateLimitedError {
@@ -99,14 +95,8 @@ export class FanOut implements OnModuleInit {
     return new RateLimitedError(sentence)
   }
 
-  private dispatch(event: LoggedEvent): void {
-    for (const about of [undefined, event.deploymentId]) {
-      for (const group of this.subscriptionsByDeployment.get(about) ?? []) group.enqueue(event)
-    }
-  }
-
   /** Once for each event, before its first write. */
-  private observeLatency({ position, at }: LoggedEvent): void {
+  private observeLatency({ position, at }: OrderedEvent): void {
     if (position <= this.lastDeliveredPosition) return
     this.lastDeliveredPosition = position
     this.metrics.commitToSocketSeconds.observe(Math.max(0, Date.now() - at.getTime()) / 1000)
@@ -119,25 +109,15 @@ export class FanOut implements OnModuleInit {
     for (const group of this.subscriptions.values()) group.clearQueue()
   }
 
-  private create(key: string, { args }: SharedOperation, { options }: EventFilter): SharedSubscription {
-    const group = new SharedSubscription(key, options.deploymentId, options.sees, args, this.context)
+  private create(key: string, { args }: SharedOperation, { source }: EventStream): SharedSubscription {
+    const group = new SharedSubscription(key, source, args, this.context)
     this.subscriptions.set(key, group)
-    const others = this.subscriptionsByDeployment.get(options.deploymentId)
-    if (others) others.add(group)
-    else this.subscriptionsByDeployment.set(options.deploymentId, new Set([group]))
     this.metrics.groups.inc()
     return group
   }
 
   private end(group: SharedSubscription): void {
     this.subscriptions.delete(group.key)
-    const others = this.subscriptionsByDeployment.get(group.deploymentId)
-    others?.delete(group)
-    if (others?.size === 0) this.subscriptionsByDeployment.delete(group.deploymentId)
     this.metrics.groups.dec()
   }
-}
-
-function subscriptionKey({ key }: SharedOperation, { options }: EventFilter): string {
-  return `${JSON.stringify([options.deploymentId ?? null, options.sees])} ${key}`
 }

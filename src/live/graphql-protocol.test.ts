@@ -4,8 +4,7 @@ import { extendSchema, type GraphQLSchema, parse } from 'graphql'
 import { WebSocket } from 'ws'
 import { LiveNode } from '../../test/support/live/live-node.ts'
 import { waitUntil, withTimeout } from '../../test/support/processes.ts'
-import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
-import { MIGRATIONS } from '../database/schema.ts'
+import { createMigratedDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { UnknownCursorError } from '../errors.ts'
 
 let database: TestDatabase
@@ -16,7 +15,7 @@ let ticks: PromiseWithResolvers<AsyncIterable<unknown>>
 let hasBegun: PromiseWithResolvers<void>
 
 beforeAll(async () => {
-  database = await createTestDatabase(MIGRATIONS)
+  database = await createMigratedDatabase()
 })
 
 afterAll(() => database.drop())
@@ -181,7 +180,9 @@ describe('an operation that is answered', () => {
     }
     client.subscribe('{ __typename }')
     expect(await client.hear(2)).toMatchObject([{ type: 'next' }, { type: 'complete' }])
-    const { protocol } = node.socket as unknown as { protocol: { documentCache: { cache: { size: number } } } }
+    const { protocol } = node.socket as unknown as {
+      protocol: { documentCache: { cache: { size: number } } }
+    }
     expect(protocol.documentCache.cache.size).toBe(1)
   })
 

@@ -19,7 +19,7 @@ import { RateLimiter } from '../auth/rate-limiter.ts'
 import { DatabaseUnavailableError } from '../database/errors.ts'
 import { BadUserInputError, RateLimitedError, TooLargeError, UnauthenticatedError } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
-import { EventFilter } from '../events/event-iterator.ts'
+import { EventStream } from '../events/event-stream.ts'
 import { executeFairly } from '../graphql/execute-fairly.ts'
 import { checkComplexity, type PreparedArgs, prepareOperation } from '../graphql/prepare-operation.ts'
 import { type Connection, INVALID_MESSAGE_REASON } from './connection.ts'
@@ -214,7 +214,7 @@ export class GraphQLProtocol {
     result: Result,
   ) {
     if (!isStream(result)) return connection.sendNextAndComplete(id, result)
-    if (!(result instanceof EventFilter) || !shared) {
+    if (!(result instanceof EventStream) || !shared) {
       this.metrics.unshared.inc()
       const contextArgs = { ...args, contextValue: connection }
       return new UnsharedSubscription(connection, id, result[Symbol.asyncIterator](), contextArgs).run()

@@ -2,9 +2,7 @@ import { Logger } from '@nestjs/common'
 import { type ExecutionResult, execute } from 'graphql'
 import type { LRUCache } from 'lru-cache'
 import type { RequestContext } from '../auth/request-context.ts'
-import { includesOrg, type Organizations } from '../auth/rights.ts'
-import type { EventFeed } from '../events/event-feed.ts'
-import type { LoggedEvent } from '../events/logged-event.ts'
+import type { EventSource, OrderedEvent } from '../events/event-source.ts'
 import { toClientResult } from '../graphql/client-errors.ts'
 import type { PreparedArgs } from '../graphql/prepare-operation.ts'
 import { Counts } from '../runtime/counts.ts'
@@ -30,14 +28,13 @@ const SHARED_REQUEST_CONTEXT: RequestContext = {
 
 /** What all groups have together. */
 export interface SharedContext {
-  feed: EventFeed
   metrics: LiveMetrics
   scheduler: ExecutionScheduler
   quotas: SubscriptionQuotas
   /** Encoded events, kept for a while. */
   encodedEvents: LRUCache<string, EncodedEvent>
   /** Called before live members are sent an event. */
-  onDelivery(event: LoggedEvent): void
+  onDelivery(event: OrderedEvent): void
   /** Called when the last member has left. */
   remove(group: SharedSubscription): void
 }
@@ -53,20 +50,16 @@ export class SharedSubscription implements DeferredDelivery {
   /** How many of them are of which subject. */
   private readonly subjectCounts = new Counts()
   private readonly logger = new Logger(SharedSubscription.name)
-  private queue: LoggedEvent[] = []
+  private queue: OrderedEvent[] = []
+  private readonly stopListening: () => void
 
   constructor(
     readonly key: string,
-    /** The deployment that it is about; undefined: all of them. */
-    readonly deploymentId: string | undefined,
-    /** The organizations that all of its members may see. */
-    private readonly sees: Organizations,
+    readonly source: EventSource,
     private readonly args: PreparedArgs,
     private readonly context: SharedContext,
-  ) {}
-
-  get feed(): EventFeed {
-    return this.context.feed
+  ) {
+    this.stopListening = source.onEvent((event) => this.enqueue(event))
   }
 
   get metrics(): LiveMetrics {
@@ -76,7 +69,7 @@ export class SharedSubscription implements DeferredDelivery {
   /** Where live members are. */
   get position(): number {
     const next = this.queue[0]
-    return next ? next.position - 1 : this.feed.head
+    return next ? next.position - 1 : this.source.head
   }
 
   get scheduler(): ExecutionScheduler {
@@ -92,7 +85,7 @@ export class SharedSubscription implements DeferredDelivery {
   }
 
   add(subjectId: string): void {
-    if (!this.includesSubject(subjectId)) this.context.quotas.acquire(subjectId, this.deploymentId)
+    if (!this.includesSubject(subjectId)) this.context.quotas.acquire(subjectId, this.source.topic)
     this.subjectCounts.add(subjectId)
     this.subscriberCount++
     this.metrics.members.inc()
@@ -101,17 +94,16 @@ export class SharedSubscription implements DeferredDelivery {
   remove(member: Subscriber, subjectId: string): void {
     this.liveSubscribers.delete(member)
     this.subjectCounts.remove(subjectId)
-    if (!this.includesSubject(subjectId)) this.context.quotas.release(subjectId, this.deploymentId)
+    if (!this.includesSubject(subjectId)) this.context.quotas.release(subjectId, this.source.topic)
     this.subscriberCount--
     this.metrics.members.dec()
     if (this.subscriberCount > 0) return
+    this.stopListening()
     this.clearQueue()
     this.context.remove(this)
   }
 
-  /** A new event of what it is about. */
-  enqueue(event: LoggedEvent): void {
-    if (!includesOrg(this.sees, event.deployment.org)) return
+  private enqueue(event: OrderedEvent): void {
     this.queue.push(event)
     if (this.queue.length > MAX_QUEUED_EVENTS) this.switchToCatchUp()
     else if (this.queue.length === 1) this.deliverQueued()
@@ -147,12 +139,12 @@ export class SharedSubscription implements DeferredDelivery {
   }
 
   /** Whether it can be had without an execution. */
-  hasEncoded(event: LoggedEvent): boolean {
+  hasEncoded(event: OrderedEvent): boolean {
     return this.context.encodedEvents.has(this.cacheKey(event))
   }
 
   /** Made once, and kept for a while for those who join or lag. */
-  encode(event: LoggedEvent): EncodedEvent {
+  encode(event: OrderedEvent): EncodedEvent {
     const key = this.cacheKey(event)
     const { encodedEvents: encoded } = this.context
     const before = encoded.get(key)
@@ -169,17 +161,17 @@ export class SharedSubscription implements DeferredDelivery {
     return payload
   }
 
-  private execute(event: LoggedEvent): EncodedEvent {
+  private execute(event: OrderedEvent): EncodedEvent {
     const result = execute({ ...this.args, rootValue: event, contextValue: SHARED_REQUEST_CONTEXT })
     return result instanceof Promise ? result.then(encodeResult) : encodeResult(result)
   }
 
   /** The link tells events of one position apart, of which there are two when the database has lost one. */
-  private cacheKey({ position, eventId: link }: LoggedEvent): string {
+  private cacheKey({ position, eventId: link }: OrderedEvent): string {
     return `${position} ${link} ${this.key}`
   }
 
-  private deliver(event: LoggedEvent, payload: Uint8Array): void {
+  private deliver(event: OrderedEvent, payload: Uint8Array): void {
     if (this.liveSubscribers.size === 0) return
     this.context.onDelivery(event)
     this.metrics.deliveries.inc(this.liveSubscribers.size)
@@ -188,7 +180,7 @@ export class SharedSubscription implements DeferredDelivery {
   }
 
   /** The queue is given up when it has become too long meanwhile. */
-  private async deliverAfter(encoding: Promise<Uint8Array>, event: LoggedEvent): Promise<void> {
+  private async deliverAfter(encoding: Promise<Uint8Array>, event: OrderedEvent): Promise<void> {
     const { queue } = this
     try {
       const payload = await encoding

@@ -1,9 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Subject } from '../auth/rights.ts'
 import { DatabaseUnavailableError } from '../database/errors.ts'
-import type { EventBatch } from '../events/event-feed.ts'
-import type { EventFilter } from '../events/event-iterator.ts'
-import type { LoggedEvent } from '../events/logged-event.ts'
+import type { EventBatch, OrderedEvent } from '../events/event-source.ts'
+import type { EventStream } from '../events/event-stream.ts'
 import type { Operation } from './connection.ts'
 import type { FramePrefix } from './frame-batch.ts'
 import type { FrameWriter } from './frame-writer.ts'
@@ -40,14 +39,14 @@ export class Subscriber implements Operation {
 
   constructor(
     private readonly operationId: string,
-    private readonly request: EventFilter,
+    private readonly stream: EventStream,
     private readonly subscription: SharedSubscription,
     private readonly socket: SubscriberSocket,
   ) {
     const text = `{"id":${JSON.stringify(operationId)}`
     this.writer = socket.writer
     this.prefix = { text, byteLength: Buffer.byteLength(text) }
-    this.position = request.position
+    this.position = stream.position
   }
 
   /** From now on frames are sent. */
@@ -63,14 +62,14 @@ export class Subscriber implements Operation {
   }
 
   /** The next event of a live member. */
-  send(event: LoggedEvent, payload: Uint8Array): void {
+  send(event: OrderedEvent, payload: Uint8Array): void {
     // It may have read on further than its group, which waits for an execution.
     if (this.position !== undefined && event.position <= this.position) return
     if (!this.writer.isWritable) {
       this.subscription.liveSubscribers.delete(this)
       this.subscription.metrics.lagging.inc()
       this.catchUpFrom(event.position - 1)
-    } else if (!this.request.isEcho(event)) {
+    } else if (!this.stream.isEcho(event)) {
       this.write(payload)
     }
   }
@@ -114,9 +113,8 @@ export class Subscriber implements Operation {
   }
 
   private readBatch(position: number | undefined): EventBatch | Promise<EventBatch> {
-    const { feed } = this.subscription
-    const { deploymentId } = this.request.options
-    return position === undefined ? feed.snapshot(deploymentId) : feed.readAfter(position, deploymentId)
+    const { source } = this.subscription
+    return position === undefined ? source.snapshot() : source.readAfter(position)
   }
 
   /** False: an execution has to be waited for, or put off, and nothing was sent. */
@@ -124,7 +122,7 @@ export class Subscriber implements Operation {
     const { subscription: group } = this
     const payloads: Uint8Array[] = []
     for (const event of events) {
-      if (!this.matches(event)) continue
+      if (this.skips(event)) continue
       if (group.scheduler.isSliceOver && !group.hasEncoded(event)) return false
       const payload = group.encode(event)
       if (payload instanceof Promise) return false
@@ -144,7 +142,7 @@ export class Subscriber implements Operation {
     try {
       const { events, until } = await stretch
       for (const event of events) {
-        if (!this.matches(event)) continue
+        if (this.skips(event)) continue
         const payload = await this.encodeScheduled(event)
         if (this.hasEnded) return
         this.write(payload)
@@ -166,7 +164,7 @@ export class Subscriber implements Operation {
     this.catchUp()
   }
 
-  private encodeScheduled(event: LoggedEvent): EncodedEvent {
+  private encodeScheduled(event: OrderedEvent): EncodedEvent {
     const { subscription: group } = this
     if (!group.scheduler.isSliceOver || group.hasEncoded(event)) return group.encode(event)
     return new Promise((resolve, reject) => {
@@ -181,13 +179,9 @@ export class Subscriber implements Operation {
     })
   }
 
-  /** Still to be told the state now. */
-  private get needsSnapshot(): boolean {
-    return this.position === undefined
-  }
-
-  private matches(event: LoggedEvent): boolean {
-    return this.needsSnapshot ? this.request.isInScope(event) : this.request.matches(event)
+  /** The current state is sent even if this connection caused it. */
+  private skips(event: OrderedEvent): boolean {
+    return this.position !== undefined && this.stream.isEcho(event)
   }
 
   private write(payload: Uint8Array): void {

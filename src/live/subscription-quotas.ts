@@ -13,9 +13,9 @@ const MAX_SUBSCRIPTIONS = 2_000
 export class SubscriptionQuotas {
   private readonly counts = new Counts()
 
-  /** Why the subject may not have one more group about a deployment, or about all of them (undefined). */
-  rejectionReason({ id }: Subject, about: string | undefined): string | undefined {
-    if (this.counts.get(topicKey(id, about)) >= MAX_SUBSCRIPTIONS_PER_TOPIC) {
+  /** Why the subject may not have one more shared subscription to a topic. */
+  rejectionReason({ id }: Subject, topic: string): string | undefined {
+    if (this.counts.get(topicKey(id, topic)) >= MAX_SUBSCRIPTIONS_PER_TOPIC) {
       return `You have ${MAX_SUBSCRIPTIONS_PER_TOPIC} different subscriptions to the same events on this node. Complete some, or ask for the same fields in all of them.`
     }
     if (id !== LOCAL_SUBJECT.id && this.counts.get(subjectKey(id)) >= MAX_SUBSCRIPTIONS) {
@@ -24,13 +24,13 @@ export class SubscriptionQuotas {
     return undefined
   }
 
-  acquire(subjectId: string, about: string | undefined): void {
-    this.counts.add(topicKey(subjectId, about))
+  acquire(subjectId: string, topic: string): void {
+    this.counts.add(topicKey(subjectId, topic))
     this.counts.add(subjectKey(subjectId))
   }
 
-  release(subjectId: string, about: string | undefined): void {
-    this.counts.remove(topicKey(subjectId, about))
+  release(subjectId: string, topic: string): void {
+    this.counts.remove(topicKey(subjectId, topic))
     this.counts.remove(subjectKey(subjectId))
   }
 }
@@ -39,6 +39,6 @@ function subjectKey(subjectId: string): string {
   return `any ${subjectId}`
 }
 
-function topicKey(subjectId: string, about: string | undefined): string {
-  return `${about ?? 'all'} ${subjectId}`
+function topicKey(subjectId: string, topic: string): string {
+  return `${topic} ${subjectId}`
 }

@@ -1,13 +1,15 @@
-/** Looks at something in the database; several calls at once share one look, and one more follows for the latecomers. */
+/** Runs a task on request. Requests during a run share one more run after it, which sees what they are about. */
 export class CoalescedTask {
+  private readonly task: () => Promise<void>
+  private readonly onError: (error: unknown) => void
   private running: Promise<void> | undefined
   private isRerunRequested = false
 
-  constructor(
-    private readonly task: () => Promise<void>,
-    /** It is not repeated by itself: somebody has to look again. */
-    private readonly onError: (error: unknown) => void,
-  ) {}
+  /** @param onError reports an error; the task does not run again until the next request */
+  constructor(task: () => Promise<void>, onError: (error: unknown) => void) {
+    this.task = task
+    this.onError = onError
+  }
 
   run(): void {
     if (this.running) {
@@ -25,13 +27,24 @@ export class CoalescedTask {
       })
   }
 
-  /** Resolves when the look that is under way has ended, if there is one; another may follow it. */
-  async currentRun(): Promise<void> {
-    await this.running
-  }
-
-  /** Resolves when there is none under way any more. */
+  /** Resolves when no run is in progress or requested. */
   async idle(): Promise<void> {
     while (this.running) await this.running
+  }
+}
+
+/** Lets concurrent callers with the same key share one call and its result. */
+export class SharedCalls<Result> {
+  private readonly pending = new Map<string, Promise<Result>>()
+
+  run(key: string, call: () => Promise<Result>): Promise<Result> {
+    const pending = this.pending.get(key) ?? call().finally(() => this.pending.delete(key))
+    this.pending.set(key, pending)
+    return pending
+  }
+
+  /** Resolves when the calls in progress have settled. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.pending.values())
   }
 }

@@ -1,22 +1,25 @@
-/** A file that was chosen, with its path in the repository. */
-export interface ChosenFile {
+/** A file the user selected, with its path in the repository. */
+export interface SelectedFile {
   path: string
   file: File
 }
 
-export interface Collection {
-  files: ChosenFile[]
-  /** How many were left out: .git folders and what operating systems leave behind. */
-  skipped: number
+export interface CollectedFiles {
+  files: SelectedFile[]
+  /** How many files and folders were ignored: .git folders and operating system files. */
+  ignoredCount: number
 }
 
-export const mostFiles = 20_000
+export const MAX_FILES = 20_000
 
-/** More files than a deployment may have. Walking on would only take time. */
-export class TooManyFiles extends Error {}
+/** Thrown early: reading a larger folder to its end would only take time. */
+export class TooManyFilesError extends Error {}
 
-/** What was dropped on the page. Has to be called in the turn of the drop event: the browser forgets the items after it. */
-export async function collectDropped(items: DataTransferItemList, signal: AbortSignal): Promise<Collection> {
+/** Must be called synchronously from the drop event: the browser clears the items afterwards. */
+export async function collectDropped(
+  items: Iterable<DataTransferItem>,
+  signal: AbortSignal,
+): Promise<CollectedFiles> {
   const collector = new Collector()
   const entries: FileSystemEntry[] = []
   for (const item of items) {
@@ -25,42 +28,42 @@ export async function collectDropped(items: DataTransferItemList, signal: AbortS
     if (entry) entries.push(entry)
     else if (file) collector.add({ path: file.name, file })
   }
-  // One folder dropped is the repository; several things dropped lie beside each other in it.
-  const [only] = entries
-  const roots = entries.length === 1 && isFolder(only) ? await childrenOf(only) : entries
+  // A single folder is the repository's root; several entries lie side by side in it.
+  const [first] = entries
+  const roots = entries.length === 1 && isFolder(first) ? await childrenOf(first) : entries
   for (const entry of roots) await walk(entry, '', collector, signal)
   return collector
 }
 
-/** What was picked: a folder (its own name is not part of the paths), or single files. */
-export function collectPicked(list: FileList): Collection {
+/** From a file input: a folder, whose own name is not part of the paths, or individual files. */
+export function collectPicked(picked: Iterable<File>): CollectedFiles {
   const collector = new Collector()
-  for (const file of list) {
-    const inFolder = file.webkitRelativePath.split('/').slice(1).join('/')
-    collector.add({ path: inFolder || file.name, file })
+  for (const file of picked) {
+    const pathInFolder = file.webkitRelativePath.split('/').slice(1).join('/')
+    collector.add({ path: pathInFolder || file.name, file })
   }
   return collector
 }
 
-class Collector implements Collection {
-  readonly files: ChosenFile[] = []
-  skipped = 0
+class Collector implements CollectedFiles {
+  readonly files: SelectedFile[] = []
+  ignoredCount = 0
 
-  add(chosen: ChosenFile) {
-    if (isLeftOut(chosen.path)) {
-      this.skipped++
+  add(selected: SelectedFile) {
+    if (isIgnored(selected.path)) {
+      this.ignoredCount++
       return
     }
-    this.files.push(chosen)
-    if (this.files.length > mostFiles) throw new TooManyFiles()
+    this.files.push(selected)
+    if (this.files.length > MAX_FILES) throw new TooManyFilesError()
   }
 }
 
 async function walk(entry: FileSystemEntry, folder: string, collector: Collector, signal: AbortSignal) {
   signal.throwIfAborted()
   const path = folder + entry.name
-  if (isLeftOut(path)) {
-    collector.skipped++
+  if (isIgnored(path)) {
+    collector.ignoredCount++
   } else if (isFolder(entry)) {
     for (const child of await childrenOf(entry)) await walk(child, `${path}/`, collector, signal)
   } else if (isFile(entry)) {
@@ -68,16 +71,16 @@ async function walk(entry: FileSystemEntry, folder: string, collector: Collector
   }
 }
 
-/** A reader gives a part of the folder each time, and nothing at its end. */
+/** A reader returns a folder in batches; an empty batch ends it. */
 async function childrenOf(folder: FileSystemDirectoryEntry): Promise<FileSystemEntry[]> {
   const reader = folder.createReader()
   const children: FileSystemEntry[] = []
   for (;;) {
-    const part = await new Promise<FileSystemEntry[]>((resolve, reject) =>
+    const batch = await new Promise<FileSystemEntry[]>((resolve, reject) =>
       reader.readEntries(resolve, reject),
     )
-    if (part.length === 0) return children
-    children.push(...part)
+    if (batch.length === 0) return children
+    children.push(...batch)
   }
 }
 
@@ -89,9 +92,9 @@ function isFile(entry: FileSystemEntry): entry is FileSystemFileEntry {
   return entry.isFile
 }
 
-const leftOut =
+const IGNORED_NAMES =
   /^(\.git|\.DS_Store|\.AppleDouble|\.LSOverride|\.Spotlight-V100|\.Trashes|\.fseventsd|__MACOSX|\._.*|Thumbs\.db|ehthumbs\.db|desktop\.ini|\$RECYCLE\.BIN)$/i
 
-export function isLeftOut(path: string): boolean {
-  return path.split('/').some((name) => leftOut.test(name))
+function isIgnored(path: string): boolean {
+  return path.split('/').some((name) => IGNORED_NAMES.test(name))
 }

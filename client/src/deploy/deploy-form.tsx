@@ -1,70 +1,62 @@
-import { type FormEvent, useCallback, useEffect, useId, useRef, useState } from 'react'
-import type { Me } from '../access/access.ts'
-import { useMe } from '../access/access-context.ts'
-import { mayDeploy, mayDeployTo } from '../access/rights.ts'
+import { type FormEvent, useCallback, useEffect, useRef, useState } from 'react'
+import type { Me } from '../auth/auth.ts'
+import { useMe } from '../auth/auth-context.ts'
+import { canDeploy } from '../auth/permissions.ts'
 import type { DeployInput } from '../gql/graphql.ts'
-import type { FieldFault } from '../live/failure.ts'
-import { Faults, sentence } from './faults.ts'
-import { Field } from './field.tsx'
-import { FileFields } from './file-fields.tsx'
-import { type TemplateChoice, TemplateFields } from './template-fields.tsx'
-import { useChosenFiles } from './use-chosen-files.ts'
+import type { FieldError, RequestFailure } from '../live/request-failure.ts'
+import { Button } from '../ui/button.tsx'
+import { Card } from '../ui/card.tsx'
+import { Notice } from '../ui/notice.tsx'
+import { ContentsFields, type ContentsSource } from './contents-fields.tsx'
+import styles from './deploy-form.module.css'
+import { FieldErrors, toSentence } from './field-errors.ts'
+import { findMissingFields } from './missing-fields.ts'
+import { RadioGroup } from './radio-group.tsx'
+import type { TemplateSelection } from './template-fields.tsx'
+import { TextField } from './text-field.tsx'
 import { useDeploy } from './use-deploy.ts'
+import { useFileSelection } from './use-file-selection.ts'
 import { usePageDrop } from './use-page-drop.ts'
+import { ViewOnlyNotice } from './view-only-notice.tsx'
 
 interface Props {
   onDeploying(isDeploying: boolean): void
   onDeployed(id: string): void
 }
 
-const empty = { org: '', repo: '', description: '', branch: 'main', commitMessage: 'Initial commit' }
+const INITIAL_VALUES = { org: '', repo: '', description: '', branch: 'main', commitMessage: 'Initial commit' }
 
-/** The form, for those who may deploy. */
 export function NewDeployment(props: Props) {
   const me = useMe()
-  return mayDeploy(me) ? <DeployForm {...props} me={me} /> : <ForViewers sees={me?.sees ?? null} />
-}
-
-function ForViewers({ sees }: { sees: readonly string[] | null }) {
-  return (
-    <section className="card deploy" aria-labelledby="deploy-title">
-      <h2 id="deploy-title">You are a viewer here</h2>
-      <p className="for-viewers">
-        You watch what is deployed{sees && ` to ${inWords(sees)}`}. To deploy, ask whoever runs Shipcast to
-        make one of your groups a deployer.
-      </p>
-    </section>
-  )
+  return canDeploy(me) ? <DeployForm {...props} me={me} /> : <ViewOnlyNotice orgs={me?.sees ?? null} />
 }
 
 function DeployForm({ onDeploying, onDeployed, me }: Props & { me: Me | null }) {
-  const ownOrgs = me?.deploysTo ?? null
-  // Who deploys to one organization need not name it.
-  const [texts, setTexts] = useState(() => ({
-    ...empty,
-    org: ownOrgs?.length === 1 ? String(ownOrgs[0]) : '',
+  const deploysTo = me?.deploysTo ?? null
+  const [values, setValues] = useState(() => ({
+    ...INITIAL_VALUES,
+    org: deploysTo?.length === 1 ? String(deploysTo[0]) : '',
   }))
   const [visibility, setVisibility] = useState<'PRIVATE' | 'PUBLIC'>('PRIVATE')
-  const [source, setSource] = useState<'template' | 'files'>('template')
-  const [template, setTemplate] = useState<TemplateChoice | null>(null)
-  const { reading, drop, pick, remove } = useChosenFiles()
+  const [source, setSource] = useState<ContentsSource>('template')
+  const [template, setTemplate] = useState<TemplateSelection | null>(null)
+  const { selection: files, drop, pick, remove } = useFileSelection()
   const { deploy, isDeploying, failure } = useDeploy()
-  const [ownFaults, setOwnFaults] = useState<readonly FieldFault[]>([])
-  // A fault is gone from the page as soon as its field is changed.
-  const [changed, setChanged] = useState<readonly string[]>([])
+  const [missingFields, setMissingFields] = useState<readonly FieldError[]>([])
+  // An error disappears as soon as its field changes.
+  const [changedPaths, setChangedPaths] = useState<readonly string[]>([])
   const [isMoreOpen, setMoreOpen] = useState(false)
   const form = useRef<HTMLFormElement>(null)
-  const group = useId()
 
-  const noteChange = useCallback((path: string) => setChanged((before) => [...before, path]), [])
-  const chooseTemplate = useCallback(
-    (choice: TemplateChoice) => {
-      setTemplate(choice)
+  const noteChange = useCallback((path: string) => setChangedPaths((before) => [...before, path]), [])
+  const changeTemplate = useCallback(
+    (selection: TemplateSelection) => {
+      setTemplate(selection)
       noteChange('contents')
     },
     [noteChange],
   )
-  const isOver = usePageDrop(
+  const isDragging = usePageDrop(
     useCallback(
       (items) => {
         setSource('files')
@@ -75,215 +67,159 @@ function DeployForm({ onDeploying, onDeployed, me }: Props & { me: Me | null }) 
     ),
   )
 
-  const faults = new Faults(
-    [...ownFaults, ...(failure?.fields ?? [])].filter(({ path }) => !isChanged(path, changed)),
+  const errors = new FieldErrors(
+    [...missingFields, ...(failure?.fields ?? [])].filter(({ path }) => !isChanged(path, changedPaths)),
   )
-  const fieldProps = (field: keyof typeof empty) => ({
-    name: field,
-    value: texts[field],
+  const propsOf = (name: keyof typeof INITIAL_VALUES) => ({
+    name,
+    value: values[name],
     onChange: (value: string) => {
-      setTexts((before) => ({ ...before, [field]: value }))
-      noteChange(field)
+      setValues((before) => ({ ...before, [name]: value }))
+      noteChange(name)
     },
-    fault: faults.at(field),
+    error: errors.at(name),
   })
-  const branch = fieldProps('branch')
-  const commitMessage = fieldProps('commitMessage')
-  const isMoreNeeded = branch.fault !== undefined || commitMessage.fault !== undefined
+  const branch = propsOf('branch')
+  const commitMessage = propsOf('commitMessage')
+  const hasErrorInMore = branch.error !== undefined || commitMessage.error !== undefined
+  const isShown = (path: string) => path in INITIAL_VALUES || path.startsWith(`contents.${source}`)
 
-  // Each submission that fails takes the person to the first thing to mend.
+  // Each failed submission moves the focus to the first invalid field.
   // biome-ignore lint/correctness/useExhaustiveDependencies: once for each failure.
   useEffect(() => {
     form.current?.querySelector<HTMLElement>('[aria-invalid="true"]')?.focus()
-  }, [ownFaults, failure])
+  }, [missingFields, failure])
 
   async function submit(event: FormEvent) {
     event.preventDefault()
     if (isDeploying) return
-    const missing = missingIn(texts, source, template, reading.state, me)
-    setChanged([])
-    setOwnFaults(missing)
+    const { org, repo } = values
+    const missing = findMissingFields({
+      org,
+      repo,
+      source,
+      hasTemplate: template !== null,
+      files: files.state,
+      deploysTo,
+    })
+    setChangedPaths([])
+    setMissingFields(missing)
     if (missing.length > 0) return
     onDeploying(true)
     try {
-      const id = await deploy(input())
+      const id = await deploy(toInput())
       if (id !== null) onDeployed(id)
     } finally {
       onDeploying(false)
     }
   }
 
-  function input(): DeployInput {
-    const files = reading.state === 'read' ? reading.contents.files : []
+  function toInput(): Omit<DeployInput, 'idempotencyKey'> {
+    const read = files.state === 'read' ? files.contents.files : []
     return {
-      org: texts.org.trim(),
-      repo: texts.repo.trim(),
+      org: values.org.trim(),
+      repo: values.repo.trim(),
       visibility,
-      description: texts.description.trim() || null,
-      contents: source === 'files' ? { files } : { template: template ?? { name: '' } },
-      branch: texts.branch.trim(),
-      commitMessage: texts.commitMessage,
+      description: values.description.trim() || null,
+      contents: source === 'files' ? { files: read } : { template: template ?? { name: '' } },
+      branch: values.branch.trim(),
+      commitMessage: values.commitMessage,
     }
   }
 
-  const fields = (
-    <>
-      <div className="field-pair">
-        <Field
-          label="Organization"
-          {...fieldProps('org')}
-          autoCapitalize="none"
-          placeholder={ownOrgs?.[0] ?? 'acme'}
-          suggestions={ownOrgs}
-        />
-        <Field label="Repository" {...fieldProps('repo')} autoCapitalize="none" placeholder="hello-world" />
-      </div>
-      <Choice
-        legend="Visibility"
-        name={`${group}-visibility`}
-        value={visibility}
-        onChange={setVisibility}
-        options={[
-          { value: 'PRIVATE', name: 'Private' },
-          { value: 'PUBLIC', name: 'Public' },
-        ]}
-      />
-      <Field label="Description" {...fieldProps('description')} isOptional />
-      <Choice
-        legend="Contents from"
-        name={`${group}-source`}
-        value={source}
-        onChange={setSource}
-        options={[
-          { value: 'template', name: 'A template' },
-          { value: 'files', name: 'This computer' },
-        ]}
-      />
-      {source === 'template' ? (
-        <TemplateFields choice={template} onChoose={chooseTemplate} faults={faults} />
-      ) : (
-        <FileFields
-          reading={reading}
-          onPick={(list) => {
-            noteChange('contents')
-            pick(list)
-          }}
-          onRemove={remove}
-          faults={faults}
-        />
-      )}
-      <details
-        className="more"
-        open={isMoreOpen || isMoreNeeded}
-        onToggle={(event) => setMoreOpen(event.currentTarget.open)}
-      >
-        <summary>More</summary>
-        <Field label="Branch" {...branch} autoCapitalize="none" />
-        <Field label="Commit message" {...commitMessage} />
-      </details>
-    </>
-  )
-  const rest = faults.besides((path) => path in empty || path.startsWith(`contents.${source}`))
-
   return (
-    <section className="card deploy" aria-labelledby="deploy-title" data-drop={isOver}>
+    <Card className={styles.card} aria-labelledby="deploy-title" data-drop={isDragging}>
       <h2 id="deploy-title">New deployment</h2>
       <form ref={form} onSubmit={submit} noValidate>
-        {fields}
-        {failure && failure.kind !== 'input' && (
-          <div className="notice notice-bad" role="alert">
-            <p>{failure.message}</p>
-            {failure.deploymentId && (
-              <p>
-                <a href={`#${failure.deploymentId}`}>Show that deployment</a>
-              </p>
-            )}
-          </div>
-        )}
-        {faults.hasAny && (
-          <div className="notice notice-bad" role="alert">
-            <p>Nothing was deployed. Mend what is marked, then press Deploy again.</p>
-            {rest.map(({ path, reason }) => (
-              <p key={path + reason}>
-                <code>{path}</code> {sentence(reason)}
-              </p>
-            ))}
-          </div>
-        )}
-        {/* Not disabled while it works: it would lose the keyboard's place. */}
-        <button type="submit" className="button button-main button-wide" aria-disabled={isDeploying}>
+        <div className={styles.pair}>
+          <TextField
+            label="Organization"
+            {...propsOf('org')}
+            autoCapitalize="none"
+            placeholder={deploysTo?.[0] ?? 'acme'}
+            suggestions={deploysTo}
+          />
+          <TextField
+            label="Repository"
+            {...propsOf('repo')}
+            autoCapitalize="none"
+            placeholder="hello-world"
+          />
+        </div>
+        <RadioGroup
+          legend="Visibility"
+          value={visibility}
+          onChange={setVisibility}
+          options={[
+            { value: 'PRIVATE', label: 'Private' },
+            { value: 'PUBLIC', label: 'Public' },
+          ]}
+        />
+        <TextField label="Description" {...propsOf('description')} isOptional />
+        <ContentsFields
+          source={source}
+          onSourceChange={setSource}
+          template={template}
+          onTemplateChange={changeTemplate}
+          files={files}
+          onPickFiles={(picked) => {
+            noteChange('contents')
+            pick(picked)
+          }}
+          onRemoveFiles={remove}
+          errors={errors}
+        />
+        <details
+          className={styles.more}
+          open={isMoreOpen || hasErrorInMore}
+          onToggle={(event) => setMoreOpen(event.currentTarget.open)}
+        >
+          <summary>More options</summary>
+          <TextField label="Branch" {...branch} autoCapitalize="none" />
+          <TextField label="Commit message" {...commitMessage} />
+        </details>
+        {failure && failure.kind !== 'input' && <FailedRequest failure={failure} />}
+        {errors.hasAny && <InvalidInput otherErrors={errors.except(isShown)} />}
+        {/* Not disabled while deploying: the button would lose keyboard focus. */}
+        <Button type="submit" variant="primary" size="large" aria-disabled={isDeploying}>
           {isDeploying ? 'Deploying…' : failure?.kind === 'network' ? 'Try again' : 'Deploy'}
-        </button>
+        </Button>
       </form>
-      {isOver && (
-        <div className="drop-sign" aria-hidden="true">
+      {isDragging && (
+        <div className={styles.dropTarget} aria-hidden="true">
           Drop to deploy these files
         </div>
       )}
-    </section>
+    </Card>
   )
 }
 
-function isChanged(path: string, changed: readonly string[]): boolean {
-  return changed.some((field) => path.startsWith(field))
-}
-
-/** What only a person can tell, and where they may not go; everything else is the server's to judge. */
-function missingIn(
-  texts: typeof empty,
-  source: 'template' | 'files',
-  template: TemplateChoice | null,
-  reading: string,
-  me: Me | null,
-): FieldFault[] {
-  const missing: FieldFault[] = []
-  const org = texts.org.trim()
-  if (org === '') missing.push({ path: 'org', reason: 'must not be empty' })
-  else if (!mayDeployTo(me, org)) {
-    missing.push({ path: 'org', reason: `must be one that you deploy to: ${inWords(me?.deploysTo ?? [])}` })
-  }
-  if (texts.repo.trim() === '') missing.push({ path: 'repo', reason: 'must not be empty' })
-  if (source === 'template' && !template)
-    missing.push({ path: 'contents', reason: 'need a template to be chosen' })
-  if (source === 'files' && reading !== 'read') {
-    const reason =
-      reading === 'reading' ? 'are still being read' : 'must be chosen: drop or choose a folder or files'
-    missing.push({ path: 'contents.files', reason })
-  }
-  return missing
-}
-
-function inWords(orgs: readonly string[]): string {
-  return new Intl.ListFormat('en', { type: 'conjunction' }).format(orgs)
-}
-
-interface ChoiceProps<T> {
-  legend: string
-  name: string
-  value: T
-  onChange: (value: T) => void
-  options: readonly { value: T; name: string }[]
-}
-
-function Choice<T extends string>({ legend, name, value, onChange, options }: ChoiceProps<T>) {
+function FailedRequest({ failure: { message, deploymentId } }: { failure: RequestFailure }) {
   return (
-    <fieldset className="choice">
-      <legend>{legend}</legend>
-      <div className="choice-options">
-        {options.map((option) => (
-          <label key={option.value}>
-            <input
-              type="radio"
-              className="visually-hidden"
-              name={name}
-              value={option.value}
-              checked={option.value === value}
-              onChange={() => onChange(option.value)}
-            />
-            <span className="segment">{option.name}</span>
-          </label>
-        ))}
-      </div>
-    </fieldset>
+    <Notice tone="error">
+      <p>{message}</p>
+      {deploymentId && (
+        <p>
+          <a href={`#${deploymentId}`}>Show that deployment</a>
+        </p>
+      )}
+    </Notice>
   )
+}
+
+function InvalidInput({ otherErrors }: { otherErrors: readonly FieldError[] }) {
+  return (
+    <Notice tone="error">
+      <p>Nothing was deployed. Fix the highlighted fields and deploy again.</p>
+      {otherErrors.map(({ path, reason }) => (
+        <p key={path + reason}>
+          <code>{path}</code> {toSentence(reason)}
+        </p>
+      ))}
+    </Notice>
+  )
+}
+
+function isChanged(path: string, changedPaths: readonly string[]): boolean {
+  return changedPaths.some((changed) => path.startsWith(changed))
 }

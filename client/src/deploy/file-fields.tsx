@@ -1,102 +1,77 @@
 import { type RefObject, useRef } from 'react'
-import { files as filesInWords, size } from '../deployments/format.ts'
-import { type Faults, sentence } from './faults.ts'
-import type { Reading } from './use-chosen-files.ts'
+import { formatBytes, formatFileCount } from '../format.ts'
+import { Button } from '../ui/button.tsx'
+import text from '../ui/text.module.css'
+import { type FieldErrors, toSentence } from './field-errors.ts'
+import styles from './file-fields.module.css'
+import type { FileSelection } from './use-file-selection.ts'
 
 interface Props {
-  reading: Reading
-  onPick(list: FileList): void
+  selection: FileSelection
+  onPick(files: FileList): void
   onRemove(): void
-  faults: Faults
+  errors: FieldErrors
 }
 
-const mostListed = 200
-const mostFaultsListed = 8
+const MAX_LISTED_FILES = 200
+const MAX_LISTED_ERRORS = 8
 
-/** The files that will be deployed: dropped anywhere on the page, or picked here. */
-export function FileFields({ reading, onPick, onRemove, faults }: Props) {
+/** The files to deploy: dropped anywhere on the page, or picked here. */
+export function FileFields({ selection, onPick, onRemove, errors }: Props) {
   const folderInput = useRef<HTMLInputElement>(null)
   const filesInput = useRef<HTMLInputElement>(null)
-  const general = faults.at('contents.files')
-  const files = reading.state === 'read' ? reading.contents.files : []
-  const below = faults.below('contents.files[')
+  const files = selection.state === 'read' ? selection.contents.files : []
+  const error = errors.at('contents.files')
+  const fileErrors = errors.startingWith('contents.files[')
 
   return (
-    <fieldset className="files">
+    <fieldset className={styles.files}>
       <legend>Files</legend>
-      <div className="dropzone" data-state={reading.state}>
-        {reading.state === 'none' && <p>Drop a folder or files anywhere on this page, or</p>}
-        {reading.state === 'refused' && (
-          <p className="fault" role="alert">
-            {reading.reason}
-          </p>
-        )}
-        {reading.state === 'reading' && (
-          <p role="status">
-            {reading.total === 0 ? 'Looking through the folder…' : `Reading ${filesInWords(reading.total)}…`}
-          </p>
-        )}
-        {reading.state === 'read' && (
-          <div role="status">
-            <p className="files-sum">
-              <b>
-                {filesInWords(files.length)}, {size(reading.contents.sizeBytes)}
-              </b>
-            </p>
-            {reading.contents.skipped > 0 && (
-              <p className="hint">
-                {reading.contents.skipped} left out: .git folders and what operating systems leave behind
-              </p>
-            )}
-          </div>
-        )}
-        <div className="files-buttons">
-          <button
-            type="button"
-            className="button"
-            aria-invalid={general || below.length > 0 ? true : undefined}
-            aria-describedby={general ? 'files-fault' : below.length > 0 ? 'files-faults' : undefined}
+      <div className={styles.dropzone} data-state={selection.state}>
+        <SelectionStatus selection={selection} />
+        <div className={styles.buttons}>
+          <Button
+            aria-invalid={error || fileErrors.length > 0 ? true : undefined}
+            aria-describedby={error ? 'files-error' : fileErrors.length > 0 ? 'file-errors' : undefined}
             onClick={() => folderInput.current?.click()}
           >
             Choose a folder
-          </button>
-          <button type="button" className="button" onClick={() => filesInput.current?.click()}>
-            Choose files
-          </button>
-          {reading.state !== 'none' && (
-            <button type="button" className="button button-quiet" onClick={onRemove}>
-              {reading.state === 'reading' ? 'Stop' : 'Remove'}
-            </button>
+          </Button>
+          <Button onClick={() => filesInput.current?.click()}>Choose files</Button>
+          {selection.state !== 'none' && (
+            <Button variant="quiet" onClick={onRemove}>
+              {selection.state === 'reading' ? 'Stop' : 'Remove'}
+            </Button>
           )}
         </div>
       </div>
-      <Picker input={folderInput} label="Folder to deploy" isFolder onPick={onPick} />
-      <Picker input={filesInput} label="Files to deploy" isFolder={false} onPick={onPick} />
-      {general && (
-        <p className="fault" id="files-fault">
-          {general}
+      <FileInput input={folderInput} label="Folder to deploy" isFolder onPick={onPick} />
+      <FileInput input={filesInput} label="Files to deploy" isFolder={false} onPick={onPick} />
+      {error && (
+        <p className={`${text.error} ${styles.error}`} id="files-error">
+          {error}
         </p>
       )}
-      {below.length > 0 && (
-        <ul className="fault fault-list" id="files-faults">
-          {below.slice(0, mostFaultsListed).map(({ path, reason }) => (
+      {fileErrors.length > 0 && (
+        <ul className={`${text.error} ${styles.error} ${styles.errorList}`} id="file-errors">
+          {fileErrors.slice(0, MAX_LISTED_ERRORS).map(({ path, reason }) => (
             <li key={path + reason}>
-              <code>{files[indexIn(path)]?.path ?? path}</code> {reason}
+              <code>{files[fileIndexOf(path)]?.path ?? path}</code> {reason}
             </li>
           ))}
-          {below.length > mostFaultsListed && (
-            <li>{sentence(`and ${below.length - mostFaultsListed} more`)}</li>
+          {fileErrors.length > MAX_LISTED_ERRORS && (
+            <li>{toSentence(`and ${fileErrors.length - MAX_LISTED_ERRORS} more`)}</li>
           )}
         </ul>
       )}
       {files.length > 0 && (
-        <details className="files-list">
-          <summary>Show the paths</summary>
+        <details className={styles.list}>
+          <summary>Show paths</summary>
           <ul>
-            {files.slice(0, mostListed).map((file) => (
+            {files.slice(0, MAX_LISTED_FILES).map((file) => (
               <li key={file.path}>{file.path}</li>
             ))}
-            {files.length > mostListed && <li>… and {filesInWords(files.length - mostListed)} more</li>}
+            {files.length > MAX_LISTED_FILES && <li>… and {files.length - MAX_LISTED_FILES} more</li>}
           </ul>
         </details>
       )}
@@ -104,18 +79,52 @@ export function FileFields({ reading, onPick, onRemove, faults }: Props) {
   )
 }
 
-interface PickerProps {
+function SelectionStatus({ selection }: { selection: FileSelection }) {
+  switch (selection.state) {
+    case 'none':
+      return <p>Drop a folder or files anywhere on this page, or</p>
+    case 'failed':
+      return (
+        <p className={`${text.error} ${styles.error}`} role="alert">
+          {selection.reason}
+        </p>
+      )
+    case 'reading':
+      return (
+        <p role="status">
+          {selection.total === 0 ? 'Listing files…' : `Reading ${formatFileCount(selection.total)}…`}
+        </p>
+      )
+    case 'read': {
+      const { files, sizeBytes, ignoredCount } = selection.contents
+      return (
+        <div role="status">
+          <p>
+            <b>
+              {formatFileCount(files.length)}, {formatBytes(sizeBytes)}
+            </b>
+          </p>
+          {ignoredCount > 0 && (
+            <p className={text.hint}>{ignoredCount} ignored: .git folders and operating system files</p>
+          )}
+        </div>
+      )
+    }
+  }
+}
+
+interface FileInputProps {
   input: RefObject<HTMLInputElement | null>
   label: string
   isFolder: boolean
-  onPick(list: FileList): void
+  onPick(files: FileList): void
 }
 
-/** Every browser knows it; the types do not. */
-const foldersOnly = { webkitdirectory: '' }
+/** Supported by every browser, but missing from React's types. */
+const FOLDERS_ONLY = { webkitdirectory: '' }
 
-/** Out of the way of the keyboard and of voices: the buttons open it. */
-function Picker({ input, label, isFolder, onPick }: PickerProps) {
+/** Hidden from keyboards and screen readers: the buttons open it. */
+function FileInput({ input, label, isFolder, onPick }: FileInputProps) {
   return (
     <input
       ref={input}
@@ -125,16 +134,16 @@ function Picker({ input, label, isFolder, onPick }: PickerProps) {
       aria-hidden="true"
       aria-label={label}
       multiple
-      {...(isFolder ? foldersOnly : {})}
+      {...(isFolder ? FOLDERS_ONLY : {})}
       onChange={({ target }) => {
         if (target.files?.length) onPick(target.files)
-        // So that the same folder, changed meanwhile, can be picked again.
+        // Cleared, so that picking the same folder again is a change.
         target.value = ''
       }}
     />
   )
 }
 
-function indexIn(path: string): number {
+function fileIndexOf(path: string): number {
   return Number(path.match(/^contents\.files\[(\d+)\]/)?.[1])
 }

@@ -1,67 +1,70 @@
-import { files as filesInWords, size } from '../deployments/format.ts'
+import { formatBytes, formatFileCount } from '../format.ts'
 import type { FileInput } from '../gql/graphql.ts'
-import { type ChosenFile, type Collection, mostFiles, TooManyFiles } from './collect-files.ts'
+import { type CollectedFiles, MAX_FILES, type SelectedFile, TooManyFilesError } from './collect-files.ts'
 
 export interface ReadContents {
   files: FileInput[]
   sizeBytes: number
-  skipped: number
+  ignoredCount: number
 }
 
-/** What was chosen cannot be deployed; the message says why and what to do. */
-export class ContentsRefused extends Error {}
+/** The selection cannot be deployed; the message says why and what to do. */
+export class FileSelectionError extends Error {}
 
-/** The server takes 32 MiB a request; the rest of the request needs room too. */
-const mostRequestBytes = 30 * 1024 * 1024
-const readAtOnce = 16
+/** The server accepts requests of 32 MiB; the rest is room for the other fields. */
+const MAX_CONTENTS_BYTES = 30 * 1024 * 1024
+const MAX_CONCURRENT_READS = 16
 
 /**
- * Reads what was chosen, as the request will carry it: text as it is, all else in base64.
- * @throws ContentsRefused
+ * Reads the selected files into the form the request carries: text unchanged, everything else in base64.
+ * @throws FileSelectionError
  */
 export async function readContents(
-  collect: Promise<Collection>,
+  collecting: Promise<CollectedFiles>,
   { signal, onProgress }: { signal: AbortSignal; onProgress(read: number, total: number): void },
 ): Promise<ReadContents> {
-  const { files: chosen, skipped } = await collected(collect)
+  const { files: selected, ignoredCount } = await toCollected(collecting)
   const files: FileInput[] = []
   let sizeBytes = 0
   let requestBytes = 0
-  for (let start = 0; start < chosen.length; start += readAtOnce) {
+  for (let start = 0; start < selected.length; start += MAX_CONCURRENT_READS) {
     signal.throwIfAborted()
-    onProgress(start, chosen.length)
-    for (const { input, bytes } of await Promise.all(chosen.slice(start, start + readAtOnce).map(read))) {
+    onProgress(start, selected.length)
+    const batch = selected.slice(start, start + MAX_CONCURRENT_READS)
+    for (const { input, bytes } of await Promise.all(batch.map(read))) {
       files.push(input)
       sizeBytes += bytes
-      requestBytes += bytesInRequest(input)
+      requestBytes += requestSizeOf(input)
     }
-    if (requestBytes > mostRequestBytes) throw tooLarge(chosen)
+    if (requestBytes > MAX_CONTENTS_BYTES) throw tooLarge(selected)
   }
-  return { files, sizeBytes, skipped }
+  return { files, sizeBytes, ignoredCount }
 }
 
-async function collected(collect: Promise<Collection>): Promise<Collection> {
-  const collection = await collect.catch((error: unknown) => {
-    if (!(error instanceof TooManyFiles)) throw error
-    throw new ContentsRefused(
-      `This is more than ${filesInWords(mostFiles)}, the most that a deployment can have. Leave out what is installed or built, such as node_modules.`,
+async function toCollected(collecting: Promise<CollectedFiles>): Promise<CollectedFiles> {
+  const collected = await collecting.catch((error: unknown) => {
+    if (!(error instanceof TooManyFilesError)) throw error
+    throw new FileSelectionError(
+      `A deployment can contain at most ${formatFileCount(MAX_FILES)}. Leave out installed or generated files, such as node_modules.`,
     )
   })
-  if (collection.files.length === 0)
-    throw new ContentsRefused('There is no file in this. Choose something else.')
-  return collection
+  if (collected.files.length === 0)
+    throw new FileSelectionError('The selection contains no files to deploy. Choose something else.')
+  return collected
 }
 
-async function read({ path, file }: ChosenFile): Promise<{ input: FileInput; bytes: number }> {
+async function read({ path, file }: SelectedFile): Promise<{ input: FileInput; bytes: number }> {
   const buffer = await file.arrayBuffer().catch(() => {
-    throw new ContentsRefused(`${path} could not be read. Is it still there, and may the browser read it?`)
+    throw new FileSelectionError(
+      `Could not read ${path}. Check that it still exists and that the browser has access to it.`,
+    )
   })
   const bytes = new Uint8Array(buffer)
-  return { input: fileInput(path, bytes), bytes: bytes.length }
+  return { input: toFileInput(path, bytes), bytes: bytes.length }
 }
 
-/** A browser does not tell which files are executable; their first line does. */
-export function fileInput(path: string, bytes: Uint8Array): FileInput {
+/** Browsers do not expose the executable bit, so it follows from the first line. */
+export function toFileInput(path: string, bytes: Uint8Array): FileInput {
   const executable = isScript(bytes)
   const text = asText(bytes)
   return text === null
@@ -70,15 +73,15 @@ export function fileInput(path: string, bytes: Uint8Array): FileInput {
 }
 
 /**
- * `#!`, perhaps blanks, and the path of an interpreter, as execve(2) reads it: not Rust's `#![allow(…)]`. Linux looks at
- * 256 bytes.
+ * `#!`, optional blanks, and the path of an interpreter, as execve(2) reads it (Linux reads 256 bytes); not Rust's
+ * `#![allow(…)]`.
  */
 function isScript(bytes: Uint8Array): boolean {
-  const [start = ''] = String.fromCharCode(...bytes.subarray(0, 256)).split('\n')
-  return /^#![ \t]*\//.test(start)
+  const [firstLine = ''] = String.fromCharCode(...bytes.subarray(0, 256)).split('\n')
+  return /^#![ \t]*\//.test(firstLine)
 }
 
-/** Null when the bytes would not come back the same from a string. */
+/** Null when encoding the text again would not return the same bytes. */
 function asText(bytes: Uint8Array): string | null {
   if (bytes.includes(0)) return null
   try {
@@ -90,23 +93,23 @@ function asText(bytes: Uint8Array): string | null {
 
 function toBase64(bytes: Uint8Array): string {
   let binary = ''
-  // In parts: a call takes only so many arguments.
+  // In chunks: the number of arguments of a call is limited.
   for (let start = 0; start < bytes.length; start += 0x8000) {
     binary += String.fromCharCode(...bytes.subarray(start, start + 0x8000))
   }
   return btoa(binary)
 }
 
-function bytesInRequest({ path, content }: FileInput): number {
+function requestSizeOf({ path, content }: FileInput): number {
   return encoder.encode(JSON.stringify({ path, content })).length
 }
 
 const encoder = new TextEncoder()
 
-function tooLarge(chosen: readonly ChosenFile[]): ContentsRefused {
-  const total = chosen.reduce((sum, { file }) => sum + file.size, 0)
-  const largest = chosen.reduce((a, b) => (b.file.size > a.file.size ? b : a))
-  return new ContentsRefused(
-    `These ${filesInWords(chosen.length)} (${size(total)}) are more than the 30 MiB that one request can carry. The largest is ${largest.path} (${size(largest.file.size)}).`,
+function tooLarge(selected: readonly SelectedFile[]): FileSelectionError {
+  const totalBytes = selected.reduce((sum, { file }) => sum + file.size, 0)
+  const largest = selected.reduce((a, b) => (b.file.size > a.file.size ? b : a))
+  return new FileSelectionError(
+    `These ${formatFileCount(selected.length)} (${formatBytes(totalBytes)}) do not fit into one request of ${formatBytes(MAX_CONTENTS_BYTES)}. The largest is ${largest.path} (${formatBytes(largest.file.size)}). Select fewer or smaller files.`,
   )
 }

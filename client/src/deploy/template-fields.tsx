@@ -1,13 +1,18 @@
 import { useQuery } from '@apollo/client/react'
 import { useEffect, useId } from 'react'
-import { files } from '../deployments/format.ts'
+import { formatFileCount } from '../format.ts'
 import type { VariableInput } from '../gql/graphql.ts'
 import { graphql } from '../gql/index.ts'
-import { failureOf } from '../live/failure.ts'
-import type { Faults } from './faults.ts'
-import { Field } from './field.tsx'
+import { toRequestFailure } from '../live/request-failure.ts'
+import { Button } from '../ui/button.tsx'
+import { Notice } from '../ui/notice.tsx'
+import { Skeletons } from '../ui/skeletons.tsx'
+import text from '../ui/text.module.css'
+import type { FieldErrors } from './field-errors.ts'
+import styles from './template-fields.module.css'
+import { TextField } from './text-field.tsx'
 
-const Templates = graphql(`
+const TEMPLATES = graphql(`
   query Templates {
     templates {
       name
@@ -24,92 +29,84 @@ const Templates = graphql(`
   }
 `)
 
-export interface TemplateChoice {
+export interface TemplateSelection {
   name: string
   variables: VariableInput[]
 }
 
 interface Props {
-  choice: TemplateChoice | null
-  onChoose(choice: TemplateChoice): void
-  faults: Faults
+  selection: TemplateSelection | null
+  onChange(selection: TemplateSelection): void
+  errors: FieldErrors
 }
 
-/** Which template, and its variables, filled with their defaults. */
-export function TemplateFields({ choice, onChoose, faults }: Props) {
-  const { data, error, refetch } = useQuery(Templates)
-  const group = useId()
+/** The template and its variables, which start with their defaults. */
+export function TemplateFields({ selection, onChange, errors }: Props) {
+  const { data, error, refetch } = useQuery(TEMPLATES)
+  const id = useId()
   const templates = data?.templates
   const [first] = templates ?? []
   useEffect(() => {
-    if (!choice && first) onChoose(withDefaults(first))
-  }, [choice, first, onChoose])
+    if (!selection && first) onChange(withDefaults(first))
+  }, [selection, first, onChange])
 
   if (error) {
     return (
-      <div className="notice notice-bad" role="alert">
-        <p>The templates could not be fetched. {failureOf(error).message}</p>
-        <button type="button" className="button" onClick={() => refetch().catch(() => {})}>
-          Try again
-        </button>
-      </div>
+      <Notice tone="error">
+        <p>Could not load the templates. {toRequestFailure(error).message}</p>
+        <Button onClick={() => refetch().catch(() => {})}>Try again</Button>
+      </Notice>
     )
   }
-  if (!templates) {
-    return (
-      <div className="skeletons" role="status">
-        <span className="visually-hidden">Loading templates</span>
-        <span className="skeleton" />
-        <span className="skeleton" />
-      </div>
-    )
-  }
+  if (!templates) return <Skeletons label="Loading templates" count={2} />
   if (templates.length === 0) {
-    return <p className="empty">This server has no templates. Choose files from this computer instead.</p>
+    return (
+      <p className={text.empty}>This server has no templates. Choose files from this computer instead.</p>
+    )
   }
 
-  const chosen = templates.find((template) => template.name === choice?.name)
-  const general = [faults.at('contents.template.name'), faults.at('contents.template.variables')].filter(
-    Boolean,
-  )
+  const selected = templates.find((template) => template.name === selection?.name)
+  const templateErrors = [
+    errors.at('contents.template.name'),
+    errors.at('contents.template.variables'),
+  ].filter(Boolean)
   return (
     <>
-      <fieldset className="templates">
+      <fieldset className={styles.templates}>
         <legend>Template</legend>
         {templates.map((template) => (
-          <label key={template.name} className="template">
+          <label key={template.name} className={styles.template}>
             <input
               type="radio"
-              name={group}
-              aria-labelledby={`${group}-${template.name}`}
-              aria-describedby={`${group}-${template.name}-about`}
-              checked={template === chosen}
-              onChange={() => onChoose(withDefaults(template))}
+              name={id}
+              aria-labelledby={`${id}-${template.name}`}
+              aria-describedby={`${id}-${template.name}-description`}
+              checked={template === selected}
+              onChange={() => onChange(withDefaults(template))}
             />
-            <span className="template-title" id={`${group}-${template.name}`}>
+            <span className={styles.title} id={`${id}-${template.name}`}>
               {template.title}
             </span>
-            <span className="template-files">{files(template.fileCount)}</span>
-            <span className="template-about" id={`${group}-${template.name}-about`}>
+            <span className={styles.fileCount}>{formatFileCount(template.fileCount)}</span>
+            <span className={styles.description} id={`${id}-${template.name}-description`}>
               {template.description}
             </span>
           </label>
         ))}
       </fieldset>
-      {general.length > 0 && <p className="fault">{general.join(' ')}</p>}
-      {choice &&
-        chosen?.variables.map((variable, position) => {
-          const index = choice.variables.findIndex(({ name }) => name === variable.name)
+      {templateErrors.length > 0 && <p className={text.error}>{templateErrors.join(' ')}</p>}
+      {selection &&
+        selected?.variables.map((variable, position) => {
+          const index = selection.variables.findIndex(({ name }) => name === variable.name)
           const path = `contents.template.variables[${index}]`
-          const fault = faults.at(`${path}.value`) ?? faults.at(`${path}.name`)
           return (
-            <Field
-              key={`${chosen.name} ${variable.name}`}
+            <TextField
+              key={`${selected.name} ${variable.name}`}
               label={variable.name}
               hint={variable.description}
-              value={choice.variables[index]?.value ?? ''}
-              onChange={(value) => onChoose(withVariable(choice, variable.name, value))}
-              fault={fault}
+              value={selection.variables[index]?.value ?? ''}
+              onChange={(value) => onChange(withVariable(selection, variable.name, value))}
+              error={errors.at(`${path}.value`) ?? errors.at(`${path}.name`)}
               isOptional={!variable.required}
               name={`variable-${position}`}
             />
@@ -124,16 +121,16 @@ interface TemplateWithVariables {
   variables: readonly { name: string; default: string | null }[]
 }
 
-function withDefaults({ name, variables }: TemplateWithVariables): TemplateChoice {
+function withDefaults({ name, variables }: TemplateWithVariables): TemplateSelection {
   return {
     name,
     variables: variables.map((variable) => ({ name: variable.name, value: variable.default ?? '' })),
   }
 }
 
-function withVariable(choice: TemplateChoice, name: string, value: string): TemplateChoice {
+function withVariable(selection: TemplateSelection, name: string, value: string): TemplateSelection {
   return {
-    ...choice,
-    variables: choice.variables.map((variable) => (variable.name === name ? { name, value } : variable)),
+    ...selection,
+    variables: selection.variables.map((variable) => (variable.name === name ? { name, value } : variable)),
   }
 }

@@ -3,9 +3,9 @@ import { useRef, useState } from 'react'
 import type { DeployInput } from '../gql/graphql.ts'
 import { graphql } from '../gql/index.ts'
 import { deploymentCache } from '../live/apollo-client.ts'
-import { type Failure, failureOf } from '../live/failure.ts'
+import { type RequestFailure, toRequestFailure } from '../live/request-failure.ts'
 
-const Deploy = graphql(`
+const DEPLOY = graphql(`
   mutation Deploy($input: DeployInput!) {
     deploy(input: $input) {
       ...DeploymentState @unmask
@@ -16,54 +16,55 @@ const Deploy = graphql(`
 type Submission = Omit<DeployInput, 'idempotencyKey'>
 
 /**
- * Submits the form. One submission makes one deployment: while it is on its way another click does nothing, and when
- * its answer was lost, the same input goes out with the same key again.
+ * Submits the form. One submission creates one deployment: further clicks are ignored while a request is pending, and
+ * after a lost response the same input is sent again with the same idempotency key.
  */
 export function useDeploy() {
   const client = useApolloClient()
-  const unanswered = useRef<{ input: Submission; key: string } | null>(null)
-  const isOnItsWay = useRef(false)
+  const unanswered = useRef<{ input: Submission; idempotencyKey: string } | null>(null)
+  const isPending = useRef(false)
   const [isDeploying, setDeploying] = useState(false)
-  const [failure, setFailure] = useState<Failure | null>(null)
+  const [failure, setFailure] = useState<RequestFailure | null>(null)
 
-  /** The id of the deployment; null when it failed or another submission is on its way. */
+  /** Resolves to the id of the deployment; null when it failed or another submission is pending. */
   async function deploy(input: Submission): Promise<string | null> {
-    if (isOnItsWay.current) return null
-    isOnItsWay.current = true
+    if (isPending.current) return null
+    isPending.current = true
     setDeploying(true)
     setFailure(null)
     try {
-      const deployment = await submit(input)
+      const id = await submit(input)
       unanswered.current = null
-      return deployment
+      return id
     } catch (error) {
-      setFailure(failureOf(error))
+      setFailure(toRequestFailure(error))
       return null
     } finally {
-      isOnItsWay.current = false
+      isPending.current = false
       setDeploying(false)
     }
   }
 
   async function submit(input: Submission): Promise<string> {
-    if (!unanswered.current || !isSame(unanswered.current.input, input)) {
-      unanswered.current = { input, key: randomKey() }
+    if (!unanswered.current || !isSameInput(unanswered.current.input, input)) {
+      unanswered.current = { input, idempotencyKey: randomKey() }
     }
-    // Not written by Apollo: it would keep the whole input, files and all, as the name of the result.
+    const { idempotencyKey } = unanswered.current
+    // Apollo must not cache this result: its key would contain the whole input, files included.
     const { data } = await client.mutate({
-      mutation: Deploy,
-      variables: { input: { ...input, idempotencyKey: unanswered.current.key } },
+      mutation: DEPLOY,
+      variables: { input: { ...input, idempotencyKey } },
       fetchPolicy: 'no-cache',
     })
-    if (!data) throw new Error('The server answered with nothing')
+    if (!data) throw new Error('The server returned no data')
     deploymentCache(client).recordResult(data.deploy)
     return data.deploy.id
   }
 
-  return { deploy, isDeploying, failure, forgetFailure: () => setFailure(null) }
+  return { deploy, isDeploying, failure }
 }
 
-function isSame(a: Submission, b: Submission): boolean {
+function isSameInput(a: Submission, b: Submission): boolean {
   if (a.contents.files !== b.contents.files) return false
   return JSON.stringify(withoutFiles(a)) === JSON.stringify(withoutFiles(b))
 }
@@ -72,7 +73,7 @@ function withoutFiles({ contents, ...rest }: Submission) {
   return { ...rest, template: contents.template }
 }
 
-/** `crypto.randomUUID` is there on https and on loopback only. */
+/** `crypto.randomUUID` requires https or loopback. */
 function randomKey(): string {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
     byte.toString(16).padStart(2, '0'),

@@ -1,33 +1,33 @@
 import { useEffect, useState } from 'react'
 
-/** Takes what is dropped anywhere on the page; the browser would leave the page to open it. True while something hovers. */
+/** Accepts files dropped anywhere on the page; the browser would open them instead. True while files are dragged over it. */
 export function usePageDrop(onDrop: (items: DataTransferItemList) => void): boolean {
-  const [isOver, setOver] = useState(false)
+  const [isDragging, setDragging] = useState(false)
   useEffect(() => {
-    const carriesFiles = (event: DragEvent) => event.dataTransfer?.types.includes('Files') ?? false
-    const over = (event: DragEvent) => {
-      if (!carriesFiles(event)) return
+    const hasFiles = (event: DragEvent) => event.dataTransfer?.types.includes('Files') ?? false
+    const onDragOver = (event: DragEvent) => {
+      if (!hasFiles(event)) return
       event.preventDefault()
-      setOver(true)
+      setDragging(true)
     }
-    const leave = (event: DragEvent) => {
-      // Leaving the window, not one element for another.
-      if (event.relatedTarget === null) setOver(false)
+    const onDragLeave = (event: DragEvent) => {
+      // Null: the pointer left the window, not just one element for another.
+      if (event.relatedTarget === null) setDragging(false)
     }
-    const drop = (event: DragEvent) => {
-      setOver(false)
-      if (!carriesFiles(event) || !event.dataTransfer) return
+    const onWindowDrop = (event: DragEvent) => {
+      setDragging(false)
+      if (!hasFiles(event) || !event.dataTransfer) return
       event.preventDefault()
       onDrop(event.dataTransfer.items)
     }
-    window.addEventListener('dragover', over)
-    window.addEventListener('dragleave', leave)
-    window.addEventListener('drop', drop)
+    window.addEventListener('dragover', onDragOver)
+    window.addEventListener('dragleave', onDragLeave)
+    window.addEventListener('drop', onWindowDrop)
     return () => {
-      window.removeEventListener('dragover', over)
-      window.removeEventListener('dragleave', leave)
-      window.removeEventListener('drop', drop)
+      window.removeEventListener('dragover', onDragOver)
+      window.removeEventListener('dragleave', onDragLeave)
+      window.removeEventListener('drop', onWindowDrop)
     }
   }, [onDrop])
-  return isOver
+  return isDragging
 }

@@ -1,6 +1,7 @@
 import type { DeploymentStatus } from '../gql/graphql.ts'
+import styles from './status-badge.module.css'
 
-const words: Record<DeploymentStatus | 'ready', string> = {
+const LABELS: Record<DeploymentStatus | 'ready', string> = {
   ready: 'Ready',
   QUEUED: 'Queued',
   RUNNING: 'Running',
@@ -12,9 +13,9 @@ const words: Record<DeploymentStatus | 'ready', string> = {
 
 export function StatusBadge({ status, testId }: { status: DeploymentStatus | 'ready'; testId?: string }) {
   return (
-    <span className="badge" data-status={status} data-testid={testId}>
-      <span className="badge-dot" aria-hidden="true" />
-      {words[status]}
+    <span className={styles.badge} data-status={status} data-testid={testId}>
+      <span className={styles.dot} aria-hidden="true" />
+      {LABELS[status]}
     </span>
   )
 }

@@ -1,7 +1,7 @@
 import type { DeploymentStatus, DeploymentStep } from '../gql/graphql.ts'
 
-/** An event, as far as the tale of a deployment needs it. */
-export interface Moment {
+/** An event, as far as steps and texts depend on it. */
+export interface StatusChange {
   sequence: number
   step: DeploymentStep
   status: DeploymentStatus
@@ -9,7 +9,7 @@ export interface Moment {
   at: string
 }
 
-export const steps: readonly { step: DeploymentStep; name: string }[] = [
+export const STEPS: readonly { step: DeploymentStep; name: string }[] = [
   { step: 'DEPLOY', name: 'Deploy' },
   { step: 'CREATE_ORG', name: 'Create organization' },
   { step: 'CREATE_REPO', name: 'Create repository' },
@@ -23,15 +23,18 @@ export function isActive(status: DeploymentStatus): boolean {
   return status === 'QUEUED' || status === 'RUNNING' || status === 'WAITING'
 }
 
-/** `step` and all before it have been reached; the next one is what the status speaks of. */
-export function stateOfStep(step: DeploymentStep, moment: Moment | undefined): StepState {
-  if (!moment) return 'pending'
-  const distance = indexOf(step) - indexOf(moment.step)
+/** A deployment has completed its `step` and all before it; its status describes the step after that. */
+export function stateOfStep(
+  step: DeploymentStep,
+  current: Pick<StatusChange, 'step' | 'status'> | undefined,
+): StepState {
+  if (!current) return 'pending'
+  const distance = indexOf(step) - indexOf(current.step)
   if (distance <= 0) return 'done'
-  return distance === 1 ? stateByStatus[moment.status] : 'pending'
+  return distance === 1 ? STATE_BY_STATUS[current.status] : 'pending'
 }
 
-const stateByStatus: Record<DeploymentStatus, StepState> = {
+const STATE_BY_STATUS: Record<DeploymentStatus, StepState> = {
   QUEUED: 'queued',
   RUNNING: 'running',
   WAITING: 'waiting',
@@ -42,43 +45,43 @@ const stateByStatus: Record<DeploymentStatus, StepState> = {
 
 export interface StepTime {
   startedAt: string
-  /** Null while it goes on. */
+  /** Null while the step runs. */
   endedAt: string | null
 }
 
 /**
- * When each step was worked on: from when the step before it was reached (or work was taken up again: after the queue,
- * or by a retry) to when it was reached itself, or ended otherwise.
+ * When each step ran. It starts when the step before it is completed, or when work resumes after the queue or by a
+ * retry; it ends when it is completed, fails or is cancelled.
  */
-export function stepTimes(moments: readonly Moment[]): Map<DeploymentStep, StepTime> {
+export function stepTimes(changes: readonly StatusChange[]): Map<DeploymentStep, StepTime> {
   const times = new Map<DeploymentStep, StepTime>()
-  let before: Moment | undefined
-  for (const moment of moments) {
-    const running = nextStep(moment.step)
-    if (before && before.step !== moment.step) close(nextStep(before.step), moment.at)
-    const takenUp = !before || before.step !== moment.step || !isUnderWay(before.status)
-    if (running && takenUp && isUnderWay(moment.status)) {
-      times.set(running, { startedAt: moment.at, endedAt: null })
+  let previous: StatusChange | undefined
+  for (const change of changes) {
+    const current = stepAfter(change.step)
+    if (previous && previous.step !== change.step) end(stepAfter(previous.step), change.at)
+    const isStart = !previous || previous.step !== change.step || !isInProgress(previous.status)
+    if (current && isStart && isInProgress(change.status)) {
+      times.set(current, { startedAt: change.at, endedAt: null })
     }
-    if (running && !isActive(moment.status)) close(running, moment.at)
-    before = moment
+    if (current && !isActive(change.status)) end(current, change.at)
+    previous = change
   }
   return times
 
-  function close(step: DeploymentStep | undefined, at: string) {
+  function end(step: DeploymentStep | undefined, at: string) {
     const time = step && times.get(step)
     if (time && time.endedAt === null) time.endedAt = at
   }
 }
 
-function isUnderWay(status: DeploymentStatus): boolean {
+function isInProgress(status: DeploymentStatus): boolean {
   return status === 'RUNNING' || status === 'WAITING'
 }
 
-function nextStep(step: DeploymentStep): DeploymentStep | undefined {
-  return steps[indexOf(step) + 1]?.step
+function stepAfter(step: DeploymentStep): DeploymentStep | undefined {
+  return STEPS[indexOf(step) + 1]?.step
 }
 
 function indexOf(step: DeploymentStep): number {
-  return steps.findIndex((known) => known.step === step)
+  return STEPS.findIndex((known) => known.step === step)
 }

@@ -1,31 +1,31 @@
 import { ApolloClient, ApolloLink, HttpLink } from '@apollo/client'
 import { catchError, map, throwError } from 'rxjs'
 import { DeploymentCache } from './deployment-cache.ts'
-import { type SignInWay, signInWays } from './failure.ts'
 import type { LiveSocket } from './live-socket.ts'
+import { type SignInProvider, signInProviders } from './request-failure.ts'
 
-/** Queries and mutations go over HTTP; events come over the socket (see LiveDeployments). Both end in one cache. */
+/** Queries and mutations use HTTP; events arrive over the socket (see LiveDeployments). All share one cache. */
 export function createApolloClient(
   socket: LiveSocket,
-  onRefused: (ways: readonly SignInWay[]) => void,
+  onUnauthenticated: (providers: readonly SignInProvider[]) => void,
 ): ApolloClient {
   const cache = new DeploymentCache()
 
-  const neverGoBack = new ApolloLink((operation, forward) =>
-    forward(operation).pipe(map((result) => ({ ...result, data: cache.keepNewest(result.data) }))),
-  )
-
-  const noticeRefusals = new ApolloLink((operation, forward) =>
+  const unauthenticatedLink = new ApolloLink((operation, forward) =>
     forward(operation).pipe(
       catchError((error: unknown) => {
-        const ways = signInWays(error)
-        if (ways) onRefused(ways)
+        const providers = signInProviders(error)
+        if (providers) onUnauthenticated(providers)
         return throwError(() => error)
       }),
     ),
   )
 
-  const nameTheConnection = new ApolloLink((operation, forward) => {
+  const keepNewestLink = new ApolloLink((operation, forward) =>
+    forward(operation).pipe(map((result) => ({ ...result, data: cache.keepNewest(result.data) }))),
+  )
+
+  const connectionIdLink = new ApolloLink((operation, forward) => {
     const { connectionId } = socket.connection()
     if (connectionId) operation.setContext({ headers: { 'x-connection-id': connectionId } })
     return forward(operation)
@@ -35,9 +35,9 @@ export function createApolloClient(
     cache,
     dataMasking: true,
     link: ApolloLink.from([
-      noticeRefusals,
-      neverGoBack,
-      nameTheConnection,
+      unauthenticatedLink,
+      keepNewestLink,
+      connectionIdLink,
       new HttpLink({ uri: '/graphql' }),
     ]),
   })
@@ -45,5 +45,5 @@ export function createApolloClient(
 
 export function deploymentCache(client: ApolloClient): DeploymentCache {
   if (client.cache instanceof DeploymentCache) return client.cache
-  throw new Error('This client was not made by createApolloClient')
+  throw new Error('This client was not created by createApolloClient')
 }

@@ -3,12 +3,12 @@ import { type DocumentNode, Kind, print, visit } from 'graphql'
 import { createContext, type ReactNode, useContext, useEffect, useState } from 'react'
 import type { DeploymentStatusSubscription } from '../gql/graphql.ts'
 import { graphql } from '../gql/index.ts'
-import { noteStart } from './activity.ts'
 import { deploymentCache } from './apollo-client.ts'
 import { useLiveSocket } from './live-socket-context.ts'
+import { recordStart } from './recent-starts.ts'
 import { learnServerTime } from './server-clock.ts'
 
-const DeploymentStatus = graphql(`
+const DEPLOYMENT_STATUS = graphql(`
   subscription DeploymentStatus($after: String) {
     deploymentStatus(after: $after) {
       cursor
@@ -20,44 +20,46 @@ const DeploymentStatus = graphql(`
   }
 `)
 
-/** How long a page waits for its first connection before it asks for what there is anyway. */
-const patienceMs = 2_000
-const silenceMs = 1_500
+/** Without a connection by then, the page queries anyway. */
+const MAX_CONNECT_WAIT_MS = 2_000
+/** Without events for so long, the page counts as caught up. */
+const QUIET_PERIOD_MS = 1_500
 
-const JoinedContext = createContext(false)
+const CanQueryContext = createContext(false)
 
 /** True once queries may be sent: from then on no event is missed (see LiveDeployments). */
-export function useJoined(): boolean {
-  return useContext(JoinedContext)
+export function useCanQuery(): boolean {
+  return useContext(CanQueryContext)
 }
 
 /**
- * Turns the socket into cache. Every other part of the page reads the cache.
+ * Writes the socket's events to the cache. The rest of the page reads only the cache.
  *
- * Nothing is missed between a query and the events, because the order is: 1. the server's acknowledgement tells the head
- * of its log; 2. only then are queries sent (`useJoined`); 3. the subscription asks for everything after that head. What
- * is seen twice is merged by sequence. After a lost connection the subscription asks for everything after the last event
- * seen. A cursor that the server no longer knows empties the cache and begins at 1.
+ * The order ensures that no event is missed between a query and the subscription: 1. the server acknowledges the
+ * connection and names the head of its log; 2. only then does the page send queries (`useCanQuery`); 3. the subscription
+ * requests everything after that head. The cache merges duplicates by sequence. After a lost connection the subscription
+ * resumes after the last event seen. If the server no longer knows that cursor, the cache is cleared and step 1 follows.
  */
 export function LiveDeployments({ children }: { children: ReactNode }) {
   const client = useApolloClient()
   const socket = useLiveSocket()
-  const [joined, setJoined] = useState(false)
+  const [canQuery, setCanQuery] = useState(false)
 
   useEffect(() => {
     const cache = deploymentCache(client)
-    const query = print(forServer(cache.transformDocument(DeploymentStatus)))
-    const ended = new AbortController()
+    const query = print(withoutDirectives(cache.transformDocument(DEPLOYMENT_STATUS)))
+    const unmounted = new AbortController()
     let lastCursor: string | null = null
     let wasOpen = false
-    let hasJoined = false
-    let catchUpTo: string | null = null
-    let silence: ReturnType<typeof setTimeout> | undefined
+    let hasQueried = false
+    /** The cursor at which the page has caught up; null if only a quiet period shows it. */
+    let targetCursor: string | null = null
+    let quietTimer: ReturnType<typeof setTimeout> | undefined
 
-    const impatience = setTimeout(join, patienceMs)
+    const connectTimer = setTimeout(allowQueries, MAX_CONNECT_WAIT_MS)
     const stopListening = socket.onConnectionChange(onConnectionChange)
     onConnectionChange()
-    follow()
+    void staySubscribed()
 
     function onConnectionChange() {
       const { isOpen, headCursor } = socket.connection()
@@ -68,30 +70,30 @@ export function LiveDeployments({ children }: { children: ReactNode }) {
     function onOpen(headCursor: string | null) {
       const canResume = lastCursor !== null
       lastCursor ??= headCursor
-      expectUntil(headCursor)
-      if (!canResume && hasJoined) void client.refetchQueries({ include: 'active' })
-      join()
+      catchUpTo(headCursor)
+      if (!canResume && hasQueried) void client.refetchQueries({ include: 'active' })
+      allowQueries()
     }
 
-    function join() {
-      clearTimeout(impatience)
-      hasJoined = true
-      setJoined(true)
+    function allowQueries() {
+      clearTimeout(connectTimer)
+      hasQueried = true
+      setCanQuery(true)
     }
 
-    async function follow() {
-      while (!ended.signal.aborted) {
+    async function staySubscribed() {
+      while (!unmounted.signal.aborted) {
         const code = await subscribe()
-        if (ended.signal.aborted) return
-        clearTimeout(silence)
-        socket.fellBehind()
-        if (code === 'CURSOR_UNKNOWN') await startAnew()
+        if (unmounted.signal.aborted) return
+        clearTimeout(quietTimer)
+        socket.markBehind()
+        if (code === 'CURSOR_UNKNOWN') await restart()
         await socket.backOff()
-        expectUntil(null)
+        catchUpTo(null)
       }
     }
 
-    /** Ends with the code of its error when the server ends the subscription. A lost connection does not end it. */
+    /** Resolves, to the code of its error, when the server ends the subscription. A lost connection does not end it. */
     function subscribe(): Promise<string | null> {
       return new Promise((resolve) => {
         const end = (code: string | null) => {
@@ -102,7 +104,7 @@ export function LiveDeployments({ children }: { children: ReactNode }) {
           {
             query,
             variables: {
-              // Read anew for each attempt: graphql-ws sends this same object again after a lost connection.
+              // A getter, because graphql-ws sends this same object again after a lost connection.
               get after() {
                 return lastCursor
               },
@@ -110,56 +112,56 @@ export function LiveDeployments({ children }: { children: ReactNode }) {
           },
           {
             next: ({ data, errors }) => {
-              if (data) take(data.deploymentStatus)
+              if (data) onEvent(data.deploymentStatus)
               if (errors) end(codeOf(errors))
             },
             error: (error) => end(codeOf(error)),
             complete: () => end(null),
           },
         )
-        ended.signal.addEventListener('abort', () => end(null))
+        unmounted.signal.addEventListener('abort', () => end(null))
       })
     }
 
-    function take({ cursor, deployment, ...event }: DeploymentStatusSubscription['deploymentStatus']) {
+    function onEvent({ cursor, deployment, ...event }: DeploymentStatusSubscription['deploymentStatus']) {
       lastCursor = cursor
       learnServerTime(event.at)
-      if (cache.recordEvent(event, deployment)) noteStart(deployment.id)
-      if (catchUpTo !== null || socket.connection().state !== 'live') expectUntil(catchUpTo)
+      if (cache.recordEvent(event, deployment)) recordStart(deployment.id)
+      if (targetCursor !== null || socket.connection().state !== 'live') catchUpTo(targetCursor)
     }
 
-    /** Live is what has reached the head of the log, or has been silent long enough to have had the time. */
-    function expectUntil(cursor: string | null) {
-      clearTimeout(silence)
+    /** The page is live once it has reached the head of the log, or once no event has arrived for long enough. */
+    function catchUpTo(cursor: string | null) {
+      clearTimeout(quietTimer)
       if (cursor !== null && cursor === lastCursor) {
-        catchUpTo = null
-        socket.caughtUp()
+        targetCursor = null
+        socket.markCaughtUp()
       } else {
-        catchUpTo = cursor
-        silence = setTimeout(() => socket.caughtUp(), silenceMs)
+        targetCursor = cursor
+        quietTimer = setTimeout(() => socket.markCaughtUp(), QUIET_PERIOD_MS)
       }
     }
 
-    async function startAnew() {
+    async function restart() {
       lastCursor = socket.connection().headCursor
-      cache.forgetAppearances()
-      // A query that fails again says so where it is shown.
+      cache.forgetRecent()
+      // Failed queries show their own errors.
       await client.resetStore().catch(() => {})
     }
 
     return () => {
-      ended.abort()
-      clearTimeout(impatience)
-      clearTimeout(silence)
+      unmounted.abort()
+      clearTimeout(connectTimer)
+      clearTimeout(quietTimer)
       stopListening()
     }
   }, [client, socket])
 
-  return <JoinedContext value={joined}>{children}</JoinedContext>
+  return <CanQueryContext value={canQuery}>{children}</CanQueryContext>
 }
 
-/** Without the directives that are between Apollo Client and us. */
-function forServer(document: DocumentNode): DocumentNode {
+/** Directives such as `@unmask` are for Apollo Client only. */
+function withoutDirectives(document: DocumentNode): DocumentNode {
   return visit(document, { [Kind.DIRECTIVE]: () => null })
 }
 

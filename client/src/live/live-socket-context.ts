@@ -5,7 +5,7 @@ export const LiveSocketContext = createContext<LiveSocket | null>(null)
 
 export function useLiveSocket(): LiveSocket {
   const socket = useContext(LiveSocketContext)
-  if (!socket) throw new Error('useLiveSocket needs a LiveSocketContext around it')
+  if (!socket) throw new Error('useLiveSocket requires a LiveSocketContext')
   return socket
 }
 

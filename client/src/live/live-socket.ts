@@ -1,52 +1,52 @@
 import { type Client, createClient } from 'graphql-ws'
 
 /**
- * The page's one WebSocket, and what a person is told of it.
+ * The page's only WebSocket, and the connection state that the page shows.
  *
- *   connecting ──ack──> (catching up) ──caughtUp()──> live
- *                             ^                         │ closed, or silent for too long
- *                             └────ack──── reconnecting <┘
+ *   connecting ──ack──> (catching up) ──markCaughtUp()──> live
+ *                             ^                            │ closed, or silent for too long
+ *                             └────ack───── reconnecting <─┘
  *
- * It never gives up: whatever ends it, the next attempt comes within 30 seconds, or at once when the network returns
- * or the page is looked at again. After a close that says that nobody knows who we are, graphql-ws itself does not try
- * again; whoever subscribes anew makes it.
+ * It retries forever: the next attempt comes within 30 seconds, or at once when the network returns or the page becomes
+ * visible. graphql-ws itself does not retry after a close that reports an unknown user; the next subscriber reconnects.
  */
 export interface LiveSocket {
   subscribe: Client['subscribe']
   connection(): Connection
   onConnectionChange(listener: () => void): () => void
-  /** Tells that the server has closed it because nobody knows any more who we are, or because of what we may do now. */
-  onAccessChange(listener: (change: 'identity' | 'rights') => void): () => void
-  /** What is shown is now what the server knows. */
-  caughtUp(): void
-  /** What is shown may be older than what the server knows, although the connection is open. */
-  fellBehind(): void
+  /** The server has closed the socket because the session ended or the user's rights changed. */
+  onAccessChange(listener: () => void): () => void
+  /** What the page shows is current. */
+  markCaughtUp(): void
+  /** What the page shows may be outdated, although the socket is open. */
+  markBehind(): void
   /** Ends a wait between two attempts. */
   reconnectNow(): void
   /** Waits as between two attempts; `reconnectNow` ends it. */
   backOff(): Promise<void>
-  /** For good. */
+  /** Closes it permanently. */
   close(): void
 }
 
 export interface Connection {
   state: 'connecting' | 'live' | 'reconnecting'
   isOpen: boolean
-  /** Sent along with mutations: the server does not echo to a connection what its own result already told it. */
+  /** Sent with mutations: the server does not send a mutation's own event back to its connection. */
   connectionId: string | null
-  /** Head of the server's log when this connection was acknowledged. */
+  /** Head of the server's log when it acknowledged this connection. */
   headCursor: string | null
-  /** When the server was last heard, by the clock of this machine. */
+  /** Time of the last message from the server, by this machine's clock. */
   lastHeardAtMs: number | null
 }
 
-const pingIntervalMs = 10_000
-const pongTimeoutMs = 5_000
-const connectTimeoutMs = 10_000
-const stableAfterMs = 10_000
-const longestBackoffMs = 30_000
-/** PROTOCOL.md: how the server closes it when something about our access has changed. */
-const accessChanges: Record<number, 'identity' | 'rights'> = { 4401: 'identity', 4403: 'rights' }
+const PING_INTERVAL_MS = 10_000
+const PONG_TIMEOUT_MS = 5_000
+const CONNECT_TIMEOUT_MS = 10_000
+const STABLE_AFTER_MS = 10_000
+const MIN_BACKOFF_MS = 300
+const MAX_BACKOFF_SPAN_MS = 30_000
+/** PROTOCOL.md: the session has ended; the rights have changed. */
+const ACCESS_CHANGE_CODES = [4401, 4403]
 
 export function createLiveSocket(url: string): LiveSocket {
   let connection: Connection = {
@@ -60,54 +60,54 @@ export function createLiveSocket(url: string): LiveSocket {
   let connectedAtMs = 0
   let attempts = 0
   let socket: WebSocket | null = null
-  const listeners = new Set<() => void>()
-  const accessListeners = new Set<(change: 'identity' | 'rights') => void>()
+  const connectionListeners = new Set<() => void>()
+  const accessListeners = new Set<() => void>()
   const watchdog = new Watchdog(() => client.terminate())
-  const waits = new Set<() => void>()
+  const pendingWaits = new Set<() => void>()
 
   const client: Client = createClient({
     url,
     lazy: false,
-    // The subscription that this page always holds reports the same errors.
+    // The page's permanent subscription reports the same errors.
     onNonLazyError: () => {},
     retryAttempts: Number.POSITIVE_INFINITY,
     shouldRetry: () => true,
     retryWait: backOff,
-    keepAlive: pingIntervalMs,
+    keepAlive: PING_INTERVAL_MS,
     on: {
-      connecting: () => watchdog.expectWithin(connectTimeoutMs),
+      connecting: () => watchdog.start(CONNECT_TIMEOUT_MS),
       connected: (opened, payload) => {
         socket = opened as WebSocket
         connectedAtMs = Date.now()
-        heard()
+        onMessage()
         update({
           isOpen: true,
           connectionId: stringIn(payload, 'connectionId'),
           headCursor: stringIn(payload, 'cursor'),
         })
       },
-      ping: (received) => {
-        if (!received) watchdog.expectWithin(pongTimeoutMs)
+      ping: (isReceived) => {
+        if (!isReceived) watchdog.start(PONG_TIMEOUT_MS)
       },
-      message: heard,
+      message: onMessage,
       closed: (event) => {
-        lost()
-        const change = accessChanges[(event as CloseEvent).code]
-        if (change) for (const listener of accessListeners) listener(change)
+        onLost()
+        if (ACCESS_CHANGE_CODES.includes((event as CloseEvent).code))
+          for (const listener of accessListeners) listener()
       },
-      error: lost,
+      error: onLost,
     },
   })
 
-  function heard() {
+  function onMessage() {
     lastHeardAtMs = Date.now()
-    watchdog.rest()
+    watchdog.stop()
   }
 
-  function lost() {
-    watchdog.rest()
-    // A server that acknowledges and closes again and again is not hammered: only a lasting connection counts.
-    if (socket && Date.now() - connectedAtMs > stableAfterMs) attempts = 0
+  function onLost() {
+    watchdog.stop()
+    // Only a lasting connection resets the backoff: a server that acknowledges and closes again must not be hammered.
+    if (socket && Date.now() - connectedAtMs > STABLE_AFTER_MS) attempts = 0
     socket = null
     update({
       state: lastHeardAtMs === null ? 'connecting' : 'reconnecting',
@@ -121,24 +121,24 @@ export function createLiveSocket(url: string): LiveSocket {
     return new Promise((resolve) => {
       const end = () => {
         clearTimeout(timer)
-        waits.delete(end)
+        pendingWaits.delete(end)
         resolve()
       }
       const timer = setTimeout(end, delayMs)
-      waits.add(end)
+      pendingWaits.add(end)
     })
   }
 
   function reconnectNow() {
-    for (const end of waits) end()
+    for (const end of pendingWaits) end()
   }
 
-  // A network that came back, or a machine that slept, leaves sockets that look open and are not.
+  // After a network change or a sleep, a socket may look open although its connection is gone.
   function probe() {
     reconnectNow()
     if (socket?.readyState !== WebSocket.OPEN) return
     socket.send('{"type":"ping"}')
-    watchdog.expectWithin(pongTimeoutMs)
+    watchdog.start(PONG_TIMEOUT_MS)
   }
 
   window.addEventListener('online', probe)
@@ -149,52 +149,52 @@ export function createLiveSocket(url: string): LiveSocket {
 
   function update(change: Partial<Connection>) {
     connection = { ...connection, ...change, lastHeardAtMs }
-    for (const listener of listeners) listener()
+    for (const listener of connectionListeners) listener()
   }
 
   return {
     subscribe: client.subscribe,
     connection: () => connection,
     onConnectionChange(listener) {
-      listeners.add(listener)
-      return () => listeners.delete(listener)
+      connectionListeners.add(listener)
+      return () => connectionListeners.delete(listener)
     },
     onAccessChange(listener) {
       accessListeners.add(listener)
       return () => accessListeners.delete(listener)
     },
-    caughtUp() {
+    markCaughtUp() {
       if (connection.isOpen && connection.state !== 'live') update({ state: 'live' })
     },
-    fellBehind() {
+    markBehind() {
       if (connection.state === 'live') update({ state: 'reconnecting' })
     },
     reconnectNow,
     backOff,
-    // Rejects when there is no connection to be closed.
+    // Rejects when no connection is open.
     close: () => void Promise.resolve(client.dispose()).catch(() => {}),
   }
 }
 
-/** 0.3 to 0.5 s first, then a random part of a span that doubles up to 30 s, so that a crowd does not return at once. */
+/** 0.3 to 0.5 s at first, then random within a span that doubles up to 30 s: pages must not reconnect all at once. */
 export function backoffMs(attempt: number, random = Math.random): number {
-  const spanMs = Math.min(longestBackoffMs, 200 * 2 ** attempt)
-  return 300 + random() * spanMs
+  const spanMs = Math.min(MAX_BACKOFF_SPAN_MS, 200 * 2 ** attempt)
+  return MIN_BACKOFF_MS + random() * spanMs
 }
 
-/** Calls back when what was expected did not come in time. */
+/** Calls back unless it is stopped in time. */
 class Watchdog {
-  #timer: ReturnType<typeof setTimeout> | undefined
+  private timer: ReturnType<typeof setTimeout> | undefined
 
-  constructor(private readonly onSilence: () => void) {}
+  constructor(private readonly onTimeout: () => void) {}
 
-  expectWithin(ms: number) {
-    clearTimeout(this.#timer)
-    this.#timer = setTimeout(this.onSilence, ms)
+  start(timeoutMs: number) {
+    clearTimeout(this.timer)
+    this.timer = setTimeout(this.onTimeout, timeoutMs)
   }
 
-  rest() {
-    clearTimeout(this.#timer)
+  stop() {
+    clearTimeout(this.timer)
   }
 }
 

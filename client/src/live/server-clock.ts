@@ -1,18 +1,32 @@
+import { useEffect, useState } from 'react'
+
 let offsetMs = 0
-let smallestDelayMs = Number.POSITIVE_INFINITY
+let minDelayMs = Number.POSITIVE_INFINITY
 
 /**
- * Learns how the server's clock differs from ours. An event takes some time to come, or much when it is a replay, so
- * the smallest difference seen is the best estimate.
+ * Learns the offset of the server's clock from the time of an event. Events arrive with a delay, a long one when
+ * replayed, so the smallest difference seen is the best estimate.
  */
 export function learnServerTime(at: string): void {
   const delayMs = Date.now() - Date.parse(at)
-  if (delayMs >= smallestDelayMs) return
-  smallestDelayMs = delayMs
+  if (delayMs >= minDelayMs) return
+  minDelayMs = delayMs
   offsetMs = delayMs
 }
 
-/** Now, by the clock that the times of events come from. */
-export function serverNowMs(): number {
+/** The current time by the server's clock, which also stamps the events. */
+function serverNowMs(): number {
   return Date.now() - offsetMs
+}
+
+/** The server's time, updated at this interval; null stops updates. */
+export function useServerNowMs(intervalMs: number | null): number {
+  const [nowMs, setNowMs] = useState(serverNowMs)
+  useEffect(() => {
+    setNowMs(serverNowMs())
+    if (intervalMs === null) return
+    const timer = setInterval(() => setNowMs(serverNowMs()), intervalMs)
+    return () => clearInterval(timer)
+  }, [intervalMs])
+  return nowMs
 }

@@ -1,8 +1,8 @@
-/** An example of each operation, one a tab. GraphiQL keeps what a person makes of them. */
-export const examples: { query: string; variables?: string }[] = [
-  // GraphiQL shows the variables of the first tab only after another one was open, so it has none.
+/** One example of each operation, in a tab each. GraphiQL stores the user's edits. */
+export const EXAMPLES: { query: string; variables?: string }[] = [
+  // Without variables, because GraphiQL shows those of the first tab only after a switch to another.
   {
-    query: `# What there is to start from.
+    query: `# The templates that this server offers.
 query Templates {
   templates {
     name
@@ -20,8 +20,8 @@ query Templates {
 `,
   },
   {
-    query: `# Deploys a template. It answers at once;
-# deploymentStatus tells the rest.
+    query: `# Deploys a template. Returns at once; subscribe to
+# deploymentStatus to follow the deployment.
 mutation DeployTemplate($input: DeployInput!) {
   deploy(input: $input) {
     id
@@ -30,19 +30,19 @@ mutation DeployTemplate($input: DeployInput!) {
   }
 }
 `,
-    variables: json({
+    variables: toJson({
       input: {
         org: 'acme',
         repo: 'hello-world',
         visibility: 'PRIVATE',
-        description: 'Made in the playground',
+        description: 'Created in the playground',
         contents: { template: { name: 'hello-world' } },
       },
     }),
   },
   {
-    query: `# Deploys files. Sent again with the same key
-# and input, it is still one deployment.
+    query: `# Deploys files. A retry with the same idempotency key
+# and input returns the same deployment.
 mutation DeployFiles($input: DeployInput!) {
   deploy(input: $input) {
     id
@@ -51,7 +51,7 @@ mutation DeployFiles($input: DeployInput!) {
   }
 }
 `,
-    variables: json({
+    variables: toJson({
       input: {
         org: 'acme',
         repo: 'from-files',
@@ -69,8 +69,8 @@ mutation DeployFiles($input: DeployInput!) {
     }),
   },
   {
-    query: `# The state of each active deployment,
-# then all that happens to any of them.
+    query: `# The current state of every active deployment,
+# then every event.
 subscription AllDeployments {
   deploymentStatus {
     cursor
@@ -89,8 +89,8 @@ subscription AllDeployments {
 `,
   },
   {
-    query: `# The state of one deployment, then the rest.
-# Put its id below.
+    query: `# The current state of one deployment, then its events.
+# Enter its id in the variables.
 subscription OneDeployment($deploymentId: ID!) {
   deploymentStatus(deploymentId: $deploymentId) {
     cursor
@@ -112,11 +112,11 @@ subscription OneDeployment($deploymentId: ID!) {
   }
 }
 `,
-    variables: json({ deploymentId: '' }),
+    variables: toJson({ deploymentId: '' }),
   },
   {
-    query: `# Everything since the cursor that you put below:
-# nothing is left out, nothing comes twice.
+    query: `# Every event after a cursor, without gaps or repeats.
+# Enter the cursor in the variables.
 subscription Resume($after: String!) {
   deploymentStatus(after: $after) {
     cursor
@@ -127,10 +127,11 @@ subscription Resume($after: String!) {
   }
 }
 `,
-    variables: json({ after: '' }),
+    variables: toJson({ after: '' }),
   },
   {
-    query: `# Stops a deployment, the call to GitHub included.
+    query: `# Cancels a deployment, including its current call
+# to GitHub.
 mutation Cancel($id: ID!) {
   cancelDeployment(id: $id) {
     id
@@ -139,10 +140,10 @@ mutation Cancel($id: ID!) {
   }
 }
 `,
-    variables: json({ id: '' }),
+    variables: toJson({ id: '' }),
   },
   {
-    query: `# Goes on from the step that failed.
+    query: `# Retries a deployment from the step that failed.
 mutation Retry($id: ID!) {
   retryDeployment(id: $id) {
     id
@@ -152,10 +153,10 @@ mutation Retry($id: ID!) {
   }
 }
 `,
-    variables: json({ id: '' }),
+    variables: toJson({ id: '' }),
   },
   {
-    query: `# One deployment, with what happened to it so far.
+    query: `# One deployment with its events so far.
 query OneDeploymentWithEvents($id: ID!) {
   deployment(id: $id) {
     id
@@ -178,11 +179,11 @@ query OneDeploymentWithEvents($id: ID!) {
   }
 }
 `,
-    variables: json({ id: '' }),
+    variables: toJson({ id: '' }),
   },
   {
-    query: `# Newest first. "after" takes the endCursor
-# of the page before.
+    query: `# Deployments, newest first. For the next page, pass
+# the endCursor as "after".
 query Deployments($first: Int = 20, $after: String, $status: [DeploymentStatus!]) {
   deployments(first: $first, after: $after, status: $status) {
     edges {
@@ -202,10 +203,10 @@ query Deployments($first: Int = 20, $after: String, $status: [DeploymentStatus!]
   }
 }
 `,
-    variables: json({ first: 5, status: null }),
+    variables: toJson({ first: 5, status: null }),
   },
 ]
 
-function json(value: unknown): string {
+function toJson(value: unknown): string {
   return JSON.stringify(value, null, 2)
 }

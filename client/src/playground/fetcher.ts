@@ -4,25 +4,25 @@ import { type Client, createClient, type SubscribePayload } from 'graphql-ws'
 interface Request {
   query: string
   operationName?: string | null | undefined
-  // GraphiQL passes on what is in its editor.
+  /** Whatever the editor contains. */
   variables?: unknown
 }
 
 /**
- * Queries and mutations go over HTTP, subscriptions over the socket, which is opened for the first of them. A token in
- * the editor's headers goes along with both; without one, the session of the browser does.
+ * Sends queries and mutations over HTTP, and subscriptions over a socket that the first of them opens. Both authenticate
+ * with the token in the editor's headers, or else with the browser's session.
  */
 export function createFetcher(url: URL) {
   const socketUrl = new URL(url)
   socketUrl.protocol = url.protocol.replace('http', 'ws')
   let socket: Client | undefined
-  let tokenOfSocket: string | undefined
+  let socketToken: string | undefined
 
-  /** A socket belongs to who has opened it: another token needs another. */
+  /** A socket authenticates once, so that another token requires another socket. */
   function socketFor(token: string | undefined): Client {
-    if (socket && token === tokenOfSocket) return socket
+    if (socket && token === socketToken) return socket
     socket?.dispose()
-    tokenOfSocket = token
+    socketToken = token
     socket = createClient({
       url: socketUrl.href,
       ...(token !== undefined && { connectionParams: { authorization: token } }),
@@ -41,9 +41,9 @@ export function createFetcher(url: URL) {
       operationName: operation?.name?.value,
     }
     if (operation?.operation !== 'subscription') return post(url, payload, headers)
-    // GraphiQL's types want errors of a class; what it shows is their JSON.
+    // The cast is safe: GraphiQL only prints errors as JSON, although its types require a class.
     const results = socketFor(tokenIn(headers)).iterate(payload) as AsyncIterable<ExecutionResult>
-    return explained(results)
+    return withCloseReason(results)
   }
 }
 
@@ -51,8 +51,8 @@ function tokenIn(headers: Record<string, string>): string | undefined {
   return Object.entries(headers).find(([name]) => name.toLowerCase() === 'authorization')?.[1]
 }
 
-/** What closes the socket for good comes with a reason, of which GraphiQL would show nothing. */
-async function* explained(results: AsyncIterable<ExecutionResult>): AsyncGenerator<ExecutionResult> {
+/** GraphiQL does not show the reason of a close event. */
+async function* withCloseReason(results: AsyncIterable<ExecutionResult>): AsyncGenerator<ExecutionResult> {
   try {
     yield* results
   } catch (error) {
@@ -69,13 +69,13 @@ async function post(url: URL, payload: SubscribePayload, headers: Record<string,
   return response.json()
 }
 
-/** Right after another tab was opened, GraphiQL still names the operation of the one before: it is not believed alone. */
+/** Right after a change of tabs, GraphiQL may still name the operation of the previous tab. */
 function operationOf({ query, operationName }: Request): OperationDefinitionNode | null | undefined {
   try {
     const document = parse(query)
     return getOperationAST(document, operationName) ?? getOperationAST(document)
   } catch {
-    // The server says what is wrong with a document that cannot be parsed.
+    // The server reports the syntax error.
     return undefined
   }
 }

@@ -6,11 +6,11 @@ import { buildSchema } from 'graphql'
 import { StrictMode } from 'react'
 import { createRoot } from 'react-dom/client'
 import schemaText from '../../../schema.gql?raw'
-import { examples } from './examples.ts'
+import { EXAMPLES } from './examples.ts'
 import { createFetcher } from './fetcher.ts'
 import { storage } from './storage.ts'
 
-// The schema comes with us: asking the server for it would be the dearest query of all.
+// Bundled, because an introspection query would be the most expensive one.
 const schema = buildSchema(schemaText)
 const fetcher = createFetcher(new URL('/graphql', window.location.href))
 
@@ -22,7 +22,7 @@ createRoot(root).render(
       fetcher={fetcher}
       schema={schema}
       storage={storage}
-      defaultTabs={examples}
+      defaultTabs={EXAMPLES}
       defaultEditorToolsVisibility="variables"
     >
       <GraphiQL.Logo>

@@ -1,25 +1,25 @@
-const prefix = 'graphiql:'
-const histories = [`${prefix}queries`, `${prefix}favorites`]
+const PREFIX = 'graphiql:'
+const HISTORY_KEYS = [`${PREFIX}queries`, `${PREFIX}favorites`]
 
 /**
- * The browser's own, but without the headers in GraphiQL's history, which it keeps even where headers are not to be
- * kept: a token must not be found by whoever sits down here next.
+ * The browser's local storage, without the headers in GraphiQL's history, which GraphiQL stores even with header
+ * persistence off: the next user of this browser must not find a token.
  */
 export const storage = {
   get length() {
     return localStorage.length
   },
-  getItem: (name: string) => localStorage.getItem(name),
-  removeItem: (name: string) => localStorage.removeItem(name),
-  setItem: (name: string, value: string) =>
-    localStorage.setItem(name, histories.includes(name) ? withoutHeaders(value) : value),
+  getItem: (key: string) => localStorage.getItem(key),
+  removeItem: (key: string) => localStorage.removeItem(key),
+  setItem: (key: string, value: string) =>
+    localStorage.setItem(key, HISTORY_KEYS.includes(key) ? withoutHeaders(value) : value),
   clear() {
-    for (const name of Object.keys(localStorage)) {
-      if (name.startsWith(prefix)) localStorage.removeItem(name)
+    for (const key of Object.keys(localStorage)) {
+      if (key.startsWith(PREFIX)) localStorage.removeItem(key)
     }
   },
 }
 
 function withoutHeaders(history: string): string {
-  return JSON.stringify(JSON.parse(history, (name, value) => (name === 'headers' ? undefined : value)))
+  return JSON.stringify(JSON.parse(history, (key, value) => (key === 'headers' ? undefined : value)))
 }

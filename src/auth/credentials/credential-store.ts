@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { v7 as uuidv7 } from 'uuid'
-import type { Queryable } from '../../database/database.ts'
+import type { Queryable } from '../../database/statement.ts'
 import { type Grant, rightsOf, type Subject } from '../rights.ts'
 
 export type CredentialKind = 'token' | 'session'

@@ -66,7 +66,7 @@ export class SessionMonitor implements OnModuleInit, OnModuleDestroy {
   async onModuleDestroy(): Promise<void> {
     clearInterval(this.timer)
     if (this.subscription !== undefined) this.pubSub.unsubscribe(this.subscription)
-    await this.checkTask.currentRun()
+    await this.checkTask.idle()
   }
 
   /** A connection of which it has just been looked who it is. */

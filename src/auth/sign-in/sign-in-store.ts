@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import type { Queryable } from '../../database/database.ts'
+import type { Queryable } from '../../database/statement.ts'
 import { hashSecret } from '../credentials/credential-store.ts'
 import type { SignInChecks } from './sign-in-provider.ts'
 

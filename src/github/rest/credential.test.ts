@@ -4,8 +4,8 @@ import { FaultGitHub } from '../../../test/support/github/fault-github.ts'
 import { MemoryRateLimitStore } from '../../../test/support/github/memory-rate-limit-store.ts'
 import { GitHubRestClient } from './github-rest-client.ts'
 
-const calm = { signal: new AbortController().signal }
-// The kind of key that GitHub lets its users download: PKCS#1.
+const context = { signal: new AbortController().signal }
+// PKCS#1, as the keys that GitHub offers for download.
 const { privateKey, publicKey } = generateKeyPairSync('rsa', {
   modulusLength: 2048,
   privateKeyEncoding: { type: 'pkcs1', format: 'pem' },
@@ -18,7 +18,7 @@ describe('a GitHub App', () => {
   let github: FaultGitHub
   let client: GitHubRestClient
   let installation: Record<string, unknown>
-  let lifeMs: number
+  let lifetimeMs: number
 
   beforeEach(async () => {
     github = await FaultGitHub.start()
@@ -28,8 +28,8 @@ describe('a GitHub App', () => {
       repository_selection: 'all',
       permissions: { administration: 'write', contents: 'write', metadata: 'read' },
     }
-    lifeMs = 3_600_000
-    // Asked for by the App itself, which signs with its key.
+    lifetimeMs = 3_600_000
+    // Verifies the App's signature as GitHub does.
     github.appHandler = (authorization, line) => {
       const [head = '', claims = '', signature = ''] = authorization.replace('Bearer ', '').split('.')
       const isSigned = verify(
@@ -49,12 +49,12 @@ describe('a GitHub App', () => {
       if (ACCESS_TOKEN.test(line)) {
         return {
           status: 201,
-          body: { token: github.token, expires_at: new Date(github.now() + lifeMs).toISOString() },
+          body: { token: github.token, expires_at: new Date(github.now() + lifetimeMs).toISOString() },
         }
       }
       return { status: 404, body: { message: 'Not Found' } }
     }
-    client = open('4711')
+    client = createClient('4711')
   })
   afterEach(async () => {
     await client.close()
@@ -62,7 +62,7 @@ describe('a GitHub App', () => {
     expect(github.violations).toEqual([])
   })
 
-  const open = (appId: string) =>
+  const createClient = (appId: string) =>
     new GitHubRestClient({
       apiUrl: github.url,
       credential: { kind: 'app', appId, privateKey },
@@ -71,7 +71,7 @@ describe('a GitHub App', () => {
       retrySchedule: { verifyDelaysMs: [0], propagationDelaysMs: [0] },
     })
 
-  const wish = {
+  const input = {
     owner: 'acme',
     name: 'site',
     visibility: 'PRIVATE',
@@ -82,57 +82,57 @@ describe('a GitHub App', () => {
     plannedCommit: '0'.repeat(40),
   } as const
 
-  test('acts with a token of its installation, which it keeps', async () => {
-    await client.ensureOrganization({ login: 'acme' }, calm)
-    expect((await client.ensureRepository(wish, calm)).outcome).toBe('created')
+  test('uses a token of its installation, and caches it', async () => {
+    await client.ensureOrganization({ login: 'acme' }, context)
+    expect((await client.ensureRepository(input, context)).outcome).toBe('created')
     expect(github.countRequests(ACCESS_TOKEN)).toBe(1)
     expect(github.countRequests(/^GET \/user$/)).toBe(0)
   })
 
   test.each([25, 45, 60, 300, 5_400, 86_400].flatMap((seconds) => [seconds, -seconds]))(
-    'works on a machine whose clock is %i s ahead of GitHub’s',
+    'works with a local clock %i s ahead of GitHub’s',
     async (seconds) => {
       github.clockAheadMs = -seconds * 1_000
-      await Promise.all([1, 2].map(() => client.ensureOrganization({ login: 'acme' }, calm)))
-      expect((await client.ensureRepository(wish, calm)).outcome).toBe('created')
-      const asked = [github.countRequests(INSTALLATION), github.countRequests(ACCESS_TOKEN)]
-      // From here on it knows GitHub's clock, and the token that it has lasts an hour by that.
-      await client.ensureRepository({ ...wish, name: 'other' }, calm)
-      await client.ensureOrganization({ login: 'acme' }, calm)
+      await Promise.all([1, 2].map(() => client.ensureOrganization({ login: 'acme' }, context)))
+      expect((await client.ensureRepository(input, context)).outcome).toBe('created')
+      const before = [github.countRequests(INSTALLATION), github.countRequests(ACCESS_TOKEN)]
+      // From now on it knows GitHub's clock, and its token lasts an hour by that clock.
+      await client.ensureRepository({ ...input, name: 'other' }, context)
+      await client.ensureOrganization({ login: 'acme' }, context)
       expect([github.countRequests(INSTALLATION), github.countRequests(ACCESS_TOKEN)]).toEqual([
-        asked[0]! + 1,
-        asked[1],
+        before[0]! + 1,
+        before[1],
       ])
-      // Somebody sets the clock.
+      // The local clock is corrected.
       github.clockAheadMs = 0
-      await client.ensureOrganization({ login: 'acme' }, calm)
+      await client.ensureOrganization({ login: 'acme' }, context)
     },
   )
 
-  test('asks once more when its clock may be the cause, and only then', async () => {
-    const stranger = open('1')
+  test('repeats a refused request once if its clock may be the cause, and only then', async () => {
+    const unknownApp = createClient('1')
     const code = 'UNAUTHENTICATED'
-    await expect(stranger.ensureOrganization({ login: 'acme' }, calm)).rejects.toMatchObject({ code })
+    await expect(unknownApp.ensureOrganization({ login: 'acme' }, context)).rejects.toMatchObject({ code })
     expect(github.countRequests(INSTALLATION)).toBe(1)
     github.clockAheadMs = 5_400_000
-    await expect(stranger.ensureOrganization({ login: 'acme' }, calm)).rejects.toMatchObject({ code })
+    await expect(unknownApp.ensureOrganization({ login: 'acme' }, context)).rejects.toMatchObject({ code })
     expect(github.countRequests(INSTALLATION)).toBe(3)
-    await stranger.close()
+    await unknownApp.close()
   })
 
-  test('has a new token before the old one ends', async () => {
-    lifeMs = 60_000
-    await client.ensureOrganization({ login: 'acme' }, calm)
-    await client.ensureOrganization({ login: 'acme' }, calm)
+  test('renews its token before the old one expires', async () => {
+    lifetimeMs = 60_000
+    await client.ensureOrganization({ login: 'acme' }, context)
+    await client.ensureOrganization({ login: 'acme' }, context)
     expect(github.countRequests(ACCESS_TOKEN)).toBe(2)
   })
 
-  test('fetches a new token when the old one is refused, once', async () => {
+  test('fetches a new token once if the old one is refused', async () => {
     github.next(/^GET \/orgs\/acme$/, () => ({ status: 401, body: { message: 'Bad credentials' } }))
-    expect(await client.ensureOrganization({ login: 'acme' }, calm)).toMatchObject({ outcome: 'existed' })
+    expect(await client.ensureOrganization({ login: 'acme' }, context)).toMatchObject({ outcome: 'existed' })
     expect(github.countRequests(ACCESS_TOKEN)).toBe(2)
     github.always(/^GET \/orgs\/acme$/, () => ({ status: 401, body: { message: 'Bad credentials' } }))
-    const refused = client.ensureOrganization({ login: 'acme' }, calm)
+    const refused = client.ensureOrganization({ login: 'acme' }, context)
     await expect(refused).rejects.toMatchObject({ code: 'UNAUTHENTICATED' })
     expect(github.countRequests(ACCESS_TOKEN)).toBe(3)
   })
@@ -148,24 +148,24 @@ describe('a GitHub App', () => {
       { repository_selection: 'selected' },
       /“All repositories”.*installations\/55/,
     ],
-  ])('that %s says where to grant it', async (_what, changes, message) => {
+  ])('that %s gets an error that says where to grant it', async (_case, changes, message) => {
     Object.assign(installation, changes)
-    const call = client.ensureOrganization({ login: 'acme' }, calm)
+    const call = client.ensureOrganization({ login: 'acme' }, context)
     await expect(call).rejects.toMatchObject({ code: 'FORBIDDEN', message: expect.stringMatching(message) })
   })
 
-  test('that is not installed, or not known, says so', async () => {
-    const elsewhere = client.ensureOrganization({ login: 'other' }, calm)
-    await expect(elsewhere).rejects.toMatchObject({
+  test('that is not installed, or unknown, gets an error that says so', async () => {
+    const notInstalled = client.ensureOrganization({ login: 'other' }, context)
+    await expect(notInstalled).rejects.toMatchObject({
       code: 'FORBIDDEN',
       message: expect.stringMatching(/not installed/),
     })
-    const stranger = open('1')
-    const unknown = stranger.ensureOrganization({ login: 'acme' }, calm)
+    const unknownApp = createClient('1')
+    const unknown = unknownApp.ensureOrganization({ login: 'acme' }, context)
     await expect(unknown).rejects.toMatchObject({
       code: 'UNAUTHENTICATED',
       message: expect.stringMatching(/GITHUB_APP_PRIVATE_KEY_FILE/),
     })
-    await stranger.close()
+    await unknownApp.close()
   })
 })

@@ -6,83 +6,81 @@ export type CredentialSettings =
   | { kind: 'token'; token: string }
   | { kind: 'app'; appId: string; privateKey: string }
 
-/** A secret for one request, and which header it makes. */
-export interface Secret {
-  value: string
-}
-
 /** An installation of the App on one account: GET /orgs/{org}/installation. */
 export interface Installation {
   id: number
-  /** Where its permissions are seen and granted. */
+  /** The page where its permissions are shown and granted. */
   htmlUrl: string
+  /** `all` or `selected`. */
   repositorySelection: string
   permissions: Readonly<Record<string, string>>
 }
 
 export interface InstallationToken {
   token: string
-  /** How long it is valid from now on, by GitHub's clock. */
+  /** Milliseconds from now until it expires, by GitHub's clock. */
   lifetimeMs: number
 }
 
-/** What the App itself signs a request with. */
+/** The token by which the App itself authenticates. */
 export interface AppJwt {
   value: string
-  /** GitHub's clock minus ours, as assumed when it was dated. */
+  /** GitHub's clock minus ours, as assumed when the token was dated. */
   clockOffsetMs: number
 }
 
 export interface AppSigner {
   sign(): Promise<AppJwt>
   /**
-   * To be called when GitHub has refused the token, with the time that it says in its answer. True: the clocks differ by
-   * so much that this may be why; from now on, tokens are dated by GitHub's clock.
+   * Call it when GitHub refuses a token, with the `date` of the response. Returns true if the clocks differ
+   * enough to explain the refusal; later tokens are then dated by GitHub's clock.
    */
   adoptClock(refused: AppJwt, githubDate: string | undefined): boolean
 }
 
-/** How an App asks for its installation and a token: requests of their own, signed by the App itself. */
+/** Requests that the App signs itself, to find its installation and to get a token. */
 export interface InstallationSource {
   find(owner: string, signer: AppSigner, signal: AbortSignal): Promise<Installation>
   createToken(installation: Installation, signer: AppSigner, signal: AbortSignal): Promise<InstallationToken>
 }
 
-/** A token is not used in its last minutes: the step that begins with it should end with it. Tokens last an hour. */
+/**
+ * Tokens last an hour. One in its last minutes is not used: it should outlive the step that starts with it.
+ */
 const RENEW_BEFORE_MS = 5 * 60_000
-/** A smaller difference of the clocks is within what `sign` leaves room for. */
+/** The margins in `sign` cover a smaller difference between the clocks. */
 const MIN_CLOCK_DIFFERENCE_MS = 30_000
-/** One for each organization that this process deploys to. */
+/** One per organization that this process deploys to. */
 const MAX_INSTALLATIONS = 1_000
 
-/** Who we are for GitHub. */
+/** Our identity on GitHub. */
 export abstract class Credential {
   abstract readonly kind: CredentialSettings['kind']
-  /** Names it in the database and in logs: a hash, from which nobody gets it back. */
+  /** Identifies it in the database and in logs: a hash that does not reveal it. */
   abstract readonly id: string
 
-  /** The secret to act for this account with. */
+  /** The token to act on this account with. */
   abstract token(owner: string, signal: AbortSignal): Promise<string>
 
-  /** Forgets what GitHub refused. True: there may be a better one now. */
+  /** Forgets a token that GitHub refused. Returns true if the next one may differ. */
   abstract invalidate(token: string): boolean
 
-  /** What must not be seen in any text. */
+  /** Everything to remove from texts. */
   protected abstract secrets(): Iterable<string>
 
-  /** Text that came from outside, without anything of ours in it that should not be there. */
+  /** Removes our secrets from text that came from outside. */
   redact(text: string): string {
-    let clean = text
+    let redacted = text
     for (const secret of this.secrets()) {
       for (const form of [secret, basicCredentials(secret), Buffer.from(secret).toString('base64')]) {
-        clean = clean.replaceAll(form, '***')
+        redacted = redacted.replaceAll(form, '***')
       }
     }
-    return clean
+    return redacted
   }
 }
 
-/** What git takes as credentials over HTTP: any user name, and the token as password. */
+/** Credentials for git over HTTP: any user name, with the token as the password. */
 export function basicCredentials(token: string): string {
   return Buffer.from(`x-access-token:${token}`).toString('base64')
 }
@@ -111,14 +109,14 @@ export class TokenCredential extends Credential {
   }
 }
 
-/** A GitHub App: for each account a token of its own, fetched when there is none and renewed before it ends. */
+/** A GitHub App: one token per account, fetched on demand and renewed before it expires. */
 export class AppCredential extends Credential implements AppSigner {
   readonly kind = 'app'
   readonly id: string
   private readonly appId: string
   private readonly privateKey: string
   private readonly source: InstallationSource
-  /** `renewAtMs` is of the clock that nobody sets: `performance.now()`. */
+  /** `renewAtMs` is on the monotonic clock, `performance.now()`. */
   private readonly tokens = new Map<string, { token: string; renewAtMs: number }>()
   private clockOffsetMs = 0
 
@@ -140,8 +138,8 @@ export class AppCredential extends Credential implements AppSigner {
 
   async token(owner: string, signal: AbortSignal): Promise<string> {
     const key = owner.toLowerCase()
-    const known = this.tokens.get(key)
-    if (known && performance.now() < known.renewAtMs) return known.token
+    const cached = this.tokens.get(key)
+    if (cached && performance.now() < cached.renewAtMs) return cached.token
     const installation = await this.source.find(owner, this, signal)
     const { token, lifetimeMs } = await this.source.createToken(installation, this, signal)
     this.tokens.delete(key)
@@ -154,8 +152,8 @@ export class AppCredential extends Credential implements AppSigner {
   }
 
   invalidate(token: string): boolean {
-    for (const [owner, known] of this.tokens) {
-      if (known.token === token) return this.tokens.delete(owner)
+    for (const [owner, cached] of this.tokens) {
+      if (cached.token === token) return this.tokens.delete(owner)
     }
     return false
   }
@@ -166,12 +164,12 @@ export class AppCredential extends Credential implements AppSigner {
   }
 
   /**
-   * Dated a minute back, and ends a minute before the ten that GitHub allows: docs "Generating a JSON Web Token for a
-   * GitHub App". So the clocks may differ by a minute.
+   * Dates the token a minute back, and lets it expire a minute before the ten that GitHub allows (docs
+   * "Generating a JSON Web Token for a GitHub App"), so that the clocks may differ by a minute.
    */
   async sign(): Promise<AppJwt> {
-    const clockOffsetMs = this.clockOffsetMs
-    // The library itself goes half a minute back, and makes it last ten minutes from there.
+    const { clockOffsetMs } = this
+    // The library subtracts half a minute itself, and sets the expiry ten minutes after that.
     const now = Math.floor((Date.now() + clockOffsetMs) / 1_000) - 30
     const { token } = await githubAppJwt<string>({ id: this.appId, privateKey: this.privateKey, now })
     return { value: token, clockOffsetMs }

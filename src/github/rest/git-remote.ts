@@ -1,8 +1,7 @@
 import { ForgeError } from '../forge-error.ts'
 import type { PreparedContents } from '../git/commit-pack.ts'
 import type { CallContext } from '../github-client.ts'
-import { basicCredentials, type Credential } from './credential.ts'
-import type { Endpoints } from './endpoints.ts'
+import { basicCredentials } from './credential.ts'
 import {
   type Advertisement,
   GitProtocolError,
@@ -12,79 +11,67 @@ import {
   pushCommand,
   type RefUpdate,
 } from './git-wire.ts'
-import { settingsUrl, USER_AGENT } from './github-api.ts'
-import {
-  type CallDescription,
-  type RefusedPush,
-  refusalText,
-  toForgeError,
-  toRefusalError,
-} from './github-errors.ts'
-import type { GitHubThrottle } from './github-throttle.ts'
-import { type HttpClient, type HttpResponse, NetworkError } from './http-client.ts'
+import { type GitHubCallOptions, settingsUrl, USER_AGENT } from './github-api.ts'
+import { type CallDescription, toForgeError } from './github-errors.ts'
+import { type HttpRequest, type HttpResponse, NetworkError } from './http-client.ts'
+import { type RejectedPush, rejectionText, toPushError } from './push-errors.ts'
 
-export interface GitRemoteOptions {
-  endpoints: Endpoints
-  httpClient: HttpClient
-  throttle: GitHubThrottle
-  credential: Credential
-  /** Milliseconds for a call without progress. */
-  callTimeoutMs: number
-}
-
-/** One repository, as git finds it. */
+/** One repository, as git addresses it. */
 export interface Remote {
-  /** Whose token is used. */
+  /** The account whose token is used. */
   owner: string
   /** For people: `acme/site`. */
   fullName: string
-  /** Without a slash at the end. */
+  /** Without a trailing slash. */
   url: string
 }
 
-type Service = 'git-upload-pack' | 'git-receive-pack'
+export type GitService = 'git-upload-pack' | 'git-receive-pack'
 
-/** As git does, `http.postBuffer`: up to here with a length, above in chunks. */
+/** Git does not find the repository. A new one may not be visible to git yet. */
+export class RemoteNotFoundError extends Error {}
+
+/** As git's `http.postBuffer`: smaller bodies are sent with a length, larger ones in chunks. */
 const MAX_BUFFERED_BYTES = 1024 * 1024
 const MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 /** docs "Repository limits": one push. */
 const MAX_PUSH_BYTES = 2 * 1024 ** 3
 
-/** The absence of a repository, which may be one that is not there yet. */
-export class RemoteNotFoundError extends Error {
-  override readonly name = 'RemoteNotFoundError'
-}
-
-/** Git's smart HTTP, as far as a new branch needs it: two requests a push, whatever the number of files. */
+/** Git's smart HTTP, as far as a new branch needs it: two requests per push, whatever the number of files. */
 export class GitRemotes {
-  private readonly options: GitRemoteOptions
+  private readonly options: GitHubCallOptions
 
-  constructor(options: GitRemoteOptions) {
+  constructor(options: GitHubCallOptions) {
     this.options = options
   }
 
-  /** What the repository has. Rejects with `RemoteMissing`, or with a GitHubError. */
+  /**
+   * The repository's refs, and the URL that served them. Rejects with `RemoteNotFoundError` or `ForgeError`.
+   */
   async fetchAdvertisement(
     remote: Remote,
-    service: Service,
+    service: GitService,
     signal: AbortSignal,
   ): Promise<Advertisement & { url: string }> {
     const path = `/info/refs?service=${service}`
-    const answer = await this.send(remote, 'read', signal, {
+    const response = await this.send(remote, 'read', signal, {
       method: 'GET',
       url: `${remote.url}${path}`,
       headers: {},
     })
-    if (answer.status !== 200) throw this.toError(answer, remote, 'read')
+    if (response.status !== 200) throw this.toError(response, remote, 'read')
     try {
-      // After a rename the rest goes where this was answered from.
-      return { ...parseAdvertisement(answer.body, service), url: answer.url.slice(0, -path.length) }
+      // After a rename, later requests go directly to the URL of the redirect.
+      return { ...parseAdvertisement(response.body, service), url: response.url.slice(0, -path.length) }
     } catch (error) {
       throw this.toProtocolError(error, remote)
     }
   }
 
-  /** Puts the commit on the ref, if that is at `from`. Resolves to what the server reports, good or bad. */
+  /**
+   * Moves the ref to the commit if it is at `from`. Resolves to the server's report, whether success or
+   * failure.
+   */
   async push(
     remote: Remote,
     update: RefUpdate,
@@ -92,14 +79,14 @@ export class GitRemotes {
     { capabilities }: Advertisement,
     { signal, onProgress }: CallContext,
   ): Promise<PushReport> {
-    if (contents.packBytes > MAX_PUSH_BYTES) {
+    const total = contents.packBytes
+    if (total > MAX_PUSH_BYTES) {
       throw new ForgeError(
         'TOO_LARGE',
-        'The contents are larger than the 2 GB that GitHub takes in one push.',
+        'The contents exceed the 2 GB that GitHub accepts in one push. Start a new deployment with fewer or smaller files.',
       )
     }
     const command = pushCommand(update, capabilities, USER_AGENT)
-    const total = contents.packBytes
     async function* body() {
       yield command
       let done = 0
@@ -111,7 +98,7 @@ export class GitRemotes {
       }
     }
     const isSmall = command.length + total <= MAX_BUFFERED_BYTES
-    const answer = await this.send(remote, 'push', signal, {
+    const response = await this.send(remote, 'push', signal, {
       method: 'POST',
       url: `${remote.url}/git-receive-pack`,
       headers: {
@@ -120,39 +107,39 @@ export class GitRemotes {
       },
       body: isSmall ? Buffer.concat(await Array.fromAsync(body())) : body(),
     })
-    if (answer.status !== 200) throw this.toError(answer, remote, 'push')
+    if (response.status !== 200) throw this.toError(response, remote, 'push')
     try {
-      return parseReport(answer.body, update.ref, capabilities)
+      return parseReport(response.body, update.ref, capabilities)
     } catch (error) {
       throw this.toProtocolError(error, remote)
     }
   }
 
-  /** Why a push was declined, and all that was said about it, for the log. */
-  describeRefusal(report: PushReport, { fullName, url }: Remote): { error: ForgeError; words: string } {
-    const { endpoints: addresses, credential } = this.options
-    const push: RefusedPush = {
+  /** The error for a declined push, and GitHub's full text for the log. */
+  describeRejection(report: PushReport, { fullName, url }: Remote): { error: ForgeError; text: string } {
+    const { endpoints, credential } = this.options
+    const push: RejectedPush = {
       report,
       repository: fullName,
       url,
-      web: addresses.web,
+      web: endpoints.web,
       redact: (text) => credential.redact(text),
     }
-    return { error: toRefusalError(push), words: refusalText(push) }
+    return { error: toPushError(push), text: rejectionText(push) }
   }
 
   private async send(
     remote: Remote,
     kind: 'read' | 'push',
     signal: AbortSignal,
-    request: Pick<Parameters<HttpClient['send']>[0], 'method' | 'url' | 'headers' | 'body'>,
+    request: Pick<HttpRequest, 'method' | 'url' | 'headers' | 'body'>,
   ): Promise<HttpResponse> {
-    const { throttle: queue, httpClient: transport, credential, callTimeoutMs } = this.options
+    const { throttle, httpClient, credential, callTimeoutMs } = this.options
     const isRepeatable = !(request.body && Symbol.asyncIterator in Object(request.body))
     for (let isFirst = true; ; isFirst = false) {
       const token = await credential.token(remote.owner, signal)
       const send = () =>
-        transport.send({
+        httpClient.send({
           ...request,
           headers: {
             ...request.headers,
@@ -165,9 +152,9 @@ export class GitRemotes {
           maxResponseBytes: MAX_RESPONSE_BYTES,
         })
       try {
-        const answer = await queue.run(kind, signal, send)
-        if (answer.status === 401 && isFirst && isRepeatable && credential.invalidate(token)) continue
-        return answer
+        const response = await throttle.run(kind, signal, send)
+        if (response.status === 401 && isFirst && isRepeatable && credential.invalidate(token)) continue
+        return response
       } catch (error) {
         if (!(error instanceof NetworkError)) throw error
         throw new ForgeError(
@@ -178,40 +165,37 @@ export class GitRemotes {
     }
   }
 
-  private toError(answer: HttpResponse, remote: Remote, kind: 'read' | 'push'): Error {
-    if (answer.status === 404 || answer.status === 409) {
-      return new RemoteNotFoundError(`${remote.fullName} is not there for git (${answer.status})`)
+  private toError(response: HttpResponse, { fullName }: Remote, kind: 'read' | 'push'): Error {
+    if (response.status === 404 || response.status === 409) {
+      return new RemoteNotFoundError(`git does not find ${fullName} (${response.status})`)
     }
-    const { endpoints: addresses, credential } = this.options
-    const doing: CallDescription = {
-      action: kind === 'push' ? `take contents for ${remote.fullName}` : `let git read ${remote.fullName}`,
-      grantHint: `${settingsUrl(addresses, credential)}: Contents: write`,
-      redact: (text) => credential.redact(text),
-    }
-    if (answer.status === 413) {
+    if (response.status === 413) {
       return new ForgeError(
         'TOO_LARGE',
-        `GitHub, or a proxy before it, does not take that much in one push.`,
-        {
-          status: 413,
-        },
+        'GitHub, or a proxy in front of it, does not accept a push of this size. Start a new deployment with fewer or smaller files.',
+        { status: 413 },
       )
     }
-    return toForgeError(withJsonMessage(answer), doing)
+    const { endpoints, credential } = this.options
+    const description: CallDescription = {
+      action: `${kind === 'push' ? 'push to' : 'read'} ${fullName} by git`,
+      grantHint: `${settingsUrl(endpoints, credential)}: Contents: write`,
+      redact: (text) => credential.redact(text),
+    }
+    return toForgeError(withJsonMessage(response), description)
   }
 
-  private toProtocolError(error: unknown, remote: Remote): unknown {
+  private toProtocolError(error: unknown, { fullName }: Remote): unknown {
     if (!(error instanceof GitProtocolError)) return error
-    return new ForgeError(
-      'TRANSIENT',
-      `Git's answer about ${remote.fullName} cannot be read: ${error.message}.`,
-    )
+    return new ForgeError('TRANSIENT', `GitHub's git response for ${fullName} is invalid: ${error.message}.`)
   }
 }
 
-/** Git answers in plain text, where the API has JSON. */
-function withJsonMessage(answer: HttpResponse): HttpResponse {
-  if (!answer.headers['content-type']?.startsWith('text/plain')) return answer
-  const body = Buffer.from(JSON.stringify({ message: answer.body.toString('utf8', 0, 2_000) }))
-  return { ...answer, headers: { ...answer.headers, 'content-type': 'application/json' }, body }
+/** Git's errors are plain text where the API's are JSON. */
+function withJsonMessage(response: HttpResponse): HttpResponse {
+  if (!response.headers['content-type']?.startsWith('text/plain')) return response
+  return {
+    ...response,
+    body: Buffer.from(JSON.stringify({ message: response.body.toString('utf8', 0, 2_000) })),
+  }
 }

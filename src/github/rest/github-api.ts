@@ -1,3 +1,4 @@
+import { z } from 'zod'
 import { ForgeError } from '../forge-error.ts'
 import {
   AppCredential,
@@ -7,49 +8,53 @@ import {
   type InstallationToken,
 } from './credential.ts'
 import type { Endpoints } from './endpoints.ts'
-import { type CallDescription, isObject, parseJson, toForgeError } from './github-errors.ts'
+import { type CallDescription, parseJson, toForgeError } from './github-errors.ts'
 import type { GitHubThrottle } from './github-throttle.ts'
 import { type HttpClient, type HttpResponse, NetworkError } from './http-client.ts'
-import { serverTime } from './rate-limit.ts'
+import { serverTimeMs } from './rate-limit.ts'
 
-export interface ApiOptions {
+/** What calls to one GitHub with one credential share. */
+export interface GitHubCallOptions {
   endpoints: Endpoints
   httpClient: HttpClient
   throttle: GitHubThrottle
   credential: Credential
-  /** Milliseconds for one call. */
+  /** Milliseconds for one API call, or for git without progress. */
   callTimeoutMs: number
 }
 
 export interface ApiCall {
   method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
-  /** Below the API's address, parts encoded: `/orgs/acme`. */
+  /** Below the API's base URL, with encoded segments: `/orgs/acme`. */
   path: string
-  /** Whose account it is about: an App has a token for each. */
+  /** The account concerned: an App has one token per account. */
   owner: string
   body?: Record<string, unknown>
-  /** Completes "GitHub could not …". */
+  /** See `CallDescription`. */
   action: string
+  /** `read` for GET and `write` otherwise, if absent. */
+  kind?: 'read' | 'write'
   isCreation?: boolean
   signal: AbortSignal
 }
 
-/** An answer of the API, its JSON parsed; undefined where it is none. */
+export type GraphqlCall = Omit<ApiCall, 'method' | 'path'>
+
+/** Any response, with the call that it answers. */
 export interface ApiResponse extends HttpResponse {
-  json: unknown
   description: CallDescription
 }
 
-/** The version that is sent with each request. Supported until 2028 at least: docs "API versions". */
-export const API_VERSION = '2022-11-28'
+/** Sent with each request. Supported until 2028 at least: docs "API versions". */
+const API_VERSION = '2022-11-28'
 export const USER_AGENT = 'shipcast'
 const MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 
-/** GitHub's REST API: one request, any answer. What an answer means is the caller's. */
+/** GitHub's REST and GraphQL APIs: one request, any response. Callers interpret the status. */
 export class GitHubApi {
-  private readonly options: ApiOptions
+  private readonly options: GitHubCallOptions
 
-  constructor(options: ApiOptions) {
+  constructor(options: GitHubCallOptions) {
     this.options = options
   }
 
@@ -62,56 +67,51 @@ export class GitHubApi {
   }
 
   /**
-   * Rejects with `TRANSIENT` when no answer came (a write may have been done all the same), with `UNAUTHENTICATED`, with
-   * `RATE_LIMITED`, or with the signal's reason.
+   * Rejects with `TRANSIENT` without a response (a write may have been applied anyway), with
+   * `UNAUTHENTICATED`, with `RATE_LIMITED`, or with the signal's reason.
    */
-  async call(call: ApiCall): Promise<ApiResponse> {
+  async call({ path, ...call }: ApiCall): Promise<ApiResponse> {
     const { credential } = this.options
     for (let isFirst = true; ; isFirst = false) {
       const token = await credential.token(call.owner, call.signal)
-      const answer = await this.send(call, `Bearer ${token}`)
-      if (answer.status !== 401) return answer
-      if (!isFirst || !credential.invalidate(token)) throw toForgeError(answer, answer.description)
+      const response = await this.send({ ...call, url: this.url(path) }, `Bearer ${token}`)
+      if (response.status !== 401) return response
+      if (!isFirst || !credential.invalidate(token)) throw toForgeError(response, response.description)
     }
   }
 
-  /** The same, for an answer of this status; any other is an error. */
+  /** Rejects unless the response has this status. */
   async expect(status: number, call: ApiCall): Promise<ApiResponse> {
-    const answer = await this.call(call)
-    if (answer.status !== status) throw toForgeError(answer, answer.description)
-    return answer
+    const response = await this.call(call)
+    if (response.status !== status) throw toForgeError(response, response.description)
+    return response
   }
 
-  /** The path of a URL below the API, for GraphQL, which is not below it. */
-  async graphql(call: Omit<ApiCall, 'method' | 'path'>, isWrite: boolean): Promise<ApiResponse> {
+  async graphql(call: GraphqlCall): Promise<ApiResponse> {
     const token = await this.options.credential.token(call.owner, call.signal)
-    return this.send({ ...call, method: 'POST', path: '' }, `Bearer ${token}`, {
-      url: this.endpoints.graphql,
-      kind: isWrite ? 'write' : 'read',
-    })
+    return this.send({ ...call, method: 'POST', url: this.endpoints.graphql }, `Bearer ${token}`)
   }
 
-  /** What an App asks in its own name. */
   async findInstallation(owner: string, signer: AppSigner, signal: AbortSignal): Promise<Installation> {
-    const what = `find the App's installation in ${owner}`
+    const action = `find the App's installation in ${owner}`
     for (const path of [
       `/orgs/${encodeURIComponent(owner)}/installation`,
       `/users/${encodeURIComponent(owner)}/installation`,
     ]) {
-      const answer = await this.sendAsApp({ method: 'GET', path, owner, action: what, signal }, signer)
-      if (answer.status === 200) return installationOf(answer)
-      if (answer.status === 401) {
+      const response = await this.callAsApp({ method: 'GET', path, owner, action, signal }, signer)
+      if (response.status === 200) return parseBody(response, InstallationBody)
+      if (response.status === 401) {
         throw new ForgeError(
           'UNAUTHENTICATED',
-          'GitHub does not know the App, or its key. Check GITHUB_APP_ID and GITHUB_APP_PRIVATE_KEY_FILE, and that this machine’s clock is right; start Shipcast anew, then retry.',
+          'GitHub does not recognize the App or its key. Check GITHUB_APP_ID, GITHUB_APP_PRIVATE_KEY_FILE and this machine’s clock, restart Shipcast, then retry.',
           { status: 401 },
         )
       }
-      if (answer.status !== 404) throw toForgeError(answer, answer.description)
+      if (response.status !== 404) throw toForgeError(response, response.description)
     }
     throw new ForgeError(
       'FORBIDDEN',
-      `The GitHub App is not installed in ${owner}, or there is no ${owner}. Install it there, on all repositories (${this.endpoints.web}/settings/apps), then retry.`,
+      `The GitHub App is not installed in ${owner}, or ${owner} does not exist. Install it there, on all repositories (${this.endpoints.web}/settings/apps), then retry.`,
       { status: 404 },
     )
   }
@@ -122,50 +122,39 @@ export class GitHubApi {
     signal: AbortSignal,
   ): Promise<InstallationToken> {
     const path = `/app/installations/${installation.id}/access_tokens`
-    const call: ApiCall = { method: 'POST', path, owner: '', action: 'get a token for the App', signal }
-    // Not a write in the sense of GitHub's limits for content; but nothing that may be lost either.
-    const answer = await this.sendAsApp(call, signer, { kind: 'read' })
-    if (answer.status !== 201) throw toForgeError(answer, answer.description)
-    const { token, expires_at: expiresAt } = isObject(answer.json) ? answer.json : {}
-    if (typeof token !== 'string' || typeof expiresAt !== 'string') throw notGitHubError(answer)
-    return { token, lifetimeMs: Date.parse(expiresAt) - serverTime(answer.headers) }
+    const action = 'create a token for the App'
+    // Does not count as a write: GitHub's limits for writes are about content.
+    const call: ApiCall = { method: 'POST', path, owner: '', action, kind: 'read', signal }
+    const response = await this.callAsApp(call, signer)
+    if (response.status !== 201) throw toForgeError(response, response.description)
+    const { token, expires_at } = parseBody(response, InstallationTokenBody)
+    return { token, lifetimeMs: Date.parse(expires_at) - serverTimeMs(response.headers) }
   }
 
-  /** Once more where the refused token was dated by a clock that is far from GitHub's. */
-  private async sendAsApp(
-    call: ApiCall,
-    signer: AppSigner,
-    options: { kind?: 'read' } = {},
-  ): Promise<ApiResponse> {
+  /** Repeats a refused call once if the token was dated by a clock far from GitHub's. */
+  private async callAsApp({ path, ...call }: ApiCall, signer: AppSigner): Promise<ApiResponse> {
+    const request = { ...call, url: this.url(path) }
     const jwt = await signer.sign()
-    const answer = await this.send(call, `Bearer ${jwt.value}`, options)
-    if (answer.status !== 401 || !signer.adoptClock(jwt, answer.headers.date)) return answer
+    const response = await this.send(request, `Bearer ${jwt.value}`)
+    if (response.status !== 401 || !signer.adoptClock(jwt, response.headers.date)) return response
     const { value } = await signer.sign()
-    return this.send(call, `Bearer ${value}`, options)
+    return this.send(request, `Bearer ${value}`)
   }
 
   private async send(
-    call: ApiCall,
+    { method, url, body, action, kind, isCreation = false, signal }: Omit<ApiCall, 'path'> & { url: string },
     authorization: string,
-    { url, kind }: { url?: string; kind?: 'read' | 'write' } = {},
   ): Promise<ApiResponse> {
-    const {
-      endpoints: addresses,
-      httpClient: transport,
-      throttle: queue,
-      credential,
-      callTimeoutMs,
-    } = this.options
-    const { method, path, body, signal, isCreation = false } = call
-    const doing: CallDescription = {
-      action: call.action,
-      grantHint: settingsUrl(addresses, credential),
+    const { endpoints, httpClient, throttle, credential, callTimeoutMs } = this.options
+    const description: CallDescription = {
+      action,
+      grantHint: settingsUrl(endpoints, credential),
       redact: (text) => credential.redact(text),
     }
     const send = () =>
-      transport.send({
+      httpClient.send({
         method,
-        url: url ?? `${addresses.api}${path}`,
+        url,
         headers: {
           accept: 'application/vnd.github+json',
           authorization,
@@ -178,48 +167,56 @@ export class GitHubApi {
         timeoutMs: callTimeoutMs,
         maxResponseBytes: MAX_RESPONSE_BYTES,
       })
+    const callKind = kind ?? (method === 'GET' ? 'read' : 'write')
     try {
-      const answer = await queue.run(kind ?? (method === 'GET' ? 'read' : 'write'), signal, send, {
-        isCreation,
-      })
-      return { ...answer, json: parseJson(answer.body), description: doing }
+      const response = await throttle.run(callKind, signal, send, { isCreation })
+      return { ...response, description }
     } catch (error) {
       if (!(error instanceof NetworkError)) throw error
       throw new ForgeError(
         'TRANSIENT',
-        `GitHub could not be asked to ${call.action}: ${credential.redact(error.message)}.`,
+        `The request to GitHub to ${action} failed: ${credential.redact(error.message)}.`,
       )
     }
   }
+
+  private url(path: string): string {
+    return `${this.endpoints.api}${path}`
+  }
 }
 
-/** Where a person grants what is missing. */
+/** The page where a person grants missing permissions. */
 export function settingsUrl({ web }: Endpoints, credential: Credential): string {
   return credential instanceof AppCredential ? `${web}/settings/apps` : `${web}/settings/tokens`
 }
 
-/** Something answers with a good status that is not GitHub's API. */
-export function notGitHubError({ url, status }: HttpResponse): ForgeError {
-  return new ForgeError(
+/** GitHub's ids are numbers; ours are text. */
+export const Id = z.union([z.number(), z.string().min(1)]).transform(String)
+
+/** The body of a successful response, parsed by its schema. Throws `UNEXPECTED` for anything else. */
+export function parseBody<Schema extends z.ZodType>(
+  { url, status, body }: HttpResponse,
+  schema: Schema,
+): z.output<Schema> {
+  const parsed = schema.safeParse(parseJson(body))
+  if (parsed.success) return parsed.data
+  const field = parsed.error.issues[0]?.path.join('.')
+  throw new ForgeError(
     'UNEXPECTED',
-    `What answers at ${new URL(url).origin} is not GitHub's API, or one that Shipcast does not know. Check GITHUB_API_URL (for Enterprise Server it ends in /api/v3) and any proxy in between, then retry.`,
+    `The response from ${new URL(url).origin} is not GitHub's API or an unsupported version of it${field ? ` (the field ${field} is missing or malformed)` : ''}. Check GITHUB_API_URL (for Enterprise Server it ends in /api/v3) and any proxy in between, then retry.`,
     { status },
   )
 }
 
-function installationOf(answer: ApiResponse): Installation {
-  const {
-    id,
-    html_url: htmlUrl,
-    repository_selection: selection,
-    permissions,
-  } = isObject(answer.json) ? answer.json : {}
-  if (typeof id !== 'number' || typeof htmlUrl !== 'string') throw notGitHubError(answer)
-  const granted = isObject(permissions) ? Object.entries(permissions) : []
-  return {
-    id,
-    htmlUrl,
-    repositorySelection: String(selection),
-    permissions: Object.fromEntries(granted.map(([name, level]) => [name, String(level)])),
-  }
-}
+const InstallationBody = z
+  .object({
+    id: z.number(),
+    html_url: z.string(),
+    repository_selection: z.string(),
+    permissions: z.record(z.string(), z.string()),
+  })
+  .transform(({ id, html_url, repository_selection, permissions }): Installation => {
+    return { id, htmlUrl: html_url, repositorySelection: repository_selection, permissions }
+  })
+
+const InstallationTokenBody = z.object({ token: z.string(), expires_at: z.iso.datetime({ offset: true }) })

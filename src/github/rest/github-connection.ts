@@ -10,16 +10,16 @@ export interface GitHubConnectionOptions {
   /** `https://api.github.com`, `https://HOST/api/v3`. */
   apiUrl: string
   credential: CredentialSettings
-  /** Where pauses and turns are kept, for all nodes that use this credential. */
+  /** Holds rate-limit pauses and write slots for all nodes that use this credential. */
   rateLimitStore: RateLimitStore
-  /** Milliseconds between two writes of the credential. */
+  /** Milliseconds between two writes with the credential. */
   writeSpacingMs: number
   proxies?: ProxySettings | undefined
-  /** Milliseconds for one REST call, or for git without progress. */
+  /** Milliseconds for one API call, or for git without progress. */
   callTimeoutMs?: number
 }
 
-/** The ways to one GitHub with one credential, which share its throttle. */
+/** The API and the git remotes of one GitHub, with one credential and one throttle. */
 export interface GitHubConnection {
   endpoints: Endpoints
   api: GitHubApi
@@ -28,7 +28,7 @@ export interface GitHubConnection {
 }
 
 const CALL_TIMEOUT_MS = 60_000
-/** GitHub's undocumented limit is about 500 an hour: some of it is left to others who use the credential. */
+/** GitHub's undocumented limit is about 500 an hour; this leaves some to other users of the credential. */
 const MAX_CREATIONS_PER_HOUR = 400
 
 export function connectToGitHub(options: GitHubConnectionOptions): GitHubConnection {

@@ -10,30 +10,36 @@ import {
   type Repository,
 } from '../github-client.ts'
 import { branchRef } from '../local/forge-layout.ts'
-import type { RepositoryFacts } from './accounts.ts'
 import { checkLogin, checkRepositoryName, gitUrl, isSameName } from './endpoints.ts'
-import { type GitRemotes, type Remote, RemoteNotFoundError } from './git-remote.ts'
+import { type GitRemotes, type GitService, type Remote, RemoteNotFoundError } from './git-remote.ts'
 import type { Advertisement, PushReport } from './git-wire.ts'
 import { connectToGitHub, type GitHubConnection, type GitHubConnectionOptions } from './github-connection.ts'
 import { type EnterpriseSettings, Organizations } from './organizations.ts'
-import { hasCurrentName, hasOwnershipMarker, ownershipMarker, Repositories } from './repositories.ts'
+import {
+  hasCurrentName,
+  hasOwnershipMarker,
+  ownershipMarker,
+  Repositories,
+  type RepositoryFacts,
+} from './repositories.ts'
 import { DEFAULT_RETRY_SCHEDULE, pollUntilFound, type RetrySchedule } from './retry-schedule.ts'
 
 export interface GitHubRestOptions extends GitHubConnectionOptions {
   enterprise?: EnterpriseSettings | undefined
   retrySchedule?: RetrySchedule
-  /** Is told what goes wrong without stopping anything. */
+  /** Called for failures that stop nothing, or whose details exceed an error message. */
   log?(message: string, details?: Record<string, unknown>): void
 }
 
 /**
- * GitHub itself: github.com, Enterprise Cloud, Enterprise Server. REST for accounts and repositories, git for contents.
+ * GitHub itself: github.com, Enterprise Cloud, Enterprise Server. REST for accounts and repositories, git for
+ * contents.
  *
- * What is known after a crash, at any point of a deployment, and by what:
- *   before the create is answered   a repository with our mark, or none        `Repositories.create`
- *   … and before its id is stored   the mark
- *   before the push is answered     the branch is absent, or at our commit     `GitRemotes.push`, by compare-and-swap
- *   … and before that is stored     the branch is at our commit
+ * After a crash at any point of a deployment, this is what a retry finds, and the code that relies on it:
+ *   before the response to the create   a repository with our marker, or none    `Repositories.create`
+ *   … and before its id is stored       the marker                               `isOurs`
+ *   before the response to the push     the branch is absent, or at our commit   `GitRemotes.push` (compares)
+ *   … and before that is stored         the branch is at our commit              `pushContents`
  */
 export class GitHubRestClient extends GitHubClient {
   readonly kind = 'github'
@@ -46,21 +52,20 @@ export class GitHubRestClient extends GitHubClient {
 
   constructor({
     enterprise,
-    retrySchedule: patience = DEFAULT_RETRY_SCHEDULE,
+    retrySchedule = DEFAULT_RETRY_SCHEDULE,
     log = () => {},
     ...options
   }: GitHubRestOptions) {
     super()
     this.connection = connectToGitHub(options)
     const { api, remotes } = this.connection
-    this.organizations = new Organizations(api, enterprise, patience)
-    this.repositories = new Repositories(api, patience)
+    this.organizations = new Organizations(api, enterprise, retrySchedule)
+    this.repositories = new Repositories(api, retrySchedule)
     this.remotes = remotes
-    this.retrySchedule = patience
+    this.retrySchedule = retrySchedule
     this.log = log
   }
 
-  /** Ends its connections. */
   close(): Promise<void> {
     return this.connection.close()
   }
@@ -69,9 +74,9 @@ export class GitHubRestClient extends GitHubClient {
     context.signal.throwIfAborted()
     const organization = await this.organizations.ensure(input, context)
     if (input.repository && organization.outcome === 'existed') {
-      const wanted = { ...input.repository, owner: organization.login }
-      const existing = await this.repositories.find(wanted, context.signal)
-      if (existing !== null) await this.adopt(existing, wanted, context.signal)
+      const repository = { ...input.repository, owner: organization.login }
+      const existing = await this.repositories.find(repository, context.signal)
+      if (existing !== null) await this.adopt(existing, repository, context.signal)
     }
     return organization
   }
@@ -81,17 +86,17 @@ export class GitHubRestClient extends GitHubClient {
     checkLogin(input.owner)
     checkRepositoryName(input.name)
     branchRef(input.branch)
-    const looks = input.knownId === null ? [0] : this.retrySchedule.propagationDelaysMs
-    const existing = await pollUntilFound(looks, signal, () => this.repositories.find(input, signal))
+    const delaysMs = input.knownId === null ? [0] : this.retrySchedule.propagationDelaysMs
+    const existing = await pollUntilFound(delaysMs, signal, () => this.repositories.find(input, signal))
     if (existing !== null) return this.adopt(existing, input, signal)
     if (input.knownId !== null) throw repositoryGoneError(input)
 
     const viewer = await this.organizations.viewer(input.owner, signal)
     const isOwnAccount = viewer !== null && isSameName(viewer.login, input.owner)
-    const creation = await this.repositories.create(input, isOwnAccount, signal)
-    if (!creation.isCreated) return this.adopt(creation.repository, input, signal)
-    checkVisibility(creation.repository, input)
-    return this.toRepository('created', creation.repository)
+    const { isCreated, repository } = await this.repositories.create(input, isOwnAccount, signal)
+    if (!isCreated) return this.adopt(repository, input, signal)
+    checkVisibility(repository, input)
+    return toRepository('created', repository)
   }
 
   async pushContents(input: PushContentsInput, context: CallContext): Promise<PushResult> {
@@ -104,13 +109,13 @@ export class GitHubRestClient extends GitHubClient {
     )
     if (repository?.id !== input.repositoryId) throw repositoryGoneError(input)
 
-    const remote = this.remote(repository)
-    const advertised = await this.waitForAdvertisement(remote, signal)
-    const head = advertised.refs.get(ref) ?? null
+    const remote = this.remoteOf(repository)
+    const advertisement = await this.waitForAdvertisement(remote, signal)
+    const head = advertisement.refs.get(ref) ?? null
     let outcome: PushResult['outcome'] = 'already-pushed'
     if (head !== commit) {
       if (head !== input.expectedHead) throw refMovedError(input, head)
-      await this.push({ ...remote, url: advertised.url }, ref, input, advertised, context)
+      await this.push({ ...remote, url: advertisement.url }, ref, input, advertisement, context)
       outcome = 'pushed'
     }
     if (hasOwnershipMarker(repository)) await this.clearMarker(repository, signal)
@@ -123,81 +128,15 @@ export class GitHubRestClient extends GitHubClient {
   ): Promise<string | null> {
     signal.throwIfAborted()
     const ref = branchRef(input.branch)
-    // What has just been pushed, by this process or by one that died since, may not be shown everywhere yet.
+    // A recent push, by this process or by one that has died since, may not be visible everywhere yet.
     return pollUntilFound(this.retrySchedule.propagationDelaysMs, signal, async () => {
       const repository = await this.repositories.find(input, signal)
       if (repository === null) return null
-      return this.readHead(this.remote(repository), ref, 'git-upload-pack', signal)
+      return this.readHead(this.remoteOf(repository), ref, 'git-upload-pack', signal)
     })
   }
 
-  /** Pushes, and makes sure of what became of it: the report may be lost, or be about another's push. */
-  private async push(
-    remote: Remote,
-    ref: string,
-    input: PushContentsInput,
-    advertised: Advertisement,
-    context: CallContext,
-  ): Promise<void> {
-    const { signal } = context
-    const { contents, expectedHead } = input
-    const update = { ref, from: expectedHead, to: contents.commit }
-    const headNow = () => this.readHead(remote, ref, 'git-receive-pack', signal)
-    try {
-      const report = await this.remotes.push(remote, update, contents, advertised, context)
-      if (report.unpack === 'ok' && report.ref === 'ok') return
-      const head = await headNow()
-      if (head === contents.commit) return
-      throw head === expectedHead ? this.toRefusalError(report, remote) : refMovedError(input, head)
-    } catch (error) {
-      signal.throwIfAborted()
-      const failure = error instanceof RemoteNotFoundError ? notYetVisibleError(remote) : error
-      if (!(failure instanceof ForgeError) || failure.code !== 'TRANSIENT') throw failure
-      const arrived = await pollUntilFound(this.retrySchedule.verifyDelaysMs, signal, async () =>
-        (await headNow()) === contents.commit ? true : null,
-      )
-      if (arrived === null) throw failure
-    }
-  }
-
-  private toRefusalError(report: PushReport, remote: Remote): ForgeError {
-    const { error, words } = this.remotes.describeRefusal(report, remote)
-    this.log('GitHub declined a push', { repository: remote.fullName, words })
-    return error
-  }
-
-  private async readHead(
-    remote: Remote,
-    ref: string,
-    service: 'git-upload-pack' | 'git-receive-pack',
-    signal: AbortSignal,
-  ) {
-    try {
-      return (await this.remotes.fetchAdvertisement(remote, service, signal)).refs.get(ref) ?? null
-    } catch (error) {
-      if (error instanceof RemoteNotFoundError) return null
-      throw error
-    }
-  }
-
-  /** GitHub's API shows a new repository earlier than its git does. */
-  private async waitForAdvertisement(
-    remote: Remote,
-    signal: AbortSignal,
-  ): Promise<Advertisement & { url: string }> {
-    const found = await pollUntilFound(this.retrySchedule.propagationDelaysMs, signal, async () => {
-      try {
-        return await this.remotes.fetchAdvertisement(remote, 'git-receive-pack', signal)
-      } catch (error) {
-        if (error instanceof RemoteNotFoundError) return null
-        throw error
-      }
-    })
-    if (found === null) throw notYetVisibleError(remote)
-    return found
-  }
-
-  /** What is there is ours, or `REPO_TAKEN`. */
+  /** The existing repository if it is ours; otherwise `REPO_TAKEN`. */
   private async adopt(
     existing: RepositoryFacts,
     input: EnsureRepositoryInput,
@@ -205,7 +144,7 @@ export class GitHubRestClient extends GitHubClient {
   ): Promise<Repository> {
     if (!(await this.isOurs(existing, input, signal))) throw repositoryTakenError(input, existing)
     checkVisibility(existing, input)
-    return this.toRepository('existed', existing)
+    return toRepository('existed', existing)
   }
 
   private async isOurs(
@@ -216,19 +155,85 @@ export class GitHubRestClient extends GitHubClient {
     if (existing.id === input.knownId) return true
     if (!hasCurrentName(input, existing)) return false
     if (existing.homepage === ownershipMarker(input.intentId)) return true
-    const head = await this.readHead(
-      this.remote(existing),
-      branchRef(input.branch),
-      'git-upload-pack',
-      signal,
-    )
+    const ref = branchRef(input.branch)
+    const head = await this.readHead(this.remoteOf(existing), ref, 'git-upload-pack', signal)
     return head === input.plannedCommit
   }
 
+  /**
+   * Pushes, then verifies the result unless it is certain: the report may be lost, or be about another's
+   * push.
+   */
+  private async push(
+    remote: Remote,
+    ref: string,
+    input: PushContentsInput,
+    advertisement: Advertisement,
+    context: CallContext,
+  ): Promise<void> {
+    const { signal } = context
+    const { contents, expectedHead } = input
+    const update = { ref, from: expectedHead, to: contents.commit }
+    const readHead = () => this.readHead(remote, ref, 'git-receive-pack', signal)
+    try {
+      const report = await this.remotes.push(remote, update, contents, advertisement, context)
+      if (report.unpack === 'ok' && report.ref === 'ok') return
+      const head = await readHead()
+      if (head === contents.commit) return
+      throw head === expectedHead ? this.toPushError(report, remote) : refMovedError(input, head)
+    } catch (error) {
+      signal.throwIfAborted()
+      const failure = error instanceof RemoteNotFoundError ? notYetVisibleError(remote) : error
+      if (!(failure instanceof ForgeError) || failure.code !== 'TRANSIENT') throw failure
+      const pushed = await pollUntilFound(this.retrySchedule.verifyDelaysMs, signal, async () =>
+        (await readHead()) === contents.commit ? true : null,
+      )
+      if (pushed === null) throw failure
+    }
+  }
+
+  private toPushError(report: PushReport, remote: Remote): ForgeError {
+    const { error, text } = this.remotes.describeRejection(report, remote)
+    this.log('GitHub declined a push', { repository: remote.fullName, text })
+    return error
+  }
+
+  /** GitHub's API shows a new repository before its git does. */
+  private async waitForAdvertisement(
+    remote: Remote,
+    signal: AbortSignal,
+  ): Promise<Advertisement & { url: string }> {
+    const advertisement = await pollUntilFound(this.retrySchedule.propagationDelaysMs, signal, () =>
+      this.findAdvertisement(remote, 'git-receive-pack', signal),
+    )
+    if (advertisement === null) throw notYetVisibleError(remote)
+    return advertisement
+  }
+
+  /** Null if the repository or the ref does not exist. */
+  private async readHead(
+    remote: Remote,
+    ref: string,
+    service: GitService,
+    signal: AbortSignal,
+  ): Promise<string | null> {
+    return (await this.findAdvertisement(remote, service, signal))?.refs.get(ref) ?? null
+  }
+
+  /** Null if git does not find the repository. */
+  private async findAdvertisement(remote: Remote, service: GitService, signal: AbortSignal) {
+    try {
+      return await this.remotes.fetchAdvertisement(remote, service, signal)
+    } catch (error) {
+      if (error instanceof RemoteNotFoundError) return null
+      throw error
+    }
+  }
+
+  /** Does not fail the deployment: its contents are pushed, which is what was asked for. */
   private async clearMarker(repository: RepositoryFacts, signal: AbortSignal): Promise<void> {
     let failure: ForgeError | undefined
-    // To do it twice does no harm.
-    const isOff = await pollUntilFound(this.retrySchedule.verifyDelaysMs, signal, async () => {
+    const isCleared = await pollUntilFound(this.retrySchedule.verifyDelaysMs, signal, async () => {
       try {
         await this.repositories.clearMarker(repository, signal)
         return true
@@ -239,47 +244,52 @@ export class GitHubRestClient extends GitHubClient {
         return error.code === 'TRANSIENT' ? null : false
       }
     })
-    // The contents are there, which is what was asked for.
-    if (!isOff) this.log(`The homepage of ${repository.fullName} could not be cleared: ${failure?.message}`)
+    if (!isCleared) {
+      this.log('Could not clear the homepage of a repository', {
+        repository: repository.fullName,
+        error: failure?.message,
+      })
+    }
   }
 
-  private remote(repository: RepositoryFacts): Remote {
+  private remoteOf(repository: RepositoryFacts): Remote {
     return {
       owner: repository.owner,
       fullName: repository.fullName,
       url: gitUrl(this.connection.endpoints, repository),
     }
   }
-
-  private toRepository(
-    outcome: Repository['outcome'],
-    { id, owner, name, url, cloneUrl }: RepositoryFacts,
-  ): Repository {
-    return { outcome, id, owner, name, url, cloneUrl }
-  }
 }
 
-/** Whatever it is, contents meant for few are not shown to more. */
+function toRepository(
+  outcome: Repository['outcome'],
+  { id, owner, name, url, cloneUrl }: RepositoryFacts,
+): Repository {
+  return { outcome, id, owner, name, url, cloneUrl }
+}
+
+/** Contents never go to a repository with another visibility than requested. */
 function checkVisibility(repository: RepositoryFacts, input: EnsureRepositoryInput): void {
   if (repository.visibility === input.visibility) return
+  const requested = input.visibility.toLowerCase()
   throw new ForgeError(
     'VISIBILITY_CHANGED',
-    `${repository.fullName} is ${repository.visibility.toLowerCase()}, and was to be ${input.visibility.toLowerCase()}: somebody has changed it, or a policy of the organization does. Make it ${input.visibility.toLowerCase()}, then retry.`,
+    `${repository.fullName} is ${repository.visibility.toLowerCase()} instead of ${requested}: a person or a policy of the organization changed it. Make it ${requested}, then retry.`,
   )
 }
 
 function repositoryTakenError(input: EnsureRepositoryInput, existing: RepositoryFacts): ForgeError {
-  const asked = `${input.owner}/${input.name}`
+  const fullName = `${input.owner}/${input.name}`
   if (hasCurrentName(input, existing)) {
     return new ForgeError(
       'REPO_TAKEN',
-      `${asked} exists already and is not from this deployment. Remove it and retry, or start a new deployment with another name.`,
+      `${fullName} already exists and does not belong to this deployment. Remove it and retry, or start a new deployment with another name.`,
     )
   }
-  // GitHub would allow it, and end the redirect. Nobody can tell us that this is what they want, so we never do.
+  // GitHub would allow it and drop its redirect. No setting asks for that, so a retry could not either.
   return new ForgeError(
     'REPO_TAKEN',
-    `${asked} is a former name of ${existing.fullName}, and still leads there. A new repository would break these links, so Shipcast does not create one. Start a new deployment with another name.`,
+    `${fullName} is a former name of ${existing.fullName} and redirects to it. A new repository would break that redirect, so Shipcast does not create one. Start a new deployment with another name.`,
     { remedy: 'never' },
   )
 }
@@ -287,21 +297,22 @@ function repositoryTakenError(input: EnsureRepositoryInput, existing: Repository
 function repositoryGoneError({ owner, name }: { owner: string; name: string }): ForgeError {
   return new ForgeError(
     'REPO_GONE',
-    `${owner}/${name} was created by this deployment and is not there any more, or the credential may not see it. Start a new deployment, or grant access and retry.`,
+    `${owner}/${name} was created by this deployment but no longer exists, or the credential cannot see it. Start a new deployment, or grant access and retry.`,
   )
 }
 
-/** The next try begins with a look by the API, which tells whether it is gone. */
+/** A retry first finds the repository by the API, which reveals whether it still exists. */
 function notYetVisibleError({ fullName }: Remote): ForgeError {
   return new ForgeError(
     'TRANSIENT',
-    `GitHub shows ${fullName}, but not yet to git. If this stays so, check that the credential may push: Contents: write.`,
+    `GitHub's API shows ${fullName}, but git does not find it yet. If this persists, check that the credential can push (Contents: write).`,
   )
 }
 
 function refMovedError({ owner, name, branch }: PushContentsInput, head: string | null): ForgeError {
+  const state = head === null ? 'no longer exists' : `is at ${head}, where this deployment did not put it`
   return new ForgeError(
     'REF_MOVED',
-    `The branch ${branch} of ${owner}/${name} is ${head === null ? 'absent' : `at ${head}`}, which is not where this deployment left it. It is not overwritten. Look at the repository, then retry or start a new deployment.`,
+    `The branch ${branch} of ${owner}/${name} ${state}, so it was not overwritten. Check the repository, then retry or start a new deployment.`,
   )
 }

@@ -1,153 +1,150 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { withTimeout } from '../../../test/support/processes.ts'
-import { createTestDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
-import { MIGRATIONS } from '../../database/schema.ts'
+import { createMigratedDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
 import { GitHubThrottle } from './github-throttle.ts'
 import type { HttpResponse } from './http-client.ts'
 import { PostgresRateLimitStore } from './rate-limit-store.ts'
 
-let test_: TestDatabase
-let pauses: PostgresRateLimitStore
-const never = new AbortController().signal
+let testDatabase: TestDatabase
+let rateLimitStore: PostgresRateLimitStore
+const { signal } = new AbortController()
 
 beforeAll(async () => {
-  test_ = await createTestDatabase(MIGRATIONS)
-  pauses = new PostgresRateLimitStore(test_.database)
+  testDatabase = await createMigratedDatabase()
+  rateLimitStore = new PostgresRateLimitStore(testDatabase.database)
 })
-afterAll(() => test_.drop())
+afterAll(() => testDatabase.drop())
 beforeEach(async () => {
-  await test_.database.query('truncate github_credentials')
+  await testDatabase.database.query('truncate github_credentials')
 })
 
-const fine: HttpResponse = { status: 200, headers: {}, body: Buffer.alloc(0), url: 'http://localhost/' }
-const limited: HttpResponse = { ...fine, status: 429, headers: { 'retry-after': '60' } }
-const expire = () => test_.database.query(`update github_credentials set paused_until = clock_timestamp()`)
+const success: HttpResponse = { status: 200, headers: {}, body: Buffer.alloc(0), url: 'http://localhost/' }
+const rateLimited: HttpResponse = { ...success, status: 429, headers: { 'retry-after': '60' } }
+const endPause = () =>
+  testDatabase.database.query(`update github_credentials set paused_until = clock_timestamp()`)
 
-function queue({
+function createThrottle({
   credentialId = 'one',
   writeSpacingMs = 0,
-  most = null as number | null,
+  maxCreationsPerHour = null as number | null,
 } = {}): GitHubThrottle {
-  return new GitHubThrottle({
-    credentialId,
-    rateLimitStore: pauses,
-    writeSpacingMs,
-    maxCreationsPerHour: most,
-  })
+  return new GitHubThrottle({ credentialId, rateLimitStore, writeSpacingMs, maxCreationsPerHour })
 }
 
 describe('a pause', () => {
-  test('holds for every node that uses the credential, and for no other credential', async () => {
-    await expect(queue().run('read', never, async () => limited)).rejects.toMatchObject({
+  test('applies to the credential on every node, and to no other credential', async () => {
+    await expect(createThrottle().run('read', signal, async () => rateLimited)).rejects.toMatchObject({
       code: 'RATE_LIMITED',
     })
     let isSent = false
     const send = async () => {
       isSent = true
-      return fine
+      return success
     }
-    const refused = queue().run('push', never, send)
-    await expect(refused).rejects.toMatchObject({ code: 'RATE_LIMITED', retryAt: expect.any(Date) })
+    const paused = createThrottle().run('push', signal, send)
+    await expect(paused).rejects.toMatchObject({ code: 'RATE_LIMITED', retryAt: expect.any(Date) })
     expect(isSent).toBe(false)
-    expect(await queue({ credentialId: 'two' }).run('read', never, send)).toBe(fine)
+    expect(await createThrottle({ credentialId: 'two' }).run('read', signal, send)).toBe(success)
   })
 
-  test('is over when it is, and a call that gets through forgets the strikes', async () => {
-    await queue()
-      .run('read', never, async () => limited)
+  test('ends on time, and a successful call resets the count', async () => {
+    await createThrottle()
+      .run('read', signal, async () => rateLimited)
       .catch(() => undefined)
-    await expire()
-    expect((await pauses.state('one')).strikes).toBe(1)
-    await queue().run('read', never, async () => fine)
-    expect(await pauses.state('one')).toMatchObject({ strikes: 0, pausedForMs: 0 })
+    await endPause()
+    expect((await rateLimitStore.state('one')).consecutiveRateLimits).toBe(1)
+    await createThrottle().run('read', signal, async () => success)
+    expect(await rateLimitStore.state('one')).toMatchObject({ consecutiveRateLimits: 0, pausedForMs: 0 })
   })
 
-  test('for writes is not forgotten because a read gets through', async () => {
-    await queue()
-      .run('write', never, async () => limited)
+  test('for writes is not reset by a successful read', async () => {
+    await createThrottle()
+      .run('write', signal, async () => rateLimited)
       .catch(() => undefined)
-    await expire()
-    await queue().run('read', never, async () => fine)
-    expect((await pauses.state('one')).strikes).toBe(1)
-    await queue().run('write', never, async () => fine)
-    expect((await pauses.state('one')).strikes).toBe(0)
+    await endPause()
+    await createThrottle().run('read', signal, async () => success)
+    expect((await rateLimitStore.state('one')).consecutiveRateLimits).toBe(1)
+    await createThrottle().run('write', signal, async () => success)
+    expect((await rateLimitStore.state('one')).consecutiveRateLimits).toBe(0)
   })
 
-  test('is one strike for all the answers that were on their way', async () => {
-    const node = queue()
-    await Promise.allSettled([1, 2, 3, 4].map(() => node.run('read', never, async () => limited)))
-    expect(await pauses.state('one')).toMatchObject({ strikes: 1, pauses: 1 })
+  test('counts once for all requests that were on their way', async () => {
+    const throttle = createThrottle()
+    await Promise.allSettled([1, 2, 3, 4].map(() => throttle.run('read', signal, async () => rateLimited)))
+    expect(await rateLimitStore.state('one')).toMatchObject({ consecutiveRateLimits: 1, pauseCount: 1 })
   })
 
-  test('that follows four others is the last that anybody waits for by itself', async () => {
-    for (let strike = 1; strike <= 4; strike++) {
-      const call = queue().run('write', never, async () => limited)
+  test('that follows four others has to be retried by a person', async () => {
+    for (let pause = 1; pause <= 4; pause++) {
+      const call = createThrottle().run('write', signal, async () => rateLimited)
       await expect(call).rejects.toMatchObject({ retryAt: expect.any(Date) })
-      await expire()
+      await endPause()
     }
-    const fifth = queue().run('write', never, async () => limited)
+    const fifth = createThrottle().run('write', signal, async () => rateLimited)
     await expect(fifth).rejects.toMatchObject({ code: 'RATE_LIMITED', retryAt: undefined })
   })
 })
 
-describe('turns', () => {
-  test('to write are given out one after the other, over all nodes, and not too far ahead', async () => {
-    const turns = await Promise.all(
-      Array.from({ length: 5 }, () => pauses.reserveWrite('one', 60_000, 150_000)),
+describe('slots', () => {
+  test('for writes are spaced across all nodes, and reserved only so far ahead', async () => {
+    const slots = await Promise.all(
+      Array.from({ length: 5 }, () => rateLimitStore.reserveWrite('one', 60_000, 150_000)),
     )
-    const waits = turns.filter((each) => each.isReserved).map((each) => Math.round(each.waitMs / 60_000))
-    expect(waits.sort()).toEqual([0, 1, 2])
-    expect(turns.filter((each) => !each.isReserved).every((each) => each.waitMs > 150_000)).toBe(true)
+    const waitMinutes = slots
+      .filter((each) => each.isReserved)
+      .map((each) => Math.round(each.waitMs / 60_000))
+    expect(waitMinutes.sort()).toEqual([0, 1, 2])
+    expect(slots.filter((each) => !each.isReserved).every((each) => each.waitMs > 150_000)).toBe(true)
   })
 
-  test('that would be far ahead give the place free instead', async () => {
-    await pauses.reserveWrite('one', 60_000, 0)
-    const call = queue({ writeSpacingMs: 1_000 }).run('write', never, async () => fine)
+  test('too far ahead reject the call instead of holding it', async () => {
+    await rateLimitStore.reserveWrite('one', 60_000, 0)
+    const call = createThrottle({ writeSpacingMs: 1_000 }).run('write', signal, async () => success)
     await expect(call).rejects.toMatchObject({
       code: 'RATE_LIMITED',
-      message: expect.stringMatching(/wait its turn/),
+      message: expect.stringMatching(/Waiting for a write slot/),
     })
-    expect((await pauses.state('one')).strikes).toBe(0)
+    expect((await rateLimitStore.state('one')).consecutiveRateLimits).toBe(0)
   })
 
-  test('end when nobody waits for them any more', async () => {
-    await pauses.reserveWrite('one', 8_000, 0)
+  test('stop waiting when the call is aborted', async () => {
+    await rateLimitStore.reserveWrite('one', 8_000, 0)
     const abort = new AbortController()
-    const call = queue({ writeSpacingMs: 1 }).run('write', abort.signal, async () => fine)
+    const call = createThrottle({ writeSpacingMs: 1 }).run('write', abort.signal, async () => success)
     const reason = new Error('cancelled')
     abort.abort(reason)
     await expect(call).rejects.toBe(reason)
   })
 
-  test('of an hour to create are as many as GitHub bears', async () => {
-    const node = queue({ most: 3 })
-    const create = () => node.run('write', never, async () => fine, { isCreation: true })
+  test('for creates are limited per hour', async () => {
+    const throttle = createThrottle({ maxCreationsPerHour: 3 })
+    const create = () => throttle.run('write', signal, async () => success, { isCreation: true })
     for (let n = 0; n < 3; n++) await create()
     await expect(create()).rejects.toMatchObject({ code: 'RATE_LIMITED', retryAt: expect.any(Date) })
-    expect(await node.run('write', never, async () => fine)).toBe(fine)
-    await test_.database.query(
-      `update github_credentials set hour_began_at = hour_began_at - interval '1 hour'`,
+    expect(await throttle.run('write', signal, async () => success)).toBe(success)
+    await testDatabase.database.query(
+      `update github_credentials set creation_window_start = creation_window_start - interval '1 hour'`,
     )
-    expect(await create()).toBe(fine)
+    expect(await create()).toBe(success)
   })
 })
 
-test('writes go one after the other, reads five at once', async () => {
-  const node = queue()
-  const countAtOnce = async (kind: 'read' | 'write', wanted: number) => {
-    const areIn = Promise.withResolvers<void>()
+test('sends one write and five reads at a time', async () => {
+  const throttle = createThrottle()
+  const maxConcurrent = async (kind: 'read' | 'write', expected: number) => {
+    const allStarted = Promise.withResolvers<void>()
     let running = 0
-    let most = 0
+    let max = 0
     const send = async () => {
-      most = Math.max(most, ++running)
-      if (running === wanted) areIn.resolve()
-      await withTimeout(areIn.promise, () => `${wanted} at once; there are ${running}`)
-      await new Promise(setImmediate) // time for one too many
+      max = Math.max(max, ++running)
+      if (running === expected) allStarted.resolve()
+      await withTimeout(allStarted.promise, () => `${expected} concurrent calls; ${running} are running`)
+      await new Promise(setImmediate) // lets a further call start, if one is allowed to
       running--
-      return fine
+      return success
     }
-    await Promise.all(Array.from({ length: 12 }, () => node.run(kind, never, send)))
-    return most
+    await Promise.all(Array.from({ length: 12 }, () => throttle.run(kind, signal, send)))
+    return max
   }
-  expect([await countAtOnce('write', 1), await countAtOnce('read', 5)]).toEqual([1, 5])
+  expect([await maxConcurrent('write', 1), await maxConcurrent('read', 5)]).toEqual([1, 5])
 })

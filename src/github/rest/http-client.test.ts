@@ -9,16 +9,16 @@ import { AUTHORITY_FILE, readCertificate } from '../../../test/support/github/tl
 import { withTimeout } from '../../../test/support/processes.ts'
 import { HttpClient, NetworkError } from './http-client.ts'
 
-const never = new AbortController().signal
+const { signal } = new AbortController()
 const servers: Server[] = []
-const transports: HttpClient[] = []
+const clients: HttpClient[] = []
 
 afterEach(async () => {
   for (const server of servers.splice(0)) {
     server.closeAllConnections()
     server.close()
   }
-  await Promise.all(transports.splice(0).map((each) => each.close()))
+  await Promise.all(clients.splice(0).map((each) => each.close()))
 })
 
 async function serve(
@@ -32,30 +32,30 @@ async function serve(
 }
 
 function open(...settings: ConstructorParameters<typeof HttpClient>): HttpClient {
-  const transport = new HttpClient(...settings)
-  transports.push(transport)
-  return transport
+  const client = new HttpClient(...settings)
+  clients.push(client)
+  return client
 }
 
 const get = (url: string) =>
-  ({ method: 'GET', url, headers: {}, signal: never, timeoutMs: 10_000, maxResponseBytes: 1_000 }) as const
+  ({ method: 'GET', url, headers: {}, signal, timeoutMs: 10_000, maxResponseBytes: 1_000 }) as const
 
 describe('a proxy', () => {
-  test('is gone through, except to what needs none', async () => {
+  test('is used, except for hosts in NO_PROXY', async () => {
     const target = await serve((_request, response) => response.end('there'))
     const tunnels: string[] = []
     const proxy = await serve((_request, response) => response.writeHead(400).end())
     proxy.server.on('connect', (request, socket, head) => {
       tunnels.push(request.url ?? '')
       const { port } = new URL(target.url)
-      const onward = connect(Number(port), '127.0.0.1', () => {
+      const upstream = connect(Number(port), '127.0.0.1', () => {
         socket.write('HTTP/1.1 200 Connection Established\r\n\r\n')
-        onward.write(head)
-        onward.pipe(socket).pipe(onward)
+        upstream.write(head)
+        upstream.pipe(socket).pipe(upstream)
       })
-      onward.on('error', () => socket.destroy())
-      socket.on('error', () => onward.destroy())
-      socket.on('close', () => onward.destroy())
+      upstream.on('error', () => socket.destroy())
+      socket.on('error', () => upstream.destroy())
+      socket.on('close', () => upstream.destroy())
     })
     const through = open({ httpProxy: proxy.url })
     expect((await through.send(get(target.url))).body.toString()).toBe('there')
@@ -69,11 +69,11 @@ describe('a proxy', () => {
 })
 
 describe('a certificate', () => {
-  test('that is not to be trusted is told as such: nothing is sent, and time would not mend it', async () => {
-    let requests = 0
+  test('that is not trusted is reported before anything is sent, as an error that needs a person', async () => {
+    let requestCount = 0
     const { url } = await serve(
       (_request, response) => {
-        requests++
+        requestCount++
         response.end()
       },
       createTlsServer(await readCertificate()),
@@ -84,7 +84,7 @@ describe('a certificate', () => {
       remedy: 'person',
       message: expect.stringContaining('NODE_EXTRA_CA_CERTS'),
     })
-    expect(requests).toBe(0)
+    expect(requestCount).toBe(0)
 
     const known = getCACertificates()
     setDefaultCACertificates([...known, await readFile(AUTHORITY_FILE, 'utf8')])
@@ -95,43 +95,43 @@ describe('a certificate', () => {
         code: 'UNTRUSTED',
         message: expect.stringContaining('ERR_TLS_CERT_ALTNAME_INVALID'),
       })
-      expect(requests).toBe(1)
+      expect(requestCount).toBe(1)
     } finally {
       setDefaultCACertificates(known)
     }
   })
 })
 
-describe('an answer', () => {
-  test('that leads in a circle is not followed for ever', async () => {
-    let count = 0
+describe('a response', () => {
+  test('that redirects to itself is followed at most five times', async () => {
+    let requestCount = 0
     const { url } = await serve((_request, response) => {
-      count++
+      requestCount++
       response.writeHead(301, { location: '/again' }).end()
     })
     await expect(open().send(get(url))).rejects.toMatchObject({ code: 'UNEXPECTED' })
-    expect(count).toBe(6)
+    expect(requestCount).toBe(6)
   })
 
-  test('longer than it may be is none', async () => {
+  test('longer than the limit is an error', async () => {
     const { url } = await serve((_request, response) => response.end(Buffer.alloc(1_001)))
     await expect(open().send(get(url))).rejects.toBeInstanceOf(NetworkError)
   })
 
-  test('that nobody waits for any more rejects with the reason', async () => {
-    const asked = Promise.withResolvers<void>()
-    const { url } = await serve(() => asked.resolve())
+  test('to an aborted request is replaced by the reason of the abort', async () => {
+    const requested = Promise.withResolvers<void>()
+    const { url } = await serve(() => requested.resolve())
     const abort = new AbortController()
     const call = open().send({ ...get(url), signal: abort.signal })
-    await withTimeout(asked.promise, 'the server is asked')
+    await withTimeout(requested.promise, 'the server gets the request')
     const reason = new Error('lease lost')
     abort.abort(reason)
     await expect(call).rejects.toBe(reason)
   })
 
-  test('comes to a body in parts; where the source of the body breaks, that is what is told', async () => {
+  test('follows a body in parts; if the source of the body fails, its error is thrown', async () => {
     const { url } = await serve((request, response) => {
-      request.resume().on('end', () => response.end('taken'))
+      request.resume().on('end', () => response.end('accepted'))
     })
     async function* inParts() {
       for (let n = 0; n < 4; n++) {
@@ -140,26 +140,26 @@ describe('an answer', () => {
       }
     }
     const post = { ...get(url), method: 'POST', timeoutResetsOnProgress: true } as const
-    expect((await open().send({ ...post, body: inParts() })).body.toString()).toBe('taken')
-    const fault = new Error('the database is away')
-    // biome-ignore lint/correctness/useYield: it breaks before its first part
-    async function* broken(): AsyncGenerator<Uint8Array> {
-      throw fault
+    expect((await open().send({ ...post, body: inParts() })).body.toString()).toBe('accepted')
+    const failure = new Error('the database is down')
+    // biome-ignore lint/correctness/useYield: it fails before its first part
+    async function* failing(): AsyncGenerator<Uint8Array> {
+      throw failure
     }
-    await expect(open().send({ ...post, body: broken() })).rejects.toBe(fault)
+    await expect(open().send({ ...post, body: failing() })).rejects.toBe(failure)
   })
 })
 
-test('an answer that comes byte by byte ends all the same', async () => {
+test('a response that arrives byte by byte still times out', async () => {
   const { url } = await serve((_request, response) => {
     const timer = setInterval(() => response.write('x'), 20)
     response.once('close', () => clearInterval(timer))
   })
-  const dribbled = open().send({
+  const call = open().send({
     ...get(url),
     timeoutMs: 100,
     timeoutResetsOnProgress: true,
     maxResponseBytes: 1_000_000,
   })
-  await expect(dribbled).rejects.toThrow('no answer within 0.1 s')
+  await expect(call).rejects.toThrow('no response within 0.1 s')
 })

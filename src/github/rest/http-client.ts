@@ -1,4 +1,4 @@
-import { Agent, type Dispatcher, EnvHttpProxyAgent, request } from 'undici'
+import { Agent, type Dispatcher, EnvHttpProxyAgent, request as undiciRequest } from 'undici'
 import { ForgeError } from '../forge-error.ts'
 import { isExemptFromProxy } from './no-proxy.ts'
 
@@ -12,14 +12,13 @@ export interface HttpRequest {
   method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
   url: string
   headers: Record<string, string>
-  /** Bytes are sent with a length, a generator in chunks. It is read once. */
+  /** Bytes are sent with a length, an iterable in chunks. The iterable is read once. */
   body?: string | Uint8Array | AsyncIterable<Uint8Array> | undefined
-  /** Aborted when nobody wants the answer any more. */
   signal: AbortSignal
-  /** Milliseconds for all of it; or, where progress counts, since a part of the body was taken or of the answer came. */
+  /** Milliseconds for the whole exchange; or, if it resets on progress, between two parts of either body. */
   timeoutMs: number
   timeoutResetsOnProgress?: boolean
-  /** Bytes of the answer that are kept; an answer beyond that is an error. */
+  /** A longer response is an error. */
   maxResponseBytes: number
 }
 
@@ -28,49 +27,51 @@ export interface HttpResponse {
   /** Lower-case names. */
   headers: Readonly<Record<string, string>>
   body: Buffer
-  /** Where it came from in the end, after redirects. */
+  /** The final URL, after redirects. */
   url: string
 }
 
-/** No answer, or not all of it: whether the other side did what was asked is unknown, except for `refused`. */
-export class NetworkError extends Error {
-  override readonly name = 'NetworkError'
-}
+/** No response, or an incomplete one: the server may have applied the request anyway. */
+export class NetworkError extends Error {}
 
 const MAX_REDIRECTS = 5
+const CONNECT_TIMEOUT_MS = 10_000
 const IDLE_CONNECTION_TIMEOUT_MS = 10_000
 const MAX_CONNECTIONS = 16
-/** An answer whose progress counts may take so many times its timeout in all, however steadily it comes. */
+/**
+ * A response that resets its timeout by progress may take this many timeouts in all, however steadily it
+ * arrives.
+ */
 const MAX_RESPONSE_TIMEOUTS = 10
 
 /**
- * HTTP as GitHub's API wants it, and nothing more: no retries, and nothing is decided about a status.
+ * HTTP as GitHub's API requires it, and nothing more: no retries, no interpretation of the status.
  *
- * Redirects are followed as after a rename (301, 302, 307, 308; GitHub's "Follow redirects"), with the same method,
- * and only on the same origin: the credential goes nowhere else. Proxies come from the settings; a CA of one's own
- * from NODE_EXTRA_CA_CERTS, which is Node's, and whose absence is told by name.
+ * Follows redirects after a rename (301, 302, 307, 308; GitHub's "Follow redirects") with the same method,
+ * and only to the same origin, so that the credential goes nowhere else. Proxies come from the settings,
+ * additional certificate authorities from Node's own NODE_EXTRA_CA_CERTS, which the error for an unknown
+ * authority names.
  */
 export class HttpClient {
   private readonly direct: Dispatcher
   private readonly proxied: Dispatcher | undefined
   private readonly noProxy: string
 
-  constructor(proxies: ProxySettings = {}) {
+  constructor({ httpProxy, httpsProxy, noProxy = '' }: ProxySettings = {}) {
     const options: Agent.Options = {
       keepAliveTimeout: IDLE_CONNECTION_TIMEOUT_MS,
       connections: MAX_CONNECTIONS,
-      // The signal of each request has its own clock.
+      // Each request has its own timeout.
       headersTimeout: 0,
       bodyTimeout: 0,
-      connect: { timeout: 10_000 },
+      connect: { timeout: CONNECT_TIMEOUT_MS },
     }
-    const { httpProxy, httpsProxy, noProxy } = proxies
-    this.noProxy = noProxy ?? ''
+    this.noProxy = noProxy
     this.direct = new Agent(options)
     if (httpProxy || httpsProxy) {
       this.proxied = new EnvHttpProxyAgent({
         ...options,
-        // Its own reading knows no networks; see `#dispatcherFor`.
+        // undici's own NO_PROXY does not support networks; see `dispatcherFor`.
         noProxy: '',
         httpProxy: httpProxy ?? '',
         httpsProxy: httpsProxy ?? '',
@@ -79,100 +80,101 @@ export class HttpClient {
   }
 
   /**
-   * Rejects with the signal's reason, with `NoAnswer`, with `UNTRUSTED` before anything was sent, or with what the
-   * body's generator threw.
+   * Rejects with the signal's reason, with `NetworkError`, with `UNTRUSTED` before anything was sent, or with
+   * the error thrown by the body's iterable.
    */
-  async send(wanted: HttpRequest): Promise<HttpResponse> {
-    let { url } = wanted
-    for (let hop = 0; ; hop++) {
-      const answer = await this.sendOnce({ ...wanted, url })
-      const location = redirectOf(answer, wanted)
-      if (location === undefined) return answer
-      if (hop === MAX_REDIRECTS) {
-        throw new ForgeError('UNEXPECTED', `GitHub redirects in a circle at ${pathOf(url)}.`)
-      }
-      const next = URL.parse(location, url)
-      if (next === null || next.origin !== new URL(url).origin) {
+  async send(request: HttpRequest): Promise<HttpResponse> {
+    let { url } = request
+    for (let redirects = 0; ; redirects++) {
+      const response = await this.sendOnce({ ...request, url })
+      const location = redirectLocation(response, request)
+      if (location === undefined) return response
+      if (redirects === MAX_REDIRECTS) {
         throw new ForgeError(
           'UNEXPECTED',
-          `GitHub redirects ${pathOf(url)} to another server, where the credential is not sent. Set GITHUB_API_URL to the address that is meant.`,
+          `GitHub redirects ${pathOf(url)} more than ${MAX_REDIRECTS} times.`,
         )
       }
-      url = next.href
+      const target = URL.parse(location, url)
+      if (target === null || target.origin !== new URL(url).origin) {
+        throw new ForgeError(
+          'UNEXPECTED',
+          `GitHub redirects ${pathOf(url)} to another server, which must not receive the credential. Set GITHUB_API_URL to the address of the right server.`,
+        )
+      }
+      url = target.href
     }
-  }
-
-  private dispatcherFor(url: string): Dispatcher {
-    return this.proxied && !isExemptFromProxy(this.noProxy, url) ? this.proxied : this.direct
   }
 
   async close(): Promise<void> {
     await Promise.all([this.direct.destroy(), this.proxied?.destroy()])
   }
 
-  private async sendOnce(wanted: HttpRequest): Promise<HttpResponse> {
-    const { method, url, headers, signal, maxResponseBytes: mostBytes } = wanted
+  private async sendOnce(request: HttpRequest): Promise<HttpResponse> {
+    const { method, url, headers, signal, timeoutMs, timeoutResetsOnProgress, maxResponseBytes } = request
     signal.throwIfAborted()
-    const clock = new IdleTimeout(wanted.timeoutMs)
-    // Kept apart from what undici makes of it: the reader of a broken database should hear of that.
-    let bodyFault: { error: unknown } | undefined
+    const timeout = new ResettableTimeout(timeoutMs)
+    // Kept because undici wraps it, and callers need the original: a failing database, for example.
+    let bodyFailure: { error: unknown } | undefined
     async function* watched(parts: AsyncIterable<Uint8Array>) {
       try {
         for await (const part of parts) {
-          if (wanted.timeoutResetsOnProgress) clock.reset()
+          if (timeoutResetsOnProgress) timeout.reset()
           yield part
         }
       } catch (error) {
-        bodyFault = { error }
+        bodyFailure = { error }
         throw error
       }
     }
-    const body =
-      wanted.body === undefined || typeof wanted.body === 'string' || wanted.body instanceof Uint8Array
-        ? wanted.body
-        : watched(wanted.body)
+    const body = isRepeatable(request.body) ? request.body : watched(request.body)
     try {
-      const answer = await request(url, {
+      const response = await undiciRequest(url, {
         dispatcher: this.dispatcherFor(url),
         method,
         headers,
-        // undici takes any async iterable of bytes, which its types do not say.
+        // undici accepts any async iterable of bytes, but its types do not.
         body: (body ?? null) as Dispatcher.DispatchOptions['body'] & null,
-        signal: AbortSignal.any([signal, clock.signal]),
+        signal: AbortSignal.any([signal, timeout.signal]),
       })
       const parts: Buffer[] = []
       let length = 0
-      const deadline = performance.now() + MAX_RESPONSE_TIMEOUTS * wanted.timeoutMs
-      for await (const part of answer.body) {
-        if (wanted.timeoutResetsOnProgress && performance.now() < deadline) clock.reset()
+      const deadlineMs = performance.now() + MAX_RESPONSE_TIMEOUTS * timeoutMs
+      for await (const part of response.body) {
+        if (timeoutResetsOnProgress && performance.now() < deadlineMs) timeout.reset()
         length += part.length
-        if (length > mostBytes) throw new NetworkError(`the answer is longer than ${mostBytes} bytes`)
+        if (length > maxResponseBytes) {
+          throw new NetworkError(`the response is longer than ${maxResponseBytes} bytes`)
+        }
         parts.push(part)
       }
       return {
-        status: answer.statusCode,
-        headers: flattenHeaders(answer.headers),
+        status: response.statusCode,
+        headers: flattenHeaders(response.headers),
         body: Buffer.concat(parts),
         url,
       }
     } catch (error) {
       signal.throwIfAborted()
-      if (bodyFault) throw bodyFault.error
+      if (bodyFailure) throw bodyFailure.error
       if (error instanceof NetworkError) throw error
-      const distrust = certificateErrorCode(error)
-      if (distrust !== undefined) throw untrustedError(distrust, url)
-      // Without the error itself, whose causes may carry what was sent.
+      const certificateError = certificateErrorCode(error)
+      if (certificateError !== undefined) throw untrustedError(certificateError, url)
+      // Without the cause, which may contain what was sent.
       throw new NetworkError(
-        clock.signal.aborted ? `no answer within ${wanted.timeoutMs / 1000} s` : describeError(error),
+        timeout.signal.aborted ? `no response within ${timeoutMs / 1_000} s` : describeError(error),
       )
     } finally {
-      clock.stop()
+      timeout.clear()
     }
+  }
+
+  private dispatcherFor(url: string): Dispatcher {
+    return this.proxied && !isExemptFromProxy(this.noProxy, url) ? this.proxied : this.direct
   }
 }
 
-/** Aborts when it has not been reset for so long. */
-class IdleTimeout {
+class ResettableTimeout {
   private readonly controller = new AbortController()
   private readonly timer: NodeJS.Timeout
 
@@ -188,16 +190,19 @@ class IdleTimeout {
     this.timer.refresh()
   }
 
-  stop(): void {
+  clear(): void {
     clearTimeout(this.timer)
   }
 }
 
-function redirectOf({ status, headers }: HttpResponse, { body }: HttpRequest): string | undefined {
+function redirectLocation({ status, headers }: HttpResponse, { body }: HttpRequest): string | undefined {
   if (status !== 301 && status !== 302 && status !== 307 && status !== 308) return undefined
-  // A generator has been read by now; the caller looks for the right address beforehand.
-  const canRepeat = body === undefined || typeof body === 'string' || body instanceof Uint8Array
-  return canRepeat ? headers.location : undefined
+  // An iterable has been consumed by now; its sender finds out the final URL beforehand.
+  return isRepeatable(body) ? headers.location : undefined
+}
+
+function isRepeatable(body: HttpRequest['body']): body is string | Uint8Array | undefined {
+  return body === undefined || typeof body === 'string' || body instanceof Uint8Array
 }
 
 function flattenHeaders(headers: Record<string, string | string[] | undefined>): Record<string, string> {
@@ -208,19 +213,22 @@ function flattenHeaders(headers: Record<string, string | string[] | undefined>):
   )
 }
 
-/** Codes of OpenSSL's verification (node:tls, "X509 certificate error codes") that a CA of one's own mends. */
-const UNKNOWN_AUTHORITY = new Set([
+/** OpenSSL's codes (node:tls, "X509 certificate error codes") for which NODE_EXTRA_CA_CERTS is the remedy. */
+const UNKNOWN_AUTHORITY_CODES = new Set([
   'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
   'UNABLE_TO_GET_ISSUER_CERT',
   'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
   'SELF_SIGNED_CERT_IN_CHAIN',
   'DEPTH_ZERO_SELF_SIGNED_CERT',
 ])
-/** The others: its time, its name, its use. */
-const BAD_CERTIFICATE =
+/** The other codes: its validity period, its name, its purpose. */
+const INVALID_CERTIFICATE =
   /^(CERT_(?!AUTHORITY)\w+|ERR_TLS_CERT_ALTNAME_INVALID|HOSTNAME_MISMATCH|INVALID_(CA|PURPOSE)|PATH_LENGTH_EXCEEDED)$/
 
-/** The code by which Node does not trust who answers; time will not mend it. */
+/**
+ * The code with which Node rejects the server's certificate; undefined for other errors, which may be
+ * temporary.
+ */
 function certificateErrorCode(error: unknown): string | undefined {
   for (
     let each = error;
@@ -228,7 +236,8 @@ function certificateErrorCode(error: unknown): string | undefined {
     each = (each as { cause?: unknown }).cause
   ) {
     const { code } = each as { code?: unknown }
-    if (typeof code === 'string' && (UNKNOWN_AUTHORITY.has(code) || BAD_CERTIFICATE.test(code))) return code
+    if (typeof code !== 'string') continue
+    if (UNKNOWN_AUTHORITY_CODES.has(code) || INVALID_CERTIFICATE.test(code)) return code
   }
   return undefined
 }
@@ -237,9 +246,9 @@ function untrustedError(code: string, url: string): ForgeError {
   const { host } = new URL(url)
   return new ForgeError(
     'UNTRUSTED',
-    UNKNOWN_AUTHORITY.has(code)
-      ? `The certificate of ${host}, or of a proxy in between, is from an authority that this machine does not know (${code}), so nothing was sent. Set NODE_EXTRA_CA_CERTS to a PEM file with that authority's certificate, start Shipcast anew, then retry.`
-      : `The certificate of ${host}, or of a proxy in between, is not good (${code}: expired, or for another name), so nothing was sent. Have it mended, and check this machine's clock and GITHUB_API_URL; then retry.`,
+    UNKNOWN_AUTHORITY_CODES.has(code)
+      ? `The certificate of ${host}, or of a proxy in between, is from an authority unknown to this machine (${code}), so nothing was sent. Set NODE_EXTRA_CA_CERTS to a PEM file with that authority's certificate, restart Shipcast, then retry.`
+      : `The certificate of ${host}, or of a proxy in between, is invalid (${code}: expired, or for another name), so nothing was sent. Renew the certificate, or correct this machine's clock or GITHUB_API_URL; then retry.`,
   )
 }
 

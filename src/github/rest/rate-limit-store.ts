@@ -1,52 +1,60 @@
-import type { Queryable } from '../../database/database.ts'
+import type { Queryable } from '../../database/statement.ts'
 
-/** What GitHub has told a credential about its rate limits, as far as we remember. */
+/** What GitHub's rate limits currently mean for one credential. */
 export interface RateLimitState {
-  /** Milliseconds until it may ask again; 0 or less: now. */
+  /** Milliseconds until it may send requests again; 0 or less: now. */
   pausedForMs: number
-  /** Rate-limit answers in a row, each after the pause of the one before. */
-  strikes: number
-  /** Pauses there ever were: tells an answer of before a pause from one after it. */
-  pauses: number
+  /** Rate-limit responses in a row, each after the pause of the previous one. */
+  consecutiveRateLimits: number
+  /**
+   * Counts all pauses so far: distinguishes a response to a request from before a pause from one after it.
+   */
+  pauseCount: number
 }
 
-/** A turn that is reserved: milliseconds to wait for it. Not reserved: it would be too long. */
+/**
+ * A reserved slot and the milliseconds to wait for it; or, if not reserved, how long the wait would have
+ * been.
+ */
 export type Reservation = { isReserved: boolean; waitMs: number }
 
 /**
- * Remembers, for each credential, until when it has to pause, and gives out turns to write. Shared by all nodes when it
- * is kept in the database, so that a pause outlives a restart and holds for everybody.
+ * Remembers until when each credential is paused, and hands out write slots. In the database it is shared by
+ * all nodes: a pause applies to all of them and survives a restart.
  */
 export abstract class RateLimitStore {
   abstract state(credentialId: string): Promise<RateLimitState>
 
-  /** The next turn to write: `spacingMs` after the one before, if that is within `mostWaitMs`. */
-  abstract reserveWrite(credentialId: string, spacingMs: number, mostWaitMs: number): Promise<Reservation>
+  /**
+   * Reserves the next write slot, `spacingMs` after the previous one, unless it is more than `maxWaitMs`
+   * away.
+   */
+  abstract reserveWrite(credentialId: string, spacingMs: number, maxWaitMs: number): Promise<Reservation>
 
-  /** A repository of this hour, if there are fewer than `most`. */
-  abstract reserveCreation(credentialId: string, most: number): Promise<Reservation>
+  /** Counts a new repository, unless there were already `maxPerHour` in this hour. */
+  abstract reserveCreation(credentialId: string, maxPerHour: number): Promise<Reservation>
 
   /**
-   * Notes a rate-limit answer to a request that was sent when `seen` was the state. Only the first such answer of a
-   * pause is a strike; the later ones were on their way already.
+   * Records a rate-limit response to a request sent in `state`. Only the first one of a pause counts: the
+   * others answer requests that were already on their way.
    */
   abstract recordRateLimit(
     credentialId: string,
-    seen: RateLimitState,
+    state: RateLimitState,
     limit: { pauseMs: number; isWrite: boolean },
   ): Promise<RateLimitState>
 
-  /** Notes a request that got through. A read says nothing about a limit for writes. */
-  abstract recordSuccess(credentialId: string, seen: RateLimitState, isWrite: boolean): Promise<void>
+  /** Records a successful response. A read proves nothing about a limit on writes. */
+  abstract recordSuccess(credentialId: string, state: RateLimitState, isWrite: boolean): Promise<void>
 }
 
-const NEVER_LIMITED: RateLimitState = { pausedForMs: 0, strikes: 0, pauses: 0 }
+const NEVER_LIMITED: RateLimitState = { pausedForMs: 0, consecutiveRateLimits: 0, pauseCount: 0 }
 
 const STATE_COLUMNS = `
   coalesce(extract(epoch from c.paused_until - clock_timestamp()) * 1000, 0)::float8 as "pausedForMs",
-  c.strikes, c.pauses`
+  c.consecutive_rate_limits as "consecutiveRateLimits", c.pause_count as "pauseCount"`
 
-/** Pauses in the table `github_credentials`, one row a credential. All times are the database's. */
+/** Keeps one row per credential in the table `github_credentials`. All times are the database's. */
 export class PostgresRateLimitStore extends RateLimitStore {
   private readonly database: Queryable
 
@@ -63,26 +71,26 @@ export class PostgresRateLimitStore extends RateLimitStore {
     return row ?? NEVER_LIMITED
   }
 
-  async reserveWrite(credentialId: string, spacingMs: number, mostWaitMs: number): Promise<Reservation> {
-    const [taken] = await this.database.query<{ waitMs: number }>(RESERVE_WRITE, [
+  async reserveWrite(credentialId: string, spacingMs: number, maxWaitMs: number): Promise<Reservation> {
+    const [reserved] = await this.database.query<{ waitMs: number }>(RESERVE_WRITE, [
       credentialId,
       spacingMs,
-      mostWaitMs,
+      maxWaitMs,
     ])
-    if (taken) return { isReserved: true, waitMs: taken.waitMs }
+    if (reserved) return { isReserved: true, waitMs: reserved.waitMs }
     const [row] = await this.database.query<{ waitMs: number }>(
       `select extract(epoch from next_write_at - clock_timestamp())::float8 * 1000 as "waitMs"
        from github_credentials where id = $1`,
       [credentialId],
     )
-    return { isReserved: false, waitMs: row?.waitMs ?? mostWaitMs }
+    return { isReserved: false, waitMs: row?.waitMs ?? maxWaitMs }
   }
 
-  async reserveCreation(credentialId: string, most: number): Promise<Reservation> {
-    const taken = await this.database.query(RESERVE_CREATION, [credentialId, most])
-    if (taken.length > 0) return { isReserved: true, waitMs: 0 }
+  async reserveCreation(credentialId: string, maxPerHour: number): Promise<Reservation> {
+    const reserved = await this.database.query(RESERVE_CREATION, [credentialId, maxPerHour])
+    if (reserved.length > 0) return { isReserved: true, waitMs: 0 }
     const [row] = await this.database.query<{ waitMs: number }>(
-      `select extract(epoch from hour_began_at + interval '1 hour' - clock_timestamp())::float8 * 1000 as "waitMs"
+      `select extract(epoch from creation_window_start + interval '1 hour' - clock_timestamp())::float8 * 1000 as "waitMs"
        from github_credentials where id = $1`,
       [credentialId],
     )
@@ -91,25 +99,25 @@ export class PostgresRateLimitStore extends RateLimitStore {
 
   async recordRateLimit(
     credentialId: string,
-    seen: RateLimitState,
+    state: RateLimitState,
     { pauseMs, isWrite }: { pauseMs: number; isWrite: boolean },
   ): Promise<RateLimitState> {
     const [row] = await this.database.query<RateLimitState>(RECORD_RATE_LIMIT, [
       credentialId,
       pauseMs,
-      seen.pauses,
+      state.pauseCount,
       isWrite,
     ])
     if (!row) throw new Error('An insert returned no row.')
     return row
   }
 
-  async recordSuccess(credentialId: string, seen: RateLimitState, isWrite: boolean): Promise<void> {
-    if (seen.strikes === 0) return
+  async recordSuccess(credentialId: string, state: RateLimitState, isWrite: boolean): Promise<void> {
+    if (state.consecutiveRateLimits === 0) return
     await this.database.query(
-      `update github_credentials set strikes = 0, paused_until = null
-       where id = $1 and pauses = $2 and ($3 or not struck_by_write)`,
-      [credentialId, seen.pauses, isWrite],
+      `update github_credentials set consecutive_rate_limits = 0, paused_until = null
+       where id = $1 and pause_count = $2 and ($3 or not limited_by_write)`,
+      [credentialId, state.pauseCount, isWrite],
     )
   }
 }
@@ -122,20 +130,20 @@ const RESERVE_WRITE = `
   returning greatest(0, extract(epoch from c.next_write_at - clock_timestamp())::float8 * 1000 - $2::float8) as "waitMs"`
 
 const RESERVE_CREATION = `
-  insert into github_credentials as c (id, hour_began_at, creations) values ($1, clock_timestamp(), 1)
+  insert into github_credentials as c (id, creation_window_start, creation_count) values ($1, clock_timestamp(), 1)
   on conflict (id) do update set
-    hour_began_at = case when c.hour_began_at > clock_timestamp() - interval '1 hour' then c.hour_began_at
+    creation_window_start = case when c.creation_window_start > clock_timestamp() - interval '1 hour' then c.creation_window_start
       else clock_timestamp() end,
-    creations = case when c.hour_began_at > clock_timestamp() - interval '1 hour' then c.creations + 1 else 1 end
-    where c.creations < $2 or c.hour_began_at <= clock_timestamp() - interval '1 hour'
-  returning c.creations`
+    creation_count = case when c.creation_window_start > clock_timestamp() - interval '1 hour' then c.creation_count + 1 else 1 end
+    where c.creation_count < $2 or c.creation_window_start <= clock_timestamp() - interval '1 hour'
+  returning c.creation_count`
 
 const RECORD_RATE_LIMIT = `
-  insert into github_credentials as c (id, paused_until, strikes, pauses, struck_by_write)
+  insert into github_credentials as c (id, paused_until, consecutive_rate_limits, pause_count, limited_by_write)
   values ($1, clock_timestamp() + $2 * interval '1 ms', 1, $3::int + 1, $4)
   on conflict (id) do update set
     paused_until = greatest(c.paused_until, excluded.paused_until),
-    struck_by_write = c.struck_by_write and c.strikes > 0 or excluded.struck_by_write,
-    strikes = case when c.pauses = $3 then c.strikes + 1 else c.strikes end,
-    pauses = case when c.pauses = $3 then c.pauses + 1 else c.pauses end
+    limited_by_write = c.limited_by_write and c.consecutive_rate_limits > 0 or excluded.limited_by_write,
+    consecutive_rate_limits = case when c.pause_count = $3 then c.consecutive_rate_limits + 1 else c.consecutive_rate_limits end,
+    pause_count = case when c.pause_count = $3 then c.pause_count + 1 else c.pause_count end
   returning ${STATE_COLUMNS}`

@@ -1,63 +1,99 @@
+import { z } from 'zod'
 import { ForgeError } from '../forge-error.ts'
 import type { EnsureRepositoryInput } from '../github-client.ts'
-import { type RepositoryFacts, repositoryOf } from './accounts.ts'
 import { checkRepositoryName, isSameName, repositoryPath } from './endpoints.ts'
-import type { ApiResponse, GitHubApi } from './github-api.ts'
-import { isObject, toForgeError } from './github-errors.ts'
+import { type ApiResponse, type GitHubApi, Id, parseBody } from './github-api.ts'
+import { parseErrorBody, toForgeError } from './github-errors.ts'
 import { pollUntilFound, type RetrySchedule } from './retry-schedule.ts'
+
+/** GET /repos/{owner}/{repo}, and the response to creating one. */
+export const RepositoryBody = z
+  .object({
+    id: Id,
+    owner: z.object({ login: z.string() }),
+    name: z.string(),
+    full_name: z.string(),
+    private: z.boolean(),
+    visibility: z.string().optional(),
+    homepage: z.string().nullish(),
+    html_url: z.url(),
+    clone_url: z.url(),
+  })
+  .transform((body) => {
+    const visibility = body.visibility === 'internal' ? 'INTERNAL' : body.private ? 'PRIVATE' : 'PUBLIC'
+    return {
+      /** Survives renames and transfers. */
+      id: body.id,
+      owner: body.owner.login,
+      name: body.name,
+      fullName: body.full_name,
+      visibility,
+      homepage: body.homepage || null,
+      url: body.html_url,
+      cloneUrl: body.clone_url,
+    } as const
+  })
+export type RepositoryFacts = z.output<typeof RepositoryBody>
 
 type RepositoryName = { owner: string; name: string }
 
-/** What became of a wish for a new repository. */
-export type Creation =
-  | { isCreated: true; repository: RepositoryFacts }
-  /** It was not, or nobody knows; and this is what is there of that name. */
-  | { isCreated: false; repository: RepositoryFacts }
+/**
+ * The created repository; or, if ours was not created or the response was lost, the one that exists by that
+ * name.
+ */
+export interface CreationResult {
+  isCreated: boolean
+  repository: RepositoryFacts
+}
 
-/** Leads nowhere (RFC 2606), and is taken off again as soon as the contents are there. */
+/** Resolves to no host (RFC 2606); removed as soon as the contents are pushed. */
 const OWNERSHIP_MARKER_PREFIX = 'https://shipcast.invalid/deployments/'
 
 /**
  * Repositories, by GitHub's REST API.
  *
- * A repository that is being deployed to carries the deployment's mark as its homepage, from the very request that
- * creates it: GitHub stores both or neither. That is what proves it ours after a crash or a lost answer. Neither its
- * age nor its being empty would: a person may have made one a second ago.
+ * A repository carries its deployment's ownership marker as its homepage from the very request that creates
+ * it: GitHub stores both or neither. The marker proves that it is ours after a crash or a lost response.
+ * Neither its age nor its being empty would prove that: a person may have created one a second ago.
  */
 export class Repositories {
   private readonly api: GitHubApi
   private readonly retrySchedule: RetrySchedule
 
-  constructor(api: GitHubApi, patience: RetrySchedule) {
+  constructor(api: GitHubApi, retrySchedule: RetrySchedule) {
     this.api = api
-    this.retrySchedule = patience
+    this.retrySchedule = retrySchedule
   }
 
-  /** Null: it is absent, or invisible to us. After a rename it is the renamed one. */
+  /** Null if it is absent or invisible to us. A former name finds the renamed repository. */
   async find({ owner, name }: RepositoryName, signal: AbortSignal): Promise<RepositoryFacts | null> {
-    const answer = await this.api.call({
+    const response = await this.api.call({
       method: 'GET',
       path: repositoryPath({ owner, name }),
       owner,
-      action: `look for the repository ${owner}/${name}`,
+      action: `find the repository ${owner}/${name}`,
       signal,
     })
-    if (answer.status === 404) return null
-    if (answer.status !== 200) throw toForgeError(answer, answer.description)
-    return repositoryOf(answer, this.api.endpoints)
+    if (response.status === 404) return null
+    if (response.status !== 200) throw toForgeError(response, response.description)
+    return parseBody(response, RepositoryBody)
   }
 
   /**
-   * Creates it, empty, in the organization or in the token's own account. Whatever GitHub answers but "created" is not
-   * believed, but looked up: what is there decides.
+   * Creates it, empty, in the organization or in the token's own account. Any response but "created" is
+   * verified by a lookup: what exists decides.
    */
-  async create(input: EnsureRepositoryInput, isOwnAccount: boolean, signal: AbortSignal): Promise<Creation> {
+  async create(
+    input: EnsureRepositoryInput,
+    isOwnAccount: boolean,
+    signal: AbortSignal,
+  ): Promise<CreationResult> {
     const { owner, name, description, visibility, intentId } = input
     checkRepositoryName(name)
     let failure: ForgeError
-    let looks = this.retrySchedule.verifyDelaysMs
+    let delaysMs = this.retrySchedule.verifyDelaysMs
     try {
-      const answer = await this.api.call({
+      const response = await this.api.call({
         method: 'POST',
         path: isOwnAccount ? '/user/repos' : `/orgs/${encodeURIComponent(owner)}/repos`,
         owner,
@@ -72,33 +108,32 @@ export class Repositories {
         isCreation: true,
         signal,
       })
-      if (answer.status === 201) {
-        return { isCreated: true, repository: repositoryOf(answer, this.api.endpoints) }
-      }
-      failure = toCreationError(answer, owner)
+      if (response.status === 201) return { isCreated: true, repository: parseBody(response, RepositoryBody) }
+      failure = toCreationError(response, owner)
       if (failure.code !== 'TRANSIENT') {
-        if (answer.status === 401 || answer.status === 403) throw failure
-        // The name may be in the way of a create of our own, of a moment ago, that is not shown yet.
-        if (!mayBeAboutName(answer)) looks = looks.slice(0, 1)
+        if (response.status === 401 || response.status === 403) throw failure
+        // A taken name may be our own create of a moment ago, which GitHub does not show yet: then poll
+        // longer.
+        if (!mayConcernName(response)) delaysMs = delaysMs.slice(0, 1)
       }
     } catch (error) {
       signal.throwIfAborted()
       if (!(error instanceof ForgeError) || error.code !== 'TRANSIENT') throw error
       failure = error
     }
-    const repository = await pollUntilFound(looks, signal, () => this.find(input, signal))
+    const repository = await pollUntilFound(delaysMs, signal, () => this.find(input, signal))
     if (repository === null) throw failure
     return { isCreated: false, repository }
   }
 
-  /** Takes the mark off, which the contents make needless: by them the repository is known from now on. */
+  /** Once the contents are pushed, they identify the repository instead. */
   async clearMarker({ owner, name }: RepositoryName, signal: AbortSignal): Promise<void> {
     await this.api.expect(200, {
       method: 'PATCH',
       path: repositoryPath({ owner, name }),
       owner,
       body: { homepage: '' },
-      action: `finish the repository ${owner}/${name}`,
+      action: `clear the homepage of ${owner}/${name}`,
       signal,
     })
   }
@@ -112,27 +147,30 @@ export function hasOwnershipMarker({ homepage }: RepositoryFacts): boolean {
   return homepage?.startsWith(OWNERSHIP_MARKER_PREFIX) === true
 }
 
-/** Whether the name that was asked for is this repository's, and not one that it had before. */
+/** False if the repository was found by a former name. */
 export function hasCurrentName({ owner, name }: RepositoryName, repository: RepositoryFacts): boolean {
   return isSameName(`${owner}/${name}`, `${repository.owner}/${repository.name}`)
 }
 
-/** By GitHub's structure, not its words: `errors: [{ field: "name" }]`. Without fields it may be about anything. */
-function mayBeAboutName({ status, json }: ApiResponse): boolean {
+/**
+ * Decided by GitHub's structure, not its wording: `errors: [{ field: "name" }]`. An error without fields may.
+ */
+function mayConcernName({ status, body }: ApiResponse): boolean {
   if (status !== 422) return false
-  const errors = isObject(json) && Array.isArray(json.errors) ? json.errors : []
-  const fields = errors.flatMap((each) => (isObject(each) && each.field ? [each.field] : []))
+  const fields = parseErrorBody(body).errors.flatMap(({ field }) => field ?? [])
   return fields.length === 0 || fields.includes('name')
 }
 
-/** 404 is how GitHub says "not for you" of a place that exists. */
-function toCreationError(answer: ApiResponse, owner: string): ForgeError {
-  if (answer.status !== 404) return toForgeError(answer, answer.description)
-  const { 'x-accepted-oauth-scopes': accepted, 'x-oauth-scopes': has } = answer.headers
-  if (accepted && has !== undefined) return toForgeError({ ...answer, status: 403 }, answer.description)
+/** GitHub responds 404 also where an account exists and the credential has no access to it. */
+function toCreationError(response: ApiResponse, owner: string): ForgeError {
+  const { headers, description } = response
+  if (response.status !== 404) return toForgeError(response, description)
+  if (headers['x-accepted-oauth-scopes'] && headers['x-oauth-scopes'] !== undefined) {
+    return toForgeError({ ...response, status: 403 }, description)
+  }
   return new ForgeError(
     'ORG_MISSING',
-    `There is no organization ${owner} in which this credential may create repositories. Check its name, and that the credential's owner is a member who may create repositories (${answer.description.grantHint}); then retry.`,
+    `The organization ${owner} does not exist, or this credential cannot create repositories there. Check its name, and that the credential's owner is a member allowed to create repositories (${description.grantHint}); then retry.`,
     { status: 404 },
   )
 }

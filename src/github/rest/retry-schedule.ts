@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** How long what should be there is waited for: pauses in milliseconds, one before each look. */
+/** How often and how long to poll for something that should exist: milliseconds before each attempt. */
 export interface RetrySchedule {
-  /** After an answer was lost: whether it was done all the same. */
+  /** After a lost response: was the request applied anyway? */
   verifyDelaysMs: readonly number[]
-  /** After our own create: until GitHub shows it everywhere, half a minute in all. */
+  /** After our own create: until every part of GitHub shows it, half a minute in all. */
   propagationDelaysMs: readonly number[]
 }
 
@@ -13,16 +13,16 @@ export const DEFAULT_RETRY_SCHEDULE: RetrySchedule = {
   propagationDelaysMs: [0, 1_000, 2_000, 4_000, 8_000, 15_000],
 }
 
-/** Looks until there is something, at most as often as there are pauses; null when there was nothing at the last look. */
+/** Polls once after each delay until `find` returns something; null if the last attempt found nothing. */
 export async function pollUntilFound<T>(
-  pausesMs: readonly number[],
+  delaysMs: readonly number[],
   signal: AbortSignal,
-  look: () => Promise<T | null>,
+  find: () => Promise<T | null>,
 ): Promise<T | null> {
-  for (const ms of pausesMs) {
-    // Aborted, it is the signal's own reason that is wanted.
-    if (ms > 0) await sleep(ms, undefined, { signal }).catch(() => signal.throwIfAborted())
-    const found = await look()
+  for (const delayMs of delaysMs) {
+    // An abort rejects with the signal's own reason, not with the timer's AbortError.
+    if (delayMs > 0) await sleep(delayMs, undefined, { signal }).catch(() => signal.throwIfAborted())
+    const found = await find()
     if (found !== null) return found
   }
   return null

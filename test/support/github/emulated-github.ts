@@ -11,23 +11,23 @@ export const TOKEN = 'ghp_emulatedEmulatedEmulatedEmulated0000'
 const VIEWER = 'octo-admin'
 
 /**
- * `emulate` for REST, with real git behind it, at one address. What `emulate` takes more lightly than GitHub is made
- * strict here: an unknown token, names that differ only in case.
+ * `emulate` for REST and real git behind one URL. Stricter than `emulate`, as GitHub is: it rejects unknown
+ * tokens, and names that differ only in case are equal.
  */
 export class EmulatedGitHub {
   readonly url: string
   readonly backend: GitHttpBackend
-  /** Everything that was asked for, as `METHOD path`. */
+  /** `METHOD path` of every request. */
   readonly requests: string[] = []
-  /** What GitHub's own description has against them. */
+  /** Requests that violate GitHub's description of its API. */
   readonly violations: string[] = []
-  /** Full name of every repository that was created. */
+  /** The full name of every created repository. */
   readonly created: string[] = []
   private interception: ((apply: () => Promise<unknown>) => Promise<boolean>) | undefined
   private readonly server: Server
   private readonly emulator: Emulator
   private readonly emulatorUrl: string
-  /** Lower-case full name to how it is spelled. */
+  /** Lower-case full name to the name as spelled at its creation. */
   private readonly canonicalNames = new Map<string, string>()
 
   private constructor(
@@ -41,7 +41,7 @@ export class EmulatedGitHub {
     this.backend = backend
     this.server = server
     this.emulator = emulator
-    // Its own `url` is the one that it is known by, which is ours.
+    // The emulator's own `url` is its public one, which is ours.
     this.emulatorUrl = `http://127.0.0.1:${port}`
   }
 
@@ -76,16 +76,16 @@ export class EmulatedGitHub {
     return github
   }
 
-  /** Stands before every request: true cuts the connection, and `apply` does what it asks for before that. */
+  /** Called before every request. True closes the connection; `apply` handles the request before that. */
   intercept(interception: ((apply: () => Promise<unknown>) => Promise<boolean>) | undefined): void {
     this.interception = interception
   }
 
   async homepage(owner: string, name: string): Promise<unknown> {
-    const answer = await fetch(`${this.url}/repos/${owner}/${name}`, {
+    const response = await fetch(`${this.url}/repos/${owner}/${name}`, {
       headers: { authorization: `Bearer ${TOKEN}` },
     })
-    return ((await answer.json()) as { homepage: unknown }).homepage
+    return ((await response.json()) as { homepage: unknown }).homepage
   }
 
   async delete(owner: string, name: string): Promise<void> {
@@ -105,7 +105,7 @@ export class EmulatedGitHub {
   private async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { method = 'GET', url = '/' } = request
     this.requests.push(`${method} ${url}`)
-    const isGit = GitHttpBackend.parse(url)
+    const isGit = GitHttpBackend.parse(url) !== undefined
     const expected = isGit
       ? `Basic ${Buffer.from(`x-access-token:${TOKEN}`).toString('base64')}`
       : `Bearer ${TOKEN}`
@@ -117,7 +117,8 @@ export class EmulatedGitHub {
       response.end('{"message":"Bad credentials"}')
       return
     }
-    const serve = (to: ServerResponse) => (isGit ? this.backend.handle(request, to) : this.proxy(request, to))
+    const serve = (target: ServerResponse) =>
+      isGit ? this.backend.handle(request, target) : this.proxy(request, target)
     const isCut = await this.interception?.(() => serve(new DiscardedResponse(response).response))
     if (isCut) response.destroy()
     else await serve(response)
@@ -132,38 +133,41 @@ export class EmulatedGitHub {
     this.violations.push(...requestViolations(method, path, text === '' ? undefined : JSON.parse(text)))
     const owner = /^\/orgs\/([^/]+)\/repos$/.exec(path)?.[1] ?? VIEWER
     const isCreation = method === 'POST' && path.endsWith('/repos')
-    const sent = isCreation ? JSON.parse(text) : undefined
-    const key = `${owner}/${sent?.name}`.toLowerCase()
-    const spelled = this.canonicalNames.get(key)
-    // Before anything is awaited: of two creates at once, whose names may differ in case, only one gets the name.
-    if (isCreation && spelled === undefined) this.canonicalNames.set(key, `${owner}/${sent.name}`)
-    if (isCreation && spelled !== undefined) sent.name = spelled.split('/')[1]
-    const answer = await fetch(`${this.emulatorUrl}${path}`, {
+    const creation = isCreation ? JSON.parse(text) : undefined
+    const key = `${owner}/${creation?.name}`.toLowerCase()
+    const existingName = this.canonicalNames.get(key)
+    // Set before the first await: of two concurrent creates, whose names may differ in case, only one gets
+    // the name.
+    if (isCreation && existingName === undefined) this.canonicalNames.set(key, `${owner}/${creation.name}`)
+    if (isCreation && existingName !== undefined) creation.name = existingName.split('/')[1]
+    const upstream = await fetch(`${this.emulatorUrl}${path}`, {
       method,
       headers: {
         authorization: request.headers.authorization ?? '',
         'content-type': request.headers['content-type'] ?? 'application/json',
       },
-      ...(parts.length > 0 && { body: sent ? JSON.stringify(sent) : Buffer.concat(parts) }),
+      ...(parts.length > 0 && { body: creation ? JSON.stringify(creation) : Buffer.concat(parts) }),
       redirect: 'manual',
     })
     const [, deleted] = /^\/repos\/([^/]+\/[^/]+)$/.exec(path) ?? []
-    if (isCreation && spelled === undefined && answer.status !== 201) this.canonicalNames.delete(key)
-    if (isCreation && answer.status === 201) {
-      this.created.push(`${owner}/${sent.name}`)
-      await this.backend.create(owner, sent.name)
+    if (isCreation && existingName === undefined && upstream.status !== 201) this.canonicalNames.delete(key)
+    if (isCreation && upstream.status === 201) {
+      this.created.push(`${owner}/${creation.name}`)
+      await this.backend.create(owner, creation.name)
     }
-    if (method === 'DELETE' && deleted && answer.ok) {
+    if (method === 'DELETE' && deleted && upstream.ok) {
       this.canonicalNames.delete(deleted.toLowerCase())
       const [account = '', name = ''] = deleted.split('/')
       await this.backend.remove(account, name)
     }
-    const body = Buffer.from(await answer.arrayBuffer())
-    response.writeHead(answer.status, { 'content-type': answer.headers.get('content-type') ?? 'text/plain' })
+    const body = Buffer.from(await upstream.arrayBuffer())
+    response.writeHead(upstream.status, {
+      'content-type': upstream.headers.get('content-type') ?? 'text/plain',
+    })
     response.end(body)
   }
 
-  /** GitHub compares names without case; `emulate` does not. */
+  /** Replaces names with their canonical spelling, since `emulate` compares them with case. */
   private canonicalPath(path: string): string {
     const [, owner = '', name = '', rest = ''] = /^\/repos\/([^/]+)\/([^/?]+)(.*)$/.exec(path) ?? []
     if (name !== '')

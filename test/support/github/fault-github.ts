@@ -16,7 +16,7 @@ export interface FakeRepository {
   description: string | null
   homepage: string | null
   created_at: string
-  /** Requests to GET it that are answered 404 yet. */
+  /** The number of requests for it that still get a 404. */
   hiddenRequestCount: number
 }
 
@@ -27,8 +27,8 @@ export interface FakeResponse {
 }
 
 /**
- * What is done instead of the ordinary: `apply` does the ordinary and gives its answer; `null` cuts the connection;
- * undefined: the ordinary after all.
+ * Replaces the normal response, which `apply` produces. Null closes the connection; undefined keeps the
+ * normal one.
  */
 export type Fault = (
   apply: () => Promise<FakeResponse>,
@@ -41,35 +41,35 @@ interface ApiRequest {
 }
 
 /**
- * A GitHub that is strict where GitHub is, and fails where a test wants it to: in memory, with real git behind it. It
- * keeps what a create sends, compares names without case, asks for a credential, and checks each request by GitHub's
- * own description.
+ * A fake GitHub, in memory with real git behind it: as strict as the real one, and failing where a test wants
+ * it to. It stores what a create sends, compares names without case, requires a credential, and validates
+ * each request against GitHub's own description.
  */
 export class FaultGitHub {
   readonly token = 'ghp_secretSecretSecretSecretSecret000001'
   readonly viewer = { login: 'octo-admin', id: 7 }
-  /** Headers of every API answer: scopes, say. */
+  /** Headers of every API response, such as scopes. */
   readonly headers: Record<string, string> = {}
   readonly orgs = new Map<string, Record<string, unknown>>([['acme', { login: 'acme', id: 9 }]])
   readonly repositories = new Map<string, FakeRepository>()
-  /** Former full name, lower case, to id. */
+  /** Former full name in lower case, to the repository's id. */
   readonly renamed = new Map<string, number>()
-  /** `METHOD path` of every request, and those of the creates by name. */
+  /** `METHOD path` of every request. */
   readonly requests: string[] = []
-  /** What GitHub's description has against our requests. */
+  /** Requests that violate GitHub's description of its API. */
   readonly violations: string[] = []
-  /** Answers whoever comes with a JSON web token, where there is an App. */
+  /** Responds to requests with an App's JSON web token. */
   appHandler: ((authorization: string, line: string) => FakeResponse) | undefined
-  /** Answers GraphQL: the `data` of a document with these variables. */
+  /** The response body for a GraphQL document with these variables. */
   graphqlHandler: ((query: string, variables: Record<string, unknown>) => unknown) | undefined
-  /** How far its clock, which every answer tells, is ahead of ours. */
+  /** How far its clock, shown in every response's `date`, is ahead of ours. */
   clockAheadMs = 0
   readonly backend: GitHttpBackend
   readonly url: string
-  /** Behind the origin, as of Enterprise Server. */
+  /** The path below the origin, as on Enterprise Server. */
   readonly basePath: string
   private readonly server: Server
-  private readonly faults: { matches: RegExp; takeFault: Fault; isLasting: boolean }[] = []
+  private readonly faults: { pattern: RegExp; fault: Fault; isPermanent: boolean }[] = []
   private nextId = 1_000
 
   private constructor(origin: string, base: string, backend: GitHttpBackend, server: Server) {
@@ -95,21 +95,21 @@ export class FaultGitHub {
     return new URL(this.url).origin
   }
 
-  /** The next request of this kind meets this; each once, in order. */
-  next(matches: RegExp, ...faults: Fault[]): void {
-    for (const fault of faults) this.faults.push({ matches, takeFault: fault, isLasting: false })
+  /** Each fault applies to one of the next matching requests, in this order. */
+  next(pattern: RegExp, ...faults: Fault[]): void {
+    for (const fault of faults) this.faults.push({ pattern, fault, isPermanent: false })
   }
 
-  /** Every request of this kind, from now on. */
-  always(matches: RegExp, fault: Fault): void {
-    this.faults.push({ matches, takeFault: fault, isLasting: true })
+  /** The fault applies to all matching requests from now on. */
+  always(pattern: RegExp, fault: Fault): void {
+    this.faults.push({ pattern, fault, isPermanent: true })
   }
 
   clearFaults(): void {
     this.faults.length = 0
   }
 
-  /** As somebody else makes one. */
+  /** Adds a repository as another user would create it. */
   async addRepository(
     owner: string,
     name: string,
@@ -126,16 +126,16 @@ export class FaultGitHub {
       hiddenRequestCount: 0,
       ...changes,
     }
-    // Before anything is awaited: of two creates at once, only one gets the name.
+    // Set before the first await: of two concurrent creates, only one gets the name.
     this.repositories.set(`${owner}/${name}`.toLowerCase(), repository)
     await this.backend.create(owner, name)
     return repository
   }
 
-  /** As its owner renames it: the old name leads to the new one. */
+  /** Renames a repository as its owner would: the old name redirects to the new one. */
   async rename(from: string, to: string): Promise<void> {
     const repository = this.repositories.get(from.toLowerCase())
-    if (!repository) throw new Error(`There is no ${from}.`)
+    if (!repository) throw new Error(`${from} does not exist.`)
     const [owner = '', name = ''] = to.split('/')
     this.repositories.delete(from.toLowerCase())
     this.repositories.set(to.toLowerCase(), repository)
@@ -162,16 +162,16 @@ export class FaultGitHub {
     const { method = 'GET', url = '/' } = request
     this.requests.push(`${method} ${url}`)
     response.setHeader('date', new Date(this.now()).toUTCString())
-    const git = GitHttpBackend.parse(url)
-    const fault = this.fault(`${method} ${url}`)
-    if (git) {
-      if (fault === undefined) return this.handleGit(request, response, git)
-      // A fault of git's that is to be applied lets the backend do it, and loses its answer.
-      const answer = await fault(async () => {
-        await this.handleGit(request, new DiscardedResponse(response).response, git)
+    const gitPath = GitHttpBackend.parse(url)
+    const fault = this.takeFault(`${method} ${url}`)
+    if (gitPath) {
+      if (fault === undefined) return this.handleGit(request, response, gitPath)
+      // If the fault applies the request, the backend handles it and its response is discarded.
+      const reply = await fault(async () => {
+        await this.handleGit(request, new DiscardedResponse(response).response, gitPath)
         return { status: 200 }
       })
-      return answer === undefined ? this.handleGit(request, response, git) : sendResponse(response, answer)
+      return reply === undefined ? this.handleGit(request, response, gitPath) : sendReply(response, reply)
     }
     const parts: Buffer[] = []
     for await (const part of request) parts.push(part)
@@ -181,36 +181,35 @@ export class FaultGitHub {
     if (path === '/api/graphql' && this.graphqlHandler) {
       const { query, variables } = body as { query: string; variables: Record<string, unknown> }
       this.violations.push(...graphqlViolations(query, variables))
-      return sendResponse(response, {
+      return sendReply(response, {
         status: 200,
         headers: this.headers,
         body: this.graphqlHandler(query, variables),
       })
     }
-    const wanted = { method, path, body }
     this.violations.push(...requestViolations(method, path, text === '' ? undefined : body))
     if (!request.headers['x-github-api-version']) this.violations.push(`${method} ${path}: no version`)
     const { authorization = '' } = request.headers
     if (this.appHandler && authorization.split('.').length === 3) {
-      return sendResponse(response, this.appHandler(authorization, `${method} ${path}`))
+      return sendReply(response, this.appHandler(authorization, `${method} ${path}`))
     }
     if (authorization !== `Bearer ${this.token}`) {
-      return sendResponse(response, {
+      return sendReply(response, {
         status: 401,
         body: { message: authorization ? 'Bad credentials' : 'Requires authentication' },
       })
     }
-    const apply = () => this.respond(wanted)
-    const faulty = fault && (await fault(apply))
-    const answer = faulty === undefined ? await apply() : faulty
-    sendResponse(response, answer && { ...answer, headers: { ...this.headers, ...answer.headers } })
+    const apply = () => this.respond({ method, path, body })
+    const replacement = await fault?.(apply)
+    const reply = replacement === undefined ? await apply() : replacement
+    sendReply(response, reply && { ...reply, headers: { ...this.headers, ...reply.headers } })
   }
 
-  private fault(line: string): Fault | undefined {
-    const at = this.faults.findIndex(({ matches }) => matches.test(line))
-    const found = this.faults[at]
-    if (found && !found.isLasting) this.faults.splice(at, 1)
-    return found?.takeFault
+  private takeFault(line: string): Fault | undefined {
+    const index = this.faults.findIndex(({ pattern }) => pattern.test(line))
+    const found = this.faults[index]
+    if (found && !found.isPermanent) this.faults.splice(index, 1)
+    return found?.fault
   }
 
   private async handleGit(
@@ -218,29 +217,29 @@ export class FaultGitHub {
     response: ServerResponse,
     { owner, name, rest }: { owner: string; name: string; rest: string },
   ): Promise<void> {
-    const given = request.headers.authorization?.replace(/^Basic /, '') ?? ''
-    if (Buffer.from(given, 'base64').toString() !== `x-access-token:${this.token}`) {
-      return sendResponse(response, { status: 401, headers: { 'www-authenticate': 'Basic realm="GitHub"' } })
+    const credentials = request.headers.authorization?.replace(/^Basic /, '') ?? ''
+    if (Buffer.from(credentials, 'base64').toString() !== `x-access-token:${this.token}`) {
+      return sendReply(response, { status: 401, headers: { 'www-authenticate': 'Basic realm="GitHub"' } })
     }
     const key = `${owner}/${name}`.toLowerCase()
     if (!this.repositories.has(key)) {
-      const to = [...this.repositories.values()].find(({ id }) => id === this.renamed.get(key))
-      if (!to) return sendResponse(response, { status: 404, body: 'Repository not found.' })
+      const target = [...this.repositories.values()].find(({ id }) => id === this.renamed.get(key))
+      if (!target) return sendReply(response, { status: 404, body: 'Repository not found.' })
       const { search } = new URL(request.url ?? '', this.origin)
-      const location = `${this.origin}/${to.owner}/${to.name}.git/${rest}${search}`
-      return sendResponse(response, { status: 301, headers: { location } })
+      const location = `${this.origin}/${target.owner}/${target.name}.git/${rest}${search}`
+      return sendReply(response, { status: 301, headers: { location } })
     }
     await this.backend.handle(request, response)
   }
 
   private async respond({ method, path, body }: ApiRequest): Promise<FakeResponse> {
     if (method === 'GET' && path === '/user') return { status: 200, body: this.viewer }
-    const org = /^\/orgs\/([^/]+)(\/repos)?$/.exec(path)
-    if (org?.[1]) {
-      const found = this.orgs.get(org[1].toLowerCase())
-      if (!found) return NOT_FOUND
-      if (method === 'GET') return { status: 200, body: found }
-      if (method === 'POST') return this.createRepository(String(found.login), body)
+    const orgPath = /^\/orgs\/([^/]+)(\/repos)?$/.exec(path)
+    if (orgPath?.[1]) {
+      const org = this.orgs.get(orgPath[1].toLowerCase())
+      if (!org) return NOT_FOUND
+      if (method === 'GET') return { status: 200, body: org }
+      if (method === 'POST') return this.createRepository(String(org.login), body)
     }
     if (method === 'POST' && path === '/user/repos') return this.createRepository(this.viewer.login, body)
     const byId = /^\/repositories\/(\d+)$/.exec(path)
@@ -314,12 +313,12 @@ export const NAME_TAKEN: FakeResponse = {
   },
 }
 
-function sendResponse(response: ServerResponse, answer: FakeResponse | null): void {
-  if (answer === null) {
+function sendReply(response: ServerResponse, reply: FakeResponse | null): void {
+  if (reply === null) {
     response.destroy()
     return
   }
-  const { status, body, headers } = answer
+  const { status, body, headers } = reply
   const isText = typeof body === 'string'
   response.writeHead(status, {
     'content-type': isText ? 'text/plain' : 'application/json; charset=utf-8',
@@ -329,16 +328,16 @@ function sendResponse(response: ServerResponse, answer: FakeResponse | null): vo
   response.end(body === undefined ? '' : isText ? body : JSON.stringify(body))
 }
 
-/** Takes an answer and keeps it from the client. */
+/** Accepts a response without sending it to the client. */
 export class DiscardedResponse {
   readonly response: ServerResponse
 
-  constructor(real: ServerResponse) {
+  constructor(original: ServerResponse) {
     this.response = {
       setHeader() {},
       writeHead() {},
       end() {},
-      once: real.once.bind(real),
+      once: original.once.bind(original),
     } as unknown as ServerResponse
   }
 }

@@ -7,10 +7,10 @@ import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 import { CLEAN_ENVIRONMENT, git } from './git.ts'
 
-/** `/owner/name.git/…` of a git request, with what comes behind. */
+/** `/owner/name.git/…` of a git request. */
 const GIT_PATH = /^\/([^/]+)\/([^/]+)\.git\/(info\/refs|git-upload-pack|git-receive-pack)$/
 
-/** Real git behind HTTP, pushes included: git-http-backend(1) on bare repositories in a folder. */
+/** Serves the bare repositories of a folder over HTTP, including pushes, by git-http-backend(1). */
 export class GitHttpBackend {
   readonly folder: string
   private programPath: Promise<string> | undefined
@@ -23,7 +23,9 @@ export class GitHttpBackend {
     return join(this.folder, owner.toLowerCase(), `${name.toLowerCase()}.git`)
   }
 
-  /** An empty repository; `preReceive` is a shell script that may decline what is pushed. */
+  /**
+   * Creates an empty repository, or changes its hook: `preReceive` is a shell script that may decline pushes.
+   */
   async create(owner: string, name: string, preReceive?: string): Promise<void> {
     const path = this.repositoryPath(owner, name)
     await mkdir(path, { recursive: true })
@@ -49,8 +51,8 @@ export class GitHttpBackend {
   }
 
   async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const found = GitHttpBackend.parse(request.url ?? '')
-    if (!found) throw new Error(`${request.url} is no path of git's.`)
+    const path = GitHttpBackend.parse(request.url ?? '')
+    if (!path) throw new Error(`${request.url} is not a git path.`)
     const { headers } = request
     this.programPath ??= promisify(execFile)('git', ['--exec-path']).then(({ stdout }) =>
       join(stdout.trim(), 'git-http-backend'),
@@ -63,7 +65,7 @@ export class GitHttpBackend {
         GIT_CONFIG_COUNT: '1',
         GIT_CONFIG_KEY_0: 'safe.directory',
         GIT_CONFIG_VALUE_0: '*',
-        PATH_INFO: `/${found.owner.toLowerCase()}/${found.name.toLowerCase()}.git/${found.rest}`,
+        PATH_INFO: `/${path.owner.toLowerCase()}/${path.name.toLowerCase()}.git/${path.rest}`,
         QUERY_STRING: new URL(request.url ?? '', 'http://localhost').search.slice(1),
         REQUEST_METHOD: request.method,
         REMOTE_USER: 'tester',
@@ -76,19 +78,19 @@ export class GitHttpBackend {
     })
     const closed = once(child, 'close')
     response.once('close', () => child.kill())
-    pipeline(request, child.stdin).catch(() => {}) // git may answer before it has read all
+    pipeline(request, child.stdin).catch(() => {}) // git may respond before it has read everything
     const parts: Buffer[] = []
     for await (const part of child.stdout) parts.push(part)
     await closed
     const output = Buffer.concat(parts)
-    const bodyAt = output.indexOf('\r\n\r\n')
-    let status = bodyAt < 0 ? 500 : 200
-    for (const line of output.toString('latin1', 0, Math.max(0, bodyAt)).split('\r\n')) {
+    const headersEnd = output.indexOf('\r\n\r\n')
+    let status = headersEnd < 0 ? 500 : 200
+    for (const line of output.toString('latin1', 0, Math.max(0, headersEnd)).split('\r\n')) {
       const [, name = '', value = ''] = /^([\w-]+): *(.*)$/.exec(line) ?? []
       if (name.toLowerCase() === 'status') status = Number.parseInt(value, 10)
       else if (name !== '') response.setHeader(name, value)
     }
     response.writeHead(status)
-    response.end(output.subarray(bodyAt + 4))
+    response.end(output.subarray(headersEnd + 4))
   }
 }

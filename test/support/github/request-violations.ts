@@ -11,7 +11,7 @@ interface OpenApiSubset {
   definitions: Record<string, unknown>
 }
 
-/** Where a redirect leads: not described, and not of our choosing. */
+/** The target of GitHub's redirects, which its description does not contain. */
 const AFTER_REDIRECT = /^(GET|PATCH) \/repositories\/\d+$/
 
 const subset: OpenApiSubset = JSON.parse(
@@ -22,8 +22,8 @@ ajv.addSchema({ $id: 'github', definitions: subset.definitions })
 const validators = new Map<string, ValidateFunction>()
 
 /**
- * What GitHub's own OpenAPI description has against a request; see scripts/github-openapi.mjs. A property that it does
- * not know is a violation, too: GitHub would not say so.
+ * Validates a request against GitHub's own OpenAPI description; see scripts/github-openapi.mjs. An unknown
+ * property is a violation too, although GitHub would ignore it.
  */
 export function requestViolations(
   method: string,
@@ -33,10 +33,10 @@ export function requestViolations(
   const line = `${method} ${path}`
   if (AFTER_REDIRECT.test(line)) return []
   const found = Object.entries(subset.operations).find(([name]) => operationPattern(name).test(line))
-  if (!found) return [`${line}: no such operation`]
+  if (!found) return [`${line}: unknown operation`]
   const [name, operation] = found
-  if (body === undefined) return operation.isBodyRequired ? [`${line}: no body`] : []
-  if (operation.body === null) return [`${line}: a body`]
+  if (body === undefined) return operation.isBodyRequired ? [`${line}: missing body`] : []
+  if (operation.body === null) return [`${line}: unexpected body`]
   const unknown = Object.keys(body).filter((key) => !(key in (operation.body?.properties ?? {})))
   let validate = validators.get(name)
   if (!validate) {
@@ -44,8 +44,8 @@ export function requestViolations(
     validators.set(name, validate)
   }
   const isValid = validate(body)
-  const faults = isValid ? [] : (validate.errors ?? []).map((each) => `${each.instancePath} ${each.message}`)
-  return [...unknown.map((key) => `unknown property ${key}`), ...faults].map((fault) => `${line}: ${fault}`)
+  const invalid = isValid ? [] : (validate.errors ?? []).map((each) => `${each.instancePath} ${each.message}`)
+  return [...unknown.map((key) => `unknown property ${key}`), ...invalid].map((text) => `${line}: ${text}`)
 }
 
 function operationPattern(name: string): RegExp {

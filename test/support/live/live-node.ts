@@ -13,9 +13,9 @@ import { originOf, type RequestContext } from '../../../src/auth/request-context
 import { Config } from '../../../src/config/config.ts'
 import type { Database } from '../../../src/database/database.ts'
 import { toDeploymentEvent } from '../../../src/deployments/deployment.model.ts'
+import type { LoggedEvent } from '../../../src/events/deployment-event.ts'
 import { EventFeed } from '../../../src/events/event-feed.ts'
 import { EventLog } from '../../../src/events/event-log.ts'
-import type { LoggedEvent } from '../../../src/events/logged-event.ts'
 import type { Connection } from '../../../src/live/connection.ts'
 import { FanOut } from '../../../src/live/fan-out.ts'
 import { GraphQLProtocol } from '../../../src/live/graphql-protocol.ts'
@@ -126,7 +126,7 @@ export class LiveNode {
     field.subscribe = (_root, { after, deploymentId }, context: RequestContext) =>
       this.feed.follow({
         sees: context.subject.rights.sees,
-        waitForEventAfter: after,
+        after,
         deploymentId: deploymentId ?? undefined,
         origin: originOf(context),
       })
@@ -147,7 +147,7 @@ const APPEND = `
     on conflict (id) do update set updated_at = now()
     returning *
   ), head as (
-    update log set head = head + $2, link = 0 returning head - $2 as before
+    update log set head = head + $2, event_id = 0 returning head - $2 as before
   )
   insert into events
   select head.before + n, first.id, base.last + n, now(), null, deployment_snapshot(row(first.*)::deployments)

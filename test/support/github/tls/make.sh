@@ -1,5 +1,5 @@
 #!/bin/sh
-# Made the files beside it, once, with OpenSSL 3; they are good from 2020 to 2120. The authority's key is not kept.
+# Generated the files in this folder, once, with OpenSSL 3. They are valid from 2020 to 2120; the authority's key is not kept.
 set -eu
 cd "$(dirname "$0")"
 work=$(mktemp -d)
@@ -34,7 +34,7 @@ request() { # name, subject
   openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -config "$work/conf" \
     -keyout "$work/$1.key" -out "$work/$1.csr" -subj "$2"
 }
-sign() { # name, extensions, how
+sign() { # name, extensions, options
   name=$1 extensions=$2
   shift 2
   (cd "$work" && openssl ca -batch -notext -config conf -extensions "$extensions" -in "$name.csr" -out "$name.pem" \

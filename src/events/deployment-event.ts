@@ -1,0 +1,58 @@
+export type DeploymentStep = 'DEPLOY' | 'CREATE_ORG' | 'CREATE_REPO' | 'PUSH_CONTENTS' | 'DONE'
+export type DeploymentStatus = 'QUEUED' | 'RUNNING' | 'WAITING' | 'SUCCEEDED' | 'FAILED' | 'CANCELLED'
+
+/** Statuses of an unfinished deployment; a repository has at most one of these at a time. */
+export const ACTIVE_STATUSES = ['QUEUED', 'RUNNING', 'WAITING'] as const satisfies DeploymentStatus[]
+
+export interface DeploymentProblem {
+  code: string
+  message: string
+  retryable: boolean
+  step: DeploymentStep
+}
+
+/** A deployment as subscribers see it at one of its events, stored as JSON. Times are ISO 8601, UTC. */
+export interface DeploymentSnapshot {
+  id: string
+  org: string
+  repo: string
+  visibility: 'PUBLIC' | 'PRIVATE'
+  description: string | null
+  branch: string
+  step: DeploymentStep
+  status: DeploymentStatus
+  text: string
+  sequence: number
+  attempt: number
+  progress: { done: number; total: number; unit: string } | null
+  waitingUntil: string | null
+  error: DeploymentProblem | null
+  repositoryUrl: string | null
+  cloneUrl: string | null
+  commitSha: string | null
+  fileCount: number
+  sizeBytes: number
+  createdAt: string
+  updatedAt: string
+  finishedAt: string | null
+  requestedBy?: { id: string; name: string } | null
+  /** At most 20 sentences, and their total number. */
+  warnings?: string[]
+  warningCount?: number
+}
+
+/** An entry of the event log. Contains the whole state, so that a subscriber is up to date after any single event. */
+export interface LoggedEvent {
+  /** 1, 2, 3 … over all deployments, in order of commit. */
+  position: number
+  deploymentId: string
+  /** 1, 2, 3 … within the deployment. */
+  sequence: number
+  at: Date
+  /** The connection whose request caused the event, and which does not receive it. */
+  origin: string | null
+  deployment: DeploymentSnapshot
+  /** A random number, and that of the event before: the same in the same log. */
+  eventId: number
+  previousEventId: number
+}
