@@ -17,7 +17,7 @@ import { Viewer } from '../test/support/viewer.ts'
 const SMALL_DEPLOYMENTS = 200
 const FILES = 10_000
 const FILE_BYTES = 2_000
-const ROUNDS = 3
+const ROUNDS = Number(process.env.ROUNDS ?? 3)
 
 const dataDir = (await createDataFolder()).path
 const server = await TestServer.start({ dataDir, nodeOptions: ['--import', './bench/loop-lag.mjs'] })

@@ -3,11 +3,11 @@ import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
-import { startEmbeddedPostgres } from '../src/database/embedded/embedded-postgres.ts'
-import { createDataFolder } from '../test/support/data-folder.ts'
-import { removeFolder, temporaryFolder } from '../test/support/github/git.ts'
-import { GitHttpBackend } from '../test/support/github/git-http-backend.ts'
-import type { PushReport, PushTask } from './push-github-contender.ts'
+import { startEmbeddedPostgres } from '../../src/database/embedded/embedded-postgres.ts'
+import { createDataFolder } from '../../test/support/data-folder.ts'
+import { removeFolder, temporaryFolder } from '../../test/support/github/git.ts'
+import { GitHttpBackend } from '../../test/support/github/git-http-backend.ts'
+import type { PushReport, PushTask } from './github-contender.ts'
 
 /*
  * Pushes the same contents to the same `git http-backend`: by our client, by isomorphic-git, and by the git CLI
@@ -18,17 +18,17 @@ import type { PushReport, PushTask } from './push-github-contender.ts'
  * is pushed from there. "MB added" is memory beyond the contents, which are loaded before and stay loaded; by the push,
  * beyond what there was when it began; of git and Postgres, that of their own processes is not in it.
  *
- *   node bench/push-github.ts [rounds]
+ *   ROUNDS=1 node bench/push/github.ts
  */
 
-const ROUNDS = Number(process.argv[2] ?? 3)
+const ROUNDS = Number(process.env.ROUNDS ?? 3)
 const CONTENTS: [name: string, task: Pick<PushTask, 'files' | 'bytesPerFile' | 'isRandom'>][] = [
   ['1,000 files', { files: 1_000, bytesPerFile: 2_000, isRandom: false }],
   ['10,000 files', { files: 10_000, bytesPerFile: 2_000, isRandom: false }],
   ['one 50 MB file', { files: 1, bytesPerFile: 50_000_000, isRandom: true }],
 ]
 const CONTENDERS = ['shipcast', 'git', 'isomorphic-git'] as const
-const CONTENDER = fileURLToPath(new URL('./push-github-contender.ts', import.meta.url))
+const CONTENDER = fileURLToPath(new URL('./github-contender.ts', import.meta.url))
 
 const backend = new GitHttpBackend(await temporaryFolder())
 const { path: dataDir, remove: removeData } = await createDataFolder()
@@ -93,7 +93,7 @@ await removeFolder(backend.folder)
 
 async function push(task: PushTask): Promise<PushReport> {
   const child: ChildProcess = fork(CONTENDER, [], {
-    execArgv: ['--expose-gc', '--disable-warning=ExperimentalWarning'],
+    execArgv: [...process.execArgv, '--expose-gc'],
   })
   child.send(task)
   const [report] = await Promise.race([

@@ -5,24 +5,25 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import isomorphicGit from 'isomorphic-git'
 import isomorphicHttp from 'isomorphic-git/http/node'
-import { Database } from '../src/database/database.ts'
-import type { EmbeddedConnection } from '../src/database/embedded/embedded-postgres.ts'
-import { insertContents, storedContents } from '../src/deployments/contents/stored-contents.ts'
-import type { ContentFile } from '../src/github/git/commit-pack.ts'
-import { TokenCredential } from '../src/github/rest/credential.ts'
-import { endpointsOf } from '../src/github/rest/endpoints.ts'
-import { GitRemotes } from '../src/github/rest/git-remote.ts'
-import { GitHubThrottle } from '../src/github/rest/github-throttle.ts'
-import { HttpClient } from '../src/github/rest/http-client.ts'
+import { Database } from '../../src/database/database.ts'
+import type { EmbeddedConnection } from '../../src/database/embedded/embedded-postgres.ts'
+import { insertContents, storedContents } from '../../src/deployments/contents/stored-contents.ts'
+import type { ContentFile } from '../../src/github/git/commit-pack.ts'
+import { TokenCredential } from '../../src/github/rest/credential.ts'
+import { endpointsOf } from '../../src/github/rest/endpoints.ts'
+import { GitRemotes } from '../../src/github/rest/git-remote.ts'
+import { GitHubThrottle } from '../../src/github/rest/github-throttle.ts'
+import { HttpClient } from '../../src/github/rest/http-client.ts'
 import {
   fastImportStream,
   git,
   gitWithInput,
   removeFolder,
   temporaryFolder,
-} from '../test/support/github/git.ts'
-import { MemoryRateLimitStore } from '../test/support/github/memory-rate-limit-store.ts'
-import { codeFiles, SAMPLE_PLAN } from '../test/support/github/sample-contents.ts'
+} from '../../test/support/github/git.ts'
+import { MemoryRateLimitStore } from '../../test/support/github/memory-rate-limit-store.ts'
+import { codeFiles, SAMPLE_PLAN } from '../../test/support/github/sample-contents.ts'
+import { urlOf } from '../../test/support/test-database.ts'
 
 /* A process that pushes once, as it is told by its parent, and tells what it took. */
 
@@ -54,10 +55,10 @@ export interface PushReport {
 }
 
 // As it is deployed: a thread that has to strip types of its own takes 20 MB more.
-const { closePackingThreads }: typeof import('../src/github/git/packing-threads.ts') = await import(
+const { closePackingThreads }: typeof import('../../src/github/git/packing-threads.ts') = await import(
   built('packing-threads')
 )
-const { prepareContents }: typeof import('../src/github/git/commit-pack.ts') = await import(
+const { prepareContents }: typeof import('../../src/github/git/commit-pack.ts') = await import(
   built('commit-pack')
 )
 
@@ -172,9 +173,8 @@ async function shipcast(
 }
 
 /** With the table that contents are stored in, and nothing that it refers to. */
-async function openStore({ host, port, user, database }: EmbeddedConnection): Promise<Database> {
-  const address = `host=${encodeURIComponent(host)}&port=${port}&user=${encodeURIComponent(user)}`
-  const store = await Database.open({ url: `postgres:///${database}?${address}`, dataDir: '' })
+async function openStore(connection: EmbeddedConnection): Promise<Database> {
+  const store = await Database.open({ url: urlOf(connection), dataDir: '' })
   await store.query(`
     create table if not exists deployment_contents (
       deployment_id uuid, kind text, part int, bytes bytea, primary key (deployment_id, kind, part)
@@ -298,5 +298,5 @@ function seeded(bytes: Uint8Array): void {
 }
 
 function built(name: string): string {
-  return new URL(`../dist/github/git/${name}.js`, import.meta.url).href
+  return new URL(`../../dist/github/git/${name}.js`, import.meta.url).href
 }

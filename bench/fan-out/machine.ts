@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { findPackageJSON } from 'node:module'
 import { cpus, loadavg, release, totalmem, type } from 'node:os'
 
 const PACKAGES = [
@@ -28,6 +29,6 @@ export function describeMachine(): Record<string, string> {
 }
 
 function version(name: string): string {
-  const file = new URL(`../../node_modules/${name}/package.json`, import.meta.url)
+  const file = findPackageJSON(name, import.meta.url)!
   return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version
 }

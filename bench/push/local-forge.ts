@@ -2,12 +2,12 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
-import type { ContentFile } from '../src/github/git/commit-pack.ts'
-import { prepareContents } from '../src/github/git/commit-pack.ts'
-import { closePackingThreads } from '../src/github/git/packing-threads.ts'
-import { LocalForge } from '../src/github/local/local-forge.ts'
-import { fastImportStream, git, gitWithInput } from '../test/support/github/git.ts'
-import { codeFiles, SAMPLE_PLAN } from '../test/support/github/sample-contents.ts'
+import type { ContentFile } from '../../src/github/git/commit-pack.ts'
+import { prepareContents } from '../../src/github/git/commit-pack.ts'
+import { closePackingThreads } from '../../src/github/git/packing-threads.ts'
+import { LocalForge } from '../../src/github/local/local-forge.ts'
+import { fastImportStream, git, gitWithInput } from '../../test/support/github/git.ts'
+import { codeFiles, SAMPLE_PLAN } from '../../test/support/github/sample-contents.ts'
 import { packToDisk } from './pack-file.ts'
 
 /*
@@ -15,7 +15,7 @@ import { packToDisk } from './pack-file.ts'
  * the same into a new bare repository. In turns, in one run, so that both meet the same machine; the best of each.
  */
 
-const ROUNDS = 5
+const ROUNDS = Number(process.env.ROUNDS ?? 5)
 const signal = new AbortController().signal
 const folder = await mkdtemp(join(tmpdir(), 'shipcast-bench-'))
 const forge = new LocalForge({ folder: join(folder, 'forge'), cloneUrlBase: 'http://localhost/git' })

@@ -1,7 +1,7 @@
 import { open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { UnpackedContents } from '../src/github/git/commit-pack.ts'
-import { type PreparedContents, preparedContents } from '../src/github/git/commit-pack.ts'
+import type { UnpackedContents } from '../../src/github/git/commit-pack.ts'
+import { type PreparedContents, preparedContents } from '../../src/github/git/commit-pack.ts'
 
 /** Packs contents to a folder's disk, as the product does to its database, to be pushed from there. */
 export async function packToDisk(contents: UnpackedContents, folder: string): Promise<PreparedContents> {
