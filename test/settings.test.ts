@@ -73,7 +73,7 @@ test.each(['dist/main.js', 'dist/cli/token.js'])('%s on an older Node says which
   const older = `Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '20.19.0' } })`
   const { status, output } = run('--import', `data:text/javascript,${encodeURIComponent(older)}`, program)
   expect(status).toBe(1)
-  expect(output).toMatch(/^Shipcast runs on Node 24 or newer, and this is 20\.19\.0\. .*\n$/)
+  expect(output).toMatch(/^Shipcast requires Node 24 or newer, and this is 20\.19\.0\. .*\n$/)
 })
 
 test('npm start and npm run token without a build say how to make one', async () => {

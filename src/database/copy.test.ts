@@ -24,7 +24,7 @@ afterAll(() => one.drop())
 const copyIn = (rows: AsyncIterable<CopyRow>) => database.transaction((tx) => tx.copyIn(INTO_PIECES, rows))
 const count = async () => (await database.query<{ n: number }>('select count(*)::int as n from pieces'))[0]?.n
 
-test('rows that are made in the same memory do not run into each other', async () => {
+test('copies rows that reuse the same memory', async () => {
   const bytes = new Uint8Array(MEBIBYTE)
   await copyIn(
     (async function* () {
@@ -38,7 +38,7 @@ test('rows that are made in the same memory do not run into each other', async (
   expect(await count()).toBe(30)
 })
 
-test('a value comes back whole, in pieces; null is none', async () => {
+test('returns a value complete, in pieces; null has none', async () => {
   const bytes = Buffer.from(Array.from({ length: 3 * MEBIBYTE }, (_, i) => (i * i) % 251))
   await copyIn(
     (async function* () {
@@ -55,7 +55,7 @@ test('a value comes back whole, in pieces; null is none', async () => {
   expect(await read('n = 2')).toEqual([])
 })
 
-test('when a row cannot be made nothing is kept, and the reason is told', async () => {
+test('stores nothing and reports the reason if a row cannot be read', async () => {
   const copied = copyIn(
     (async function* () {
       yield [encodeInt4(1), new Uint8Array(1)]
@@ -66,7 +66,7 @@ test('when a row cannot be made nothing is kept, and the reason is told', async 
   expect(await count()).toBe(0)
 })
 
-test('when the server refuses a row nothing is kept, and no more rows are asked for', async () => {
+test('stores nothing and requests no more rows if the server refuses one', async () => {
   let isClosed = false
   const copied = copyIn(
     (async function* () {
@@ -82,14 +82,14 @@ test('when the server refuses a row nothing is kept, and no more rows are asked 
   expect(await count()).toBe(0)
 })
 
-test('a statement that fails says why, and the next one runs', async () => {
+test('reports why a statement fails, then runs the next one', async () => {
   await expect(database.copyOut('copy (select 1 / 0) to stdout (format binary)')).rejects.toMatchObject({
     code: '22012',
   })
   expect(await count()).toBe(0)
 })
 
-test.each(['in', 'out'])('a connection that is lost while it copies %s is told as such', async (way) => {
+test.each(['in', 'out'])('reports a connection that is lost during copy %s', async (way) => {
   const kill = `select pg_terminate_backend(pid) from pg_stat_activity
     where pid <> pg_backend_pid() and datname = current_database() and query like 'copy %'`
   const copied =

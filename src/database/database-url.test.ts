@@ -11,8 +11,8 @@ function sslOf(url: string): unknown {
   return Reflect.get(new pg.Client(parseDatabaseUrl(url).config), 'ssl')
 }
 
-describe('readDatabaseUrl', () => {
-  test('says where, who, how many connections, and how long to wait for one', () => {
+describe('parseDatabaseUrl', () => {
+  test('contains address, user, pool size and connection timeout', () => {
     expect(parseDatabaseUrl(ADDRESS)).toMatchObject({ poolSize: 10, connectTimeoutMs: 10_000 })
     const settings = parseDatabaseUrl(`${ADDRESS}?pool_max=25&connect_timeout=3&application_name=staging`)
     expect(settings).toMatchObject({ poolSize: 25, connectTimeoutMs: 3_000 })
@@ -27,7 +27,7 @@ describe('readDatabaseUrl', () => {
     expect(Reflect.get(client, 'connectionParameters')).toMatchObject({ application_name: 'staging' })
   })
 
-  test('encrypts as sslmode says, in the sense of libpq', async () => {
+  test('encrypts according to sslmode, as libpq does', async () => {
     const folder = await createDataFolder()
     const authority = join(folder.path, 'ca.pem')
     await writeFile(authority, 'a certificate')

@@ -15,7 +15,7 @@ import { PubSubModule } from '../pubsub/pubsub.module.ts'
 import { DatabaseModule } from './database.module.ts'
 import { Database } from './database.ts'
 
-test('modules have a migrated database, until the last of them has ended', async () => {
+test('modules can use a migrated database until the last of them has shut down', async () => {
   const { database, url, drop } = await createTestDatabase()
 
   @Injectable()
@@ -37,7 +37,7 @@ test('modules have a migrated database, until the last of them has ended', async
   await drop()
 })
 
-describe('a database that cannot be used is reported with what to do', () => {
+describe('reports an unusable database and what to do', () => {
   const opening = (url: string) => {
     @Module({ imports: [DatabaseModule.forRoot({ url, dataDir: '' }), PubSubModule] })
     class TestModule {}
@@ -61,7 +61,7 @@ describe('a database that cannot be used is reported with what to do', () => {
     }
   }
 
-  test('whose certificate is not trusted, or for another name; or that has none', async () => {
+  test('with an untrusted certificate, one for another name, or none', async () => {
     const certificate = await readCertificate()
     const encrypt = (socket: Socket) => {
       socket.write('S')
@@ -86,11 +86,11 @@ describe('a database that cannot be used is reported with what to do', () => {
   test.each([
     ['database', { database: 'absent' }, /Create that database/],
     ['password', { password: 'wrong' }, /Check user and password/],
-  ])('whose %s is wrong', async (_, wrong, sentence) => {
+  ])('with a wrong %s', async (_, wrong, sentence) => {
     await expect(opening(urlOf({ ...testConnection(), ...wrong }))).rejects.toThrow(sentence)
   })
 
-  test('whose role may create nothing in the schema, or may not use what another role has made there', async () => {
+  test('whose role cannot create tables, or cannot use those of another role', async () => {
     const { database, url, drop } = await createMigratedDatabase()
     const role = `test_${crypto.randomUUID().slice(0, 8)}`
     const { password } = testConnection()
@@ -109,7 +109,7 @@ describe('a database that cannot be used is reported with what to do', () => {
     }
   })
 
-  test('also where the address is no good, and before anything else has used it', async () => {
+  test('with an invalid URL, before other modules use it', async () => {
     const lines: unknown[] = []
     const log = (...line: unknown[]) => lines.push(line)
     @Module({
@@ -123,6 +123,6 @@ describe('a database that cannot be used is reported with what to do', () => {
     const starting = NestFactory.createApplicationContext(TestModule, { logger, abortOnError: false })
     await expect(starting).rejects.toThrow('"nonsense"')
     expect(JSON.stringify(lines)).not.toContain('TypeError')
-    expect(lines.filter((line) => JSON.stringify(line).includes('hear other nodes'))).toEqual([])
+    expect(lines.filter((line) => JSON.stringify(line).includes('LISTEN connection lost'))).toEqual([])
   })
 })

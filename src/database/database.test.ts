@@ -19,7 +19,7 @@ describe('Database', () => {
 
   afterAll(() => one.drop())
 
-  test('gives back what was stored, in the types that the program uses', async () => {
+  test('returns stored values in the types that the program uses', async () => {
     await database.query(
       'create table kinds (n bigint, at timestamptz, bytes bytea, data jsonb, words text[])',
     )
@@ -36,14 +36,14 @@ describe('Database', () => {
     await expect(database.query('select 9007199254740993::bigint as n')).rejects.toThrow(RangeError)
   })
 
-  test('speaks UTC under its own name', async () => {
+  test('uses UTC and its own application name', async () => {
     const [row] = await database.query(
       `select current_setting('TimeZone') as zone, current_setting('application_name') as name`,
     )
     expect(row).toEqual({ zone: 'UTC', name: 'shipcast' })
   })
 
-  test('compiles no statements and starts no workers for them, whatever the defaults of the database', async () => {
+  test('uses neither JIT nor parallel workers, whatever the defaults of the database', async () => {
     const [{ name } = { name: '' }] = await database.query<{ name: string }>(
       'select current_database() as name',
     )
@@ -60,7 +60,7 @@ describe('Database', () => {
     await database.query(`alter database ${name} reset all`)
   })
 
-  test('commits a transaction that returns, and rolls back one that throws', async () => {
+  test('commits a transaction that resolves, and rolls back one that rejects', async () => {
     await database.query('create table numbers (n int primary key)')
     const returned = await database.transaction(async (tx) => {
       await tx.query('insert into numbers values ($1)', [1])
@@ -75,7 +75,7 @@ describe('Database', () => {
     expect(await database.query('select n from numbers')).toEqual([{ n: 1 }])
   })
 
-  test('does not report a commit when a statement in the transaction had failed', async () => {
+  test('does not report a commit if a statement of the transaction failed', async () => {
     await database.query('create table swallowed (n int primary key)')
     const work = database.transaction(async (tx) => {
       await tx.query('insert into swallowed values (1)')
@@ -85,13 +85,13 @@ describe('Database', () => {
     expect(await database.query('select n from swallowed')).toEqual([])
   })
 
-  test('passes on what Postgres says about a statement', async () => {
+  test('passes on the errors of PostgreSQL', async () => {
     await database.query('create table guarded (n int constraint positive check (n > 0))')
     const faulty = database.query('insert into guarded values ($1)', [-1])
     await expect(faulty).rejects.toMatchObject({ code: '23514', constraint: 'positive' })
   })
 
-  test('reads a table that was altered after its statement had been prepared', async () => {
+  test('reads a table that was altered after its statement was prepared', async () => {
     await database.query('create table changing (n int)')
     await database.query('insert into changing values ($1)', [1])
     const read = () => database.query('select * from changing where n = $1', [1])
@@ -100,7 +100,7 @@ describe('Database', () => {
     expect(await read()).toEqual([{ n: 1, more: null }])
   })
 
-  test('loses a statement, not itself, when its connection is cut', async () => {
+  test('fails one statement when its connection is cut, then continues', async () => {
     const cut = database.query('select pg_terminate_backend(pg_backend_pid())')
     await expect(cut).rejects.toThrow(DatabaseUnavailableError)
     const cutInTransaction = database.transaction(async (tx) => {
@@ -127,7 +127,7 @@ describe('Database', () => {
     },
   )
 
-  test('says so when all its connections stay busy, and goes on when one is free', async () => {
+  test('fails while all connections stay busy, then continues', async () => {
     const small = await Database.open({ url: `${one.url}&pool_max=2&connect_timeout=1`, dataDir: '' })
     const busy = [1, 2].map(() => small.query('select pg_sleep(2)'))
     await expect(small.query('select 1')).rejects.toThrow(DatabaseUnavailableError)
@@ -137,7 +137,7 @@ describe('Database', () => {
     await small.close()
   })
 
-  test('connects a dedicated connection again after it was cut', async () => {
+  test('reconnects a dedicated connection that was cut', async () => {
     const connection = database.openDedicatedConnection()
     const pid = async () =>
       (await connection.query<{ pid: number }>('select pg_backend_pid() as pid'))[0]?.pid
@@ -154,7 +154,7 @@ describe('Database', () => {
     await expect(pid()).rejects.toThrow('closed')
   })
 
-  test('does again what the server has undone because of others, a few times', async () => {
+  test('repeats work that the server rolled back because of a conflict, a few times', async () => {
     await database.query('create table conflicts (n int); insert into conflicts values (0)')
     for (const code of ['40001', '40P01', '55P03']) {
       await database.query('drop sequence if exists tries; create sequence tries')
@@ -182,7 +182,7 @@ describe('Database', () => {
     expect(await database.query('select last_value as n from tries')).toEqual([{ n: 8 }])
   })
 
-  test('does again what it had prepared before another node migrated the table', async () => {
+  test('repeats a prepared statement after another node migrated the table', async () => {
     await database.query('create table migrated (n int)')
     const small = await Database.open({ url: `${one.url}&pool_max=3`, dataDir: '' })
     const insert = (through: Queryable) => through.query('insert into migrated values ($1) returning *', [1])
@@ -195,7 +195,7 @@ describe('Database', () => {
     expect(await database.query('select count(*)::int as n from migrated')).toEqual([{ n: 5 }])
   })
 
-  test('says so when a pooler has lost a prepared statement, and goes on with another connection', async () => {
+  test('reports that a pooler lost a prepared statement, and continues on another connection', async () => {
     const small = await Database.open({ url: `${one.url}&pool_max=2`, dataDir: '' })
     await small.query('select $1::int as n', [1])
     await small.query('deallocate all')
@@ -245,7 +245,7 @@ describe('Database', () => {
     await Promise.all(busy)
   })
 
-  test('closes under a running statement, twice, and then answers that it is closed', async () => {
+  test('closes during a running statement, twice, and then reports that it is closed', async () => {
     const closing = await Database.open({ url: one.url, dataDir: '' })
     const cut = expect(closing.query('select pg_sleep(20)')).rejects.toThrow(DatabaseUnavailableError)
     await Promise.all([closing.close(), closing.close(), cut])
@@ -253,7 +253,7 @@ describe('Database', () => {
     expect(await closing.isAvailable()).toBe(false)
   })
 
-  test('says where it found no database, and never the password', async () => {
+  test('reports the address without a database, and never the password', async () => {
     const opening = Database.open({ url: 'postgres://someone:s3cret@127.0.0.1:1/shipcast', dataDir: '' })
     const error = await opening.catch((error: unknown) => error)
     expect(error).toBeInstanceOf(DatabaseUnavailableError)
@@ -280,7 +280,7 @@ describe('Database on the embedded Postgres', () => {
     await folder.remove()
   })
 
-  test('starts the server again when it has died', async () => {
+  test('restarts the server when it has died', async () => {
     const heartbeat = database.openDedicatedConnection()
     await heartbeat.query('select 1')
     const running = expect(database.query('select pg_sleep(20)')).rejects.toThrow(DatabaseUnavailableError)
@@ -304,14 +304,14 @@ describe('Database on the embedded Postgres', () => {
     expect(await database.isAvailable()).toBe(true)
   })
 
-  test('is not available while the server does not answer, and is when it does again', async () => {
+  test('is unavailable while the server does not respond, and available afterwards', async () => {
     await database.isAvailable()
     const processes = await postgresProcesses(cluster)
     await database.query('select 1')
     for (const pid of processes) signal(pid, 'SIGSTOP')
     try {
       expect(await database.isAvailable()).toBe(false)
-      // Nobody waits for a statement as long as it may take.
+      // Callers do not wait for the statement timeout.
       await expect(database.query('select 1')).rejects.toThrow(DatabaseUnavailableError)
     } finally {
       for (const pid of processes) signal(pid, 'SIGCONT')

@@ -3,7 +3,7 @@ import type { Response } from 'express'
 import { Database } from '../database/database.ts'
 import { DeploymentRunner } from '../deployments/runner/deployment-runner.ts'
 
-/** For whoever starts, stops and balances nodes. */
+/** For orchestrators and load balancers. */
 @Controller('health')
 export class HealthController {
   constructor(
@@ -11,18 +11,18 @@ export class HealthController {
     private readonly runner: DeploymentRunner,
   ) {}
 
-  /** The process answers. Says nothing about what it depends on: restarting it would not mend that. */
+  /** The process responds. Does not check dependencies, which a restart would not fix. */
   @Get('live')
   live(): { status: 'ok' } {
     return { status: 'ok' }
   }
 
-  /** 200 when a deployment that is sent now would be accepted and run: the database answers, and so does the runner. */
+  /** 200 if a deployment would be accepted and run now: the database responds, and the runner claims work. */
   @Get('ready')
   async ready(@Res({ passthrough: true }) response: Response): Promise<{ status: string; checks: object }> {
     const checks = {
-      database: (await this.database.isAvailable()) ? 'ok' : 'no answer',
-      runner: this.runner.isClaiming ? 'ok' : 'its last look for work failed, or it is stopping',
+      database: (await this.database.isAvailable()) ? 'ok' : 'no response',
+      runner: this.runner.isClaiming ? 'ok' : 'not claiming work: its last poll failed, or it is stopping',
     }
     const isReady = Object.values(checks).every((check) => check === 'ok')
     response.status(isReady ? 200 : 503)

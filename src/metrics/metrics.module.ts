@@ -8,7 +8,7 @@ import { Metrics } from './metrics.ts'
 export class MetricsModule implements OnModuleInit {
   constructor(private readonly metrics: Metrics) {}
 
-  /** What Node tells of itself: event loop lag, memory, garbage collection. */
+  /** Metrics of Node itself: event loop lag, memory, garbage collection. */
   onModuleInit(): void {
     collectDefaultMetrics({ register: this.metrics.registry })
   }

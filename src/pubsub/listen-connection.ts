@@ -1,33 +1,33 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type pg from 'pg'
 
-/** A connection that was black-holed says nothing, not even with TCP keepalive (20 s and more; measured). */
+/** A connection whose packets are dropped reports nothing for 20 s and more, even with TCP keepalive (measured). */
 const HEARTBEAT_INTERVAL_MS = 5_000
-const ANSWER_TIMEOUT_MS = 3_000
+const RESPONSE_TIMEOUT_MS = 3_000
 const MIN_RETRY_DELAY_MS = 50
 const MAX_RETRY_DELAY_MS = 5_000
-/** By which it is found in pg_stat_activity. */
+/** Identifies the connection in pg_stat_activity. */
 const SET_APPLICATION_NAME = `select set_config('application_name', current_setting('application_name') || ' listen', false)`
 
 export interface ListenConnectionOptions {
   readonly connect: () => Promise<pg.Client>
-  /** Asked for at each connection. A quoted identifier would need quotes: letters, digits and underscores only. */
+  /** Called for each connection. Must return an identifier without quotes: letters, digits, underscores. */
   readonly channel: () => Promise<string>
   readonly onNotification: (payload: string) => void
-  /** It listens (again): what was said before may have been missed. */
+  /** Called when it listens, also after a reconnect: earlier notifications may have been missed. */
   readonly onListening: () => void
-  /** For people; once for each time that the connection is lost. */
+  /** Called once for each loss of the connection. */
   readonly onLost: (error: unknown) => void
 }
 
 /**
- * One session that hears and speaks on a channel.
+ * One session that listens and notifies on a channel.
  *
  *   connecting ── LISTEN ──> listening ── `select 1` every 5 s ──> listening
- *       ^                        │ ended, or no answer within 3 s
+ *       ^                        │ ended, or no response within 3 s
  *       └── 50 ms … 5 s ─────────┘
  *
- * It is never inside a transaction: a listener idle in one would stop the server from clearing its queue.
+ * Never idle in a transaction: the server could not truncate its notification queue.
  */
 export class ListenConnection {
   private readonly options: ListenConnectionOptions
@@ -35,7 +35,7 @@ export class ListenConnection {
   private client: pg.Client | undefined
   private channel = ''
   private running: Promise<void> | undefined
-  /** Statements go one after the other: the heartbeat and what is said share the connection. */
+  /** Statements run one after another: heartbeats and notifications share the connection. */
   private lastStatement: Promise<unknown> = Promise.resolve()
 
   constructor(options: ListenConnectionOptions) {
@@ -46,14 +46,14 @@ export class ListenConnection {
     return this.client !== undefined
   }
 
-  /** Resolves when it listens, or when the first try has failed; it goes on trying. */
+  /** Resolves when it listens, or when the first attempt has failed; it then keeps trying. */
   async start(): Promise<void> {
-    const tried = Promise.withResolvers<void>()
-    this.running = this.keepListening(tried.resolve)
-    await tried.promise
+    const firstAttempt = Promise.withResolvers<void>()
+    this.running = this.keepListening(firstAttempt.resolve)
+    await firstAttempt.promise
   }
 
-  /** Says these on the channel, in one short statement of its own. False: it did not get through, or nobody knows. */
+  /** Sends notifications in one statement. False: they were not sent, or the outcome is unknown. */
   async notify(payloads: readonly string[]): Promise<boolean> {
     const client = this.client
     if (!client) return false
@@ -62,7 +62,7 @@ export class ListenConnection {
       await this.runInOrder(client, queryConfig(NOTIFY, 'notify', values))
       return true
     } catch {
-      // Whoever keeps the connection notices too.
+      // `monitor` notices and reconnects.
       disconnect(client)
       return false
     }
@@ -73,25 +73,25 @@ export class ListenConnection {
     await this.running
   }
 
-  private async keepListening(tried: () => void): Promise<void> {
+  private async keepListening(onAttempt: () => void): Promise<void> {
     const { signal } = this.closing
-    let pauseMs = MIN_RETRY_DELAY_MS
+    let delayMs = MIN_RETRY_DELAY_MS
     while (!signal.aborted) {
       let client: pg.Client | undefined
       try {
         client = await this.listen()
-        pauseMs = MIN_RETRY_DELAY_MS
-        tried()
+        delayMs = MIN_RETRY_DELAY_MS
+        onAttempt()
         await this.monitor(client)
       } catch (error) {
-        if (!signal.aborted && (client || pauseMs === MIN_RETRY_DELAY_MS)) this.options.onLost(error)
+        if (!signal.aborted && (client || delayMs === MIN_RETRY_DELAY_MS)) this.options.onLost(error)
       }
       this.client = undefined
       if (client) disconnect(client)
-      tried()
-      // Nodes that lost their connections together do not come back together.
-      await sleep(pauseMs * (0.5 + Math.random()), undefined, { signal }).catch(() => undefined)
-      pauseMs = Math.min(pauseMs * 2, MAX_RETRY_DELAY_MS)
+      onAttempt()
+      // Random, so that nodes that lost their connections together do not reconnect together.
+      await sleep(delayMs * (0.5 + Math.random()), undefined, { signal }).catch(() => undefined)
+      delayMs = Math.min(delayMs * 2, MAX_RETRY_DELAY_MS)
     }
   }
 
@@ -100,7 +100,7 @@ export class ListenConnection {
     const channel = await this.options.channel()
     const client = await connect()
     try {
-      // A pooler may hand over a session in which somebody else listens to something else.
+      // A pooler can hand over a session that also listens to other channels.
       client.on('notification', (message) => {
         if (message.channel === channel) onNotification(message.payload ?? '')
       })
@@ -116,17 +116,17 @@ export class ListenConnection {
     }
   }
 
-  /** Resolves or rejects when the connection is of no use any more. */
+  /** Rejects when the connection has ended or does not respond. */
   private async monitor(client: pg.Client): Promise<void> {
     const { signal } = this.closing
     const ended = new AbortController()
-    client.once('end', () => ended.abort(new Error('The server has ended the connection.')))
-    const either = AbortSignal.any([signal, ended.signal])
-    while (!either.aborted) {
-      await sleep(HEARTBEAT_INTERVAL_MS, undefined, { signal: either }).catch(() => undefined)
-      if (!either.aborted) await this.runInOrder(client, queryConfig('select 1'))
+    client.once('end', () => ended.abort(new Error('The server ended the connection.')))
+    const stopped = AbortSignal.any([signal, ended.signal])
+    while (!stopped.aborted) {
+      await sleep(HEARTBEAT_INTERVAL_MS, undefined, { signal: stopped }).catch(() => undefined)
+      if (!stopped.aborted) await this.runInOrder(client, queryConfig('select 1'))
     }
-    throw either.reason
+    throw stopped.reason
   }
 
   private runInOrder(client: pg.Client, query: pg.QueryConfig): Promise<unknown> {
@@ -136,17 +136,17 @@ export class ListenConnection {
   }
 }
 
-// A hint need not survive a power cut: this one transaction does not wait for the disk. Not the session: through a
-// pooler others may use it next.
+// A notification need not survive a power failure: its transaction does not wait for the disk. Not set for the session,
+// which other clients of a pooler may use next.
 const NOTIFY = `
-  with hurry as materialized (select set_config('synchronous_commit', 'off', true))
-  select pg_notify($1, said) from hurry, unnest($2::text[]) said`
+  with setting as materialized (select set_config('synchronous_commit', 'off', true))
+  select pg_notify($1, payload) from setting, unnest($2::text[]) payload`
 
 function queryConfig(text: string, name?: string, values?: unknown[]) {
-  return { text, ...(name && { name }), ...(values && { values }), query_timeout: ANSWER_TIMEOUT_MS }
+  return { text, ...(name && { name }), ...(values && { values }), query_timeout: RESPONSE_TIMEOUT_MS }
 }
 
-/** Ends it without waiting for a server that may never answer. */
+/** Does not wait: the server may never respond. */
 function disconnect(client: pg.Client): void {
   client.removeAllListeners('notification')
   client.end().catch(() => undefined)

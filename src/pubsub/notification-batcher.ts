@@ -1,44 +1,44 @@
-/** Below the server's limit: 7,999 bytes are taken, 8,000 fail (NOTIFY in the PostgreSQL manual; measured). */
+/** Below the server's limit of 7,999 bytes (NOTIFY in the PostgreSQL manual; measured). */
 const MAX_PAYLOAD_BYTES = 7_500
-/** What waits to be sent beyond this many payloads' worth is folded into one "look" for each topic. */
+/** Messages beyond this many pending payloads are replaced by one empty message per topic. */
 const MAX_PENDING_PAYLOADS = 4
 const MAX_PENDING_BYTES = MAX_PENDING_PAYLOADS * MAX_PAYLOAD_BYTES
-/** Under load, messages are gathered for this long. */
+/** Under load, messages are collected for this long. */
 const BATCH_INTERVAL_MS = 10
-/** So many notifications may go out at once after a quiet time; each GATHER_MS allows one more. */
+/** Notifications that can be sent at once after a quiet period; each batch interval allows one more. */
 const MAX_BURST = 20
 
 /**
- * What is on its way to other nodes. Sent at once, or gathered: while a notification is under way, and, when there were
- * many of late (more than 20, and 100 a second), for 10 ms at most. A deployment's own events come some milliseconds
- * apart; waiting 10 ms after each would delay most of them. What does not fit is folded: its topic is named without a
- * payload, which means "look".
+ * Messages for other nodes. Sends them at once, or batches them: while a notification is being sent, and, above a rate
+ * of 100 notifications per second (token bucket, burst of 20), for at most 10 ms. Batching always would delay most
+ * events of a single deployment, which are a few milliseconds apart. Messages that do not fit are replaced by their
+ * topic without a payload.
  *
- *   idle ── add ──> sending ── sent, something waits ──> sending, or waiting for its allowance ──> sending
+ *   idle ── add ──> sending ── sent, messages pending ──> sending, or waiting for a token ──> sending
  */
 export class NotificationBatcher {
-  private readonly sendNotifications: (messages: readonly string[]) => Promise<boolean>
+  private readonly sendNotifications: (lists: readonly string[]) => Promise<boolean>
   private pending: { topic: string; text: string; bytes: number }[] = []
   private pendingBytes = 0
   private readonly overflowedTopics = new Set<string>()
   private sending: Promise<void> | undefined
   private timer: NodeJS.Timeout | undefined
-  /** Notifications that may go out now, as of `#countedAt`. */
+  /** Notifications that could be sent at `refilledAt`. */
   private tokens = MAX_BURST
   private refilledAt = performance.now()
 
-  /** @param send takes lists of messages, each list for one notification; false: nothing can be sent at the moment */
-  constructor(send: (messages: readonly string[]) => Promise<boolean>) {
-    this.sendNotifications = send
+  /** @param sendNotifications takes the messages of each notification as a list; false: nothing can be sent now */
+  constructor(sendNotifications: (lists: readonly string[]) => Promise<boolean>) {
+    this.sendNotifications = sendNotifications
   }
 
-  /** Never fails, and keeps at most 30 kB. */
+  /** Never throws; keeps at most 30 kB. */
   add(topic: string, payload: unknown): void {
     this.enqueue(topic, payload)
     this.schedule()
   }
 
-  /** To be called when sending has become possible again. */
+  /** Must be called when sending has become possible again. */
   schedule(): void {
     if (this.sending || this.timer || !this.hasPending()) return
     const waitMs = this.nextTokenInMs()
@@ -51,7 +51,7 @@ export class NotificationBatcher {
     }
   }
 
-  /** Sends what waits, without waiting for more. */
+  /** Sends pending messages at once. */
   async flush(): Promise<void> {
     await this.sending
     clearTimeout(this.timer)
@@ -60,7 +60,7 @@ export class NotificationBatcher {
     await this.sending
   }
 
-  /** What waits is dropped. */
+  /** Drops pending messages. */
   close(): void {
     clearTimeout(this.timer)
     this.pending = []
@@ -102,7 +102,7 @@ export class NotificationBatcher {
     this.sending = this.sendNotifications(toPayloads(texts)).then((sent) => {
       this.sending = undefined
       if (sent) this.schedule()
-      // Others will look when they notice; what was said is not repeated, for it may have arrived.
+      // Not repeated: it may have arrived, and after a reconnect nodes read the state anyway.
     })
   }
 
@@ -116,14 +116,14 @@ export class NotificationBatcher {
 
 /** As few lists as possible, each below the limit; a list is the inside of a JSON array. */
 function toPayloads(texts: readonly string[]): string[] {
-  const parts: string[] = []
-  let part = ''
+  const lists: string[] = []
+  let list = ''
   for (const text of texts) {
-    if (part && Buffer.byteLength(part) + Buffer.byteLength(text) + 1 > MAX_PAYLOAD_BYTES) {
-      parts.push(part)
-      part = ''
+    if (list && Buffer.byteLength(list) + Buffer.byteLength(text) + 1 > MAX_PAYLOAD_BYTES) {
+      lists.push(list)
+      list = ''
     }
-    part = part ? `${part},${text}` : text
+    list = list ? `${list},${text}` : text
   }
-  return part ? [...parts, part] : parts
+  return list ? [...lists, list] : lists
 }

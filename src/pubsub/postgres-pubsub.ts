@@ -2,26 +2,26 @@ import { randomUUID } from 'node:crypto'
 import { Logger } from '@nestjs/common'
 import { PubSub } from 'graphql-subscriptions'
 import type { Database } from '../database/database.ts'
+import { withTimeout } from '../runtime/with-timeout.ts'
 import { ListenConnection } from './listen-connection.ts'
 import { NotificationBatcher } from './notification-batcher.ts'
 
 /**
- * The installation's own channel: several may be in one database, whose channels are everybody's. Who cannot read the
- * installation's secret does not find it. With the table's oid, a copy of the data in another schema has another one.
+ * The name of the installation's channel. All users of a database share its channels, so the name is derived from a
+ * secret. It includes the table's oid: a copy of the data in another schema has another channel.
  */
 export const SELECT_CHANNEL = `
   select 'shipcast_' || left(encode(sha256(convert_to(id || ' ' || tableoid, 'UTF8')), 'hex'), 32) as channel
   from installation`
-/** How long an own message may take back to us before we say that LISTEN does not work here. */
+/** How long our own notification can take to return before we report that LISTEN does not work. */
 const ECHO_TIMEOUT_MS = 5_000
-/** How long a stop waits for the last messages to get out. */
+/** How long a shutdown waits for the last messages to be sent. */
 const FLUSH_TIMEOUT_MS = 1_000
 
 /**
- * PubSub across nodes, over LISTEN and NOTIFY: subscribers of this process are served at once, as by the in-process
- * one; other nodes get the payload as JSON makes it. What this adapter adds to the contract: a subscriber is also given
- * an empty payload, `{}`, which says "look": where a payload was too large to be carried (7.5 kB), where more was said
- * than could be, and after a time in which this node was deaf. Nothing is promised to arrive, or in order.
+ * PubSub across nodes over LISTEN and NOTIFY. Subscribers of this process are called at once; other nodes receive the
+ * payload as parsed JSON. Delivery and order are not guaranteed. Subscribers also receive an empty payload, `{}`, which
+ * means "messages were lost, read the state": after a reconnect, for a payload above 7.5 kB, and under overload.
  */
 export class PostgresPubSub extends PubSub {
   private readonly logger = new Logger('PubSub')
@@ -42,25 +42,24 @@ export class PostgresPubSub extends PubSub {
       channel: () => this.readChannel(),
       onNotification: (payload) => this.onNotification(payload),
       onListening: () => this.notifyAllTopics(),
-      onLost: (error) =>
-        this.logger.warn('Does not hear other nodes at the moment; connecting again', { error }),
+      onLost: (error) => this.logger.warn('LISTEN connection lost; reconnecting', { error }),
     })
-    this.batcher = new NotificationBatcher((parts) =>
-      this.listenConnection.notify(parts.map((part) => this.toEnvelope(part))),
+    this.batcher = new NotificationBatcher((lists) =>
+      this.listenConnection.notify(lists.map((list) => this.toEnvelope(list))),
     )
   }
 
-  /** Resolves when it listens, or when a first try has failed and it goes on trying. */
+  /** Resolves when it listens, or when the first attempt has failed; it then keeps trying. */
   async start(): Promise<void> {
     await this.listenConnection.start()
   }
 
-  /** Whether other nodes are heard at the moment. */
+  /** Whether it receives notifications of other nodes. */
   get isListening(): boolean {
     return this.listenConnection.isListening
   }
 
-  /** Resolves when this process's subscribers have been called; it does not wait for other nodes. */
+  /** Resolves when the subscribers of this process have been called; does not wait for other nodes. */
   override async publish(topic: string, payload: object): Promise<void> {
     await super.publish(topic, payload)
     this.batcher.add(topic, payload)
@@ -76,12 +75,9 @@ export class PostgresPubSub extends PubSub {
     if (this.topicsBySubscription.delete(id)) super.unsubscribe(id)
   }
 
-  /** Sends what waits, for a second at most. */
+  /** Sends pending messages; waits at most a second. */
   async flush(): Promise<void> {
-    const timer = Promise.withResolvers<void>()
-    const giveUp = setTimeout(timer.resolve, FLUSH_TIMEOUT_MS)
-    await Promise.race([this.batcher.flush(), timer.promise])
-    clearTimeout(giveUp)
+    await withTimeout(this.batcher.flush(), FLUSH_TIMEOUT_MS, undefined)
   }
 
   async close(): Promise<void> {
@@ -91,31 +87,31 @@ export class PostgresPubSub extends PubSub {
     await this.listenConnection.close()
   }
 
-  /** Equal payloads would arrive once: the number makes each one different. */
+  /** PostgreSQL merges equal payloads: the number makes each one unique. */
   private toEnvelope(messages: string): string {
-    return `{"node":"${this.nodeId}","n":${++this.notificationCount},"said":[${messages}]}`
+    return `{"node":"${this.nodeId}","n":${++this.notificationCount},"messages":[${messages}]}`
   }
 
   private onNotification(text: string): void {
     const envelope = parseEnvelope(text)
     if (!envelope) {
-      this.logger.debug('Ignored a notification that another program sent on our channel')
+      this.logger.debug('Ignored a notification from another program on our channel')
       return
     }
     if (envelope.node === this.nodeId) {
       clearTimeout(this.echoTimer)
       return
     }
-    for (const [topic, payload] of envelope.said) void super.publish(topic, payload ?? {})
+    for (const [topic, payload] of envelope.messages) void super.publish(topic, payload ?? {})
   }
 
   private async readChannel(): Promise<string> {
-    const [found] = await this.database.query<{ channel: string }>(SELECT_CHANNEL)
-    if (!found) {
+    const [row] = await this.database.query<{ channel: string }>(SELECT_CHANNEL)
+    if (!row) {
       throw new Error('The table "installation" is empty; it must have one row. Restore it from a backup.')
     }
-    this.channel = found.channel
-    return found.channel
+    this.channel = row.channel
+    return row.channel
   }
 
   private notifyAllTopics(): void {
@@ -124,24 +120,24 @@ export class PostgresPubSub extends PubSub {
     void this.verifyEcho()
   }
 
-  /** Says something by the way that statements go, to hear it by the way that hints come: they may differ. */
+  /** Notifies over the statement connection, to verify that the LISTEN connection receives it. */
   private async verifyEcho(): Promise<void> {
     clearTimeout(this.echoTimer)
     this.echoTimer = setTimeout(() => {
       this.logger.error(
-        'Notifications do not arrive: other nodes are heard of within seconds only. Either DATABASE_URL leads through a pooler that keeps no sessions, then set DATABASE_LISTEN_URL to the database itself; or DATABASE_LISTEN_URL is another database.',
+        'Notifications do not arrive: events of other nodes are delayed by up to 2 s. If DATABASE_URL leads through a pooler in transaction mode, set DATABASE_LISTEN_URL to the database itself; if DATABASE_LISTEN_URL is set, make sure that it is the same database.',
       )
     }, ECHO_TIMEOUT_MS)
     await this.database
       .query('select pg_notify($1, $2)', [this.channel, this.toEnvelope('')])
-      // Then it is the database that is away, and others tell.
+      // The database is unavailable, which is reported elsewhere.
       .catch(() => clearTimeout(this.echoTimer))
   }
 }
 
 interface Envelope {
   node: string
-  said: [topic: string, payload?: object][]
+  messages: [topic: string, payload?: object][]
 }
 
 function parseEnvelope(text: string): Envelope | undefined {
@@ -149,8 +145,8 @@ function parseEnvelope(text: string): Envelope | undefined {
     const value: Partial<Envelope> | null = JSON.parse(text)
     const isEnvelope =
       typeof value?.node === 'string' &&
-      Array.isArray(value.said) &&
-      value.said.every((message) => Array.isArray(message) && typeof message[0] === 'string')
+      Array.isArray(value.messages) &&
+      value.messages.every((message) => Array.isArray(message) && typeof message[0] === 'string')
     return isEnvelope ? (value as Envelope) : undefined
   } catch {
     return undefined

@@ -11,8 +11,8 @@ import { Database } from '../database/database.ts'
 import { PostgresPubSub } from './postgres-pubsub.ts'
 
 /**
- * The PubSub provider. What is published says "look": it may come late, twice or never, and nobody may need it for
- * more than speed. `publish` reaches the subscribers of this process at once, and those of other nodes soon.
+ * The PubSub provider. Messages can arrive late, repeatedly or never: use them only to react faster. `publish` reaches
+ * the subscribers of this process at once, and those of other nodes soon.
  */
 @Global()
 @Module({
@@ -29,12 +29,12 @@ import { PostgresPubSub } from './postgres-pubsub.ts'
 export class PubSubModule implements OnModuleInit, BeforeApplicationShutdown, OnApplicationShutdown {
   constructor(@Inject(PostgresPubSub) private readonly pubSub: PostgresPubSub) {}
 
-  // Not in the factory: Nest calls that also where the database's own has failed.
+  // Not in the factory, which Nest calls even if that of the database has failed.
   async onModuleInit(): Promise<void> {
     await this.pubSub.start()
   }
 
-  /** Runners have just handed their deployments back: other nodes are told before anything else ends. */
+  /** Runners have just released their deployments: notify other nodes before anything else shuts down. */
   async beforeApplicationShutdown(): Promise<void> {
     await this.pubSub.flush()
   }

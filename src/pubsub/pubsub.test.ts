@@ -7,13 +7,13 @@ import { migrate } from '../database/migrate.ts'
 import { PostgresPubSub, SELECT_CHANNEL } from './postgres-pubsub.ts'
 import { describePubSub } from './pubsub.contract.ts'
 
-let test_: TestDatabase
+let testDatabase: TestDatabase
 
 beforeAll(async () => {
-  test_ = await createMigratedDatabase()
+  testDatabase = await createMigratedDatabase()
 })
 
-afterAll(() => test_.drop())
+afterAll(() => testDatabase.drop())
 
 interface Node {
   pubSub: PostgresPubSub
@@ -22,7 +22,7 @@ interface Node {
 }
 
 async function start(options: { url?: string; listenUrl?: string } = {}): Promise<Node> {
-  const database = await Database.open({ url: test_.url, dataDir: '', ...options })
+  const database = await Database.open({ url: testDatabase.url, dataDir: '', ...options })
   await migrate(database)
   const pubSub = new PostgresPubSub(database)
   await pubSub.start()
@@ -48,7 +48,7 @@ describePubSub('PubSub over Postgres', async () => {
 })
 
 describe('PubSub over Postgres', () => {
-  async function two<T>(work: (here: Node, there: Node) => Promise<T>): Promise<T> {
+  async function withTwoNodes<T>(work: (here: Node, there: Node) => Promise<T>): Promise<T> {
     const [here, there] = await Promise.all([start(), start()])
     try {
       return await work(here, there)
@@ -58,120 +58,128 @@ describe('PubSub over Postgres', () => {
   }
 
   async function collect(pubSub: PostgresPubSub, topic: string): Promise<object[]> {
-    const heard: object[] = []
-    await pubSub.subscribe(topic, (payload: object) => heard.push(payload))
-    return heard
+    const received: object[] = []
+    await pubSub.subscribe(topic, (payload: object) => received.push(payload))
+    return received
   }
 
-  /** Ends the connections by which nodes hear each other; resolves to how many there were. */
+  /** Ends the LISTEN connections; resolves to their number. */
   async function cutListeners(): Promise<number> {
-    const cut = await test_.database.query(
+    const cut = await testDatabase.database.query(
       `select pg_terminate_backend(pid) from pg_stat_activity
        where datname = current_database() and application_name = 'shipcast listen'`,
     )
     return cut.length
   }
 
-  test('says "look" where a message is too large, and goes on afterwards', async () => {
-    await two(async (here, there) => {
-      const heard = await collect(there.pubSub, 'topic')
+  test('replaces a message that is too large by an empty one, then continues', async () => {
+    await withTwoNodes(async (here, there) => {
+      const received = await collect(there.pubSub, 'topic')
       await here.pubSub.publish('topic', { text: 'ü'.repeat(5_000) })
-      await waitUntil(() => heard.length === 1, 'a look arrives')
+      await waitUntil(() => received.length === 1, 'an empty message arrives')
       await here.pubSub.publish('topic', { n: 1 })
-      await waitUntil(() => heard.length === 2, 'the next message arrives')
-      expect(heard).toEqual([{}, { n: 1 }])
+      await waitUntil(() => received.length === 2, 'the next message arrives')
+      expect(received).toEqual([{}, { n: 1 }])
     })
   })
 
-  test('says "look" where more is said at once than can be carried, and forgets no topic', async () => {
-    await two(async (here, there) => {
-      const loud = await collect(there.pubSub, 'loud')
+  test('replaces messages by empty ones under overload, and omits no topic', async () => {
+    await withTwoNodes(async (here, there) => {
+      const busy = await collect(there.pubSub, 'busy')
       const quiet = await collect(there.pubSub, 'quiet')
-      for (let n = 0; n < 500; n++) void here.pubSub.publish('loud', { n, text: 'x'.repeat(500) })
+      for (let n = 0; n < 500; n++) void here.pubSub.publish('busy', { n, text: 'x'.repeat(500) })
       void here.pubSub.publish('quiet', { n: 1 })
-      await waitUntil(() => quiet.length === 1 && loud.some((payload) => !('n' in payload)), 'both arrive')
+      await waitUntil(() => quiet.length === 1 && busy.some((payload) => !('n' in payload)), 'both arrive')
       expect(quiet).toEqual([{ n: 1 }])
     })
   })
 
-  test('listens again by itself after its connection was cut, and says "look" then', async () => {
-    await two(async (here, there) => {
-      const heard = await collect(there.pubSub, 'topic')
+  test('reconnects after its connection was cut, and then delivers an empty message', async () => {
+    await withTwoNodes(async (here, there) => {
+      const received = await collect(there.pubSub, 'topic')
       expect(await cutListeners()).toBe(2)
-      await waitUntil(() => heard.length === 1, 'a look, since something may have been missed')
+      await waitUntil(
+        () => received.length === 1,
+        'an empty message arrives, since messages may have been missed',
+      )
       await waitUntil(() => here.pubSub.isListening && there.pubSub.isListening, 'both listen')
-      heard.length = 0
+      received.length = 0
       await here.pubSub.publish('topic', { n: 1 })
-      await waitUntil(() => heard.length > 0, 'messages arrive again')
+      await waitUntil(() => received.length > 0, 'messages arrive again')
     })
   })
 
-  test('what is said while nobody can hear it is said later, or is a look', async () => {
-    await two(async (here, there) => {
-      const heard = await collect(there.pubSub, 'topic')
+  test('delivers messages, or an empty one, after both connections were cut', async () => {
+    await withTwoNodes(async (here, there) => {
+      const received = await collect(there.pubSub, 'topic')
       await cutListeners()
       await here.pubSub.publish('topic', { n: 1 })
-      await waitUntil(() => heard.length > 0, 'it is told of')
+      await waitUntil(() => received.length > 0, 'a message arrives')
     })
   })
 
-  test('goes by DATABASE_LISTEN_URL for hearing and saying', async () => {
-    const url = new URL(test_.url.replace('@/', '@localhost/'))
+  test('uses DATABASE_LISTEN_URL to listen and to notify', async () => {
+    const url = new URL(testDatabase.url.replace('@/', '@localhost/'))
     const listenUrl = `${url.href.replace('@localhost/', '@/')}&options=-c%20geqo_threshold%3D7`
     const here = await start({ listenUrl })
     const there = await start()
-    const heard = await collect(there.pubSub, 'topic')
+    const received = await collect(there.pubSub, 'topic')
     await here.pubSub.publish('topic', { n: 1 })
-    await waitUntil(() => heard.length === 1, 'it arrives')
+    await waitUntil(() => received.length === 1, 'it arrives')
     await Promise.all([here.close(), there.close()])
   })
 
-  test('leaves alone what others say on its channel', async () => {
-    await two(async (here, there) => {
-      const heard = await collect(there.pubSub, 'topic')
-      for (const text of ['', 'nonsense', 'null', '{"node":"x"}', '{"node":"x","said":[[1]]}']) {
-        await test_.database.query(`select pg_notify(channel, $1) from (${SELECT_CHANNEL}) ours`, [text])
+  test('ignores what other programs send on its channel', async () => {
+    await withTwoNodes(async (here, there) => {
+      const received = await collect(there.pubSub, 'topic')
+      for (const text of ['', 'nonsense', 'null', '{"node":"x"}', '{"node":"x","messages":[[1]]}']) {
+        await testDatabase.database.query(`select pg_notify(channel, $1) from (${SELECT_CHANNEL}) ours`, [
+          text,
+        ])
       }
       await here.pubSub.publish('topic', { n: 1 })
-      await waitUntil(() => heard.length === 1, 'the message arrives')
-      expect(heard).toEqual([{ n: 1 }])
+      await waitUntil(() => received.length === 1, 'the message arrives')
+      expect(received).toEqual([{ n: 1 }])
     })
   })
 
   test('receives nothing from another installation in the same database, even one with a copy of the data', async () => {
-    await test_.database.query('create schema copy; create schema other')
-    const inSchema = (schema: string) => start({ url: `${test_.url}&options=-c%20search_path%3D${schema}` })
+    await testDatabase.database.query('create schema copy; create schema other')
+    const inSchema = (schema: string) =>
+      start({ url: `${testDatabase.url}&options=-c%20search_path%3D${schema}` })
     const [here, there, copy, other] = await Promise.all([
       start(),
       start(),
       inSchema('copy'),
       inSchema('other'),
     ])
-    await test_.database.query('update copy.installation set id = (select id from public.installation)')
+    await testDatabase.database.query(
+      'update copy.installation set id = (select id from public.installation)',
+    )
     const restarted = await inSchema('copy')
-    const heard = await Promise.all(
+    const received = await Promise.all(
       [there, copy, restarted, other].map(({ pubSub }) => collect(pubSub, 'topic')),
     )
     for (const node of [here, copy, restarted, other]) {
       await node.pubSub.publish('topic', { from: [here, copy, restarted, other].indexOf(node) })
     }
     await here.pubSub.publish('topic', { from: 'the last' })
-    await waitUntil(() => heard[0]!.length === 2, 'the last message arrives')
-    expect(heard[0]).toEqual([{ from: 0 }, { from: 'the last' }])
-    expect(heard[1]).toEqual([{ from: 1 }])
-    expect(heard[2]).toEqual([{ from: 2 }])
-    expect(heard[3]).toEqual([{ from: 3 }])
+    await waitUntil(() => received[0]!.length === 2, 'the last message arrives')
+    expect(received[0]).toEqual([{ from: 0 }, { from: 'the last' }])
+    expect(received[1]).toEqual([{ from: 1 }])
+    expect(received[2]).toEqual([{ from: 2 }])
+    expect(received[3]).toEqual([{ from: 3 }])
     await Promise.all([here, there, copy, restarted, other].map((node) => node.close()))
   })
 
-  test('stays together when its schema is renamed, and finds nodes that start afterwards', async () => {
-    await test_.database.query('create schema before')
-    const early = await start({ url: `${test_.url}&options=-c%20search_path%3Dbefore` })
-    await test_.database.query('alter schema before rename to afterwards')
-    const late = await start({ url: `${test_.url}&options=-c%20search_path%3Dafterwards` })
-    const heard = await collect(late.pubSub, 'topic')
+  test('keeps its channel when its schema is renamed', async () => {
+    await testDatabase.database.query('create schema before')
+    const early = await start({ url: `${testDatabase.url}&options=-c%20search_path%3Dbefore` })
+    await testDatabase.database.query('alter schema before rename to afterwards')
+    const late = await start({ url: `${testDatabase.url}&options=-c%20search_path%3Dafterwards` })
+    const received = await collect(late.pubSub, 'topic')
     await early.pubSub.publish('topic', { n: 1 })
-    await waitUntil(() => heard.length === 1, 'it arrives')
+    await waitUntil(() => received.length === 1, 'it arrives')
     await Promise.all([early.close(), late.close()])
   })
 })

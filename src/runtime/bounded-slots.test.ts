@@ -22,7 +22,7 @@ async function enterAll(slots: BoundedSlots, keys: readonly string[]) {
   return { entered, leaving, refused }
 }
 
-test('lets keys take turns, whoever has the longer line', async () => {
+test('lets keys take turns, whichever has the longer queue', async () => {
   const slots = new BoundedSlots(1, 100)
   const { entered, leaving } = await enterAll(slots, ['a', 'a', 'a', 'a', 'b', 'c', 'b'])
   for (let i = 0; i < 7; i++) {
@@ -32,7 +32,7 @@ test('lets keys take turns, whoever has the longer line', async () => {
   expect(entered).toEqual(['a', 'b', 'c', 'a', 'b', 'a', 'a'])
 })
 
-test('keeps slots for others, however many of one key wait', async () => {
+test('reserves slots for other keys, however many callers of one key wait', async () => {
   const slots = new BoundedSlots(3, 100, { maxSlots: 2, maxWaiting: 2 })
   const { entered, leaving, refused } = await enterAll(slots, ['a', 'a', 'a', 'a', 'a', 'b', 'b'])
   expect([entered, refused]).toEqual([['a', 'a', 'b'], ['a']])
@@ -44,7 +44,7 @@ test('keeps slots for others, however many of one key wait', async () => {
   expect(entered).toEqual(['a', 'a', 'b', 'b', 'a'])
 })
 
-test('frees the place of a caller that gives up', async () => {
+test('makes room in the queue when a caller aborts', async () => {
   const slots = new BoundedSlots(1, 1, { maxSlots: 1, maxWaiting: 1 })
   const { leaving } = await enterAll(slots, ['a'])
   const impatient = new AbortController()
@@ -57,7 +57,7 @@ test('frees the place of a caller that gives up', async () => {
   expect(await next).not.toBeNull()
 })
 
-test('a slot goes to a key that has none, before others have their second', async () => {
+test('gives a slot to a key without one before others get a second', async () => {
   const slots = new BoundedSlots(4, 100, { maxSlots: 2, maxWaiting: 100 })
   const { entered, leaving } = await enterAll(slots, ['a', 'a', 'b', 'b', 'c', 'c', 'd', 'd', 'bob'])
   for (const leave of leaving.slice(0, 4)) leave()

@@ -1,7 +1,7 @@
 export interface PerKeyLimits {
-  /** How many slots one key may hold at a time. */
+  /** Slots that one key can hold at a time. */
   maxSlots: number
-  /** How many callers of one key may wait. */
+  /** Callers of one key that can wait. */
   maxWaiting: number
 }
 
@@ -11,86 +11,82 @@ interface KeyQueue {
 }
 
 /**
- * Lets `size` callers in at a time. Up to `maxWaiting` more wait in line, first come first served. Where callers have
- * keys, each key has its own line and its own share of the slots, and the keys take turns.
+ * Admits `size` callers at a time; up to `maxWaiting` more wait, first come, first served. Callers can have keys: each
+ * key has its own queue and its own limits, and the keys take turns.
  */
 export class BoundedSlots {
   private readonly size: number
   private readonly maxWaiting: number
   private readonly perKey: PerKeyLimits
-  /** In the order of their turns. A key is here as long as it has a slot or waits for one. */
+  /** In the order of their turns. Contains the keys that have a slot or wait for one. */
   private readonly queues = new Map<string, KeyQueue>()
   private inUse = 0
   private waiting = 0
 
-  constructor(
-    size: number,
-    maxWaiting: number,
-    perKey: PerKeyLimits = { maxSlots: size, maxWaiting: maxWaiting },
-  ) {
+  constructor(size: number, maxWaiting: number, perKey: PerKeyLimits = { maxSlots: size, maxWaiting }) {
     this.size = size
     this.maxWaiting = maxWaiting
     this.perKey = perKey
   }
 
   /**
-   * Resolves to the function that gives the slot back, to be called once; or to null, at once, when the line is full.
-   * Rejects with the signal's reason when that is aborted first.
+   * Resolves to a function that releases the slot and must be called once; or at once to null if the queue is full.
+   * Rejects with the signal's reason when it is aborted first.
    */
   async acquire(signal: AbortSignal, key = ''): Promise<(() => void) | null> {
     signal.throwIfAborted()
-    const line: KeyQueue = this.queues.get(key) ?? { inUse: 0, waiting: new Set() }
-    if (this.inUse < this.size && line.inUse < this.perKey.maxSlots) {
-      this.queues.set(key, line)
+    const queue: KeyQueue = this.queues.get(key) ?? { inUse: 0, waiting: new Set() }
+    if (this.inUse < this.size && queue.inUse < this.perKey.maxSlots) {
+      this.queues.set(key, queue)
       this.inUse++
-      line.inUse++
-    } else if (this.waiting >= this.maxWaiting || line.waiting.size >= this.perKey.maxWaiting) {
+      queue.inUse++
+    } else if (this.waiting >= this.maxWaiting || queue.waiting.size >= this.perKey.maxWaiting) {
       return null
     } else {
-      this.queues.set(key, line)
-      await this.waitForSlot(key, line, signal)
+      this.queues.set(key, queue)
+      await this.waitForSlot(key, queue, signal)
     }
     return () => this.release(key)
   }
 
-  private waitForSlot(key: string, line: KeyQueue, signal: AbortSignal): Promise<void> {
+  private waitForSlot(key: string, queue: KeyQueue, signal: AbortSignal): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>()
-    const go = () => {
-      line.waiting.delete(go)
+    const admit = () => {
+      queue.waiting.delete(admit)
       this.waiting--
-      signal.removeEventListener('abort', giveUp)
+      signal.removeEventListener('abort', abort)
       resolve()
     }
-    const giveUp = () => {
-      line.waiting.delete(go)
+    const abort = () => {
+      queue.waiting.delete(admit)
       this.waiting--
-      this.deleteIfIdle(key, line)
+      this.deleteIfIdle(key, queue)
       reject(signal.reason)
     }
-    line.waiting.add(go)
+    queue.waiting.add(admit)
     this.waiting++
-    signal.addEventListener('abort', giveUp, { once: true })
+    signal.addEventListener('abort', abort, { once: true })
     return promise
   }
 
   private release(key: string): void {
-    const line = this.queues.get(key)
-    if (line === undefined) return
-    line.inUse--
+    const queue = this.queues.get(key)
+    if (queue === undefined) return
+    queue.inUse--
     this.inUse--
-    // Its turn comes after everyone else's.
+    // Moves the key to the end.
     this.queues.delete(key)
-    this.queues.set(key, line)
-    this.deleteIfIdle(key, line)
+    this.queues.set(key, queue)
+    this.deleteIfIdle(key, queue)
     this.admitNext()
   }
 
-  /** The slot goes to the key that waits with the fewest slots, the first in turn of several. */
+  /** Passes the slot to the waiting key with the fewest slots, the first of several. */
   private admitNext(): void {
     let chosen: KeyQueue | undefined
-    for (const line of this.queues.values()) {
-      const mayEnter = line.waiting.size > 0 && line.inUse < this.perKey.maxSlots
-      if (mayEnter && line.inUse < (chosen?.inUse ?? this.perKey.maxSlots)) chosen = line
+    for (const queue of this.queues.values()) {
+      const canEnter = queue.waiting.size > 0 && queue.inUse < this.perKey.maxSlots
+      if (canEnter && queue.inUse < (chosen?.inUse ?? this.perKey.maxSlots)) chosen = queue
     }
     const [next] = chosen?.waiting ?? []
     if (!chosen || !next) return
@@ -99,7 +95,7 @@ export class BoundedSlots {
     next()
   }
 
-  private deleteIfIdle(key: string, line: KeyQueue): void {
-    if (line.inUse === 0 && line.waiting.size === 0) this.queues.delete(key)
+  private deleteIfIdle(key: string, queue: KeyQueue): void {
+    if (queue.inUse === 0 && queue.waiting.size === 0) this.queues.delete(key)
   }
 }

@@ -2,12 +2,12 @@ import { setImmediate } from 'node:timers/promises'
 
 const SLICE_MS = 8
 
-/** Those who wait for their next slice, one behind the other, so that any number of large requests stalls the loop no more than one. */
+/** Waiting schedulers, one behind another: together, all large requests block the loop no longer than one does. */
 let yieldQueue: Promise<void> = Promise.resolve()
 
 /**
- * Long work in short slices: `if (slices.isOver) await slices.next()`. The first slice starts at once, so that short
- * work never waits.
+ * Divides long work into short slices: `if (scheduler.shouldYield) await scheduler.yieldToEventLoop()`. The first slice
+ * starts at once, so short work never waits.
  */
 export class CooperativeScheduler {
   private readonly signal: AbortSignal
@@ -22,9 +22,9 @@ export class CooperativeScheduler {
     return performance.now() >= this.sliceEndsAtMs
   }
 
-  /** Lets the event loop turn; rejects with the signal's reason once that is aborted. */
+  /** Resolves in a later event-loop iteration; rejects with the signal's reason if it is aborted. */
   async yieldToEventLoop(): Promise<void> {
-    // One slice a turn of the loop: a promise resolved in an immediate chains the next immediate, which waits for the next turn.
+    // One slice per iteration: each immediate schedules the next one, which runs in the next iteration.
     yieldQueue = yieldQueue.then(() => setImmediate())
     await yieldQueue
     this.signal.throwIfAborted()

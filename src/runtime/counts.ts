@@ -1,8 +1,8 @@
-/** How many there are of each. */
+/** Counts by key. */
 export class Counts {
   private readonly counts = new Map<string, number>()
 
-  /** How many keys have a count above zero. */
+  /** The number of keys with a count above zero. */
   get size(): number {
     return this.counts.size
   }

@@ -19,21 +19,21 @@ async function request(turns: FairScheduler, subject: string, ms: number, done: 
 
 const times = (count: number) => Array.from({ length: count }, (_, index) => index)
 
-test('requests that come together are done one in a turn when each takes a slice', async () => {
+test('runs one of several simultaneous requests per iteration if each takes a slice', async () => {
   const turns = new FairScheduler(SLICE_MS)
   const done: string[] = []
   const all = times(20).map(() => request(turns, 'mallory', SLICE_MS, done))
   let seen = 0
   while (done.length < 20) {
     await nextTurn()
-    // One at the end of a turn, and one at the beginning of the next.
+    // One at the end of an iteration, and one at the start of the next.
     expect(done.length - seen).toBeLessThanOrEqual(2)
     seen = done.length
   }
   await Promise.all(all)
 })
 
-test('a single request comes next, however many of another subject wait', async () => {
+test('runs a single request next, however many of another subject wait', async () => {
   const turns = new FairScheduler(SLICE_MS)
   const done: string[] = []
   const all = times(20).map(() => request(turns, 'mallory', SLICE_MS, done))
@@ -41,7 +41,7 @@ test('a single request comes next, however many of another subject wait', async 
   expect(done.indexOf('bob')).toBeLessThanOrEqual(2)
 })
 
-test('short ones do not wait for each other', async () => {
+test('runs short requests without waiting', async () => {
   const turns = new FairScheduler(1_000)
   const done: string[] = []
   const all = times(500).map(() => request(turns, 'bob', 0, done))
@@ -50,7 +50,7 @@ test('short ones do not wait for each other', async () => {
   await Promise.all(all)
 })
 
-test('those who wait share a turn as well, in the order in which they came', async () => {
+test('runs short waiting requests in one iteration, in order of arrival', async () => {
   const turns = new FairScheduler(SLICE_MS)
   const done: string[] = []
   const first = request(turns, 'first', 20 * SLICE_MS, done)

@@ -1,27 +1,26 @@
-/** What requests may take of one turn of the event loop before the next ones wait for another turn. */
+/** The time that requests can use of one event-loop iteration. */
 const SLICE_MS = 10
 
 /**
- * Shares the event loop between those who send requests: whoever comes when much has been done in this turn waits for a
- * later one, so that any number of requests that arrive together stall the loop for a slice and the longest of them, and
- * not for their sum. Subjects take turns in the line.
+ * Shares the event loop between requests. A request that arrives late in an iteration waits for a later one: requests
+ * that arrive together block the loop for a slice plus the longest of them, not for their sum. Subjects take turns.
  *
- *   await turns.enter(subject.id)
- *   // what follows, up to the next wait for something outside, is done in one go
+ *   await requestScheduler.waitForTurn(subject.id)
+ *   // the code up to the next wait for I/O runs without interruption
  */
 export class FairScheduler {
-  /** Those who wait, by subject; the first subject is next. */
+  /** Waiting callers by subject; the first subject is next. */
   private readonly queues = new Map<string, (() => void)[]>()
   private sliceStartedAt = 0
   private isScheduled = false
-  /** Somebody has been let in, and has not done yet what follows. */
+  /** An admitted caller is still running. */
   private isRunning = false
-  /** Somebody has gone on at once in this turn. */
+  /** A caller ran without waiting in this iteration. */
   private hasRunImmediately = false
 
   constructor(private readonly sliceMs = SLICE_MS) {}
 
-  /** Whether something short may be done at once: nobody waits, and little has been done in this turn. */
+  /** Whether short work can run at once: no caller is waiting, and the slice is not over. */
   get canRunNow(): boolean {
     this.schedule()
     const isFree = this.queues.size === 0 && !this.isRunning && !this.isSliceOver
@@ -29,23 +28,23 @@ export class FairScheduler {
     return isFree
   }
 
-  /** Resolves at once, or when it is the subject's turn. */
+  /** Resolves at once if possible, else when it is the subject's turn. */
   async waitForTurn(subjectId: string): Promise<void> {
     if (this.canRunNow) this.startRunning()
     else await new Promise<void>((resolve) => this.enqueue(subjectId, resolve))
   }
 
-  /** Between two long parts of a request: the same when much has been done in this turn. */
+  /** Between two long parts of a request: waits for the subject's turn if the slice is over. */
   async yieldIfBusy(subjectId: string): Promise<void> {
     this.schedule()
     if (this.isSliceOver) await new Promise<void>((resolve) => this.enqueue(subjectId, resolve))
   }
 
-  /** Calls back when it is the subject's turn, which is not at once. */
-  enqueue(subjectId: string, go: () => void): void {
-    const line = this.queues.get(subjectId)
-    if (line) line.push(go)
-    else this.queues.set(subjectId, [go])
+  /** Calls back, never synchronously, when it is the subject's turn. */
+  enqueue(subjectId: string, admit: () => void): void {
+    const queue = this.queues.get(subjectId)
+    if (queue) queue.push(admit)
+    else this.queues.set(subjectId, [admit])
     this.schedule()
   }
 
@@ -66,13 +65,13 @@ export class FairScheduler {
     this.hasRunImmediately = false
     if (this.queues.size === 0) return
     this.schedule()
-    // Those in line have the next turn: nobody goes on at once in it.
+    // The next iteration belongs to the queue.
     if (!isOver) this.runNext()
   }
 
   private startRunning(): void {
     this.isRunning = true
-    // Promises come before the next tick: by then all that follows has been done.
+    // The caller's promise continuations run before the next tick.
     queueMicrotask(() => process.nextTick(this.finishRunning))
   }
 
@@ -84,15 +83,15 @@ export class FairScheduler {
   private runNext(): void {
     const [next] = this.queues
     if (!next || this.isRunning || this.isSliceOver) return
-    const [subjectId, line] = next
-    const go = line.shift()
+    const [subjectId, queue] = next
+    const admit = queue.shift()
     this.queues.delete(subjectId)
-    // To the end of the line.
-    if (line.length > 0) this.queues.set(subjectId, line)
+    // Moves the subject to the end.
+    if (queue.length > 0) this.queues.set(subjectId, queue)
     this.startRunning()
-    go?.()
+    admit?.()
   }
 }
 
-/** Of this process, which has one event loop. */
+/** One for the process, since it has one event loop. */
 export const requestScheduler = new FairScheduler()

@@ -34,7 +34,7 @@ class Line {
 
 const times = (count: number) => Array.from({ length: count }, (_, index) => index + 1)
 
-test('a single caller comes next, however many of another subject or organization wait', async () => {
+test('admits a single caller next, however many of another subject or organization wait', async () => {
   const ways: [string, (n: number) => string[], string[]][] = [
     ['one subject in one organization', () => ['mallory', 'acme'], ['bob', 'globex']],
     ['one subject in many organizations', (n) => ['mallory', `org-${n}`], ['bob', 'globex']],
@@ -52,7 +52,7 @@ test('a single caller comes next, however many of another subject or organizatio
   }
 })
 
-test('a single caller has a place, also in the organization that fills the line', async () => {
+test('has room for a single caller, even of the organization that fills the queue', async () => {
   const line = new Line(1, 8)
   const all = times(9).map((n) => line.enter(`m${n}`, ['mallory', 'acme']))
   const refused = expect(all[8]).rejects.toThrow('full')
@@ -60,7 +60,7 @@ test('a single caller has a place, also in the organization that fills the line'
   expect(await Promise.all([line.drain(), bob, refused])).toMatchObject([{ length: 9 }, 'bob', undefined])
 })
 
-test('two who want the same get the same, and nobody loses a place to somebody who has as many', async () => {
+test('treats equal demand equally: no caller is replaced by one of a party with as many', async () => {
   const line = new Line(1, 4)
   const entered = ['a', 'b', 'a', 'b', 'a'].map((name) => line.enter(name, [name, 'acme']))
   await expect(line.enter('b', ['b', 'acme'])).rejects.toThrow('full')
@@ -69,7 +69,7 @@ test('two who want the same get the same, and nobody loses a place to somebody w
   expect(line.entered).toEqual(['a', 'b', 'a', 'b', 'a'])
 })
 
-test('callers alone in their party come in the order in which they came', async () => {
+test('admits callers of different parties in order of arrival', async () => {
   const line = new Line(2, 4)
   const entered = times(6).map((n) => line.enter(`${n}`, [`subject-${n}`, `org-${n}`]))
   await expect(line.enter('7', ['subject-7', 'org-7'])).rejects.toThrow('full')
@@ -77,7 +77,7 @@ test('callers alone in their party come in the order in which they came', async 
   expect(line.entered).toEqual(['1', '2', '3', '4', '5', '6'])
 })
 
-test('an aborted caller leaves the line, and its place is free', async () => {
+test('removes an aborted caller from the queue', async () => {
   const line = new Line(1, 1)
   const abort = new AbortController()
   const first = line.enter('1', ['a'])

@@ -6,21 +6,21 @@ interface Waiter {
 }
 
 /**
- * Lets `size` callers in at a time, while up to `maxWaiting` wait. Each caller belongs to parties, the most important
- * first (a subject, then an organization), and no party keeps another one out:
+ * Admits `size` callers at a time, while up to `maxWaiting` wait. Each caller belongs to parties, the most important
+ * first (a subject, then an organization), and no party can block another one:
  *
- * - Turns are shared: a caller comes after the waiting callers of its own parties, not after those of others
- *   (start-time fair queueing, as `next_queue_rank` does for deployments).
- * - Places are shared: once all are taken, a newcomer takes the newest place of the party that waits most, if that has
- *   more than its own would (longest queue drop). Nobody loses a place while there is room.
+ * - Order is fair: a caller waits for earlier callers of its own parties, not for those of others (start-time fair
+ *   queueing, as in `next_queue_rank` for deployments).
+ * - Room is fair: when the queue is full, a new caller replaces the newest one of the party with the most waiting
+ *   callers, if its own party would still have fewer (longest queue drop).
  */
 export class FairSlots {
   private readonly waiting: Waiter[] = []
   private inUse = 0
-  /** Of the caller that was let in last. */
+  /** That of the caller admitted last. */
   private virtualTime = 0
 
-  /** @param createError makes the error for callers that find no place, or lose it */
+  /** @param createError creates the error for callers that find no room in the queue, or are replaced */
   constructor(
     private readonly size: number,
     private readonly maxWaiting: number,
@@ -28,8 +28,8 @@ export class FairSlots {
   ) {}
 
   /**
-   * Resolves to the function that gives the slot back, to be called once. Rejects with a refusal, or with the signal's
-   * reason once that is aborted.
+   * Resolves to a function that releases the slot and must be called once. Rejects with the created error, or with the
+   * signal's reason when it is aborted.
    */
   async acquire(parties: readonly string[], signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted()
@@ -41,35 +41,35 @@ export class FairSlots {
   private waitForSlot(parties: readonly string[], signal: AbortSignal): Promise<void> {
     if (this.waiting.length >= this.maxWaiting) this.makeRoom(parties)
     const { promise, resolve, reject } = Promise.withResolvers<void>()
-    const entry: Waiter = {
+    const waiter: Waiter = {
       parties,
       virtualStart: this.virtualStartOf(parties),
       admit: resolve,
       reject: () => reject(this.createError()),
     }
     const abort = () => {
-      this.remove(entry)
+      this.remove(waiter)
       reject(signal.reason)
     }
-    this.waiting.push(entry)
+    this.waiting.push(waiter)
     signal.addEventListener('abort', abort, { once: true })
     return promise.finally(() => signal.removeEventListener('abort', abort))
   }
 
   private virtualStartOf(parties: readonly string[]): number {
-    const own = this.waiting.filter((entry) => entry.parties.some((party) => parties.includes(party)))
-    return Math.max(this.virtualTime, ...own.map(({ virtualStart: turn }) => turn)) + 1
+    const own = this.waiting.filter((waiter) => waiter.parties.some((party) => parties.includes(party)))
+    return Math.max(this.virtualTime, ...own.map(({ virtualStart }) => virtualStart)) + 1
   }
 
   private makeRoom(parties: readonly string[]): void {
     let highest = this.loadOf(parties).map((load) => load + 1)
     let victim: Waiter | undefined
-    for (const entry of this.waiting) {
-      const load = this.loadOf(entry.parties)
+    for (const waiter of this.waiting) {
+      const load = this.loadOf(waiter.parties)
       const order = compare(load, highest)
       if (order > 0 || (order === 0 && victim)) {
         highest = load
-        victim = entry
+        victim = waiter
       }
     }
     if (!victim) throw this.createError()
@@ -77,12 +77,12 @@ export class FairSlots {
     victim.reject()
   }
 
-  /** How many wait of each of these parties. */
+  /** The number of waiting callers of each party. */
   private loadOf(parties: readonly string[]): number[] {
-    return parties.map((party) => this.waiting.filter((entry) => entry.parties.includes(party)).length)
+    return parties.map((party) => this.waiting.filter((waiter) => waiter.parties.includes(party)).length)
   }
 
-  /** The slot passes on to the caller with the lowest turn, the first of several. */
+  /** Passes the slot to the caller with the lowest virtual start, the first of several. */
   private release(): void {
     const [first, ...others] = this.waiting
     if (!first) {
@@ -90,7 +90,7 @@ export class FairSlots {
       return
     }
     const next = others.reduce(
-      (lowest, entry) => (entry.virtualStart < lowest.virtualStart ? entry : lowest),
+      (lowest, waiter) => (waiter.virtualStart < lowest.virtualStart ? waiter : lowest),
       first,
     )
     this.remove(next)
@@ -98,13 +98,13 @@ export class FairSlots {
     next.admit()
   }
 
-  private remove(entry: Waiter): void {
-    const index = this.waiting.indexOf(entry)
+  private remove(waiter: Waiter): void {
+    const index = this.waiting.indexOf(waiter)
     if (index >= 0) this.waiting.splice(index, 1)
   }
 }
 
-/** As numbers are compared: the first difference decides. */
+/** Compares lexicographically. */
 function compare(one: readonly number[], other: readonly number[]): number {
   const index = one.findIndex((number, at) => number !== other[at])
   return index < 0 ? 0 : (one[index] ?? 0) - (other[index] ?? 0)

@@ -1,31 +1,31 @@
 import { chmod, mkdir, open, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
-/** For folders that only the account of the server may enter. */
+/** For folders that only the server's account can enter. */
 export const PRIVATE_MODE = 0o700
 
-/** Makes a folder, durably, that may be there already. Those above it are made first when need be. */
+/** Creates a folder durably, with the folders above it, unless it exists. */
 export async function ensureFolder(path: string, mode = 0o777): Promise<void> {
-  // Not `recursive`: that hides a read-only disk behind ENOENT, and never ends below /proc (Node 24).
+  // Not `recursive`, which reports a read-only disk as ENOENT and never returns below /proc (Node 24).
   if (!(await ensureOneFolder(path, mode))) {
     await ensureFolder(dirname(path), mode)
     if (!(await ensureOneFolder(path, mode)))
-      throw Object.assign(new Error(`${path} cannot be made`), { code: 'ENOENT' })
+      throw Object.assign(new Error(`${path} cannot be created`), { code: 'ENOENT' })
   }
 }
 
-/** Takes away what other accounts may do in a folder. False where the file system does not let us. */
+/** Removes other accounts' permissions on a folder. False if the file system does not support that. */
 export async function restrictToOwner(path: string): Promise<boolean> {
-  if (process.platform === 'win32') return true // has no such modes: folders inherit their rights
-  const isClosed = async () => ((await stat(path)).mode & 0o077) === 0
-  if (await isClosed()) return true
-  await chmod(path, PRIVATE_MODE).catch(() => {}) // looked at below: some file systems only pretend
-  return isClosed()
+  if (process.platform === 'win32') return true // No such modes: folders inherit their permissions.
+  const isRestricted = async () => ((await stat(path)).mode & 0o077) === 0
+  if (await isRestricted()) return true
+  await chmod(path, PRIVATE_MODE).catch(() => {}) // Checked below: some file systems only pretend.
+  return isRestricted()
 }
 
-/** Makes the names in a folder as durable as the files' bytes. */
+/** Makes the names in a folder durable (fsync). */
 export async function syncFolder(path: string): Promise<void> {
-  if (process.platform === 'win32') return // has no such call, and journals names itself
+  if (process.platform === 'win32') return // No such call; the file system journals names itself.
   const folder = await open(path, 'r')
   try {
     await folder.sync()
@@ -34,7 +34,7 @@ export async function syncFolder(path: string): Promise<void> {
   }
 }
 
-/** False where the folder above it is absent. */
+/** False if the folder above it does not exist. */
 async function ensureOneFolder(path: string, mode: number): Promise<boolean> {
   try {
     await mkdir(path, mode)

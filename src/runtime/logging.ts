@@ -1,7 +1,7 @@
 import { ConsoleLogger, type LogLevel as NestLogLevel } from '@nestjs/common'
 import type { LogLevel } from '../config/config.ts'
 
-/** Lines for people on a terminal, JSON for programs; the fields of a line stand beside its message. */
+/** Text on a terminal, otherwise JSON with the fields beside the message. */
 export function createLogger(level: LogLevel): ConsoleLogger {
   const levels: NestLogLevel[] = ['fatal', 'error', 'warn', 'log', 'debug']
   const upTo = { error: 2, warn: 3, info: 4, debug: 5 }[level]
@@ -9,14 +9,14 @@ export function createLogger(level: LogLevel): ConsoleLogger {
   return new QuietStartLogger({ logLevels: levels.slice(0, upTo), json: !isTerminal, flattenParams: true })
 }
 
-/** Nest tells of each module and route at start; that is for whoever works on them. */
+/** Nest logs each module and route at start: debug information. */
 class QuietStartLogger extends ConsoleLogger {
   override log(message: unknown, ...rest: unknown[]): void {
     if (rest.length === 1 && NEST_START_CONTEXTS.has(rest[0])) this.debug(message, ...rest)
     else super.log(message, ...rest)
   }
 
-  /** Why it cannot start is said once, by `start.ts`. */
+  /** `start.ts` reports why a start failed. */
   override error(message: unknown, ...rest: unknown[]): void {
     if (!NEST_START_FAILURES.has(rest.at(-1))) super.error(message, ...rest)
   }

@@ -2,15 +2,15 @@ import type { ServerResponse } from 'node:http'
 
 export interface MinimumReadRate {
   bytesPerSecond: number
-  /** How far a reader may fall behind that, in seconds of it. */
+  /** How far a reader can fall behind, in seconds at that rate. */
   toleranceSeconds: number
 }
 
 const CHECK_INTERVAL_MS = 1_000
 
 /**
- * Calls `close` when a client reads an answer too slowly. Only the time counts in which there is something
- * for it to read. To be called before anything is written; ends by itself when the response is closed.
+ * Calls `close` when a client reads a response too slowly. Only the time in which data is available counts. Must be
+ * called before anything is written; stops when the response is closed.
  */
 export function enforceMinimumReadRate(
   response: ServerResponse,
@@ -25,7 +25,7 @@ export function enforceMinimumReadRate(
       response.writableNeedDrain || response.writableEnded
         ? (rate.bytesPerSecond * CHECK_INTERVAL_MS) / 1000
         : 0
-    // A fast start is no credit: the system's own buffers take the first megabytes of any answer.
+    // A fast start earns no credit: the system's buffers accept the first megabytes of any response.
     behindBytes = Math.max(0, behindBytes + expected - (written - writtenBefore))
     writtenBefore = written
     if (behindBytes >= rate.bytesPerSecond * rate.toleranceSeconds) close()

@@ -2,7 +2,6 @@ import {
   chown,
   lstat,
   mkdir,
-  open,
   readdir,
   readFile,
   readlink,
@@ -16,23 +15,23 @@ import {
 import { userInfo } from 'node:os'
 import { dirname, join } from 'node:path'
 import { ConfigError } from '../../config/config.ts'
-import { ensureFolder } from '../../runtime/folders.ts'
+import { ensureFolder, syncFolder } from '../../runtime/folders.ts'
+import { isProcessAlive } from '../../runtime/process-alive.ts'
 import { canAccess, changeOwner, type SystemAccount } from './postgres-account.ts'
 import { SYSTEM_FOLDER } from './postgres-binaries.ts'
-import { isProcessAlive } from './postmaster-file.ts'
 import { SupervisedProcess } from './supervised-process.ts'
 
-// The major version is in the name: another one cannot read these files.
+// Includes the major version: another one cannot read these files.
 const PGDATA_NAME = 'postgres-18'
-/** Beside a database in the system folder: where the link to it was made. */
+/** Beside a data folder in the system folder: a file with the path of the link to it. */
 const LINK_ORIGIN_SUFFIX = '.link'
 const LEFTOVER_MAX_AGE_MS = 3_600_000
 
 export interface NewPgData {
   readonly dataDir: string
-  /** That runs the server, and owns its files. */
+  /** Runs the server and owns its files. */
   readonly account: SystemAccount | undefined
-  /** That makes the files. */
+  /** Runs initdb. */
   readonly initdbAccount: SystemAccount | undefined
   readonly binaries: string
   readonly superuser: string
@@ -41,29 +40,26 @@ export interface NewPgData {
 }
 
 /**
- * The real path of `<dataDir>/postgres-18`, or undefined when there is none yet. Where root runs Postgres
- * under another account that cannot reach dataDir, that name is a symlink into /var/lib/shipcast.
+ * The real path of `<dataDir>/postgres-18`, or undefined if it does not exist. If the account that runs Postgres for
+ * root cannot reach dataDir, it is a symlink into /var/lib/shipcast.
  */
 export async function findPgData(dataDir: string): Promise<string | undefined> {
   const name = join(dataDir, PGDATA_NAME)
   try {
-    const cluster = await realpath(name)
-    await stat(join(cluster, 'PG_VERSION'))
-    await sweepLeftovers(dirname(cluster))
-    return cluster
+    const pgData = await realpath(name)
+    await stat(join(pgData, 'PG_VERSION'))
+    await removeLeftovers(dirname(pgData))
+    return pgData
   } catch (error) {
     if (await isAbsent(name)) return undefined
     throw new ConfigError(
-      `${name} is not a Postgres data folder that this account can read. Start as its owner, choose another DATA_DIR, or move it away.`,
+      `${name} is not a Postgres data folder that this account can read. Start as its owner, choose another DATA_DIR, or move that folder away.`,
       { cause: error },
     )
   }
 }
 
-/**
- * Makes the data folder. It gets its name only when it is whole, so that a kill in the middle leaves no half
- * database.
- */
+/** Creates the data folder under a temporary name and renames it when it is complete: a crash leaves no partial one. */
 export async function createPgData(options: NewPgData): Promise<string> {
   const { dataDir, account, initdbAccount, signal } = options
   assertUidHasName(account)
@@ -71,11 +67,11 @@ export async function createPgData(options: NewPgData): Promise<string> {
     throw notWritableError(dataDir, error)
   })
   const accounts = [account, initdbAccount].filter((one) => one !== undefined)
-  const reach = await Promise.all(accounts.map(async (one) => canAccess(await realpath(dataDir), one)))
-  const elsewhere = reach.includes(false)
-  const parent = elsewhere ? SYSTEM_FOLDER : await realpath(dataDir)
-  if (elsewhere) await mkdir(SYSTEM_FOLDER, { recursive: true, mode: 0o755 })
-  await sweepLeftovers(parent)
+  const access = await Promise.all(accounts.map(async (one) => canAccess(await realpath(dataDir), one)))
+  const usesSystemFolder = access.includes(false)
+  const parent = usesSystemFolder ? SYSTEM_FOLDER : await realpath(dataDir)
+  if (usesSystemFolder) await mkdir(SYSTEM_FOLDER, { recursive: true, mode: 0o755 })
+  await removeLeftovers(parent)
 
   const aside = join(parent, `${PGDATA_NAME}.init-${process.pid}-${crypto.randomUUID().slice(0, 8)}`)
   await mkdir(aside, { mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
@@ -84,15 +80,19 @@ export async function createPgData(options: NewPgData): Promise<string> {
   try {
     if (initdbAccount) await changeOwner(initdbAccount, aside)
     await initdb(aside, options)
-    // From here on nobody else enters it.
-    if (account) await chown(aside, 0, 0)
-    if (account) await changeOwner(account, aside)
+    if (account) {
+      // Shuts initdb's account out before the owner of the contents changes.
+      await chown(aside, 0, 0)
+      await changeOwner(account, aside)
+    }
     signal.throwIfAborted()
-    const cluster = elsewhere
+    const pgData = usesSystemFolder
       ? await publishInSystemFolder(aside, dataDir, options)
       : await publish(aside, dataDir)
-    await syncFolders(dirname(cluster), dataDir, dirname(dataDir))
-    return cluster
+    for (const changed of [dirname(pgData), dataDir, dirname(dataDir)]) {
+      await syncFolder(changed).catch(() => {}) // Some file systems cannot sync a folder.
+    }
+    return pgData
   } finally {
     await rm(aside, { recursive: true, force: true, maxRetries: 3 })
   }
@@ -124,14 +124,14 @@ async function initdb(
   signal.removeEventListener('abort', stop)
   signal.throwIfAborted()
   if (code === 0) return
-  // The shell's code for "cannot execute": the binaries are for glibc and not for musl (Alpine).
-  const foreign = code === 126 || code === 127
+  // The shell's codes for "cannot execute": the binaries need glibc; Alpine has musl.
+  const cannotExecute = code === 126 || code === 127
   throw new Error(
-    `${foreign ? 'The embedded Postgres cannot run on this system; set DATABASE_URL instead' : 'initdb failed'}:\n${initdb.lastLines()}`,
+    `${cannotExecute ? 'The embedded Postgres cannot run on this system; set DATABASE_URL instead' : 'initdb failed'}:\n${initdb.lastLines()}`,
   )
 }
 
-/** Whoever renames first wins; the others use the winner's. */
+/** The first process to rename wins; others use its folder. */
 async function publish(aside: string, dataDir: string): Promise<string> {
   await rename(aside, join(dataDir, PGDATA_NAME)).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOTEMPTY' && error.code !== 'EEXIST' && error.code !== 'ENOTDIR') throw error
@@ -152,12 +152,12 @@ async function publishInSystemFolder(
     })
     await symlink(target, join(dataDir, PGDATA_NAME))
     log(
-      `The database is in ${target}, since ${account?.name}, which runs Postgres for root, cannot enter ${dataDir}. It stays there when ${dataDir} is removed: remove both.`,
+      `The database is in ${target}, since ${account?.name}, which runs Postgres for root, cannot enter ${dataDir}. To delete it, remove both folders.`,
     )
     const orphans = await findOrphans()
     if (orphans.length > 0) {
       log(
-        `Databases whose DATA_DIR is gone, or was moved: ${orphans.join(', ')}. Remove those that are no longer needed.`,
+        `Databases whose DATA_DIR was removed or moved: ${orphans.join(', ')}. Remove those that are no longer needed.`,
       )
     }
   } catch (error) {
@@ -168,46 +168,34 @@ async function publishInSystemFolder(
   return requirePgData(dataDir)
 }
 
-/**
- * Not removed by us: the folder may have been moved, or be on a disk that is not mounted, and its database is somebody's
- * data.
- */
+/** Databases without a link to them. Not removed: DATA_DIR may have been moved, or be on a disk that is not mounted. */
 async function findOrphans(): Promise<string[]> {
   const orphans: string[] = []
   for (const name of await readdir(SYSTEM_FOLDER)) {
     if (!name.endsWith(LINK_ORIGIN_SUFFIX)) continue
-    const cluster = join(SYSTEM_FOLDER, name.slice(0, -LINK_ORIGIN_SUFFIX.length))
+    const pgData = join(SYSTEM_FOLDER, name.slice(0, -LINK_ORIGIN_SUFFIX.length))
     const link = await readFile(join(SYSTEM_FOLDER, name), 'utf8')
-    if ((await readlink(link).catch(() => undefined)) === cluster) continue
-    if (await stat(cluster).catch(() => undefined)) orphans.push(`${cluster} (${dirname(link)})`)
+    if ((await readlink(link).catch(() => undefined)) === pgData) continue
+    if (await stat(pgData).catch(() => undefined)) orphans.push(`${pgData} (${dirname(link)})`)
   }
   return orphans
 }
 
 async function requirePgData(dataDir: string): Promise<string> {
-  const cluster = await findPgData(dataDir)
-  if (cluster) return cluster
-  throw new Error(`${join(dataDir, PGDATA_NAME)} vanished while it was being made.`)
+  const pgData = await findPgData(dataDir)
+  if (pgData) return pgData
+  throw new Error(`${join(dataDir, PGDATA_NAME)} disappeared while it was being created.`)
 }
 
-/** A rename survives a power cut only when the folder that holds the name has been flushed. */
-async function syncFolders(...folders: string[]): Promise<void> {
-  for (const folder of folders) {
-    const handle = await open(folder).catch(() => undefined)
-    await handle?.sync().catch(() => {}) // Some filesystems cannot flush a folder.
-    await handle?.close()
-  }
-}
-
-/** Removes what processes that were killed during initdb have left. */
-async function sweepLeftovers(folder: string): Promise<void> {
+/** Removes the folders of processes that were killed during initdb. */
+async function removeLeftovers(folder: string): Promise<void> {
   for (const name of await readdir(folder).catch(() => [])) {
     const pid = /\.init-(\d+)-/.exec(name)?.[1]
     if (pid === undefined) continue
     const path = join(folder, name)
     const ageMs = Date.now() - ((await stat(path).catch(() => undefined))?.mtimeMs ?? 0)
     if (isProcessAlive(Number(pid)) && ageMs < LEFTOVER_MAX_AGE_MS) continue
-    // When its initdb is still ending, the next start sweeps again.
+    // Fails if its initdb is still ending; the next start tries again.
     await rm(path, { recursive: true, force: true, maxRetries: 3 }).catch(() => {})
   }
 }
@@ -218,7 +206,7 @@ function assertUidHasName(account: SystemAccount | undefined): void {
     userInfo()
   } catch (error) {
     throw new Error(
-      `The uid ${process.getuid?.()} has no account on this machine, and initdb needs one. Start under a uid that is in /etc/passwd, ` +
+      `The uid ${process.getuid?.()} has no account on this machine, but initdb needs one. Start under a uid in /etc/passwd, ` +
         'or set DATABASE_URL=postgres://user:password@host/database.',
       { cause: error },
     )

@@ -9,7 +9,7 @@ import { createDataFolder, type DataFolder, removeDataFolder } from '../../../te
 import { DatabaseProcess } from '../../../test/support/database-process.ts'
 import { postgresProcesses, waitUntil } from '../../../test/support/processes.ts'
 import { startEmbeddedPostgres } from './embedded-postgres.ts'
-import { canAccess, changeOwner, isRoot, serverAccount } from './postgres-account.ts'
+import { canAccess, isRoot, serverAccount } from './postgres-account.ts'
 import { findBinaries, locateBinaryPackage, SYSTEM_FOLDER } from './postgres-binaries.ts'
 import { readPostmaster } from './postmaster-file.ts'
 import { assertPrivate } from './socket-folder.ts'
@@ -22,7 +22,7 @@ let folder: string
 let dataDir: string
 let started: DatabaseProcess[]
 
-// A fresh start takes a second: where it is not the subject, tests begin with a copy of one.
+// initdb takes a second: tests of other subjects start from a copy.
 beforeAll(async () => {
   template = await createDataFolder()
   await (await startEmbeddedPostgres({ dataDir: template.path })).stop()
@@ -37,10 +37,10 @@ beforeEach(async () => {
 })
 
 afterEach(async () => {
-  const cluster = await realpath(join(dataDir, 'postgres-18')).catch(() => undefined)
+  const pgData = await realpath(join(dataDir, 'postgres-18')).catch(() => undefined)
   await Promise.all(started.map((process) => process.close()))
-  await noneLeft(folder)
-  if (cluster) await noneLeft(cluster)
+  await waitUntilStopped(folder)
+  if (pgData) await waitUntilStopped(pgData)
   await removeDataFolder(dataDir)
   await removeDataFolder(folder)
 })
@@ -52,29 +52,29 @@ async function open(uid?: number, env?: Record<string, string>): Promise<Databas
   return process
 }
 
-/** As left by an earlier start and stop. */
-async function beginInitialized(): Promise<void> {
+/** A data folder as after a start and a stop. */
+async function initializeDataDir(): Promise<void> {
   await promisify(execFile)('cp', ['-Rp', template.path, dataDir])
 }
 
-async function noneLeft(where: string): Promise<void> {
+async function waitUntilStopped(where: string): Promise<void> {
   await waitUntil(async () => (await postgresProcesses(where)).length === 0, `no Postgres left on ${where}`)
 }
 
 describe('the embedded Postgres', () => {
-  test('starts on an empty folder, and later finds there what was stored', async () => {
+  test('starts on an empty folder, and keeps its data', async () => {
     const first = await open()
     await first.query('create table t (n int); insert into t values (1)')
     await first.close()
-    await noneLeft(dataDir)
+    await waitUntilStopped(dataDir)
 
     const second = await open()
     expect(await second.query('select n from t')).toEqual([{ n: 1 }])
     expect(await second.query('show fsync')).toEqual([{ fsync: 'on' }])
   })
 
-  test('listens on a private socket only, and leaves no socket folder behind', async () => {
-    await beginInitialized()
+  test('listens only on a private socket, and removes its folder', async () => {
+    await initializeDataDir()
     const postgres = await startEmbeddedPostgres({ dataDir })
     const { host } = postgres.connection
     expect((await stat(host)).mode & 0o777).toBe(0o700)
@@ -83,11 +83,11 @@ describe('the embedded Postgres', () => {
     await expect(stat(host)).rejects.toThrow('ENOENT')
   })
 
-  test('requires the password, which only the owner of the folder can read', async () => {
-    await beginInitialized()
+  test('requires a password that only the owner of the folder can read', async () => {
+    await initializeDataDir()
     const postgres = await startEmbeddedPostgres({ dataDir })
     const { password, ...without } = postgres.connection
-    await waitUntil(async () => (await connect(without)) !== 'connected', 'the server asks')
+    await waitUntil(async () => (await connect(without)) !== 'connected', 'the server requires the password')
     expect(await connect({ ...without, password: 'wrong' })).toBe('28P01')
     expect(await connect(postgres.connection)).toBe('connected')
     const file = join(dataDir, 'postgres-password')
@@ -98,8 +98,8 @@ describe('the embedded Postgres', () => {
     await postgres.stop()
   })
 
-  test('takes a new password after its file was lost, and keeps the data', async () => {
-    await beginInitialized()
+  test('creates a new password after its file was lost, and keeps the data', async () => {
+    await initializeDataDir()
     const first = await open()
     await first.query('create table t (n int); insert into t values (1)')
     await first.close()
@@ -107,8 +107,8 @@ describe('the embedded Postgres', () => {
     expect(await (await open()).query('select n from t')).toEqual([{ n: 1 }])
   })
 
-  test('says what to do where the password was replaced while the server runs', async () => {
-    await beginInitialized()
+  test('reports what to do if the password was replaced while the server runs', async () => {
+    await initializeDataDir()
     await open()
     await writeFile(join(dataDir, 'postgres-password'), 'x'.repeat(43))
     await expect(startEmbeddedPostgres({ dataDir })).rejects.toThrow(
@@ -116,8 +116,8 @@ describe('the embedded Postgres', () => {
     )
   })
 
-  test('ignores the variables of the environment', async () => {
-    await beginInitialized()
+  test('ignores the environment variables of libpq', async () => {
+    await initializeDataDir()
     const process = await open(undefined, {
       PGOPTIONS: '-c default_transaction_read_only=on -c search_path=nowhere',
       PGHOST: '192.0.2.1',
@@ -137,22 +137,22 @@ describe('the embedded Postgres', () => {
     ])
   })
 
-  test('is left alone where another account could have put a socket', async () => {
+  test('is not used if another account could have created its socket', async () => {
     await chmod(folder, 0o755)
     await expect(assertPrivate(folder, process.getuid?.() ?? 0)).rejects.toThrow('not a private folder')
     await chmod(folder, 0o700)
     await expect(assertPrivate(folder, NOBODY)).rejects.toThrow('not a private folder')
   })
 
-  test('is shared by two processes that start on one empty folder at once', async () => {
+  test('is shared by two processes that start on one empty folder', async () => {
     const [first, second] = await Promise.all([open(), open()])
     await first.query('create table t (n int); insert into t values (1)')
     expect(await second.query('select n from t')).toEqual([{ n: 1 }])
     expect(await readdir(dataDir)).toEqual(['postgres-18', 'postgres-password'])
   })
 
-  test('goes on when its owner dies: an attached process starts it again', async () => {
-    await beginInitialized()
+  test('is restarted by an attached process when its owner dies', async () => {
+    await initializeDataDir()
     const owner = await open()
     await owner.query('create table t (n int); insert into t values (1)')
     const attached = await open()
@@ -168,8 +168,8 @@ describe('the embedded Postgres', () => {
     ])
   })
 
-  test('goes on when its owner stops in good order', async () => {
-    await beginInitialized()
+  test('is restarted by an attached process when its owner stops', async () => {
+    await initializeDataDir()
     const owner = await open()
     const attached = await open()
     await owner.close()
@@ -179,15 +179,15 @@ describe('the embedded Postgres', () => {
     )
   })
 
-  test('dies with a Node process that is killed, and starts at the next one', async () => {
-    await beginInitialized()
+  test('ends with a Node process that is killed, and starts with the next one', async () => {
+    await initializeDataDir()
     for (let round = 0; round < 4; round++) {
       const process = await open()
       await process.query(`create table t${round} (n int)`)
       expect((await postgresProcesses(dataDir)).length).toBeGreaterThan(3)
       await process.kill()
       // Every second round starts while the last server is still shutting down.
-      if (round % 2) await noneLeft(dataDir)
+      if (round % 2) await waitUntilStopped(dataDir)
     }
     const last = await open()
     expect(await last.query(`select count(*) as n from pg_tables where tablename ~ '^t[0-9]'`)).toEqual([
@@ -196,13 +196,13 @@ describe('the embedded Postgres', () => {
   })
 
   test('keeps every acknowledged row when Node and all of Postgres are killed', async () => {
-    await beginInitialized()
+    await initializeDataDir()
     const acknowledged: number[] = []
     await (await open()).query('create table t (n int)')
     await started.pop()?.close()
     for (let round = 0; round < 3; round++) {
       const process = await open()
-      const cluster = await realpath(join(dataDir, 'postgres-18'))
+      const pgData = await realpath(join(dataDir, 'postgres-18'))
       const writing = (async () => {
         for (let n = round * 100_000; ; n++) {
           await process.query(`insert into t values (${n})`)
@@ -212,7 +212,7 @@ describe('the embedded Postgres', () => {
       const before = acknowledged.length
       await waitUntil(() => acknowledged.length > before + 40 + round * 13, 'rows are acknowledged')
       process.child.kill('SIGKILL')
-      for (const pid of await postgresProcesses(cluster)) kill(pid)
+      for (const pid of await postgresProcesses(pgData)) kill(pid)
       await writing
     }
     const last = await open()
@@ -221,12 +221,12 @@ describe('the embedded Postgres', () => {
     expect(acknowledged.filter((n) => !stored.has(n))).toEqual([])
   })
 
-  test('starts after kills in the middle of initdb, which leave nothing behind', async () => {
+  test('starts after initdb was killed, and leaves nothing behind', async () => {
     for (const moment of ['postgresql.conf', 'base/5']) {
       const process = new DatabaseProcess(dataDir)
       started.push(process)
       const opened = process.waitUntilOpen().catch(() => {})
-      await waitUntil(() => initdbHas(moment), `initdb has made ${moment}`)
+      await waitUntil(() => initdbHas(moment), `initdb has created ${moment}`)
       await process.kill()
       await opened
     }
@@ -237,8 +237,8 @@ describe('the embedded Postgres', () => {
     expect(await readdir(dataDir)).toEqual(['postgres-18', 'postgres-password'])
   })
 
-  test('starts although the pid of a dead server now belongs to another process', async () => {
-    await beginInitialized()
+  test('starts if another process has the pid of a dead server', async () => {
+    await initializeDataDir()
     const account = isRoot() ? await serverAccount(dataDir) : undefined
     const other = spawn('sleep', ['60'], { ...(account && { uid: account.uid, gid: account.gid }) })
     try {
@@ -255,27 +255,27 @@ describe('the embedded Postgres', () => {
     }
   })
 
-  test('says in the words of the server why it does not start', async () => {
-    await beginInitialized()
+  test('quotes the server if it does not start', async () => {
+    await initializeDataDir()
     const version = join(dataDir, 'postgres-18', 'PG_VERSION')
     await writeFile(version, '9\n')
     await expect(open()).rejects.toThrow(/does not start.*\n.*initialized by PostgreSQL version 9/s)
   })
 
-  test('names DATABASE_URL where there is no binary for the machine', () => {
+  test('suggests DATABASE_URL if there is no binary for the machine', () => {
     expect(() => locateBinaryPackage('plan9', 'mips')).toThrow('set DATABASE_URL')
   })
 })
 
 describe('the embedded Postgres and accounts', () => {
   asRoot('runs under an unprivileged account when root starts it', async () => {
-    await beginInitialized()
+    await initializeDataDir()
     await open()
     const pid = await postmasterPid()
     expect(await readFile(`/proc/${pid}/status`, 'utf8')).not.toMatch(/^Uid:\s+0\b/m)
   })
 
-  asRoot('runs under a uid of its own that has no account', async () => {
+  asRoot('runs under a dedicated uid without an account', async () => {
     const process = await open()
     await process.query('create table t (n int)')
     const { uid } = await stat(join(dataDir, 'postgres-18', 'base'))
@@ -284,28 +284,7 @@ describe('the embedded Postgres and accounts', () => {
     expect(await readFile(`/proc/${await postmasterPid()}/status`, 'utf8')).toContain(`Uid:\t${uid}\t${uid}`)
   })
 
-  asRoot.each(['postgres', 'nobody'])(
-    'takes the data of an earlier version, which trusted %s, from that account',
-    async (name) => {
-      await beginInitialized()
-      const first = await open()
-      await first.query('create table t (n int); insert into t values (1)')
-      await first.close()
-      await noneLeft(dataDir)
-      const cluster = join(dataDir, 'postgres-18')
-      await rm(join(dataDir, 'postgres-password'))
-      await writeFile(join(cluster, 'pg_hba.conf'), 'local all all trust\nhost all all 127.0.0.1/32 reject\n')
-      const { uid, gid } = name === 'nobody' ? { uid: NOBODY, gid: NOBODY } : { uid: 3, gid: 3 }
-      await changeOwner({ name, uid, gid }, cluster)
-
-      const second = await open()
-      expect(await second.query('select n from t')).toEqual([{ n: 1 }])
-      expect((await stat(cluster)).uid).toBe((await serverAccount(dataDir)).uid)
-      expect(await readFile(join(cluster, 'pg_hba.conf'), 'utf8')).not.toContain('trust')
-    },
-  )
-
-  asRoot('runs under an ordinary account in a folder of its own', async () => {
+  asRoot('runs under an ordinary account that owns the folder', async () => {
     if (!(await nobodyReachesBinaries())) return
     await mkdir(dataDir)
     await chown(dataDir, NOBODY, NOBODY)
@@ -317,7 +296,7 @@ describe('the embedded Postgres and accounts', () => {
     expect(await (await open()).query('select 1 as n')).toEqual([{ n: 1 }])
   })
 
-  asRoot('works below a folder that only root may enter', async () => {
+  asRoot('works below a folder that only root can enter', async () => {
     await chmod(folder, 0o700)
     const first = await open()
     await first.query('create table t (n int); insert into t values (1)')
@@ -326,7 +305,7 @@ describe('the embedded Postgres and accounts', () => {
     expect(await realpath(join(dataDir, 'postgres-18'))).toMatch(`${SYSTEM_FOLDER}/postgres-18-`)
   })
 
-  asRoot('copies binaries that the account cannot reach, with the links that npm left out', async () => {
+  asRoot('copies binaries that the account cannot reach, with the symlinks that npm omits', async () => {
     const version = `0.0.0-test-${process.pid}`
     const hidden = join(folder, 'hidden')
     await mkdir(hidden, { mode: 0o700 })
@@ -356,7 +335,7 @@ describe('the embedded Postgres and accounts', () => {
     }
   })
 
-  test('explains a folder that it may not write to', async () => {
+  test('explains a folder that it cannot write to', async () => {
     if (isRoot() && !(await nobodyReachesBinaries())) return
     await mkdir(dataDir, { mode: 0o555 })
     await expect(open(isRoot() ? NOBODY : undefined)).rejects.toThrow(

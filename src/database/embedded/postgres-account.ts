@@ -5,37 +5,39 @@ import { dirname } from 'node:path'
 import { promisify } from 'node:util'
 import { ConfigError } from '../../config/config.ts'
 
-/** An unprivileged account that runs Postgres when we are root: Postgres refuses to run as root. */
+/*
+ * Running as root. Postgres refuses to run as root, so when this process is root, another account runs it:
+ *
+ * - The server runs as a uid without an account, dedicated to this data folder (`serverAccount`), so that no other
+ *   program, including the machine's own Postgres, can read its files or use its socket.
+ * - initdb refuses a uid without an account, so it runs as any existing account (`initdbAccount`); its files then
+ *   change owner before anything secret is in them.
+ * - On macOS both run as one of the system's service accounts.
+ * - An account that cannot enter the binaries or DATA_DIR uses a copy, or a data folder, in /var/lib/shipcast.
+ * - The password file stays beside the data folder, where the server's account cannot read it.
+ */
+
+/** An account that runs Postgres instead of root. */
 export interface SystemAccount {
   readonly name: string
   readonly uid: number
   readonly gid: number
 }
 
-/** "Unused" in systemd's table of uids: neither people nor services nor containers are given one of these. */
+/** "Unused" in systemd's table of uids: never assigned to people, services or containers. */
 const FIRST_UID = 60_706
 const UID_COUNT = 478
-/** macOS: there initdb and the server run under one of its own accounts. */
 const MACOS_ACCOUNTS = ['_postgres', 'daemon']
 const ACCOUNT_ADVICE =
   'Start Shipcast as an ordinary user, or set DATABASE_URL=postgres://user:password@host/database.'
 
 const runCommand = promisify(execFile)
 
-/** Whether this process is root and so needs another account for Postgres. */
 export function isRoot(): boolean {
   return process.getuid?.() === 0
 }
 
-/** Whether this is, or once was, what `serverAccount` gives. */
-export function isDedicatedUid(uid: number): boolean {
-  return process.platform !== 'linux' || (uid >= FIRST_UID && uid < FIRST_UID + UID_COUNT)
-}
-
-/**
- * The account for the server of this folder alone. On Linux it is a uid that no account of the machine has, so that no
- * other program runs under it, not even the machine's own Postgres.
- */
+/** The account for the server of this data folder: on Linux, a uid without an account. */
 export async function serverAccount(dataDir: string): Promise<SystemAccount> {
   if (process.platform !== 'linux') return namedAccount()
   const first = createHash('sha256').update(dataDir).digest().readUInt32BE() % UID_COUNT
@@ -44,14 +46,11 @@ export async function serverAccount(dataDir: string): Promise<SystemAccount> {
     if ((await readId(String(uid), '-u')) === undefined) return { name: `uid ${uid}`, uid, gid: uid }
   }
   throw new ConfigError(
-    `Postgres does not run as root, and all uids from ${FIRST_UID} on have an account. ${ACCOUNT_ADVICE}`,
+    `Postgres does not run as root, and all ${UID_COUNT} uids from ${FIRST_UID} on have an account. ${ACCOUNT_ADVICE}`,
   )
 }
 
-/**
- * The account for initdb, which refuses a uid without a name. On Linux what it has made is given to `serverAccount`; it
- * is one under which nothing runs at the moment, where there is one.
- */
+/** The account for initdb: on Linux, preferably one that runs no process now. */
 export async function initdbAccount(): Promise<SystemAccount> {
   if (process.platform !== 'linux') return namedAccount()
   const accounts = (await readFile('/etc/passwd', 'utf8')).split('\n').flatMap((line): SystemAccount[] => {
@@ -63,29 +62,24 @@ export async function initdbAccount(): Promise<SystemAccount> {
   const account = accounts.find(({ uid }) => !busy.has(uid)) ?? accounts[0]
   if (account) return account
   throw new ConfigError(
-    `Postgres does not run as root, and this machine has no other account but nobody, which many programs share. Add one, for example: useradd --system shipcast. ${ACCOUNT_ADVICE.replace('Start', 'Or start')}`,
+    `Postgres does not run as root, and this machine has no other account except nobody, which many programs share. Add one, for example: useradd --system shipcast. ${ACCOUNT_ADVICE.replace('Start', 'Or start')}`,
   )
 }
 
 /**
- * Gives a folder with all that is in it to an account. Not done here, one path after the other: the present owner could
- * put a link in the way meanwhile; `chown` walks by open folders.
+ * Changes the owner of a folder and its contents. `chown` traverses by open folders: path by path, the present owner
+ * could replace a folder by a link meanwhile.
  */
 export async function changeOwner({ uid, gid }: SystemAccount, folder: string): Promise<void> {
   await runCommand('chown', ['-R', '-h', '-P', `${uid}:${gid}`, folder]).catch((error) => {
     throw new ConfigError(
-      `${folder} cannot be given to uid ${uid}, which would run Postgres. ${ACCOUNT_ADVICE}`,
-      {
-        cause: error,
-      },
+      `The owner of ${folder} cannot be changed to uid ${uid}, which is to run Postgres. ${ACCOUNT_ADVICE}`,
+      { cause: error },
     )
   })
 }
 
-/**
- * Whether the account may pass every folder on the way and enter (or run) the path itself. Looks at modes,
- * not at ACLs.
- */
+/** Whether the account can enter (or execute) the path and all folders above it, by their modes; ignores ACLs. */
 export async function canAccess(path: string, account: SystemAccount): Promise<boolean> {
   const { uid, gid, mode } = await stat(path)
   const executeBit = uid === account.uid ? 0o100 : gid === account.gid ? 0o010 : 0o001

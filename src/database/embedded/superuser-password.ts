@@ -4,11 +4,11 @@ import { join } from 'node:path'
 import pg from 'pg'
 import { ConfigError } from '../../config/config.ts'
 
-/** Beside the cluster, where the account that runs Postgres for root cannot read it. */
+/** Beside the data folder, where the account that runs Postgres for root cannot read it. */
 const PASSWORD_FILE = 'postgres-password'
 const PASSWORD_PATTERN = /^[A-Za-z0-9_-]{43}$/
 
-/** The superuser's password, which only the owner of `dataDir` can read. Made when it is first needed. */
+/** The superuser's password, readable only for the owner of `dataDir`. Created on first use. */
 export async function ensurePassword(dataDir: string): Promise<string> {
   const path = join(dataDir, PASSWORD_FILE)
   try {
@@ -16,7 +16,7 @@ export async function ensurePassword(dataDir: string): Promise<string> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw unusablePasswordError(path, error)
   }
-  // Never there by half, and one only, whoever starts at the same time.
+  // Linked when complete, so that concurrent starts use the same password.
   const aside = `${path}.${randomBytes(6).toString('hex')}`
   try {
     await writePrivateFile(aside, randomBytes(32).toString('base64url'))
@@ -31,23 +31,20 @@ export async function ensurePassword(dataDir: string): Promise<string> {
   }
 }
 
-/**
- * Whether the server will ask for this password. Rules say whose they are: a password that was lost, or came back with
- * an older copy, is set anew like the first one.
- */
-export async function requiresPassword(cluster: string, password: string): Promise<boolean> {
-  return (await readFile(hbaPath(cluster), 'utf8').catch(() => '')) === hbaRules(password)
+/** Whether the rules require this very password. If not, it is a first start, or the password file has changed. */
+export async function requiresPassword(pgData: string, password: string): Promise<boolean> {
+  return (await readFile(hbaPath(pgData), 'utf8').catch(() => '')) === hbaRules(password)
 }
 
-/** Before a start, of a server that does not run: the only one to connect is the account that owns its files anyway. */
-export async function trustLocalConnections(cluster: string): Promise<void> {
-  await writeHbaFile(cluster, 'local all all trust\n')
+/** For the start of a server: its private socket admits only the account that owns its files anyway. */
+export async function trustLocalConnections(pgData: string): Promise<void> {
+  await writeHbaFile(pgData, 'local all all trust\n')
 }
 
-/** Sets the password, then has the server ask for it. */
-export async function requirePassword(cluster: string, connection: pg.ClientConfig): Promise<void> {
+/** Sets the password, then makes the server require it. */
+export async function requirePassword(pgData: string, connection: pg.ClientConfig): Promise<void> {
   const client = new pg.Client(connection)
-  client.on('error', () => {}) // The statement under way tells.
+  client.on('error', () => {}) // The running statement fails with it.
   const password = String(connection.password)
   await client.connect()
   try {
@@ -55,7 +52,7 @@ export async function requirePassword(cluster: string, connection: pg.ClientConf
     await client.query(
       `alter role ${pg.escapeIdentifier(client.user ?? '')} password ${pg.escapeLiteral(password)}`,
     )
-    await writeHbaFile(cluster, hbaRules(password))
+    await writeHbaFile(pgData, hbaRules(password))
     await client.query('select pg_reload_conf()')
   } finally {
     await client.end().catch(() => {})
@@ -72,12 +69,12 @@ function hbaRules(password: string): string {
   ].join('\n')
 }
 
-/** The folder is another account's: nothing that it may have put there is written through. */
-async function writeHbaFile(cluster: string, text: string): Promise<void> {
-  const { uid, gid } = await stat(cluster)
-  const aside = `${hbaPath(cluster)}.${randomBytes(6).toString('hex')}`
+/** Replaces the file: the folder belongs to another account, which could have made it a link. */
+async function writeHbaFile(pgData: string, text: string): Promise<void> {
+  const { uid, gid } = await stat(pgData)
+  const aside = `${hbaPath(pgData)}.${randomBytes(6).toString('hex')}`
   await writePrivateFile(aside, text, { uid, gid })
-  await rename(aside, hbaPath(cluster))
+  await rename(aside, hbaPath(pgData))
 }
 
 async function writePrivateFile(
@@ -97,7 +94,7 @@ async function writePrivateFile(
 
 async function readPasswordFile(path: string): Promise<string> {
   const password = (await readFile(path, 'utf8')).trim()
-  if (!PASSWORD_PATTERN.test(password)) throw new Error('it is damaged')
+  if (!PASSWORD_PATTERN.test(password)) throw new Error('damaged')
   if ((await stat(path)).mode & 0o077) await chmod(path, 0o600)
   return password
 }
@@ -105,11 +102,11 @@ async function readPasswordFile(path: string): Promise<string> {
 function unusablePasswordError(path: string, error: unknown): ConfigError {
   const { code, message } = error as NodeJS.ErrnoException
   return new ConfigError(
-    `The password of the embedded Postgres, ${path}, cannot be used (${code ?? message}). Start as the owner of that folder; or stop all processes that use it, remove the file, and start again: another is made then.`,
+    `The password of the embedded Postgres, ${path}, cannot be used (${code ?? message}). Start as the owner of that folder; or stop all processes that use it, remove the file and start again: Shipcast then creates a new one.`,
     { cause: error },
   )
 }
 
-function hbaPath(cluster: string): string {
-  return join(cluster, 'pg_hba.conf')
+function hbaPath(pgData: string): string {
+  return join(pgData, 'pg_hba.conf')
 }
