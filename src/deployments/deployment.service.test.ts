@@ -5,7 +5,6 @@ import { createTestDatabase, type TestDatabase } from '../../test/support/test-d
 import type { RequestContext } from '../auth/request-context.ts'
 import { rightsOf } from '../auth/rights.ts'
 import { MIGRATIONS } from '../database/schema.ts'
-import { closePackingThreads } from '../github/git/packing-threads.ts'
 import type { DeployInput } from './deploy-input.ts'
 
 let test_: TestDatabase
@@ -17,7 +16,6 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await test_.drop()
-  await closePackingThreads()
 })
 
 beforeEach(async () => {

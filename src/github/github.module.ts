@@ -4,7 +4,6 @@ import { Global, Inject, Logger, Module, type OnApplicationShutdown } from '@nes
 import { Config, ConfigError } from '../config/config.ts'
 import { Database } from '../database/database.ts'
 import { ensureFolder, PRIVATE_MODE, restrictToOwner } from '../runtime/folders.ts'
-import { closePackingThreads } from './git/packing-threads.ts'
 import { GitHubClient } from './github-client.ts'
 import { LocalForge } from './local/local-forge.ts'
 import { GitHubRestClient } from './rest/github-rest-client.ts'
@@ -33,7 +32,6 @@ export class GitHubModule implements OnApplicationShutdown {
 
   async onApplicationShutdown(): Promise<void> {
     if (this.client instanceof GitHubRestClient) await this.client.close()
-    await closePackingThreads()
   }
 }
 

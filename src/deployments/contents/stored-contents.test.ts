@@ -5,7 +5,6 @@ import { EDGE_CASE_FILES, SAMPLE_PLAN } from '../../../test/support/github/sampl
 import { createTestDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
 import { MIGRATIONS } from '../../database/schema.ts'
 import { prepareContents } from '../../github/git/commit-pack.ts'
-import { closePackingThreads } from '../../github/git/packing-threads.ts'
 import { insertContents, storedContents } from './stored-contents.ts'
 
 const signal = new AbortController().signal
@@ -21,7 +20,6 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await testDatabase.drop()
-  await closePackingThreads()
 })
 
 test.each([
@@ -32,9 +30,8 @@ test.each([
   const { database } = testDatabase
   const { packParts, packBytes, index, ...facts } = await packContents(files, SAMPLE_PLAN)
   const id = crypto.randomUUID()
-  const stored = await prepareContents(files, SAMPLE_PLAN, { signal }, ({ pack }) =>
-    database.transaction((tx) => insertContents(tx, id, pack())),
-  )
+  using prepared = await prepareContents(files, SAMPLE_PLAN, { signal })
+  const stored = await database.transaction((tx) => insertContents(tx, id, prepared.pack()))
   expect(stored).toBe(packBytes)
   const contents = storedContents(database, {
     id,

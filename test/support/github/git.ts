@@ -4,7 +4,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import type { CommitPlan, ContentFile } from '../../../src/github/git/commit-pack.ts'
+import type { ContentFile } from '../../../src/github/git/commit-pack.ts'
+import type { CommitPlan } from '../../../src/github/git/git-objects.ts'
 
 /** As git runs on a machine where nobody has configured it. */
 export const CLEAN_ENVIRONMENT = {

@@ -1,4 +1,5 @@
-import type { CommitPlan, ContentFile } from '../../../src/github/git/commit-pack.ts'
+import type { ContentFile } from '../../../src/github/git/commit-pack.ts'
+import type { CommitPlan } from '../../../src/github/git/git-objects.ts'
 
 export const SAMPLE_PLAN: CommitPlan = {
   message: 'Initial commit\n\nDeployment-Id: 7\n',
