@@ -24,7 +24,7 @@ import {
 import { MemoryRateLimitStore } from '../test/support/github/memory-rate-limit-store.ts'
 import { codeFiles, SAMPLE_PLAN } from '../test/support/github/sample-contents.ts'
 
-/* A process that pushes once, as it is told by its parent, and tells what it took. */
+/* Pushes once, as its parent process asks, and reports what it took. */
 
 export interface PushTask {
   contender: 'shipcast' | 'git' | 'isomorphic-git'

@@ -62,9 +62,9 @@ async function deploy(files: readonly ContentFile[], name: string): Promise<Ours
   const contents = await packToDisk(unpacked, stored)
   const prepared = performance.now()
   const { commit: plannedCommit, packBytes } = contents
-  const wish = { owner: 'bench', name, visibility: 'PUBLIC', description: null, intentId: name } as const
+  const input = { owner: 'bench', name, visibility: 'PUBLIC', description: null, intentId: name } as const
   const { id } = await forge.ensureRepository(
-    { ...wish, knownId: null, branch: 'main', plannedCommit },
+    { ...input, knownId: null, branch: 'main', plannedCommit },
     { signal },
   )
   const push = { owner: 'bench', name, repositoryId: id, branch: 'main', expectedHead: null, contents }

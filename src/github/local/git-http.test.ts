@@ -12,7 +12,7 @@ import { preparedContents } from '../git/commit-pack.ts'
 import { type GitHttpOptions, gitHttpHandler } from './git-http.ts'
 import { LocalForge } from './local-forge.ts'
 
-const calm = { signal: new AbortController().signal }
+const context = { signal: new AbortController().signal }
 const SAMPLE = await packContents(EDGE_CASE_FILES, SAMPLE_PLAN)
 
 describe('gitHttpHandler', () => {
@@ -88,7 +88,7 @@ describe('gitHttpHandler', () => {
     const url = await serve()
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
     const packed = await packContents(codeFiles(1000), SAMPLE_PLAN)
-    await forge.ensureOrganization({ login: 'acme' }, calm)
+    await forge.ensureOrganization({ login: 'acme' }, context)
     const repository = await forge.ensureRepository(
       {
         owner: 'acme',
@@ -100,7 +100,7 @@ describe('gitHttpHandler', () => {
         branch: 'main',
         plannedCommit: packed.commit,
       },
-      calm,
+      context,
     )
     const midway = async function* () {
       const [first = new Uint8Array(), ...others] = packed.packParts
@@ -116,7 +116,7 @@ describe('gitHttpHandler', () => {
       branch: 'main',
       expectedHead: null,
     }
-    await forge.pushContents({ ...push, contents }, calm)
+    await forge.pushContents({ ...push, contents }, context)
     expect(await git(join(clones, 'early'), 'rev-list', '--all')).toBe('')
     await git(join(clones, 'early'), 'fetch', '-q', 'origin', 'main')
     expect((await git(join(clones, 'early'), 'rev-parse', 'FETCH_HEAD')).trim()).toBe(packed.commit)

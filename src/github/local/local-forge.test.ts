@@ -14,7 +14,7 @@ import { LocalForge } from './local-forge.ts'
 import { toStorageError } from './storage-errors.ts'
 import { newWriterTag } from './writer-tag.ts'
 
-const calm = { signal: new AbortController().signal }
+const context = { signal: new AbortController().signal }
 const SAMPLE = await packContents(EDGE_CASE_FILES, SAMPLE_PLAN)
 const BRANCH = { owner: 'acme', name: 'site', branch: 'main' }
 
@@ -82,8 +82,11 @@ describe('LocalForge', () => {
 
   test('keeps the description and the spelling of names', async () => {
     const forge = new LocalForge({ folder, cloneUrlBase: 'https://ship.example/git' })
-    expect(await forge.ensureOrganization({ login: 'Acme' }, calm)).toMatchObject({ login: 'Acme' })
-    const created = await forge.ensureRepository({ ...wish(), owner: 'ACME', name: 'Site' }, calm)
+    expect(await forge.ensureOrganization({ login: 'Acme' }, context)).toMatchObject({ login: 'Acme' })
+    const created = await forge.ensureRepository(
+      { ...repositoryInput(), owner: 'ACME', name: 'Site' },
+      context,
+    )
     expect(created).toMatchObject({
       owner: 'Acme',
       name: 'Site',
@@ -101,7 +104,7 @@ describe('LocalForge', () => {
 
   test('points HEAD at the branch that was pushed first', async () => {
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
-    const { id } = await forge.ensureRepository(wish(), calm)
+    const { id } = await forge.ensureRepository(repositoryInput(), context)
     const push = {
       owner: 'acme',
       name: 'site',
@@ -109,9 +112,9 @@ describe('LocalForge', () => {
       expectedHead: null,
       contents: inMemory(SAMPLE),
     }
-    await forge.pushContents({ ...push, branch: 'trunk' }, calm)
+    await forge.pushContents({ ...push, branch: 'trunk' }, context)
     expect(await git(repository, 'symbolic-ref', 'HEAD')).toBe('refs/heads/trunk\n')
-    await forge.pushContents({ ...push, branch: 'main' }, calm)
+    await forge.pushContents({ ...push, branch: 'main' }, context)
     expect(await git(repository, 'symbolic-ref', 'HEAD')).toBe('refs/heads/trunk\n')
     await git(repository, 'fsck', '--full', '--strict')
   })
@@ -121,7 +124,7 @@ describe('LocalForge', () => {
     const { repositoryId } = await deploySample(folder)
     const contents = inMemory(await packContents([textFile('a', 'b')], SAMPLE_PLAN))
     const push = { owner: 'acme', name: 'site', repositoryId, branch: 'main', contents }
-    await forge.pushContents({ ...push, expectedHead: SAMPLE.commit }, calm)
+    await forge.pushContents({ ...push, expectedHead: SAMPLE.commit }, context)
     expect((await git(repository, 'rev-parse', 'main')).trim()).toBe(contents.commit)
   })
 
@@ -133,7 +136,7 @@ describe('LocalForge', () => {
     const push = (packed: PackedContents) =>
       new LocalForge({ folder, cloneUrlBase: '' }).pushContents(
         { ...BRANCH, repositoryId, expectedHead: commit, contents: inMemory(packed) },
-        calm,
+        context,
       )
     const settled = await Promise.allSettled(candidates.map(push))
     const winners = settled.filter((each) => each.status === 'fulfilled')
@@ -159,7 +162,7 @@ describe('LocalForge', () => {
     const push = { ...BRANCH, repositoryId, expectedHead: commit, contents }
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
     await writeFile(lock, '')
-    await expect(forge.pushContents(push, calm)).rejects.toMatchObject({
+    await expect(forge.pushContents(push, context)).rejects.toMatchObject({
       code: 'TRANSIENT',
       message: expect.stringContaining(lock),
     })
@@ -167,7 +170,7 @@ describe('LocalForge', () => {
 
     const aMinuteAgo = Date.now() / 1000 - 60
     await utimes(lock, aMinuteAgo, aMinuteAgo)
-    await forge.pushContents(push, calm)
+    await forge.pushContents(push, context)
     expect((await git(repository, 'rev-parse', 'main')).trim()).toBe(contents.commit)
     expect(await readdir(join(repository, 'refs/heads'))).toEqual(['main'])
     expect(await readdir(join(repository, 'shipcast/tmp'))).toEqual([])
@@ -181,27 +184,29 @@ describe('LocalForge', () => {
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
     const contents = inMemory(await packContents([textFile('a', 'b')], SAMPLE_PLAN))
     const push = { owner: 'acme', name: 'site', repositoryId: first.repositoryId, branch: 'main', contents }
-    await expect(forge.pushContents({ ...push, expectedHead: null }, calm)).rejects.toMatchObject({
+    await expect(forge.pushContents({ ...push, expectedHead: null }, context)).rejects.toMatchObject({
       code: 'REF_MOVED',
     })
-    await forge.pushContents({ ...push, expectedHead: first.commit }, calm)
+    await forge.pushContents({ ...push, expectedHead: first.commit }, context)
     expect((await git(repository, 'rev-parse', 'main')).trim()).toBe(contents.commit)
   })
 
   test('works with a copy that lacks empty folders', async () => {
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
-    const { id } = await forge.ensureRepository(wish(), calm)
+    const { id } = await forge.ensureRepository(repositoryInput(), context)
     for (const empty of ['refs', 'objects/pack', 'shipcast/tmp']) await removeFolder(join(repository, empty))
     await removeFolder(join(folder, '.tmp'))
     expect((await deploySample(folder)).repositoryId).toBe(id)
-    await forge.ensureRepository({ ...wish(), name: 'next' }, calm)
+    await forge.ensureRepository({ ...repositoryInput(), name: 'next' }, context)
     expect(await git(repository, 'fsck', '--full', '--strict')).toBe('')
   })
 
   test('does not adopt a repository that it did not create', async () => {
     await git(folder, 'init', '--quiet', '--bare', repository)
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
-    await expect(forge.ensureRepository(wish(), calm)).rejects.toMatchObject({ code: 'REPO_TAKEN' })
+    await expect(forge.ensureRepository(repositoryInput(), context)).rejects.toMatchObject({
+      code: 'REPO_TAKEN',
+    })
   })
 
   test('removes temporary files of dead processes, but not of running ones or other machines', async () => {
@@ -218,7 +223,7 @@ describe('LocalForge', () => {
     }
     await utimes(join(folder, '.tmp', elsewhereLongAgo), 1, 1)
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
-    await forge.ensureRepository({ ...wish(), name: 'next' }, calm)
+    await forge.ensureRepository({ ...repositoryInput(), name: 'next' }, context)
     expect((await readdir(join(folder, '.tmp'))).sort()).toEqual([elsewhere, running].sort())
   })
 
@@ -226,7 +231,7 @@ describe('LocalForge', () => {
     const file = join(folder, 'file')
     await writeFile(file, '')
     const forge = new LocalForge({ folder: file, cloneUrlBase: '' })
-    await expect(forge.ensureOrganization({ login: 'acme' }, calm)).rejects.toMatchObject({
+    await expect(forge.ensureOrganization({ login: 'acme' }, context)).rejects.toMatchObject({
       code: 'STORAGE',
       remedy: 'person',
       message: expect.stringContaining('DATA_DIR'),
@@ -234,21 +239,21 @@ describe('LocalForge', () => {
   })
 
   test.each(['ENOSPC', 'EDQUOT', 'EACCES', 'EPERM', 'EROFS', 'EIO'])('explains %s', (code) => {
-    const fault = Object.assign(new Error(`${code}: write`), { code, syscall: 'write' })
-    expect(toStorageError(fault, '/data')).toMatchObject({
+    const error = Object.assign(new Error(`${code}: write`), { code, syscall: 'write' })
+    expect(toStorageError(error, '/data')).toMatchObject({
       code: 'STORAGE',
       message: expect.stringMatching(/\/data.*retry\.$/),
-      cause: fault,
+      cause: error,
     })
   })
 
   test('does not report a lost database as an error of the disk', () => {
-    const fault = Object.assign(new Error('connect ENOENT'), { code: 'ENOENT', syscall: 'connect' })
-    expect(toStorageError(fault, '/data')).toBe(fault)
+    const error = Object.assign(new Error('connect ENOENT'), { code: 'ENOENT', syscall: 'connect' })
+    expect(toStorageError(error, '/data')).toBe(error)
   })
 })
 
-function wish() {
+function repositoryInput() {
   return {
     owner: 'acme',
     name: 'site',

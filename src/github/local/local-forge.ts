@@ -39,7 +39,6 @@ export interface LocalForgeOptions {
  *   push:   pack and index, flushed; then the ref, by compare-and-swap
  */
 export class LocalForge extends GitHubClient {
-  readonly kind = 'local'
   private readonly options: LocalForgeOptions
   private readonly temporaryFolder: string
 
