@@ -8,7 +8,7 @@ COPY . .
 RUN npm run build && npm prune --no-workspaces --ignore-scripts --omit=dev --omit=optional
 
 FROM node:24-bookworm-slim
-# git serves clones of the local forge; without it a slower way is taken.
+# git serves clones of the local forge.
 RUN apt-get update && apt-get install -y --no-install-recommends git && rm -rf /var/lib/apt/lists/*
 WORKDIR /shipcast
 COPY --from=build /shipcast/package.json ./

@@ -245,7 +245,7 @@ const PATHS: Record<string, (attempt: Partial<Try> & { place: Place }) => Promis
       [deployments[place]],
     )
     const url = new URL(row?.url ?? '')
-    for (const path of ['', '/', '/info/refs', '/info/refs?service=git-upload-pack', '/HEAD']) {
+    for (const path of ['', '/', '/info/refs', '/info/refs?service=git-upload-pack']) {
       const headers: Record<string, string> = secret === undefined ? {} : bearer(secret)
       const { status } = await fetch(`${url.href}${path}`, { headers })
       if (secret === undefined) expect(status).toBe(401)

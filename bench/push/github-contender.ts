@@ -8,7 +8,7 @@ import isomorphicHttp from 'isomorphic-git/http/node'
 import { Database } from '../../src/database/database.ts'
 import type { EmbeddedConnection } from '../../src/database/embedded/embedded-postgres.ts'
 import { insertContents, storedContents } from '../../src/deployments/contents/stored-contents.ts'
-import type { ContentFile } from '../../src/github/git/commit-pack.ts'
+import { type ContentFile, prepareContents } from '../../src/github/git/commit-pack.ts'
 import { TokenCredential } from '../../src/github/rest/credential.ts'
 import { endpointsOf } from '../../src/github/rest/endpoints.ts'
 import { GitRemotes } from '../../src/github/rest/git-remote.ts'
@@ -25,7 +25,7 @@ import { MemoryRateLimitStore } from '../../test/support/github/memory-rate-limi
 import { codeFiles, SAMPLE_PLAN } from '../../test/support/github/sample-contents.ts'
 import { urlOf } from '../../test/support/test-database.ts'
 
-/* A process that pushes once, as it is told by its parent, and tells what it took. */
+/* Pushes once, as its parent process asks, and reports what it took. */
 
 export interface PushTask {
   contender: 'shipcast' | 'git' | 'isomorphic-git'
@@ -53,14 +53,6 @@ export interface PushReport {
   stallMs: number
   commit: string
 }
-
-// As it is deployed: a thread that has to strip types of its own takes 20 MB more.
-const { closePackingThreads }: typeof import('../../src/github/git/packing-threads.ts') = await import(
-  built('packing-threads')
-)
-const { prepareContents }: typeof import('../../src/github/git/commit-pack.ts') = await import(
-  built('commit-pack')
-)
 
 const signal = new AbortController().signal
 
@@ -93,7 +85,6 @@ async function run(task: PushTask): Promise<PushReport> {
   const end = performance.now()
   stalls.disable()
   const pushPeak = peak()
-  await closePackingThreads()
   await database.close()
   return {
     prepareMs: prepared - start,
@@ -128,21 +119,16 @@ async function shipcast(
   database: Database,
 ) {
   const id = crypto.randomUUID()
-  const contents = await prepareContents(
-    files,
-    SAMPLE_PLAN,
-    { signal },
-    async ({ commit, tree, objectCount, pack }) => {
-      const packBytes = await database.transaction((tx) => insertContents(tx, id, pack()))
-      return storedContents(database, {
-        id,
-        plannedCommit: commit,
-        plannedTree: tree,
-        objectCount,
-        packBytes,
-      })
-    },
-  )
+  using unpacked = await prepareContents(files, SAMPLE_PLAN, { signal })
+  const { commit, tree, objectCount } = unpacked
+  const packBytes = await database.transaction((tx) => insertContents(tx, id, unpacked.pack()))
+  const contents = storedContents(database, {
+    id,
+    plannedCommit: commit,
+    plannedTree: tree,
+    objectCount,
+    packBytes,
+  })
   const prepared = performance.now()
   const packPeak = peak()
   const beforePush = memory()
@@ -295,8 +281,4 @@ function seeded(bytes: Uint8Array): void {
     state ^= state << 5
     words[i] = state
   }
-}
-
-function built(name: string): string {
-  return new URL(`../../dist/github/git/${name}.js`, import.meta.url).href
 }

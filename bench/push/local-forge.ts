@@ -4,7 +4,6 @@ import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { ContentFile } from '../../src/github/git/commit-pack.ts'
 import { prepareContents } from '../../src/github/git/commit-pack.ts'
-import { closePackingThreads } from '../../src/github/git/packing-threads.ts'
 import { LocalForge } from '../../src/github/local/local-forge.ts'
 import { fastImportStream, git, gitWithInput } from '../../test/support/github/git.ts'
 import { codeFiles, SAMPLE_PLAN } from '../../test/support/github/sample-contents.ts'
@@ -51,7 +50,6 @@ for (const count of [5, 1000, 10_000]) {
   }
 }
 console.table(rows)
-await closePackingThreads()
 await rm(folder, { recursive: true, force: true })
 
 async function deploy(files: readonly ContentFile[], name: string): Promise<Ours> {
@@ -60,14 +58,13 @@ async function deploy(files: readonly ContentFile[], name: string): Promise<Ours
   stalls.enable()
   const start = performance.now()
   const stored = await mkdtemp(join(folder, 'stored-'))
-  const contents = await prepareContents(files, SAMPLE_PLAN, { signal }, (planned) =>
-    packToDisk(planned, stored),
-  )
+  using unpacked = await prepareContents(files, SAMPLE_PLAN, { signal })
+  const contents = await packToDisk(unpacked, stored)
   const prepared = performance.now()
   const { commit: plannedCommit, packBytes } = contents
-  const wish = { owner: 'bench', name, visibility: 'PUBLIC', description: null, intentId: name } as const
+  const input = { owner: 'bench', name, visibility: 'PUBLIC', description: null, intentId: name } as const
   const { id } = await forge.ensureRepository(
-    { ...wish, knownId: null, branch: 'main', plannedCommit },
+    { ...input, knownId: null, branch: 'main', plannedCommit },
     { signal },
   )
   const push = { owner: 'bench', name, repositoryId: id, branch: 'main', expectedHead: null, contents }

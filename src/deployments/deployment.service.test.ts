@@ -4,7 +4,6 @@ import { LOCAL_REQUEST, TestNode } from '../../test/support/deployments/test-nod
 import { createMigratedDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import type { RequestContext } from '../auth/request-context.ts'
 import { rightsOf } from '../auth/rights.ts'
-import { closePackingThreads } from '../github/git/packing-threads.ts'
 import type { DeployInput } from './deploy-input.ts'
 
 let test_: TestDatabase
@@ -16,7 +15,6 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await test_.drop()
-  await closePackingThreads()
 })
 
 beforeEach(async () => {

@@ -71,16 +71,15 @@ export class DeploymentService {
     const id = uuidv7()
     const { files } = request.contents
     const parties = [subject.id, `org:${request.org.toLowerCase()}`]
-    return prepareContents(files, commitPlan(id, request), { signal, parties }, (contents) =>
-      this.accept({
-        id,
-        request,
-        contents,
-        origin: originOf(context) ?? null,
-        requestedBy: { id: subject.id, name: subject.name },
-        audit: { ...audit, deploymentId: id },
-      }),
-    )
+    using contents = await prepareContents(files, commitPlan(id, request), { signal, parties })
+    return await this.accept({
+      id,
+      request,
+      contents,
+      origin: originOf(context) ?? null,
+      requestedBy: { id: subject.id, name: subject.name },
+      audit: { ...audit, deploymentId: id },
+    })
   }
 
   /**

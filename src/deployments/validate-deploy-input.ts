@@ -1,16 +1,10 @@
 import { BadUserInputError, type FieldError } from '../errors.ts'
+import { validateBranch, validateOrg, validateRepo } from '../github/repository-names.ts'
 import { CooperativeScheduler } from '../runtime/cooperative-scheduler.ts'
 import type { TemplateCatalog } from '../templates/template-catalog.ts'
 import type { BuiltIns } from '../templates/template-manifest.ts'
 import { readFiles } from './contents/decode-content.ts'
-import {
-  validateBranch,
-  validateCommitMessage,
-  validateDescription,
-  validateIdempotencyKey,
-  validateOrg,
-  validateRepo,
-} from './contents/name-rules.ts'
+import { validateCommitMessage, validateDescription, validateIdempotencyKey } from './contents/name-rules.ts'
 import { pathWarnings } from './contents/path-warnings.ts'
 import type { ContentsInput, DeployInput, DeployRequest, RequestedContents } from './deploy-input.ts'
 

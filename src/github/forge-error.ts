@@ -1,50 +1,50 @@
 /**
- * Who can mend it:
- * - `backoff`: time may; the runner tries again by itself, with a cap
+ * What can resolve an error:
+ * - `backoff`: time may; the runner retries a limited number of times
  * - `pause`: time will; the forge has said when (`retryAt`). Without `retryAt` it has said so too often: a person decides
- * - `person`: somebody has to act outside (free a name, grant a permission, empty a disk), then "retry" goes on
+ * - `person`: a person has to act outside (free a name, grant a permission, free disk space), then retry
  * - `never`: only another deployment can succeed
  */
 export type Remedy = 'backoff' | 'pause' | 'person' | 'never'
 
 export const REMEDIES = {
-  /** The repository name is in use by somebody else's repository. */
+  /** The name belongs to a repository that this deployment did not create. */
   REPO_TAKEN: 'person',
-  /** The branch is not where it must be for the push. */
+  /** The branch is not at the commit that the push expects. */
   REF_MOVED: 'person',
-  /** The repository that was created earlier is gone. */
+  /** The repository that this deployment created no longer exists. */
   REPO_GONE: 'person',
-  /** The repository is this deployment's, but others may see it than were meant to. */
+  /** The repository is this deployment's, but its visibility is not the requested one. */
   VISIBILITY_CHANGED: 'person',
-  /** There is no such organization, and this forge does not let us create one. */
+  /** The organization does not exist, and this forge does not let us create it. */
   ORG_MISSING: 'person',
-  /** The credential is not, or no longer, valid. */
+  /** The credential is invalid or has expired. */
   UNAUTHENTICATED: 'person',
-  /** The credential is valid and lacks a permission, which the message names. */
+  /** The credential is valid but lacks a permission, which the message names. */
   FORBIDDEN: 'person',
   /** The forge declined the push: a hook, a rule, a missing scope. `reason` says which. */
   PUSH_REJECTED: 'person',
-  /** The forge refuses what was asked for: a plan, a policy. */
+  /** The forge refuses the request because of a plan or a policy. */
   INVALID: 'person',
-  /** It is not there, or the credential may not see it: GitHub does not tell which. */
+  /** It does not exist, or the credential may not see it: GitHub does not say which. */
   NOT_FOUND: 'person',
-  /** The forge says that something is in the way, and not what. */
+  /** The forge reports a conflict without saying which. */
   CONFLICT: 'person',
-  /** What was asked for has been taken away for good, or for legal reasons. */
+  /** The resource was removed permanently, or for legal reasons. */
   GONE: 'person',
-  /** Who answers cannot prove to be the forge: its certificate is from an unknown authority, expired, or for another name. */
+  /** The server cannot prove that it is the forge: its certificate is expired, for another name, or of an unknown authority. */
   UNTRUSTED: 'person',
-  /** An answer that nobody has thought of. */
+  /** A response that Shipcast does not know. */
   UNEXPECTED: 'person',
-  /** No space, no permission or no such folder where the local forge keeps its repositories. */
+  /** The local forge's folder is full, not writable or missing. */
   STORAGE: 'person',
-  /** The forge wants fewer requests. */
+  /** The forge asks for fewer requests. */
   RATE_LIMITED: 'pause',
-  /** A failure that may pass: busy, cut off, timed out. */
+  /** A failure that may pass: busy, disconnected, timed out. */
   TRANSIENT: 'backoff',
-  /** A name of an organization, repository or branch that this forge cannot have. */
+  /** A name that no organization, repository or branch of this forge can have. */
   INVALID_NAME: 'never',
-  /** A file or the whole is larger than the forge takes. */
+  /** A file or the push is larger than the forge allows. */
   TOO_LARGE: 'never',
 } as const satisfies Record<string, Remedy>
 
@@ -61,18 +61,18 @@ export type PushRejection =
   | 'declined'
 
 export interface ForgeErrorOptions extends ErrorOptions {
-  /** `RATE_LIMITED`: when to come back, on this process's clock. Absent: not by itself. */
+  /** `RATE_LIMITED`: when to retry, by this process's clock. Absent: not automatically. */
   retryAt?: Date
-  /** The HTTP status that it was told by. */
+  /** The HTTP status of the response. */
   status?: number
   /** GitHub's `x-github-request-id`, which its support asks for. */
   requestId?: string
   reason?: PushRejection
-  /** Where it is not the one that the code stands for. */
+  /** Overrides the code's own remedy. */
   remedy?: Remedy
 }
 
-/** What went wrong on the forge, with a sentence that tells a person what to do. */
+/** An error of the forge, with a message that says what to do. */
 export class ForgeError extends Error {
   override readonly name = 'ForgeError'
   readonly code: ForgeErrorCode
@@ -82,7 +82,7 @@ export class ForgeError extends Error {
   readonly requestId: string | undefined
   readonly reason: PushRejection | undefined
 
-  // No parameter property: this file is also loaded by plain Node, which only strips types.
+  // No parameter properties: Node also loads this file by stripping its types.
   constructor(code: ForgeErrorCode, message: string, options: ForgeErrorOptions = {}) {
     super(message, options)
     this.code = code

@@ -11,24 +11,24 @@ import type { ForgeErrorCode } from './forge-error.ts'
 import { type PreparedContents, preparedContents } from './git/commit-pack.ts'
 import type { EnsureRepositoryInput, GitHubClient, PushContentsInput } from './github-client.ts'
 
-/** One forge, empty at first, as each test gets it. */
+/** An empty forge; every test gets its own. */
 export interface ForgeUnderTest {
   client: GitHubClient
   /** The same forge, through a client that shares no memory with the first. */
   otherClient: GitHubClient
-  /** What `git clone` takes, for reading as the forge's own people do. */
+  /** A URL or path for `git clone`. */
   gitUrl(owner: string, name: string): string
-  /** As its owner would, behind our back. */
+  /** As its owner would, without our knowledge. */
   deleteRepository(owner: string, name: string): Promise<void>
   close(): Promise<void>
 }
 
 const never = new AbortController().signal
-const calm = { signal: never }
+const context = { signal: never }
 const FIRST = await packContents([textFile('README.md', '# First\n')], SAMPLE_PLAN)
 const SECOND = await packContents([textFile('README.md', '# Second\n')], SAMPLE_PLAN)
 
-/** What every implementation of `GitHubClient` keeps. */
+/** The tests that every implementation of `GitHubClient` passes. */
 export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnderTest>): void {
   describe(`${name} as a GitHubClient`, () => {
     let forge: ForgeUnderTest
@@ -45,8 +45,10 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
       await removeFolder(folder)
     })
 
-    async function wish(changes: Partial<EnsureRepositoryInput> = {}): Promise<EnsureRepositoryInput> {
-      await client.ensureOrganization({ login: 'acme' }, calm)
+    async function repositoryInput(
+      changes: Partial<EnsureRepositoryInput> = {},
+    ): Promise<EnsureRepositoryInput> {
+      await client.ensureOrganization({ login: 'acme' }, context)
       return {
         owner: 'acme',
         name: 'site',
@@ -61,7 +63,7 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
     }
 
     async function created(): Promise<{ repositoryId: string }> {
-      return { repositoryId: (await client.ensureRepository(await wish(), calm)).id }
+      return { repositoryId: (await client.ensureRepository(await repositoryInput(), context)).id }
     }
 
     function pushOf(contents: PreparedContents, repositoryId: string): PushContentsInput {
@@ -69,18 +71,18 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
     }
 
     function head(branch = 'main'): Promise<string | null> {
-      return client.branchHead({ owner: 'acme', name: 'site', branch }, calm)
+      return client.branchHead({ owner: 'acme', name: 'site', branch }, context)
     }
 
-    test('puts contents on a new repository, byte for byte, and git can clone it', async () => {
+    test('pushes contents to a new repository, and git clones them byte for byte', async () => {
       const packed = await packContents([...EDGE_CASE_FILES, ...codeFiles(1000)], SAMPLE_PLAN)
-      const organization = await client.ensureOrganization({ login: 'acme' }, calm)
+      const organization = await client.ensureOrganization({ login: 'acme' }, context)
       expect(organization.login).toBe('acme')
-      const repository = await client.ensureRepository(await wish(), calm)
+      const repository = await client.ensureRepository(await repositoryInput(), context)
       expect(repository).toMatchObject({ outcome: 'created', owner: 'acme', name: 'site' })
       expect(await head()).toBeNull()
 
-      expect(await client.pushContents(pushOf(inMemory(packed), repository.id), calm)).toEqual({
+      expect(await client.pushContents(pushOf(inMemory(packed), repository.id), context)).toEqual({
         outcome: 'pushed',
         commit: packed.commit,
       })
@@ -98,55 +100,64 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
       expect(await git(clone, 'ls-tree', 'HEAD', 'run.sh', 'empty')).toMatch(/^100644 .*\n100755 .*\n$/)
     })
 
-    test('finds an organization that is there', async () => {
-      const first = await client.ensureOrganization({ login: 'acme' }, calm)
-      const again = await forge.otherClient.ensureOrganization({ login: 'ACME' }, calm)
+    test('finds an existing organization, in any case', async () => {
+      const first = await client.ensureOrganization({ login: 'acme' }, context)
+      const again = await forge.otherClient.ensureOrganization({ login: 'ACME' }, context)
       expect(again).toEqual({ ...first, outcome: 'existed' })
     })
 
-    test('gives the same intent its repository again, also after the contents are there', async () => {
-      const first = await client.ensureRepository(await wish(), calm)
-      const again = await forge.otherClient.ensureRepository(await wish({ name: 'SITE' }), calm)
+    test('finds the repository of the same intent again, before and after the push', async () => {
+      const first = await client.ensureRepository(await repositoryInput(), context)
+      const again = await forge.otherClient.ensureRepository(await repositoryInput({ name: 'SITE' }), context)
       expect(again).toEqual({ ...first, outcome: 'existed' })
-      await client.pushContents(pushOf(inMemory(FIRST), first.id), calm)
-      expect(await client.ensureRepository(await wish(), calm)).toEqual({ ...first, outcome: 'existed' })
+      await client.pushContents(pushOf(inMemory(FIRST), first.id), context)
+      expect(await client.ensureRepository(await repositoryInput(), context)).toEqual({
+        ...first,
+        outcome: 'existed',
+      })
     })
 
-    test('knows a repository by its id', async () => {
-      const first = await client.ensureRepository(await wish(), calm)
-      const again = await client.ensureRepository(await wish({ intentId: 'lost', knownId: first.id }), calm)
+    test('recognizes its repository by the id', async () => {
+      const first = await client.ensureRepository(await repositoryInput(), context)
+      const again = await client.ensureRepository(
+        await repositoryInput({ intentId: 'lost', knownId: first.id }),
+        context,
+      )
       expect(again).toEqual({ ...first, outcome: 'existed' })
     })
 
-    test('knows a repository by the commit that only this deployment can have made', async () => {
+    test('recognizes its repository by the commit that only this deployment can have made', async () => {
       const { repositoryId } = await created()
-      await client.pushContents(pushOf(inMemory(FIRST), repositoryId), calm)
-      const again = await client.ensureRepository(await wish({ intentId: 'lost' }), calm)
+      await client.pushContents(pushOf(inMemory(FIRST), repositoryId), context)
+      const again = await client.ensureRepository(await repositoryInput({ intentId: 'lost' }), context)
       expect(again).toMatchObject({ outcome: 'existed', id: repositoryId })
     })
 
-    test("never takes another's repository for its own", async () => {
+    test("never adopts or changes another deployment's repository", async () => {
       const { repositoryId } = await created()
-      const other = await wish({ name: 'Site', intentId: 'other', plannedCommit: SECOND.commit })
-      await rejectsWith('REPO_TAKEN', client.ensureRepository(other, calm))
-      await client.pushContents(pushOf(inMemory(FIRST), repositoryId), calm)
-      await rejectsWith('REPO_TAKEN', client.ensureRepository(other, calm))
-      await rejectsWith('REPO_GONE', client.pushContents(pushOf(inMemory(SECOND), 'another id'), calm))
+      const other = await repositoryInput({ name: 'Site', intentId: 'other', plannedCommit: SECOND.commit })
+      await rejectsWith('REPO_TAKEN', client.ensureRepository(other, context))
+      await client.pushContents(pushOf(inMemory(FIRST), repositoryId), context)
+      await rejectsWith('REPO_TAKEN', client.ensureRepository(other, context))
+      await rejectsWith('REPO_GONE', client.pushContents(pushOf(inMemory(SECOND), 'another id'), context))
       expect(await head()).toBe(FIRST.commit)
     })
 
-    test('says so when its repository is gone', async () => {
+    test('rejects when its repository was deleted', async () => {
       const { repositoryId } = await created()
       await forge.deleteRepository('acme', 'site')
-      await rejectsWith('REPO_GONE', client.ensureRepository(await wish({ knownId: repositoryId }), calm))
-      await rejectsWith('REPO_GONE', client.pushContents(pushOf(inMemory(FIRST), repositoryId), calm))
+      await rejectsWith(
+        'REPO_GONE',
+        client.ensureRepository(await repositoryInput({ knownId: repositoryId }), context),
+      )
+      await rejectsWith('REPO_GONE', client.pushContents(pushOf(inMemory(FIRST), repositoryId), context))
       expect(await head()).toBeNull()
     })
 
-    test('lets one of several that want the same name have it', async () => {
-      const wishes = await Promise.all(['1', '2', '3', '4'].map((intentId) => wish({ intentId })))
+    test('gives a name to one of several concurrent deployments', async () => {
+      const inputs = await Promise.all(['1', '2', '3', '4'].map((intentId) => repositoryInput({ intentId })))
       const settled = await Promise.allSettled(
-        wishes.map((each, i) => (i % 2 ? client : forge.otherClient).ensureRepository(each, calm)),
+        inputs.map((each, i) => (i % 2 ? client : forge.otherClient).ensureRepository(each, context)),
       )
       expect(settled.filter((each) => each.status === 'fulfilled')).toHaveLength(1)
       for (const each of settled) {
@@ -154,44 +165,44 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
       }
     })
 
-    test('creates one repository when one intent asks twice at once', async () => {
-      const input = await wish()
+    test('creates one repository for two concurrent calls of one intent', async () => {
+      const input = await repositoryInput()
       const [one, two] = await Promise.all([
-        client.ensureRepository(input, calm),
-        forge.otherClient.ensureRepository(input, calm),
+        client.ensureRepository(input, context),
+        forge.otherClient.ensureRepository(input, context),
       ])
       expect(one.id).toBe(two.id)
     })
 
-    test('does nothing when the contents are there already', async () => {
+    test('does nothing when the contents were pushed before', async () => {
       const { repositoryId } = await created()
-      await client.pushContents(pushOf(inMemory(FIRST), repositoryId), calm)
+      await client.pushContents(pushOf(inMemory(FIRST), repositoryId), context)
       const unreadable = preparedContents(FIRST, unexpected, unexpected)
-      expect(await forge.otherClient.pushContents(pushOf(unreadable, repositoryId), calm)).toEqual({
+      expect(await forge.otherClient.pushContents(pushOf(unreadable, repositoryId), context)).toEqual({
         outcome: 'already-pushed',
         commit: FIRST.commit,
       })
     })
 
-    test('never overwrites a branch that is elsewhere than expected', async () => {
+    test('never overwrites a branch that is not at the expected commit', async () => {
       const { repositoryId } = await created()
-      await client.pushContents(pushOf(inMemory(FIRST), repositoryId), calm)
+      await client.pushContents(pushOf(inMemory(FIRST), repositoryId), context)
       const push = pushOf(inMemory(SECOND), repositoryId)
-      await rejectsWith('REF_MOVED', client.pushContents(push, calm))
-      await rejectsWith('REF_MOVED', client.pushContents({ ...push, expectedHead: SECOND.tree }, calm))
+      await rejectsWith('REF_MOVED', client.pushContents(push, context))
+      await rejectsWith('REF_MOVED', client.pushContents({ ...push, expectedHead: SECOND.tree }, context))
       const absent = { ...push, branch: 'other', expectedHead: FIRST.commit }
-      await rejectsWith('REF_MOVED', client.pushContents(absent, calm))
+      await rejectsWith('REF_MOVED', client.pushContents(absent, context))
       expect([await head(), await head('other')]).toEqual([FIRST.commit, null])
     })
 
-    test('lets one of several pushers win', async () => {
+    test('lets one of several concurrent pushes succeed', async () => {
       const { repositoryId } = await created()
       const candidates = await Promise.all(
         ['1', '2', '3', '4'].map((text) => packContents([textFile('README.md', text)], SAMPLE_PLAN)),
       )
       const settled = await Promise.allSettled(
         candidates.map((packed, i) =>
-          (i % 2 ? client : forge.otherClient).pushContents(pushOf(inMemory(packed), repositoryId), calm),
+          (i % 2 ? client : forge.otherClient).pushContents(pushOf(inMemory(packed), repositoryId), context),
         ),
       )
       const winners = settled.filter((each) => each.status === 'fulfilled')
@@ -204,13 +215,13 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
     test('pushes to a branch whose name has a slash', async () => {
       const { repositoryId } = await created()
       const push = { ...pushOf(inMemory(FIRST), repositoryId), branch: 'release/1.x' }
-      await client.pushContents(push, calm)
+      await client.pushContents(push, context)
       expect(await head('release/1.x')).toBe(FIRST.commit)
       expect(await head('release')).toBeNull()
-      expect(await client.pushContents(push, calm)).toMatchObject({ outcome: 'already-pushed' })
+      expect(await client.pushContents(push, context)).toMatchObject({ outcome: 'already-pushed' })
     })
 
-    test('tells how far it is, up to the end', async () => {
+    test('reports progress up to the end', async () => {
       const { repositoryId } = await created()
       const progress: { done: number; total: number }[] = []
       await client.pushContents(pushOf(inParts(FIRST, 50), repositoryId), {
@@ -221,24 +232,24 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
       expect(progress.at(-1)).toMatchObject({ done: progress.at(-1)?.total })
     })
 
-    test('rejects with the reason when it is aborted, leaves nothing to be seen, and can be repeated', async () => {
+    test('rejects with the reason when aborted, leaves nothing visible, and can be repeated', async () => {
       const { repositoryId } = await created()
       const abort = new AbortController()
       const reason = new Error('lease lost')
-      const context = { signal: abort.signal, onProgress: () => abort.abort(reason) }
-      await expect(client.pushContents(pushOf(inParts(FIRST, 50), repositoryId), context)).rejects.toBe(
+      const aborting = { signal: abort.signal, onProgress: () => abort.abort(reason) }
+      await expect(client.pushContents(pushOf(inParts(FIRST, 50), repositoryId), aborting)).rejects.toBe(
         reason,
       )
       expect(await head()).toBeNull()
-      await expect(client.ensureOrganization({ login: 'acme' }, context)).rejects.toBe(reason)
-      await expect(client.ensureRepository(await wish(), context)).rejects.toBe(reason)
-      await expect(client.pushContents(pushOf(inMemory(FIRST), repositoryId), context)).rejects.toBe(reason)
+      await expect(client.ensureOrganization({ login: 'acme' }, aborting)).rejects.toBe(reason)
+      await expect(client.ensureRepository(await repositoryInput(), aborting)).rejects.toBe(reason)
+      await expect(client.pushContents(pushOf(inMemory(FIRST), repositoryId), aborting)).rejects.toBe(reason)
 
-      await client.pushContents(pushOf(inMemory(FIRST), repositoryId), calm)
+      await client.pushContents(pushOf(inMemory(FIRST), repositoryId), context)
       expect(await head()).toBe(FIRST.commit)
     })
 
-    test('takes no pack that is damaged or cut off', async () => {
+    test('rejects a damaged or truncated pack', async () => {
       const { repositoryId } = await created()
       const [part = new Uint8Array()] = FIRST.packParts
       const damaged = Uint8Array.from(part)
@@ -249,20 +260,23 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
           () => parts,
           async () => FIRST.index,
         )
-        await expect(client.pushContents(pushOf(contents, repositoryId), calm)).rejects.toThrow()
+        await expect(client.pushContents(pushOf(contents, repositoryId), context)).rejects.toThrow()
         expect(await head()).toBeNull()
       }
-      await client.pushContents(pushOf(inMemory(FIRST), repositoryId), calm)
+      await client.pushContents(pushOf(inMemory(FIRST), repositoryId), context)
     })
 
-    test.each(['..', 'a/b', 'a b', '', 'x.git'])('refuses the repository name "%s"', async (bad) => {
-      await rejectsWith('INVALID_NAME', client.ensureRepository(await wish({ name: bad }), calm))
+    test.each(['..', 'a/b', 'a b', '', 'x.git'])('rejects the repository name "%s"', async (bad) => {
+      await rejectsWith(
+        'INVALID_NAME',
+        client.ensureRepository(await repositoryInput({ name: bad }), context),
+      )
     })
 
     test.each(['', 'a..b', '/a', 'a.lock', 'a b', '.a', 'a/'])(
-      'refuses the branch name "%s"',
+      'rejects the branch name "%s"',
       async (branch) => {
-        await rejectsWith('INVALID_NAME', client.ensureRepository(await wish({ branch }), calm))
+        await rejectsWith('INVALID_NAME', client.ensureRepository(await repositoryInput({ branch }), context))
       },
     )
   })
@@ -293,5 +307,5 @@ async function rejectsWith(code: ForgeErrorCode, call: Promise<unknown>): Promis
 }
 
 function unexpected(): never {
-  throw new Error('The contents were read although they are there already.')
+  throw new Error('The contents were read although they were pushed before.')
 }

@@ -1,10 +1,10 @@
 import type { PreparedContents } from './git/commit-pack.ts'
 
-/** What every call to a forge takes: when to give up, and where to tell how far it is. */
+/** How to abort a call, and where to report its progress. */
 export interface CallContext {
-  /** Aborted when the deployment is cancelled, the lease is lost or the process stops. The call then rejects soon. */
+  /** Aborted when the deployment is cancelled, the lease is lost or the process stops; the call then rejects soon. */
   signal: AbortSignal
-  /** Called while contents are sent; `unit` is for people ("bytes", "objects"). */
+  /** Called while contents are sent; `unit` is shown to people ("bytes", "objects"). */
   onProgress?(progress: { done: number; total: number; unit: string }): void
 }
 
@@ -12,15 +12,15 @@ export type Visibility = 'PUBLIC' | 'PRIVATE'
 
 export interface EnsureOrganizationInput {
   login: string
-  /** What is to be created there. A forge that can tells at once what would stand in its way, as that call would. */
+  /** The repository to create next. A forge that can rejects at once if `ensureRepository` would reject it. */
   repository?: Omit<EnsureRepositoryInput, 'owner'>
 }
 
 export interface Organization {
   outcome: 'existed' | 'created'
-  /** The forge's own id: stays when the organization is renamed. */
+  /** The forge's id, which does not change when the organization is renamed. */
   id: string
-  /** As the forge spells it, which may differ in case from what was asked for. */
+  /** As the forge spells it, which may differ in case from the requested login. */
   login: string
 }
 
@@ -29,11 +29,11 @@ export interface EnsureRepositoryInput {
   name: string
   visibility: Visibility
   description: string | null
-  /** Names who wants it. A repository that was created for the same intent is ours, whatever happened in between. */
+  /** Identifies the deployment. A repository created for the same intent is ours, whatever happened since. */
   intentId: string
-  /** The id that an earlier call returned, if its result was stored. */
+  /** The id that an earlier call returned, if the result was stored. */
   knownId: string | null
-  /** A repository whose branch already is at this commit is ours too: only this deployment could have made it. */
+  /** A repository whose branch is at this commit is ours too: only this deployment can have made the commit. */
   branch: string
   plannedCommit: string
 }
@@ -52,10 +52,10 @@ export interface Repository {
 export interface PushContentsInput {
   owner: string
   name: string
-  /** From `ensureRepository`: the push goes to this very repository, not to a namesake. */
+  /** From `ensureRepository`: the push goes to this repository, not to another of the same name. */
   repositoryId: string
   branch: string
-  /** The branch must be at this commit; null: it must not exist. Anything else is `REF_MOVED`, never overwritten. */
+  /** The branch must be at this commit (null: it must not exist), else `REF_MOVED`; nothing is ever overwritten. */
   expectedHead: string | null
   contents: PreparedContents
 }
@@ -66,26 +66,23 @@ export interface PushResult {
 }
 
 /**
- * Puts repositories on a forge. An abstract class, so that it is its own injection token.
+ * Creates repositories on a forge. An abstract class, so that it is its own injection token.
  *
- * Every call may be repeated after a crash at any point and ends in the same state. Calls reject with `GitHubError`,
- * or with the signal's reason once it is aborted. They never delete, never force a branch, and do not retry by
- * themselves: the runner decides about that.
+ * Every call may be repeated after a crash at any point and ends in the same state. Calls reject with `ForgeError`, or
+ * with the signal's reason once it is aborted. They never delete, never force a branch, and leave retrying a step to
+ * the runner.
  */
 export abstract class GitHubClient {
-  /** Names where repositories go, for people and logs. */
-  abstract readonly kind: 'local' | 'github'
-
-  /** Finds the organization, or creates it where the forge can. */
+  /** Finds the organization, or creates it if the forge can. */
   abstract ensureOrganization(input: EnsureOrganizationInput, context: CallContext): Promise<Organization>
 
-  /** Creates the empty repository, or finds the one that this same intent created before; else `REPO_TAKEN`. */
+  /** Creates an empty repository, or finds the one that this deployment created; else rejects with `REPO_TAKEN`. */
   abstract ensureRepository(input: EnsureRepositoryInput, context: CallContext): Promise<Repository>
 
-  /** Puts the prepared commit on the branch, by compare-and-swap. */
+  /** Pushes the prepared commit to the branch, by compare-and-swap. */
   abstract pushContents(input: PushContentsInput, context: CallContext): Promise<PushResult>
 
-  /** The commit that a branch is at, or null where the branch (or the repository) is absent. */
+  /** The commit that a branch is at; null when the branch or the repository does not exist. */
   abstract branchHead(
     input: { owner: string; name: string; branch: string },
     context: CallContext,

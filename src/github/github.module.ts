@@ -4,8 +4,8 @@ import { Global, Inject, Logger, Module, type OnApplicationShutdown } from '@nes
 import { Config, ConfigError } from '../config/config.ts'
 import { Database } from '../database/database.ts'
 import { ensureFolder, PRIVATE_MODE, restrictToOwner } from '../runtime/folders.ts'
-import { closePackingThreads } from './git/packing-threads.ts'
 import { GitHubClient } from './github-client.ts'
+import { findGitBackend } from './local/git-backend.ts'
 import { LocalForge } from './local/local-forge.ts'
 import { GitHubRestClient } from './rest/github-rest-client.ts'
 import { PostgresRateLimitStore } from './rest/rate-limit-store.ts'
@@ -33,17 +33,34 @@ export class GitHubModule implements OnApplicationShutdown {
 
   async onApplicationShutdown(): Promise<void> {
     if (this.client instanceof GitHubRestClient) await this.client.close()
-    await closePackingThreads()
   }
 }
 
 const logger = new Logger('GitHub')
 
-/** Its repositories are for this account only, whatever the umask. */
+/** Opens the local forge, whose repositories only this account may read, whatever the umask. */
 export async function openLocalForge(config: Pick<Config, 'dataDir' | 'publicUrl'>): Promise<LocalForge> {
+  await checkGit()
   const folder = forgeFolder(config)
+  await prepareForgeFolder(config.dataDir, folder)
+  return new LocalForge({ folder, cloneUrlBase: `${config.publicUrl}/git` })
+}
+
+/** Git is not needed to write repositories, but to serve clones of them. */
+async function checkGit(): Promise<void> {
   try {
-    await ensureFolder(config.dataDir) // not private: the embedded Postgres may run as another account
+    await findGitBackend()
+  } catch (error) {
+    throw new ConfigError(
+      'The local forge needs git with git-http-backend to serve clones, but cannot run it. Install git (on Alpine Linux: git and git-daemon), or set a GitHub credential.',
+      { cause: error },
+    )
+  }
+}
+
+async function prepareForgeFolder(dataDir: string, folder: string): Promise<void> {
+  try {
+    await ensureFolder(dataDir) // not private: the embedded Postgres may run as another account
     await ensureFolder(folder, PRIVATE_MODE)
     if (!(await restrictToOwner(folder))) {
       logger.warn(
@@ -58,7 +75,6 @@ export async function openLocalForge(config: Pick<Config, 'dataDir' | 'publicUrl
       { cause: error },
     )
   }
-  return new LocalForge({ folder, cloneUrlBase: `${config.publicUrl}/git` })
 }
 
 export function forgeFolder(config: Pick<Config, 'dataDir'>): string {

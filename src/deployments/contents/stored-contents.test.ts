@@ -4,7 +4,6 @@ import { packContents } from '../../../test/support/github/pack-contents.ts'
 import { EDGE_CASE_FILES, SAMPLE_PLAN } from '../../../test/support/github/sample-contents.ts'
 import { createMigratedDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
 import { prepareContents } from '../../github/git/commit-pack.ts'
-import { closePackingThreads } from '../../github/git/packing-threads.ts'
 import { insertContents, storedContents } from './stored-contents.ts'
 
 const signal = new AbortController().signal
@@ -20,7 +19,6 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await testDatabase.drop()
-  await closePackingThreads()
 })
 
 test.each([
@@ -31,9 +29,8 @@ test.each([
   const { database } = testDatabase
   const { packParts, packBytes, index, ...facts } = await packContents(files, SAMPLE_PLAN)
   const id = crypto.randomUUID()
-  const stored = await prepareContents(files, SAMPLE_PLAN, { signal }, ({ pack }) =>
-    database.transaction((tx) => insertContents(tx, id, pack())),
-  )
+  using prepared = await prepareContents(files, SAMPLE_PLAN, { signal })
+  const stored = await database.transaction((tx) => insertContents(tx, id, prepared.pack()))
   expect(stored).toBe(packBytes)
   const contents = storedContents(database, {
     id,

@@ -1,16 +1,26 @@
 import { createHash } from 'node:crypto'
-import { mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { link, mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { ensureFolder, PRIVATE_MODE, syncFolder } from '../../runtime/folders.ts'
 import { ForgeError } from '../forge-error.ts'
 import type { PreparedContents } from '../git/commit-pack.ts'
-import { createFile, readIfExists, replaceFile, sweepTemporaryFolder, writeNewFile } from './durable-files.ts'
-import { withFileLock } from './file-lock.ts'
+import {
+  createFile,
+  isOlderThan,
+  readIfExists,
+  replaceFile,
+  sweepTemporaryFolder,
+  writeNewFile,
+} from './durable-files.ts'
 import type { RepositoryRecord } from './forge-layout.ts'
 import { hasCode } from './storage-errors.ts'
 import { newWriterTag } from './writer-tag.ts'
 
-/** A bare git repository on the disk (gitrepository-layout(5)). Every method may be repeated after a crash. */
+/** A lock is held for milliseconds. After this time its holder has crashed. */
+const STALE_LOCK_MS = 30_000
+const READ_ONLY_MODE = 0o400
+
+/** A bare git repository on disk (gitrepository-layout(5)). Every method may be repeated after a crash. */
 export class BareRepository {
   readonly path: string
   private readonly temporaryFolder: string
@@ -20,9 +30,9 @@ export class BareRepository {
     this.temporaryFolder = join(path, 'shipcast', 'tmp')
   }
 
-  /** Builds an empty repository aside and moves it here. False when there is one already. */
+  /** Builds an empty repository aside and moves it here. False when one exists already. */
   async create(record: RepositoryRecord, headRef: string, temporaryFolder: string): Promise<boolean> {
-    const aside = join(temporaryFolder, await newWriterTag())
+    const aside = join(temporaryFolder, newWriterTag())
     try {
       await buildEmptyRepository(aside, record, headRef)
       await rename(aside, this.path)
@@ -35,31 +45,31 @@ export class BareRepository {
     return true
   }
 
-  /** Removes what writers left behind that died here. */
+  /** Removes the temporary files of dead writers. */
   sweep(): Promise<void> {
     return sweepTemporaryFolder(this.temporaryFolder)
   }
 
-  /** Null where there is no repository, or none of ours. */
+  /** Null when no repository exists, or it was not created by Shipcast. */
   async readRecord(): Promise<RepositoryRecord | null> {
     const json = await readIfExists(join(this.path, 'shipcast', 'repository.json'))
     return json === null ? null : JSON.parse(json)
   }
 
-  /** The commit that the ref is at, 40 hex digits; null where it is not. */
+  /** The commit that the ref points at, 40 hex digits; null when the ref does not exist. */
   async readRef(ref: string): Promise<string | null> {
     const loose = await readIfExists(join(this.path, ref))
     if (loose !== null) return loose.trim()
     return (await this.packedRefs()).get(ref) ?? null
   }
 
-  /** The ref that HEAD names: the branch that a clone checks out. */
+  /** The ref that HEAD names, whose branch a clone checks out. */
   async readHead(): Promise<string | null> {
     return /^ref: (.+)\n$/.exec((await readIfExists(join(this.path, 'HEAD'))) ?? '')?.[1] ?? null
   }
 
   /**
-   * Adds the pack to the repository's objects. Nothing that is visible refers to them yet.
+   * Adds the pack to the repository's objects. No ref points at them yet.
    * Rejects when the bytes do not match their checksums, and between two parts when the signal is aborted.
    */
   async addPack(
@@ -72,19 +82,24 @@ export class BareRepository {
     if (!sha1(index.subarray(0, -20)).equals(index.subarray(-20))) throw damagedContentsError()
     const folder = join(this.path, 'objects', 'pack')
     const name = `pack-${checksum.toString('hex')}`
-    // What has this name is durable and whole: a crash came between here and the ref.
     await ensureFolder(folder, PRIVATE_MODE)
+    // A file of this name is whole and durable: an earlier push crashed before it moved the ref.
     const present = new Set(await readdir(folder))
     if (!present.has(`${name}.pack`)) {
-      await this.writeDurably(join(folder, `${name}.pack`), verifyPack(contents, checksum, signal, onBytes))
+      const verified = verifyPack(contents, checksum, signal, onBytes)
+      await replaceFile(join(folder, `${name}.pack`), verified, this.temporaryFolder, READ_ONLY_MODE)
     }
     signal.throwIfAborted()
-    // The index last: git takes a pack for being there when it is.
-    if (!present.has(`${name}.idx`)) await this.writeDurably(join(folder, `${name}.idx`), index)
-    await syncFolder(folder)
+    // The index last, because git finds a pack by its index.
+    if (!present.has(`${name}.idx`)) {
+      await replaceFile(join(folder, `${name}.idx`), index, this.temporaryFolder, READ_ONLY_MODE)
+    }
   }
 
-  /** Whether the ref can go from one commit to another; false when it is at `to` already, `REF_MOVED` when elsewhere. */
+  /**
+   * Whether the ref can move from one commit to another: false when it points at `to` already.
+   * Rejects with `REF_MOVED` when it points elsewhere.
+   */
   async checkRef(ref: string, from: string | null, to: string): Promise<boolean> {
     const current = await this.readRef(ref)
     if (current === to) return false
@@ -93,52 +108,48 @@ export class BareRepository {
   }
 
   /**
-   * Moves the ref from one commit to another (null: it must not exist), or rejects with `REF_MOVED`.
-   * @returns false when it was at `to` already
+   * Moves the ref from one commit to another (null: it must not exist) by compare-and-swap, or rejects with
+   * `REF_MOVED`. Does nothing when it points at `to` already.
    */
-  async updateRef(ref: string, from: string | null, to: string, signal: AbortSignal): Promise<boolean> {
-    const path = join(this.path, ref)
+  async updateRef(ref: string, from: string | null, to: string): Promise<void> {
     await this.makeRefFolder(ref)
-    return withFileLock(`${path}.lock`, this.temporaryFolder, signal, async () => {
-      if (!(await this.checkRef(ref, from, to))) return false
-      await this.pointHeadAt(ref)
-      if (from !== null) {
-        await replaceFile(path, `${to}\n`, this.temporaryFolder)
-      } else if (!(await createFile(path, `${to}\n`, this.temporaryFolder))) {
-        throw refMovedError(ref, await this.readRef(ref))
-      }
-      return true
-    })
+    if (!(await this.checkRef(ref, from, to))) return
+    await this.pointHeadAt(ref)
+    if (from !== null) await this.replaceRef(ref, from, to)
+    // Creating the file is the compare-and-swap. It may fail because another process pushed the same commit.
+    else if (!(await createFile(join(this.path, ref), `${to}\n`, this.temporaryFolder)))
+      await this.checkRef(ref, from, to)
   }
 
-  /** Keeps the two lists true by which "dumb" HTTP clients find everything (git-update-server-info(1)). */
-  async updateServerInfo(signal: AbortSignal): Promise<void> {
-    const path = join(this.path, 'info', 'refs')
-    await withFileLock(`${path}.lock`, this.temporaryFolder, signal, async () => {
-      const refs = await this.allRefs()
-      const names = await readdir(join(this.path, 'objects', 'pack'))
-      const packs = names.filter((name) => name.endsWith('.pack')).sort()
-      await this.replaceIfChanged(
-        join(this.path, 'objects', 'info', 'packs'),
-        `${packs.map((name) => `P ${name}\n`).join('')}\n`,
-      )
-      await this.replaceIfChanged(path, refs.map(([ref, commit]) => `${commit}\t${ref}\n`).join(''))
-    })
-  }
-
-  private async writeDurably(path: string, content: Uint8Array | AsyncIterable<Uint8Array>): Promise<void> {
-    const temporary = join(this.temporaryFolder, await newWriterTag())
+  /** Takes git's own lock, `<ref>.lock`, so that git commands and this method exclude each other. */
+  private async replaceRef(ref: string, from: string, to: string): Promise<void> {
+    const path = join(this.path, ref)
+    const lock = `${path}.lock`
+    await this.removeStaleLock(lock)
+    if (!(await createFile(lock, `${to}\n`, this.temporaryFolder))) throw lockedError(lock)
     try {
-      await writeNewFile(temporary, content, 0o400)
-      await rename(temporary, path)
+      if (await this.checkRef(ref, from, to)) await rename(lock, path)
+      else await rm(lock)
     } catch (error) {
-      await rm(temporary, { force: true })
+      await rm(lock, { force: true })
       throw error
     }
+    await syncFolder(dirname(path))
   }
 
-  private async replaceIfChanged(path: string, content: string): Promise<void> {
-    if ((await readIfExists(path)) !== content) await replaceFile(path, content, this.temporaryFolder)
+  /** Renames the lock before removing it, so that only one of several processes gets it. */
+  private async removeStaleLock(lock: string): Promise<void> {
+    if (!(await isOlderThan(lock, STALE_LOCK_MS))) return
+    const aside = join(this.temporaryFolder, newWriterTag())
+    try {
+      await rename(lock, aside)
+      // Another process removed the stale lock first: this is its new one, and goes back.
+      if (!(await isOlderThan(aside, STALE_LOCK_MS))) await link(aside, lock)
+    } catch (error) {
+      if (!hasCode(error, 'ENOENT', 'EEXIST')) throw error
+    } finally {
+      await rm(aside, { force: true })
+    }
   }
 
   /** HEAD stays where it is once the branch that it names exists. */
@@ -153,25 +164,11 @@ export class BareRepository {
       await ensureFolder(dirname(join(this.path, ref)), PRIVATE_MODE)
     } catch (error) {
       if (!hasCode(error, 'EEXIST', 'ENOTDIR')) throw error
-      throw new ForgeError('REF_MOVED', `${ref} cannot be: another branch has the name of its folder.`)
+      throw new ForgeError('REF_MOVED', `${ref} cannot exist: another branch has the name of its folder.`)
     }
   }
 
-  private async allRefs(): Promise<[ref: string, commit: string][]> {
-    const refs = await this.packedRefs()
-    const files = await readdir(join(this.path, 'refs'), { recursive: true, withFileTypes: true })
-    for (const file of files) {
-      if (!file.isFile() || file.name.endsWith('.lock')) continue
-      const ref = join(file.parentPath, file.name)
-        .slice(this.path.length + 1)
-        .replaceAll('\\', '/')
-      const commit = await this.readRef(ref)
-      if (commit !== null) refs.set(ref, commit)
-    }
-    return [...refs].sort(([a], [b]) => (a < b ? -1 : 1))
-  }
-
-  /** Where `git gc` moves refs to: lines of `commit SP ref`, among others. */
+  /** The file that `git gc` moves refs to: lines of `commit SP ref`, among others. */
   private async packedRefs(): Promise<Map<string, string>> {
     const text = (await readIfExists(join(this.path, 'packed-refs'))) ?? ''
     return new Map(Array.from(text.matchAll(/^([0-9a-f]{40}) (.+)$/gm), ([, id = '', ref = '']) => [ref, id]))
@@ -180,8 +177,14 @@ export class BareRepository {
 
 async function buildEmptyRepository(path: string, record: RepositoryRecord, headRef: string): Promise<void> {
   const folders = [
-    ...['', 'info', 'objects', 'objects/info', 'objects/pack', 'refs', 'refs/heads', 'refs/tags'],
-    ...['shipcast', 'shipcast/tmp'],
+    '',
+    'objects',
+    'objects/pack',
+    'refs',
+    'refs/heads',
+    'refs/tags',
+    'shipcast',
+    'shipcast/tmp',
   ]
   for (const folder of folders) await mkdir(join(path, folder), PRIVATE_MODE)
   await Promise.all([
@@ -190,14 +193,12 @@ async function buildEmptyRepository(path: string, record: RepositoryRecord, head
       join(path, 'config'),
       '[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n',
     ),
-    writeNewFile(join(path, 'info', 'refs'), ''),
-    writeNewFile(join(path, 'objects', 'info', 'packs'), '\n'),
     writeNewFile(join(path, 'shipcast', 'repository.json'), `${JSON.stringify(record, null, 2)}\n`),
   ])
   await Promise.all(folders.map((folder) => syncFolder(join(path, folder))))
 }
 
-/** Lets the parts through, and throws after the last unless they are the pack that has this checksum. */
+/** Passes the parts through, and throws after the last one unless they are the pack with this checksum. */
 async function* verifyPack(
   contents: PreparedContents,
   checksum: Uint8Array,
@@ -226,13 +227,20 @@ function sha1(bytes: Uint8Array): Buffer {
 }
 
 function damagedContentsError(): Error {
-  return new Error('The stored contents are damaged: their checksum is not what it was.')
+  return new Error('The stored contents are damaged: their checksum does not match.')
+}
+
+function lockedError(lock: string): ForgeError {
+  return new ForgeError(
+    'TRANSIENT',
+    `Another process is writing to the repository: ${lock} exists. The push is retried; a lock left by a crash is removed after ${STALE_LOCK_MS / 1000} seconds.`,
+  )
 }
 
 function refMovedError(ref: string, current: string | null): ForgeError {
   const where = current === null ? 'does not exist' : `is at ${current}`
   return new ForgeError(
     'REF_MOVED',
-    `${ref} ${where}, which is not what this deployment left there; nothing was overwritten.`,
+    `${ref} ${where}, which is not where this deployment left it. Nothing was overwritten.`,
   )
 }

@@ -4,10 +4,10 @@ import { ensureFolder, PRIVATE_MODE, syncFolder } from '../../runtime/folders.ts
 import { hasCode } from './storage-errors.ts'
 import { newWriterTag, writerState } from './writer-tag.ts'
 
-/** What a writer has left of whom nothing can be known is taken for abandoned after this time. */
+/** Temporary files of writers whose state is unknown are abandoned after this time. */
 const UNKNOWN_WRITER_TIMEOUT_MS = 60 * 60 * 1000
 
-/** Null where there is no such file. */
+/** Null when the file does not exist. */
 export async function readIfExists(path: string): Promise<string | null> {
   try {
     return await readFile(path, 'utf8')
@@ -17,7 +17,7 @@ export async function readIfExists(path: string): Promise<string | null> {
   }
 }
 
-/** Writes a file that is not there yet; when it resolves, the bytes are on the disk. The name is after `syncFolder`. */
+/** Writes a new file. When it resolves, the bytes are on the disk; the name is only after `syncFolder`. */
 export async function writeNewFile(
   path: string,
   content: string | Uint8Array | AsyncIterable<Uint8Array>,
@@ -32,11 +32,16 @@ export async function writeNewFile(
   }
 }
 
-/** Puts the content in the place of what is there: whoever reads sees the old or the new, whole. */
-export async function replaceFile(path: string, content: string, temporaryFolder: string): Promise<void> {
-  const temporary = join(temporaryFolder, await newWriterTag())
+/** Creates or replaces a file in one step: readers see the old content or the new, never a part. */
+export async function replaceFile(
+  path: string,
+  content: string | Uint8Array | AsyncIterable<Uint8Array>,
+  temporaryFolder: string,
+  mode?: number,
+): Promise<void> {
+  const temporary = join(temporaryFolder, newWriterTag())
   try {
-    await writeNewFile(temporary, content)
+    await writeNewFile(temporary, content, mode)
     await rename(temporary, path)
   } catch (error) {
     await rm(temporary, { force: true })
@@ -45,9 +50,9 @@ export async function replaceFile(path: string, content: string, temporaryFolder
   await syncFolder(dirname(path))
 }
 
-/** Creates the file with its content in one move. False when there is one already, whoever made it. */
+/** Creates a file with its content in one step. False when the file exists already. */
 export async function createFile(path: string, content: string, temporaryFolder: string): Promise<boolean> {
-  const temporary = join(temporaryFolder, await newWriterTag())
+  const temporary = join(temporaryFolder, newWriterTag())
   try {
     await writeNewFile(temporary, content)
     await link(temporary, path)
@@ -62,24 +67,25 @@ export async function createFile(path: string, content: string, temporaryFolder:
 }
 
 /**
- * Removes what dead processes left in a folder of temporary files, each named by the mark of its writer. Makes the
- * folder when it is gone: copies and backups often leave empty folders out.
+ * Removes what dead processes left in a folder of temporary files, each named by its writer's tag. Creates the folder
+ * when it is missing: copies and backups often omit empty folders.
  */
 export async function sweepTemporaryFolder(path: string): Promise<void> {
   await ensureFolder(path, PRIVATE_MODE)
   for (const name of await readdir(path)) {
-    const writer = await writerState(name)
-    if (writer === 'running') continue
-    if (writer === 'unknown' && !(await isOlderThan(join(path, name), UNKNOWN_WRITER_TIMEOUT_MS))) continue
+    const state = writerState(name)
+    if (state === 'running') continue
+    if (state === 'unknown' && !(await isOlderThan(join(path, name), UNKNOWN_WRITER_TIMEOUT_MS))) continue
     await rm(join(path, name), { recursive: true, force: true })
   }
 }
 
+/** False when the file does not exist. */
 export async function isOlderThan(path: string, ms: number): Promise<boolean> {
   try {
     return Date.now() - (await lstat(path)).mtimeMs > ms
   } catch (error) {
-    if (hasCode(error, 'ENOENT')) return false
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return false
     throw error
   }
 }

@@ -13,14 +13,14 @@ const FIND_TIMEOUT_MS = 10_000
 const KILL_AFTER_MS = 2_000
 
 /**
- * For git and each of its children: no core file, 512 MiB of memory of its own, 60 s of computing. Where a system
- * refuses a limit, git runs without that one.
+ * For git and each of its children: no core file, 512 MiB of memory, 60 s of CPU time. A limit that the system refuses
+ * is left out.
  */
 const WITH_LIMITS = `for limit in '-c 0' '-d 524288' '-t 60'; do ulimit $limit 2>/dev/null; done; exec "$0"`
 
-/** A clone copies what is stored. Nothing here computes deltas, or evaluates what only the client describes. */
+/** A clone copies what is stored: git computes no deltas, and evaluates no filter that only the client describes. */
 const GIT_CONFIG = {
-  // The folder may belong to another user than the one who serves it.
+  // The folder may belong to another user than the server's.
   'safe.directory': '*',
   'http.receivepack': 'false',
   'pack.threads': '1',
@@ -36,48 +36,45 @@ const GIT_CONFIG = {
 }
 
 export interface GitBackendRun {
-  /** From `findGitBackend`. */
+  /** The path of git-http-backend(1), from `findGitBackend`. */
   program: string
   /** The folder of all repositories, absolute. */
   folder: string
   /** Below the folder: `/org/repo.git/info/refs`. */
   path: string
   request: IncomingMessage
-  /** The request's body, decompressed; git reads nothing else. */
+  /** The request's decompressed body; git reads nothing else. */
   body: Buffer
   response: ServerResponse
-  /** Aborted when the response is closed or has taken too long; git is ended then, with its children. */
+  /** Aborted when the response is closed or takes too long: git and its children are then ended. */
   signal: AbortSignal
   log(message: string): void
 }
 
-/** Where git keeps git-http-backend(1); null without git, or where a system has split it off (Alpine). */
-export async function findGitBackend(gitCommand: string): Promise<string | null> {
-  try {
-    const { stdout } = await promisify(execFile)(gitCommand, ['--exec-path'], { timeout: FIND_TIMEOUT_MS })
-    const program = join(stdout.trim(), 'git-http-backend')
-    await access(program, constants.X_OK)
-    return program
-  } catch {
-    return null // what is not there is not used; the caller says so
-  }
+/** Finds git-http-backend(1). Rejects when git is not installed, or when the system packages it apart (Alpine). */
+export async function findGitBackend(): Promise<string> {
+  const options = { env: { PATH: process.env.PATH }, timeout: FIND_TIMEOUT_MS }
+  const { stdout } = await promisify(execFile)('git', ['--exec-path'], options)
+  const program = join(stdout.trim(), 'git-http-backend')
+  await access(program, constants.X_OK)
+  return program
 }
 
-/** Answers one request by git's own CGI program. Resolves when git has ended, whatever became of the client. */
+/** Answers one request by git's CGI program. Resolves when git has ended, even if the client is gone. */
 export async function runGitBackend(run: GitBackendRun): Promise<void> {
   const { body, response, signal, log } = run
   const git = startGit(run)
   const ended = once(git, 'close')
-  ended.catch(() => {}) // awaited below, after what is read first
+  ended.catch(() => {}) // awaited below, after the response is relayed
   const end = () => terminateGroup(git)
   signal.addEventListener('abort', end)
   if (signal.aborted) end()
 
-  let complaint = ''
+  let errorOutput = ''
   git.stderr.setEncoding('utf8').on('data', (text: string) => {
-    complaint = (complaint + text).slice(0, MAX_STDERR_LENGTH)
+    errorOutput = (errorOutput + text).slice(0, MAX_STDERR_LENGTH)
   })
-  git.stdin.on('error', () => {}) // git may answer before it has read all
+  git.stdin.on('error', () => {}) // git may answer before it has read everything
   git.stdin.end(body)
   try {
     await relayResponse(git.stdout, response)
@@ -87,19 +84,19 @@ export async function runGitBackend(run: GitBackendRun): Promise<void> {
   } finally {
     await ended
     signal.removeEventListener('abort', end)
-    const isUnheard = signal.aborted && !response.writableFinished // git complains that its reader is gone
-    if (complaint !== '' && !isUnheard) log(`git http-backend: ${complaint.trim()}`)
+    const isClientGone = signal.aborted && !response.writableFinished // which git reports as an error
+    if (errorOutput !== '' && !isClientGone) log(`git http-backend: ${errorOutput.trim()}`)
   }
 }
 
-/** In a process group of its own, so that all of it can be ended; with limits where there is a shell to set them. */
+/** In its own process group, so that git's children can be ended too; with limits where a shell can set them. */
 function startGit(run: GitBackendRun) {
   const options = { env: environment(run), cwd: run.folder, stdio: 'pipe' } as const
   if (process.platform === 'win32') return spawn(run.program, [], options)
   return spawn('/bin/sh', ['-c', WITH_LIMITS, run.program], { ...options, detached: true })
 }
 
-/** Asks first: git removes its temporary files then. */
+/** SIGTERM first, so that git removes its temporary files. */
 function terminateGroup(git: ChildProcess): void {
   const signalGroup = (name: NodeJS.Signals) => {
     if (process.platform === 'win32' || git.pid === undefined) git.kill(name)
@@ -107,7 +104,7 @@ function terminateGroup(git: ChildProcess): void {
       try {
         process.kill(-git.pid, name)
       } catch {
-        // all of them have ended
+        // the whole group has ended
       }
     }
   }
@@ -116,7 +113,7 @@ function terminateGroup(git: ChildProcess): void {
   git.once('close', () => clearTimeout(timer))
 }
 
-/** Nothing of ours but the path: no configuration, no credentials, no locale of whoever runs the server. */
+/** Only the PATH of the server's environment: no configuration, no credentials, no locale. */
 function environment({ folder, path, request, body }: GitBackendRun): NodeJS.ProcessEnv {
   const { headers } = request
   const protocol = String(headers['git-protocol'] ?? '')
@@ -150,7 +147,7 @@ function configuration(): NodeJS.ProcessEnv {
   ])
 }
 
-/** A CGI answer (RFC 3875, 6): header lines, an empty line, the body. */
+/** A CGI response (RFC 3875, 6): header lines, an empty line, the body. */
 async function relayResponse(stdout: Readable, response: ServerResponse): Promise<void> {
   let head = Buffer.alloc(0)
   let bodyAt = -1
@@ -160,7 +157,7 @@ async function relayResponse(stdout: Readable, response: ServerResponse): Promis
     if (bodyAt >= 0) break
     if (head.length > MAX_HEADER_BYTES) throw new Error('git http-backend answered without headers')
   }
-  if (bodyAt < 0) throw new Error('git http-backend ended without an answer')
+  if (bodyAt < 0) throw new Error('git http-backend ended without a response')
   let status = 200
   for (const line of head.toString('latin1', 0, bodyAt).split('\r\n')) {
     const [, name = '', value = ''] = /^([\w-]+): *(.*)$/.exec(line) ?? []

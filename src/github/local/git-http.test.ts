@@ -12,7 +12,7 @@ import { preparedContents } from '../git/commit-pack.ts'
 import { type GitHttpOptions, gitHttpHandler } from './git-http.ts'
 import { LocalForge } from './local-forge.ts'
 
-const calm = { signal: new AbortController().signal }
+const context = { signal: new AbortController().signal }
 const SAMPLE = await packContents(EDGE_CASE_FILES, SAMPLE_PLAN)
 
 describe('gitHttpHandler', () => {
@@ -67,7 +67,7 @@ describe('gitHttpHandler', () => {
     expect(log).toEqual([])
   })
 
-  test('serves shallow and partial clones, and names without case or ending', async () => {
+  test('serves shallow and partial clones, and names in any case, with or without .git', async () => {
     await deploySample(folder)
     const url = await serve()
     await git(clones, 'clone', '-q', '--bare', '--depth', '1', `${url}/ACME/Site`, 'shallow')
@@ -77,21 +77,18 @@ describe('gitHttpHandler', () => {
     }
   })
 
-  test('serves plain files where there is no git command, and says so once', async () => {
+  test('refuses a client of the dumb protocol with a sentence', async () => {
     await deploySample(folder)
-    const url = await serve({ gitCommand: 'no-such-git' })
-    await git(clones, 'clone', '-q', '--bare', `${url}/Acme/site.git`, 'a')
-    await git(clones, 'clone', '-q', '--bare', `${url}/acme/site.git`, 'b')
-    expect(await git(join(clones, 'a'), 'fsck', '--full', '--strict')).toBe('')
-    expect((await git(join(clones, 'b'), 'rev-parse', 'HEAD')).trim()).toBe(SAMPLE.commit)
-    expect(log).toEqual([expect.stringContaining('No git command')])
+    const url = await serve()
+    const response = await fetch(`${url}/acme/site.git/info/refs`)
+    expect([response.status, await response.text()]).toEqual([403, expect.stringContaining('smart HTTP')])
   })
 
-  test('serves clones of what is there while contents are being pushed', async () => {
+  test('serves clones of an unfinished push without its contents', async () => {
     const url = await serve()
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
     const packed = await packContents(codeFiles(1000), SAMPLE_PLAN)
-    await forge.ensureOrganization({ login: 'acme' }, calm)
+    await forge.ensureOrganization({ login: 'acme' }, context)
     const repository = await forge.ensureRepository(
       {
         owner: 'acme',
@@ -103,7 +100,7 @@ describe('gitHttpHandler', () => {
         branch: 'main',
         plannedCommit: packed.commit,
       },
-      calm,
+      context,
     )
     const midway = async function* () {
       const [first = new Uint8Array(), ...others] = packed.packParts
@@ -119,13 +116,13 @@ describe('gitHttpHandler', () => {
       branch: 'main',
       expectedHead: null,
     }
-    await forge.pushContents({ ...push, contents }, calm)
+    await forge.pushContents({ ...push, contents }, context)
     expect(await git(join(clones, 'early'), 'rev-list', '--all')).toBe('')
     await git(join(clones, 'early'), 'fetch', '-q', 'origin', 'main')
     expect((await git(join(clones, 'early'), 'rev-parse', 'FETCH_HEAD')).trim()).toBe(packed.commit)
   })
 
-  test('lets no more git processes run than it may: the rest wait', async () => {
+  test('queues clones beyond the limit of git processes', async () => {
     await deploySample(folder)
     const url = await serve({ limits: { processes: 1 } })
     const names = ['a', 'b', 'c', 'd', 'e', 'f']
@@ -135,10 +132,10 @@ describe('gitHttpHandler', () => {
     }
   })
 
-  test('takes compressed requests', async () => {
+  test('accepts compressed requests', async () => {
     await deploySample(folder)
     const url = await serve()
-    const answer = await fetch(`${url}/acme/site.git/git-upload-pack`, {
+    const response = await fetch(`${url}/acme/site.git/git-upload-pack`, {
       method: 'POST',
       headers: {
         'Content-Type': 'application/x-git-upload-pack-request',
@@ -147,19 +144,17 @@ describe('gitHttpHandler', () => {
       },
       body: gzipSync('0014command=ls-refs\n00010000'),
     })
-    expect(await answer.text()).toContain(`${SAMPLE.commit} refs/heads/main`)
+    expect(await response.text()).toContain(`${SAMPLE.commit} refs/heads/main`)
   })
 
-  test('lets no cache between keep what only some may read', async () => {
+  test('keeps responses out of shared caches', async () => {
     await deploySample(folder)
     const url = `${await serve()}/acme/site.git`
-    const [, pack] = /(pack-\S+)/.exec(await (await fetch(`${url}/objects/info/packs`)).text()) ?? []
-    const paths = [`/objects/pack/${pack}`, '/HEAD', '/info/refs?service=git-upload-pack', '']
-    for (const path of paths) {
-      const answer = await fetch(url + path)
-      expect([path, answer.status]).toEqual([path, 200])
-      expect(answer.headers.get('cache-control')).toMatch(/private|no-cache/)
-      expect(answer.headers.get('cache-control')).not.toContain('public')
+    for (const path of ['/info/refs?service=git-upload-pack', '']) {
+      const response = await fetch(url + path)
+      expect([path, response.status]).toEqual([path, 200])
+      expect(response.headers.get('cache-control')).toMatch(/private|no-cache/)
+      expect(response.headers.get('cache-control')).not.toContain('public')
     }
   })
 
@@ -168,17 +163,17 @@ describe('gitHttpHandler', () => {
     const url = await serve()
     await git(clones, 'clone', '-q', '--bare', `${url}/acme/site.git`, 'a')
     await expect(git(join(clones, 'a'), 'push', `${url}/acme/site.git`, 'main:other')).rejects.toThrow('403')
-    const answer = await fetch(`${url}/acme/site.git/git-receive-pack`, { method: 'POST', body: '0000' })
-    expect([answer.status, await answer.text()]).toEqual([403, expect.stringContaining('read only')])
+    const response = await fetch(`${url}/acme/site.git/git-receive-pack`, { method: 'POST', body: '0000' })
+    expect([response.status, await response.text()]).toEqual([403, expect.stringContaining('read-only')])
   })
 
-  test('shows people where to clone from, and what is there', async () => {
+  test('shows people the clone command and the state of the branch', async () => {
     await deploySample(folder)
     const url = await serve()
     for (const path of ['/acme/site.git', '/Acme/SITE', '/acme/site/']) {
-      const answer = await fetch(url + path)
-      expect(answer.headers.get('content-type')).toBe('text/plain; charset=utf-8')
-      expect(await answer.text()).toBe(
+      const response = await fetch(url + path)
+      expect(response.headers.get('content-type')).toBe('text/plain; charset=utf-8')
+      expect(await response.text()).toBe(
         `acme/site\n\ngit clone https://ship.example/git/acme/site.git\n\nmain is at ${SAMPLE.commit}\n`,
       )
     }
@@ -189,6 +184,8 @@ describe('gitHttpHandler', () => {
     '/acme',
     '/acme/other.git',
     '/acme/other.git/info/refs?service=git-upload-pack',
+    '/acme/site.git/HEAD',
+    '/acme/site.git/objects/info/packs',
     '/acme/site.git/config',
     '/acme/site.git/shipcast/repository.json',
     '/acme/site.git/refs/heads/main',
@@ -206,22 +203,21 @@ describe('gitHttpHandler', () => {
     expect(await rawStatus(await serve(), path)).toBe(404)
   })
 
-  test('reads nothing but what it is asked for: no configuration of whoever runs it', async () => {
+  test('serves only git-upload-pack, by GET and POST', async () => {
     await deploySample(folder)
     const url = await serve()
-    const answer = await fetch(
+    const response = await fetch(
       `${url}/acme/site.git/info/refs?service=git-upload-pack&service=git-receive-pack`,
     )
-    expect(await answer.text()).not.toContain('receive-pack')
-    expect((await fetch(`${url}/acme/site.git/HEAD`, { method: 'DELETE' })).status).toBe(405)
-    expect(await (await fetch(`${url}/acme/site.git/HEAD`)).text()).toBe('ref: refs/heads/main\n')
+    expect(await response.text()).not.toContain('receive-pack')
+    expect((await fetch(`${url}/acme/site.git`, { method: 'DELETE' })).status).toBe(405)
   })
 
-  /** As it stands: `fetch` would tidy the path. */
+  /** Sends the path unchanged, which `fetch` would normalize. */
   async function rawStatus(url: string, path: string): Promise<number | undefined> {
     const { hostname, port } = new URL(url)
-    const [answer] = await once(httpRequest({ hostname, port, path, agent: false }).end(), 'response')
-    answer.resume()
-    return answer.statusCode
+    const [response] = await once(httpRequest({ hostname, port, path, agent: false }).end(), 'response')
+    response.resume()
+    return response.statusCode
   }
 })

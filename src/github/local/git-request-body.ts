@@ -5,7 +5,7 @@ import { gunzip } from 'node:zlib'
 
 const DISCARD_TIMEOUT_MS = 2_000
 
-/** A request that git is not given. */
+/** A request that is refused before git reads it. */
 export class GitRequestError extends Error {
   override readonly name = 'GitRequestError'
   readonly status: 400 | 408 | 413 | 415
@@ -17,7 +17,7 @@ export class GitRequestError extends Error {
 }
 
 /**
- * Reads the whole request, at most `maxBytes` as sent and as decompressed: git itself keeps whatever it is sent.
+ * Reads the whole request, at most `maxBytes` both as sent and as decompressed: git itself has no such limit.
  * Rejects with a `GitRequestError`, or with the signal's reason when the client is gone.
  */
 export async function readGitRequest(
@@ -28,12 +28,12 @@ export async function readGitRequest(
   const { maxBytes, timeoutMs } = limits
   const encoding = (request.headers['content-encoding'] ?? 'identity').trim().toLowerCase()
   if (!['identity', 'gzip', 'x-gzip'].includes(encoding)) {
-    throw new GitRequestError(415, 'Send the request as it is, or compressed with gzip.')
+    throw new GitRequestError(415, 'Send the request uncompressed or compressed with gzip.')
   }
   const tooLarge = () =>
     new GitRequestError(
       413,
-      `The request is larger than ${maxBytes} bytes. Fetch fewer branches at once, or clone anew.`,
+      `The request is larger than ${maxBytes} bytes. Fetch fewer branches at once, or clone again.`,
     )
   if (Number(request.headers['content-length'] ?? 0) > maxBytes) throw tooLarge()
   const sent = await readUpTo(request, maxBytes, timeoutMs, signal)
@@ -43,11 +43,11 @@ export async function readGitRequest(
     return await promisify(gunzip)(sent, { maxOutputLength: maxBytes })
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') throw tooLarge()
-    throw new GitRequestError(400, 'The request cannot be decompressed: it is not gzip, or is damaged.')
+    throw new GitRequestError(400, 'The request cannot be decompressed: it is not valid gzip.')
   }
 }
 
-/** Null when there is more. */
+/** Null when the request is larger. */
 async function readUpTo(
   request: IncomingMessage,
   maxBytes: number,
@@ -59,8 +59,8 @@ async function readUpTo(
   const parts: Buffer[] = []
   let length = 0
   try {
-    const either = AbortSignal.any([signal, slow.signal])
-    for await (const [part] of on(request, 'data', { close: ['end', 'close'], signal: either })) {
+    const aborted = AbortSignal.any([signal, slow.signal])
+    for await (const [part] of on(request, 'data', { close: ['end', 'close'], signal: aborted })) {
       length += part.length
       if (length > maxBytes) return null
       parts.push(part)
@@ -78,8 +78,8 @@ async function readUpTo(
 }
 
 /**
- * Lets a client that is still sending read its answer: closing the connection at once would take that away from it.
- * What it sends is dropped, for a short while.
+ * Lets a client that is still sending read the response, which it would lose if the connection closed at once. Its
+ * data is dropped, for a short time.
  */
 export function discardRest(request: IncomingMessage): void {
   if (request.complete) return

@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import { deploySample } from '../../../test/support/github/deploy-sample.ts'
 import { git, removeFolder, temporaryFolder } from '../../../test/support/github/git.ts'
-import { packContents } from '../../../test/support/github/pack-contents.ts'
+import { type PackedContents, packContents } from '../../../test/support/github/pack-contents.ts'
 import { EDGE_CASE_FILES, SAMPLE_PLAN, textFile } from '../../../test/support/github/sample-contents.ts'
 import { withTimeout } from '../../../test/support/processes.ts'
 import { type ForgeUnderTest, gitHubClientContract, inMemory } from '../github-client.contract.ts'
@@ -14,8 +14,9 @@ import { LocalForge } from './local-forge.ts'
 import { toStorageError } from './storage-errors.ts'
 import { newWriterTag } from './writer-tag.ts'
 
-const calm = { signal: new AbortController().signal }
+const context = { signal: new AbortController().signal }
 const SAMPLE = await packContents(EDGE_CASE_FILES, SAMPLE_PLAN)
+const BRANCH = { owner: 'acme', name: 'site', branch: 'main' }
 
 gitHubClientContract('LocalForge', async (): Promise<ForgeUnderTest> => {
   const folder = await temporaryFolder()
@@ -40,7 +41,7 @@ describe('LocalForge', () => {
   })
   afterEach(() => removeFolder(folder))
 
-  test('ends in one repository and one commit, killed at whichever call to the file system', async () => {
+  test('ends in one repository and one commit after a kill at any call to the file system', async () => {
     const script = join(import.meta.dirname, '../../../test/support/github/crash-in-deployment.ts')
     const env = { ...process.env, NODE_COMPILE_CACHE: join(folder, 'cache') } // a third of the time
     const killedAt = async (n: number) => {
@@ -70,7 +71,7 @@ describe('LocalForge', () => {
     expect(kills).toBeGreaterThan(20)
   })
 
-  test('several processes that deploy the same at once end in one repository and one commit', async () => {
+  test('ends in one repository and one commit when several processes deploy the same at once', async () => {
     const script = join(import.meta.dirname, '../../../test/support/github/crash-in-deployment.ts')
     const runs = Array.from({ length: 4 }, () =>
       promisify(execFile)(process.execPath, ['--experimental-transform-types', script, folder, '0']),
@@ -79,10 +80,13 @@ describe('LocalForge', () => {
     await expectPristine(folder)
   })
 
-  test('keeps what people wrote about a repository, and their spelling', async () => {
+  test('keeps the description and the spelling of names', async () => {
     const forge = new LocalForge({ folder, cloneUrlBase: 'https://ship.example/git' })
-    expect(await forge.ensureOrganization({ login: 'Acme' }, calm)).toMatchObject({ login: 'Acme' })
-    const created = await forge.ensureRepository({ ...wish(), owner: 'ACME', name: 'Site' }, calm)
+    expect(await forge.ensureOrganization({ login: 'Acme' }, context)).toMatchObject({ login: 'Acme' })
+    const created = await forge.ensureRepository(
+      { ...repositoryInput(), owner: 'ACME', name: 'Site' },
+      context,
+    )
     expect(created).toMatchObject({
       owner: 'Acme',
       name: 'Site',
@@ -98,9 +102,9 @@ describe('LocalForge', () => {
     })
   })
 
-  test('HEAD names the branch that was pushed first', async () => {
+  test('points HEAD at the branch that was pushed first', async () => {
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
-    const { id } = await forge.ensureRepository(wish(), calm)
+    const { id } = await forge.ensureRepository(repositoryInput(), context)
     const push = {
       owner: 'acme',
       name: 'site',
@@ -108,24 +112,71 @@ describe('LocalForge', () => {
       expectedHead: null,
       contents: inMemory(SAMPLE),
     }
-    await forge.pushContents({ ...push, branch: 'trunk' }, calm)
+    await forge.pushContents({ ...push, branch: 'trunk' }, context)
     expect(await git(repository, 'symbolic-ref', 'HEAD')).toBe('refs/heads/trunk\n')
-    await forge.pushContents({ ...push, branch: 'main' }, calm)
+    await forge.pushContents({ ...push, branch: 'main' }, context)
     expect(await git(repository, 'symbolic-ref', 'HEAD')).toBe('refs/heads/trunk\n')
     await git(repository, 'fsck', '--full', '--strict')
   })
 
-  test('moves a branch from where it was expected', async () => {
+  test('moves a branch from the expected commit', async () => {
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
     const { repositoryId } = await deploySample(folder)
     const contents = inMemory(await packContents([textFile('a', 'b')], SAMPLE_PLAN))
     const push = { owner: 'acme', name: 'site', repositoryId, branch: 'main', contents }
-    await forge.pushContents({ ...push, expectedHead: SAMPLE.commit }, calm)
+    await forge.pushContents({ ...push, expectedHead: SAMPLE.commit }, context)
     expect((await git(repository, 'rev-parse', 'main')).trim()).toBe(contents.commit)
-    await expectServerInfo(repository)
   })
 
-  test('goes on with a repository that git has tidied', async () => {
+  test('lets one of several writers move a branch that all expected at the same commit', async () => {
+    const { repositoryId, commit } = await deploySample(folder)
+    const candidates = await Promise.all(
+      ['1', '2', '3', '4', '5', '6'].map((text) => packContents([textFile('a', text)], SAMPLE_PLAN)),
+    )
+    const push = (packed: PackedContents) =>
+      new LocalForge({ folder, cloneUrlBase: '' }).pushContents(
+        { ...BRANCH, repositoryId, expectedHead: commit, contents: inMemory(packed) },
+        context,
+      )
+    const settled = await Promise.allSettled(candidates.map(push))
+    const winners = settled.filter((each) => each.status === 'fulfilled')
+    expect(winners.map((each) => each.value.commit)).toEqual([
+      (await git(repository, 'rev-parse', 'main')).trim(),
+    ])
+    for (const each of settled) {
+      if (each.status === 'rejected') expect(['REF_MOVED', 'TRANSIENT']).toContain(each.reason.code)
+    }
+    // A writer that met the lock is to retry, and then learns that the branch has moved.
+    for (const [i, packed] of candidates.entries()) {
+      if (settled[i]?.status === 'rejected')
+        await expect(push(packed)).rejects.toMatchObject({ code: 'REF_MOVED' })
+    }
+    expect(await readdir(join(repository, 'refs/heads'))).toEqual(['main'])
+    expect(await readdir(join(repository, 'shipcast/tmp'))).toEqual([])
+  })
+
+  test("respects a git command's lock, until it is so old that its process must have died", async () => {
+    const { repositoryId, commit } = await deploySample(folder)
+    const lock = join(repository, 'refs/heads/main.lock')
+    const contents = inMemory(await packContents([textFile('a', 'b')], SAMPLE_PLAN))
+    const push = { ...BRANCH, repositoryId, expectedHead: commit, contents }
+    const forge = new LocalForge({ folder, cloneUrlBase: '' })
+    await writeFile(lock, '')
+    await expect(forge.pushContents(push, context)).rejects.toMatchObject({
+      code: 'TRANSIENT',
+      message: expect.stringContaining(lock),
+    })
+    expect((await git(repository, 'rev-parse', 'main')).trim()).toBe(commit)
+
+    const aMinuteAgo = Date.now() / 1000 - 60
+    await utimes(lock, aMinuteAgo, aMinuteAgo)
+    await forge.pushContents(push, context)
+    expect((await git(repository, 'rev-parse', 'main')).trim()).toBe(contents.commit)
+    expect(await readdir(join(repository, 'refs/heads'))).toEqual(['main'])
+    expect(await readdir(join(repository, 'shipcast/tmp'))).toEqual([])
+  })
+
+  test('works with a repository after git gc', async () => {
     const first = await deploySample(folder)
     await git(repository, 'gc', '--quiet')
     expect(await readdir(join(repository, 'refs/heads'))).toEqual([])
@@ -133,51 +184,54 @@ describe('LocalForge', () => {
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
     const contents = inMemory(await packContents([textFile('a', 'b')], SAMPLE_PLAN))
     const push = { owner: 'acme', name: 'site', repositoryId: first.repositoryId, branch: 'main', contents }
-    await expect(forge.pushContents({ ...push, expectedHead: null }, calm)).rejects.toMatchObject({
+    await expect(forge.pushContents({ ...push, expectedHead: null }, context)).rejects.toMatchObject({
       code: 'REF_MOVED',
     })
-    await forge.pushContents({ ...push, expectedHead: first.commit }, calm)
+    await forge.pushContents({ ...push, expectedHead: first.commit }, context)
     expect((await git(repository, 'rev-parse', 'main')).trim()).toBe(contents.commit)
   })
 
-  test('goes on with a copy from which the empty folders were left out', async () => {
+  test('works with a copy that lacks empty folders', async () => {
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
-    const { id } = await forge.ensureRepository(wish(), calm)
+    const { id } = await forge.ensureRepository(repositoryInput(), context)
     for (const empty of ['refs', 'objects/pack', 'shipcast/tmp']) await removeFolder(join(repository, empty))
     await removeFolder(join(folder, '.tmp'))
     expect((await deploySample(folder)).repositoryId).toBe(id)
-    await forge.ensureRepository({ ...wish(), name: 'next' }, calm)
+    await forge.ensureRepository({ ...repositoryInput(), name: 'next' }, context)
     expect(await git(repository, 'fsck', '--full', '--strict')).toBe('')
   })
 
-  test('does not take a repository for its own that somebody put there', async () => {
+  test('does not adopt a repository that it did not create', async () => {
     await git(folder, 'init', '--quiet', '--bare', repository)
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
-    await expect(forge.ensureRepository(wish(), calm)).rejects.toMatchObject({ code: 'REPO_TAKEN' })
+    await expect(forge.ensureRepository(repositoryInput(), context)).rejects.toMatchObject({
+      code: 'REPO_TAKEN',
+    })
   })
 
-  test('removes what is left of the dead, and nothing of the living or of other machines', async () => {
+  test('removes temporary files of dead processes, but not of running ones or other machines', async () => {
     await deploySample(folder) // which makes .tmp
-    const [place, , start] = (await newWriterTag()).split('-')
-    const dead = `${place}-${await deadPid()}-${start}-000000000000`
-    const reusedPid = `${place}-${process.pid}-1-000000000000`
-    const living = `${place}-${process.pid}-${start}-000000000000`
-    const elsewhere = '00000000000a-1-1-000000000000'
-    const elsewhereLongAgo = '00000000000b-1-1-000000000000'
-    for (const name of [dead, reusedPid, living, elsewhere, elsewhereLongAgo]) {
+    const running = newWriterTag()
+    const [place] = running.split('-')
+    const random = '000000000000'
+    const ended = `${place}-${await deadPid()}-${random}-${random}`
+    const reusedPid = `${place}-${process.pid}-${random}-${random}`
+    const elsewhere = `00000000000a-1-${random}-${random}`
+    const elsewhereLongAgo = `00000000000b-1-${random}-${random}`
+    for (const name of [ended, reusedPid, running, elsewhere, elsewhereLongAgo]) {
       await mkdir(join(folder, '.tmp', name, 'objects'), { recursive: true })
     }
     await utimes(join(folder, '.tmp', elsewhereLongAgo), 1, 1)
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
-    await forge.ensureRepository({ ...wish(), name: 'next' }, calm)
-    expect((await readdir(join(folder, '.tmp'))).sort()).toEqual([elsewhere, living].sort())
+    await forge.ensureRepository({ ...repositoryInput(), name: 'next' }, context)
+    expect((await readdir(join(folder, '.tmp'))).sort()).toEqual([elsewhere, running].sort())
   })
 
-  test('says what to do when the folder cannot be used', async () => {
+  test('says what to do when the folder is not usable', async () => {
     const file = join(folder, 'file')
     await writeFile(file, '')
     const forge = new LocalForge({ folder: file, cloneUrlBase: '' })
-    await expect(forge.ensureOrganization({ login: 'acme' }, calm)).rejects.toMatchObject({
+    await expect(forge.ensureOrganization({ login: 'acme' }, context)).rejects.toMatchObject({
       code: 'STORAGE',
       remedy: 'person',
       message: expect.stringContaining('DATA_DIR'),
@@ -185,21 +239,21 @@ describe('LocalForge', () => {
   })
 
   test.each(['ENOSPC', 'EDQUOT', 'EACCES', 'EPERM', 'EROFS', 'EIO'])('explains %s', (code) => {
-    const fault = Object.assign(new Error(`${code}: write`), { code, syscall: 'write' })
-    expect(toStorageError(fault, '/data')).toMatchObject({
+    const error = Object.assign(new Error(`${code}: write`), { code, syscall: 'write' })
+    expect(toStorageError(error, '/data')).toMatchObject({
       code: 'STORAGE',
       message: expect.stringMatching(/\/data.*retry\.$/),
-      cause: fault,
+      cause: error,
     })
   })
 
-  test('does not take a lost database for a fault of the disk', () => {
-    const fault = Object.assign(new Error('connect ENOENT'), { code: 'ENOENT', syscall: 'connect' })
-    expect(toStorageError(fault, '/data')).toBe(fault)
+  test('does not report a lost database as an error of the disk', () => {
+    const error = Object.assign(new Error('connect ENOENT'), { code: 'ENOENT', syscall: 'connect' })
+    expect(toStorageError(error, '/data')).toBe(error)
   })
 })
 
-function wish() {
+function repositoryInput() {
   return {
     owner: 'acme',
     name: 'site',
@@ -218,7 +272,7 @@ async function deadPid(): Promise<number | undefined> {
   return child.pid
 }
 
-/** Exactly what one deployment leaves, and git finds no fault with it. */
+/** Expects exactly what one deployment leaves, valid for git. */
 async function expectPristine(folder: string): Promise<void> {
   const repository = join(folder, 'acme', 'site.git')
   expect((await readdir(folder)).sort()).toEqual(['.tmp', 'acme'])
@@ -226,20 +280,8 @@ async function expectPristine(folder: string): Promise<void> {
   expect((await readdir(join(folder, 'acme'))).sort()).toEqual(['organization.json', 'site.git'])
   expect(await readdir(join(repository, 'shipcast', 'tmp'))).toEqual([])
   expect(await readdir(join(repository, 'refs', 'heads'))).toEqual(['main'])
-  expect(await readdir(join(repository, 'info'))).toEqual(['refs'])
   expect(await git(repository, 'fsck', '--full', '--strict')).toBe('')
-  expect(await readFile(join(repository, 'info/refs'), 'utf8')).toBe(`${SAMPLE.commit}\trefs/heads/main\n`)
+  expect((await git(repository, 'rev-parse', 'HEAD')).trim()).toBe(SAMPLE.commit)
   const packs = (await readdir(join(repository, 'objects/pack'))).filter((name) => name.endsWith('.pack'))
   expect(packs).toHaveLength(1)
-  expect(await readFile(join(repository, 'objects/info/packs'), 'utf8')).toBe(`P ${packs[0]}\n\n`)
-}
-
-/** As git would write them. */
-async function expectServerInfo(repository: string): Promise<void> {
-  const files = ['info/refs', 'objects/info/packs'].map((name) => join(repository, name))
-  const ours = await Promise.all(files.map((file) => readFile(file, 'utf8')))
-  await git(repository, 'update-server-info', '--force')
-  expect(ours.map((text) => text.split('\n').sort())).toEqual(
-    (await Promise.all(files.map((file) => readFile(file, 'utf8')))).map((text) => text.split('\n').sort()),
-  )
 }

@@ -24,22 +24,21 @@ import {
 import { toStorageError } from './storage-errors.ts'
 
 export interface LocalForgeOptions {
-  /** Where the repositories are kept; created when needed. Several processes may use it at once. */
+  /** Holds the repositories; created when needed. Several processes may use it at once. */
   folder: string
-  /** Where `gitHttpHandler` answers, without a slash at the end: `http://127.0.0.1:3000/git`. */
+  /** The base URL of `gitHttpHandler`, without a slash at the end: `http://127.0.0.1:3000/git`. */
   cloneUrlBase: string
 }
 
 /**
  * A forge on this machine's disk: real bare git repositories, written without a git command.
  *
- * What a call reports is on the disk, flushed. A process may be killed at any point: the call can be repeated, by
- * any process, and ends in the same state. The order is what makes it so:
+ * What a call reports is flushed to disk. A process may be killed at any point: any process can repeat the call, and
+ * the result is the same. The order of writes ensures that:
  *   create: build aside, flush, one rename
- *   push:   pack and index, flushed; then the ref, by compare-and-swap; then the lists for dumb HTTP
+ *   push:   pack and index, flushed; then the ref, by compare-and-swap
  */
 export class LocalForge extends GitHubClient {
-  readonly kind = 'local'
   private readonly options: LocalForgeOptions
   private readonly temporaryFolder: string
 
@@ -106,17 +105,14 @@ export class LocalForge extends GitHubClient {
       if ((await repository.readRecord())?.id !== input.repositoryId) throw repositoryGoneError(input)
 
       await repository.sweep()
-      // Looked at first: who comes too late should not leave a pack behind that nothing refers to.
-      if (await repository.checkRef(ref, expectedHead, contents.commit)) {
-        const { packBytes } = contents
-        await repository.addPack(contents, signal, (done) =>
-          onProgress?.({ done, total: packBytes, unit: 'bytes' }),
-        )
-      }
-      // These two also when it was pushed before: that process may have died right after, and holding the lock.
-      const isMoved = await repository.updateRef(ref, expectedHead, contents.commit, signal)
-      await repository.updateServerInfo(signal)
-      return { outcome: isMoved ? 'pushed' : 'already-pushed', commit: contents.commit }
+      // Checked before packing too, so that a late push does not leave a pack that no ref points at.
+      if (!(await repository.checkRef(ref, expectedHead, contents.commit)))
+        return { outcome: 'already-pushed', commit: contents.commit }
+      await repository.addPack(contents, signal, (done) =>
+        onProgress?.({ done, total: contents.packBytes, unit: 'bytes' }),
+      )
+      await repository.updateRef(ref, expectedHead, contents.commit)
+      return { outcome: 'pushed', commit: contents.commit }
     })
   }
 
@@ -134,7 +130,7 @@ export class LocalForge extends GitHubClient {
     return new BareRepository(repositoryFolder(this.options.folder, owner, name))
   }
 
-  /** What is there is ours, or `REPO_TAKEN`. */
+  /** The existing repository if it belongs to this deployment, else `REPO_TAKEN`. */
   private async adopt(
     repository: BareRepository,
     record: RepositoryRecord,
@@ -170,13 +166,13 @@ async function readOrganization(path: string): Promise<OrganizationRecord | null
 function repositoryTakenError({ owner, name }: EnsureRepositoryInput): ForgeError {
   return new ForgeError(
     'REPO_TAKEN',
-    `${owner}/${name} exists already and is not from this deployment. Remove it and retry, or start a new deployment with another name.`,
+    `${owner}/${name} already exists and does not belong to this deployment. Remove it and retry, or start a new deployment with another name.`,
   )
 }
 
 function repositoryGoneError({ owner, name }: { owner: string; name: string }): ForgeError {
   return new ForgeError(
     'REPO_GONE',
-    `${owner}/${name} was created by this deployment and is not there any more. Restore it and retry, or start a new deployment.`,
+    `${owner}/${name} was created by this deployment but no longer exists. Restore it and retry, or start a new deployment.`,
   )
 }

@@ -6,14 +6,14 @@ interface SystemError {
   message: string
 }
 
-/** Whether this is the operating system's error of one of these codes. */
+/** Whether this is an error of the operating system with one of these codes. */
 export function hasCode(error: unknown, ...codes: string[]): boolean {
   return isSystemError(error) && codes.includes(error.code)
 }
 
 /**
- * Makes a fault of the disk a GitHubError that says what to do. Anything else stays what it is: also a lost
- * connection of the database that contents are read from, which has codes of the same kind.
+ * Turns an error of the disk into a ForgeError that says what to do. Other errors stay as they are, including a lost
+ * connection to the database that contents are read from, which has codes of the same kind.
  */
 export function toStorageError(error: unknown, folder: string): unknown {
   if (!isSystemError(error) || error.syscall === 'connect') return error
@@ -21,13 +21,13 @@ export function toStorageError(error: unknown, folder: string): unknown {
     case 'ENOSPC':
     case 'EDQUOT':
       return storageError(
-        `There is no space left for repositories in ${folder}. Free some, then retry.`,
+        `No space is left for repositories in ${folder}. Free some space, then retry.`,
         error,
       )
     case 'EACCES':
     case 'EPERM':
       return storageError(
-        `Repositories cannot be written to ${folder}: permission denied. Give the user that runs Shipcast the right to write there, or set DATA_DIR to another folder, then retry.`,
+        `Repositories cannot be written to ${folder}: permission denied. Give the user that runs Shipcast write permission there, or set DATA_DIR to another folder, then retry.`,
         error,
       )
     case 'EROFS':
@@ -39,14 +39,14 @@ export function toStorageError(error: unknown, folder: string): unknown {
     case 'ENOENT':
     case 'EEXIST':
       return storageError(
-        `${folder} is not, or no longer, a folder for repositories: ${error.message}. Restore it, or set DATA_DIR to another folder, then retry.`,
+        `${folder} is not a usable folder for repositories: ${error.message}. Restore it, or set DATA_DIR to another folder, then retry.`,
         error,
       )
     case 'EMFILE':
     case 'ENFILE':
     case 'EBUSY':
     case 'EAGAIN':
-      return new ForgeError('TRANSIENT', 'The disk is busy; this will be tried again.', { cause: error })
+      return new ForgeError('TRANSIENT', 'The disk is busy. The step is retried.', { cause: error })
     case 'EIO':
       return storageError(
         `The disk failed while writing to ${folder}: ${error.message}. Check it, then retry.`,
@@ -61,7 +61,7 @@ function storageError(message: string, cause: SystemError): ForgeError {
   return new ForgeError('STORAGE', message, { cause })
 }
 
-// Not `instanceof Error`: under Jest, Node's own errors are of another realm.
+// Not `instanceof Error`: under Jest, Node's errors belong to another realm.
 function isSystemError(error: unknown): error is SystemError {
   return typeof error === 'object' && error !== null && 'code' in error && 'syscall' in error
 }

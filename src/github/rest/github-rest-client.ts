@@ -42,7 +42,6 @@ export interface GitHubRestOptions extends GitHubConnectionOptions {
  *   … and before that is stored         the branch is at our commit              `pushContents`
  */
 export class GitHubRestClient extends GitHubClient {
-  readonly kind = 'github'
   private readonly connection: GitHubConnection
   private readonly organizations: Organizations
   private readonly repositories: Repositories

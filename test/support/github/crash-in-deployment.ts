@@ -4,8 +4,8 @@ import { syncBuiltinESMExports } from 'node:module'
 /*
  * node crash-in-deployment.ts <folder> <n>
  *
- * Deploys to a local forge, and kills itself (SIGKILL) at the n-th call to the file system, before that is made.
- * Prints "done" when it got through.
+ * Deploys to a local forge, and kills itself (SIGKILL) just before the n-th call to the file system.
+ * Prints "done" if it completes.
  */
 
 const [, , folder = '', n = '0'] = process.argv
@@ -15,12 +15,12 @@ function countDown(): void {
   if (--callsLeft === 0) process.kill(process.pid, 'SIGKILL')
 }
 
-/** Replaces methods by ones that count first. Works for who imports them too, as bindings of builtins are live. */
+/** Wraps methods to count their calls. Importers see the wrappers, because bindings of built-in modules are live. */
 function countCalls(target: object, names: readonly string[]): void {
   for (const name of names) {
     const original: unknown = Reflect.get(target, name)
-    if (typeof original !== 'function') throw new Error(`There is no ${name}.`)
-    Reflect.set(target, name, function watched(this: unknown, ...args: unknown[]) {
+    if (typeof original !== 'function') throw new Error(`${name} is not a function.`)
+    Reflect.set(target, name, function counted(this: unknown, ...args: unknown[]) {
       countDown()
       return Reflect.apply(original, this, args)
     })
@@ -31,18 +31,7 @@ const probe: FileHandle = await fs.open(process.execPath)
 countCalls(Object.getPrototypeOf(probe), ['writeFile', 'sync'])
 await probe.close()
 callsLeft = Number(n)
-countCalls(fs, [
-  'link',
-  'lstat',
-  'mkdir',
-  'open',
-  'readdir',
-  'readFile',
-  'readlink',
-  'rename',
-  'rm',
-  'symlink',
-])
+countCalls(fs, ['link', 'lstat', 'mkdir', 'open', 'readdir', 'readFile', 'rename', 'rm'])
 syncBuiltinESMExports()
 
 const { deploySample } = await import('./deploy-sample.ts')

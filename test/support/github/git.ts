@@ -4,9 +4,10 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import type { CommitPlan, ContentFile } from '../../../src/github/git/commit-pack.ts'
+import type { ContentFile } from '../../../src/github/git/commit-pack.ts'
+import type { CommitPlan } from '../../../src/github/git/git-objects.ts'
 
-/** As git runs on a machine where nobody has configured it. */
+/** Git's environment on a machine without configuration. */
 export const CLEAN_ENVIRONMENT = {
   PATH: process.env.PATH,
   HOME: tmpdir(),
@@ -18,7 +19,7 @@ export const CLEAN_ENVIRONMENT = {
 
 const MAX_OUTPUT_BYTES = 256 * 1024 * 1024
 
-/** Runs git and resolves to what it prints; rejects with its complaint when it fails. */
+/** Runs git and resolves to its output; rejects with its error output when it fails. */
 export async function git(folder: string, ...args: string[]): Promise<string> {
   return (await gitBytes(folder, ...args)).toString('utf8')
 }
@@ -57,7 +58,7 @@ export async function removeFolder(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true })
 }
 
-/** Another writer of the same commit: a new bare repository by `git fast-import`. Resolves to the commit's id. */
+/** Creates the commit in a new bare repository with `git fast-import`, and resolves to its id. */
 export async function fastImport(
   repository: string,
   files: readonly ContentFile[],
@@ -85,7 +86,7 @@ export function fastImportStream(files: readonly ContentFile[], plan: CommitPlan
   return Buffer.concat(chunks)
 }
 
-/** Octal for everything that might mean something. */
+/** Escapes everything that might have a meaning, in octal. */
 function quotePath(path: string): string {
   const text = Buffer.from(path).toString('latin1')
   return `"${text.replace(/[^\w./-]/g, (byte) => `\\${byte.charCodeAt(0).toString(8).padStart(3, '0')}`)}"`

@@ -1,6 +1,6 @@
-import type { CommitPlan, ContentFile } from '../../../src/github/git/commit-pack.ts'
-import { planContents } from '../../../src/github/git/commit-pack.ts'
-import { inPieces, type PackPart, packObjects } from '../../../src/github/git/pack.ts'
+import { type ContentFile, prepareContents } from '../../../src/github/git/commit-pack.ts'
+import type { CommitPlan } from '../../../src/github/git/git-objects.ts'
+import type { PackPart } from '../../../src/github/git/pack.ts'
 
 /** Contents packed into memory. */
 export interface PackedContents {
@@ -13,11 +13,12 @@ export interface PackedContents {
 }
 
 export async function packContents(files: readonly ContentFile[], plan: CommitPlan): Promise<PackedContents> {
-  const { commit, tree, objects } = await planContents(files, plan, new AbortController().signal)
-  const packParts = await collectParts(packObjects(objects.length, objects.map(inPieces)))
+  using contents = await prepareContents(files, plan, { signal: new AbortController().signal })
+  const { commit, tree, objectCount } = contents
+  const packParts = await collectParts(contents.pack())
   const index = packParts.pop() ?? new Uint8Array()
   const packBytes = packParts.reduce((sum, part) => sum + part.length, 0)
-  return { commit, tree, objectCount: objects.length, packBytes, packParts, index }
+  return { commit, tree, objectCount, packBytes, packParts, index }
 }
 
 /** All parts, the index last. */

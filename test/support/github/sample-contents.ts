@@ -1,4 +1,5 @@
-import type { CommitPlan, ContentFile } from '../../../src/github/git/commit-pack.ts'
+import type { ContentFile } from '../../../src/github/git/commit-pack.ts'
+import type { CommitPlan } from '../../../src/github/git/git-objects.ts'
 
 export const SAMPLE_PLAN: CommitPlan = {
   message: 'Initial commit\n\nDeployment-Id: 7\n',
@@ -10,7 +11,7 @@ export function textFile(path: string, text: string, executable = false): Conten
   return { path, content: Buffer.from(text), executable }
 }
 
-/** Names and contents that have tripped somebody. */
+/** Names and contents that have tripped git implementations. */
 export const EDGE_CASE_FILES: ContentFile[] = [
   textFile('a', 'a file: first'),
   textFile('a.b', 'before the folder a'),
@@ -37,7 +38,7 @@ export const EDGE_CASE_FILES: ContentFile[] = [
   textFile(`${'deep/'.repeat(40)}file`, 'forty folders down'),
 ]
 
-/** Text like code: the same for the same number, different for different ones. */
+/** Source-like text: the same number of files always gives the same contents, and files differ. */
 export function codeFiles(count: number, bytesPerFile = 2000): ContentFile[] {
   let state = 1
   const random = (below: number) => {

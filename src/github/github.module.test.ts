@@ -2,9 +2,9 @@ import { spawnSync } from 'node:child_process'
 import { chmod, lstat, mkdir, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
-import { deploySample } from '../../../test/support/github/deploy-sample.ts'
-import { git, removeFolder, temporaryFolder } from '../../../test/support/github/git.ts'
-import { openLocalForge } from '../github.module.ts'
+import { deploySample } from '../../test/support/github/deploy-sample.ts'
+import { git, removeFolder, temporaryFolder } from '../../test/support/github/git.ts'
+import { openLocalForge } from './github.module.ts'
 
 const onPosix = process.platform === 'win32' ? test.skip : test
 const asRoot = process.getuid?.() === 0 ? test : test.skip
@@ -25,7 +25,7 @@ afterEach(async () => {
 const open = () => openLocalForge({ dataDir, publicUrl: 'http://localhost' })
 const forge = () => join(dataDir, 'forge')
 
-/** Below the forge, itself included: what anyone but its owner may read, write or enter. */
+/** The forge's folder and everything in it that other accounts may read, write or enter. */
 async function openToOthers(): Promise<string[]> {
   const names = ['', ...(await readdir(forge(), { recursive: true }))]
   const modes = await Promise.all(
@@ -35,7 +35,7 @@ async function openToOthers(): Promise<string[]> {
 }
 
 onPosix.each([0o000, 0o022, 0o027, 0o077])(
-  'nothing of a forge is for other accounts, with umask %i',
+  'other accounts have no access to a forge, with umask %i',
   async (mask) => {
     process.umask(mask)
     await open()
@@ -45,7 +45,7 @@ onPosix.each([0o000, 0o022, 0o027, 0o077])(
   },
 )
 
-onPosix('a forge that is open to others is closed at start', async () => {
+onPosix('a forge that other accounts can access is restricted at start', async () => {
   process.umask(0)
   await mkdir(forge(), { mode: 0o777 })
   await deploySample(forge())
@@ -53,7 +53,7 @@ onPosix('a forge that is open to others is closed at start', async () => {
   expect((await stat(forge())).mode & 0o777).toBe(0o700)
 })
 
-asRoot('another account cannot read a repository, nor one of an older version', async () => {
+asRoot('another account cannot read a repository, even one with permissive modes', async () => {
   process.umask(0o022)
   await open()
   await deploySample(forge())
@@ -70,4 +70,14 @@ asRoot('another account cannot read a repository, nor one of an older version', 
   expect(isReadable()).toBe(true)
   await open()
   expect(isReadable()).toBe(false)
+})
+
+test('a missing git stops the start with what to install', async () => {
+  const { PATH } = process.env
+  process.env.PATH = dataDir
+  try {
+    await expect(open()).rejects.toThrow(/^The local forge needs git .* Install git/)
+  } finally {
+    process.env.PATH = PATH
+  }
 })

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import * as nodeFs from 'node:fs'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import isomorphicGit from 'isomorphic-git'
@@ -13,15 +14,25 @@ import {
   removeFolder,
   temporaryFolder,
 } from '../../../test/support/github/git.ts'
-import { type PackedContents, packContents } from '../../../test/support/github/pack-contents.ts'
+import {
+  collectParts,
+  type PackedContents,
+  packContents,
+} from '../../../test/support/github/pack-contents.ts'
 import {
   codeFiles,
   EDGE_CASE_FILES,
   SAMPLE_PLAN,
   textFile,
 } from '../../../test/support/github/sample-contents.ts'
-import type { CommitPlan, ContentFile } from './commit-pack.ts'
+import { type ContentFile, prepareContents } from './commit-pack.ts'
+import type { CommitPlan } from './git-objects.ts'
 import { packIndex } from './pack.ts'
+
+const never = new AbortController().signal
+const MANY = codeFiles(2000)
+const LARGE = { path: 'large', content: Buffer.alloc(9_000_000, 'large and dull '), executable: false }
+const NOISE = { path: 'noise', content: randomBytes(5_000_000), executable: false }
 
 let folder: string
 beforeEach(async () => {
@@ -29,8 +40,8 @@ beforeEach(async () => {
 })
 afterEach(() => removeFolder(folder))
 
-describe('packContents', () => {
-  test('writes what git takes, without a fault, and the very index that git makes of it', async () => {
+describe('the commit of prepareContents', () => {
+  test('is a pack that git accepts as valid, with the same index that git makes of it', async () => {
     const packed = await packContents(EDGE_CASE_FILES, SAMPLE_PLAN)
     const repository = await repositoryOf(packed)
 
@@ -48,23 +59,24 @@ describe('packContents', () => {
   })
 
   test.each([
-    ['odd names', EDGE_CASE_FILES],
-    ['nothing', []],
+    ['edge cases', EDGE_CASE_FILES],
+    ['no files', []],
     ['1,000 files', codeFiles(1000)],
-  ])('makes the same commit of %s as git fast-import', async (_, files) => {
+    ['large files among small ones', [...EDGE_CASE_FILES, LARGE, ...MANY.slice(0, 10), NOISE]],
+  ])('is the one that git fast-import makes of %s', async (_, files) => {
     const { commit, tree } = await packContents(files, SAMPLE_PLAN)
     const other = join(folder, 'other.git')
     expect(await fastImport(other, files, SAMPLE_PLAN)).toBe(commit)
     expect((await git(other, 'rev-parse', `${commit}^{tree}`)).trim()).toBe(tree)
   })
 
-  test('makes the same commit as isomorphic-git', async () => {
+  test('is the one that isomorphic-git makes', async () => {
     expect(await isomorphicCommit(folder, EDGE_CASE_FILES, SAMPLE_PLAN)).toBe(
       (await packContents(EDGE_CASE_FILES, SAMPLE_PLAN)).commit,
     )
   })
 
-  test('makes the same commit as git fast-import of any set of files', async () => {
+  test('is the one that git fast-import makes of any set of files', async () => {
     let run = 0
     await fc.assert(
       fc.asyncProperty(anyFiles(), async (files) => {
@@ -78,7 +90,7 @@ describe('packContents', () => {
     )
   })
 
-  test('holds equal files once', async () => {
+  test('stores equal files once', async () => {
     const { objectCount } = await packContents(
       [textFile('a', 'x'), textFile('b/c', 'x'), textFile('d/c', 'x')],
       SAMPLE_PLAN,
@@ -86,10 +98,10 @@ describe('packContents', () => {
     expect(objectCount).toBe(4) // the blob, the folder (b and d are equal), the root, the commit
   })
 
-  test('cuts the pack into parts of 32 KiB', async () => {
-    const noise = randomBytes(150_000)
-    const packed = await packContents([{ path: 'noise', content: noise, executable: false }], SAMPLE_PLAN)
-    expect(packed.packParts.slice(0, -1).map((part) => part.length)).toEqual([32_768, 32_768, 32_768, 32_768])
+  test('has its pack in parts of 32 KiB', async () => {
+    const packed = await packContents([NOISE], SAMPLE_PLAN)
+    const lengths = packed.packParts.map((part) => part.length)
+    expect(new Set(lengths.slice(0, -1))).toEqual(new Set([32_768]))
     expect(packed.packParts.reduce((sum, part) => sum + part.length, 0)).toBe(packed.packBytes)
   })
 
@@ -98,12 +110,12 @@ describe('packContents', () => {
     [['a', 'a/b']],
     [['a/b', 'a']],
     [['\ud800', '\ud801']], // both are U+FFFD in UTF-8
-  ])('refuses %j, of which no tree can be made', async (paths) => {
+  ])('rejects %j, which cannot form a tree', async (paths) => {
     const files = paths.map((path) => textFile(path, ''))
     await expect(packContents(files, SAMPLE_PLAN)).rejects.toThrow()
   })
 
-  test('cleans what git would not accept in a name, an address or a message', async () => {
+  test('omits what git rejects in a name, an address or a message', async () => {
     const author = { name: ' <Ship>\n"Cast". ', email: '<ship@example.com>\0' }
     const repository = await repositoryOf(
       await packContents([], { ...SAMPLE_PLAN, author, message: 'One\0\n\n\n' }),
@@ -117,6 +129,101 @@ describe('packContents', () => {
   })
 })
 
+describe('packing', () => {
+  test('gives the same parts each time, and the pack is valid for git', async () => {
+    const files = [...EDGE_CASE_FILES, LARGE, ...MANY.slice(0, 10), NOISE]
+    const packed = await packContents(files, SAMPLE_PLAN)
+    await git(await repositoryOf(packed), 'fsck', '--full', '--strict', '--no-dangling')
+    using contents = await prepareContents(files, SAMPLE_PLAN, { signal: never })
+    for (let times = 0; times < 2; times++) {
+      const parts = await collectParts(contents.pack())
+      expect(Buffer.concat(parts).equals(Buffer.concat([...packed.packParts, packed.index]))).toBe(true)
+    }
+  })
+
+  test('is no faster than its reader', async () => {
+    const noise = { ...NOISE, content: Buffer.from(NOISE.content) }
+    using contents = await prepareContents([noise], SAMPLE_PLAN, { signal: never })
+    const parts = contents.pack()[Symbol.asyncIterator]()
+    await parts.next()
+    // What has not been packed yet becomes compressible.
+    noise.content.fill(0, 3_500_000)
+    let bytes = 0
+    for (let next = await parts.next(); !next.done; next = await parts.next())
+      bytes += next.value.bytes.length
+    expect(bytes).toBeLessThan(4_000_000)
+  })
+
+  test('can start over after its reader stopped', async () => {
+    using contents = await prepareContents([NOISE, ...MANY], SAMPLE_PLAN, { signal: never })
+    for await (const _ of contents.pack()) break
+    expect((await collectParts(contents.pack())).length).toBeGreaterThan(1)
+  })
+
+  test('yields to the event loop', async () => {
+    let turns = 0
+    const packing = packContents(MANY, SAMPLE_PLAN).then(() => true)
+    while (!(await Promise.race([packing, setImmediate(false)]))) turns++
+    // Without yielding, none.
+    expect(turns).toBeGreaterThan(1)
+  })
+
+  test('rejects with the reason when aborted before it starts', async () => {
+    const reason = new Error('cancelled')
+    const signal = AbortSignal.abort(reason)
+    await expect(prepareContents(EDGE_CASE_FILES, SAMPLE_PLAN, { signal })).rejects.toBe(reason)
+  })
+
+  test.each([
+    ['of a large file', [NOISE]],
+    ['of many files', MANY],
+  ])('rejects with the reason when aborted between two parts %s', async (_, files) => {
+    const reason = new Error('cancelled')
+    const abort = new AbortController()
+    using contents = await prepareContents(files, SAMPLE_PLAN, abort)
+    const reading = (async () => {
+      for await (const _ of contents.pack()) abort.abort(reason)
+    })()
+    await expect(reading).rejects.toBe(reason)
+  })
+})
+
+describe('the queue of large contents', () => {
+  test('admits the next when one is disposed of, and skips those that are aborted', async () => {
+    const reason = new Error('cancelled')
+    const abort = new AbortController()
+    const [first, second] = await Promise.all([prepared(MANY), prepared(MANY)])
+    const aborted = prepared(MANY, abort.signal)
+    const next = prepared(MANY)
+    abort.abort(reason)
+    await expect(aborted).rejects.toBe(reason)
+    first[Symbol.dispose]()
+    second[Symbol.dispose]()
+    using admitted = await next
+    expect((await collectParts(admitted.pack())).length).toBeGreaterThan(1)
+  })
+
+  test('does not delay small contents', async () => {
+    using _first = await prepared(MANY)
+    using _second = await prepared(MANY)
+    using small = await prepared(EDGE_CASE_FILES)
+    expect((await collectParts(small.pack())).length).toBeGreaterThan(1)
+  })
+
+  test('rejects a newcomer when it is full', async () => {
+    const abort = new AbortController()
+    const calls = Array.from({ length: 19 }, () => prepared(MANY, abort.signal))
+    await expect(Promise.race(calls.map(rejection))).resolves.toMatchObject({
+      code: 'RATE_LIMITED',
+      extensions: { retryAfterMs: expect.any(Number) },
+    })
+    abort.abort()
+    for (const each of await Promise.allSettled(calls)) {
+      if (each.status === 'fulfilled') each.value[Symbol.dispose]()
+    }
+  })
+})
+
 test('an index holds offsets beyond 2 GiB', async () => {
   const entries = [12, 0x7fffffff, 0x80000000, 0x123456789a].map((offset, i) => ({
     id: String.fromCharCode(i * 60).repeat(20),
@@ -124,8 +231,8 @@ test('an index holds offsets beyond 2 GiB', async () => {
     offset,
   }))
   const index = packIndex(entries, new Uint8Array(20))
-  const shown = await gitWithInput(folder, ['show-index'], index)
-  expect(shown.split('\n').map((line) => line.split(' ')[0])).toEqual([
+  const listed = await gitWithInput(folder, ['show-index'], index)
+  expect(listed.split('\n').map((line) => line.split(' ')[0])).toEqual([
     '12',
     '2147483647',
     '2147483648',
@@ -133,6 +240,15 @@ test('an index holds offsets beyond 2 GiB', async () => {
     '',
   ])
 })
+
+function prepared(files: readonly ContentFile[], signal = never) {
+  return prepareContents(files, SAMPLE_PLAN, { signal })
+}
+
+/** Stays pending when the promise fulfills. */
+function rejection(promise: Promise<unknown>): Promise<unknown> {
+  return new Promise((resolve) => promise.catch(resolve))
+}
 
 /** A bare repository that git itself makes of the pack. */
 async function repositoryOf(packed: PackedContents): Promise<string> {
