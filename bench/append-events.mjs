@@ -23,7 +23,7 @@ const results = [
 ]
 
 const held = await database.query(
-  `select id, epoch, lease_owner as owner, step from deployments where status = 'RUNNING' and lease_owner = 'bench'`,
+  `select id, epoch, leased_by as owner, step from deployments where status = 'RUNNING' and leased_by = 'bench'`,
 )
 let events = 0
 let started = 0

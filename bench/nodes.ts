@@ -116,7 +116,7 @@ async function ends(rounds: number, end: (node: TestServer) => Promise<void>): P
     const ended = end(node(0))
     // What it held at that moment; its last events may still be on their way.
     const { rows } = await client.query<{ id: string; sequence: number }>(
-      `select id, sequence from deployments where status = 'RUNNING' and lease_owner like $1`,
+      `select id, sequence from deployments where status = 'RUNNING' and leased_by like $1`,
       [`%/${pid}/%`],
     )
     await Promise.all(
@@ -383,11 +383,11 @@ class Arrivals {
 }
 
 const COLUMNS = `id, org, repo, visibility, branch, step, status, text, sequence, attempt, file_count, size_bytes,
-  created_at, updated_at, input_digest, planned_commit, planned_tree, object_count, pack_bytes, run_at, turn`
+  created_at, updated_at, input_digest, planned_commit, planned_tree, object_count, pack_bytes, run_at, queue_rank`
 
 /** $2 is QUEUED, or RUNNING: then "bench" runs them. */
 const QUEUED_DEPLOYMENTS = `
-  insert into deployments (${COLUMNS}, lease_owner, lease_until, epoch)
+  insert into deployments (${COLUMNS}, leased_by, lease_expires_at, epoch)
   select gen_random_uuid(), 'org-' || n % 20, 'repo-' || n, 'PUBLIC', 'main', 'DEPLOY', $2, '', 1, 1, 1, 100,
     now(), now(), '', repeat('0', 40), repeat('0', 40), 3, 300, now(), n / 20,
     case when $2 = 'RUNNING' then 'bench' end, case when $2 = 'RUNNING' then now() + interval '1 day' end, 1

@@ -3,7 +3,6 @@ import { AuthModule } from './auth/auth.module.ts'
 import { ConfigModule } from './config/config.module.ts'
 import type { Config } from './config/config.ts'
 import { DatabaseModule } from './database/database.module.ts'
-import { MIGRATIONS } from './database/schema.ts'
 import { DeploymentsModule } from './deployments/deployments.module.ts'
 import { EventsModule } from './events/events.module.ts'
 import { GitHubModule } from './github/github.module.ts'
@@ -33,7 +32,6 @@ export class AppModule {
           url: config.databaseUrl,
           listenUrl: config.databaseListenUrl,
           dataDir: config.dataDir,
-          migrations: MIGRATIONS,
         }),
         EventsModule,
         // … of which every node hears …

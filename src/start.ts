@@ -5,7 +5,7 @@ import { AppModule } from './app.module.ts'
 import { Config, ConfigError } from './config/config.ts'
 import { DatabaseUrlError } from './database/database-url.ts'
 import { DatabaseUnavailableError } from './database/errors.ts'
-import { SchemaTooNewError } from './database/migrate.ts'
+import { IncompatibleSchemaError } from './database/migrate.ts'
 import { configureHttp, limitShutdownTime } from './http/http.ts'
 import { createLogger } from './runtime/logging.ts'
 import { BrokenTemplateError } from './templates/load-template.ts'
@@ -17,7 +17,7 @@ const USER_FACING_ERRORS = [
   ConfigError,
   DatabaseUrlError,
   DatabaseUnavailableError,
-  SchemaTooNewError,
+  IncompatibleSchemaError,
   BrokenTemplateError,
 ]
 

@@ -2,10 +2,9 @@ import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { CredentialStore } from '../src/auth/credentials/credential-store.ts'
 import type { Grant } from '../src/auth/rights.ts'
-import { MIGRATIONS } from '../src/database/schema.ts'
 import { DEPLOY_MUTATION, type DeployResult, deployInput, git } from './support/inputs.ts'
 import { MAX_WAIT_MS, waitUntil } from './support/processes.ts'
-import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
+import { createMigratedDatabase, type TestDatabase } from './support/test-database.ts'
 import { TestServer } from './support/test-server.ts'
 import { Viewer } from './support/viewer.ts'
 
@@ -26,7 +25,7 @@ const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
 const deployments = { here: '', elsewhere: '' }
 
 beforeAll(async () => {
-  database = await createTestDatabase(MIGRATIONS)
+  database = await createMigratedDatabase()
   server = await TestServer.start({
     env: { DATABASE_URL: database.url, ACCESS: 'required', MUTATIONS_PER_MINUTE: '1000' },
   })
@@ -85,7 +84,7 @@ async function bring(
   await database.database.query(
     `with moved as (
        update deployments set status = $2, step = 'CREATE_REPO', waiting_until = now() + interval '1 hour',
-         run_at = now() + interval '1 hour', finished_at = null, error = null, lease_owner = null,
+         run_at = now() + interval '1 hour', finished_at = null, error = null, leased_by = null,
          requested_by = jsonb_build_object('id', $3::text, 'name', 'somebody'),
          sequence = sequence + 1, updated_at = clock_timestamp()
        where id = $1 returning *

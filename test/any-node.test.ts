@@ -143,13 +143,13 @@ function holdCreate(): { reached: () => Promise<void>; goOn: () => void } {
   }
 }
 
-/** Takes the lock for which whoever accepts for this organization waits (`next_turn`), inside a transaction. */
+/** Takes the lock for which whoever accepts for this organization waits (`next_queue_rank`), inside a transaction. */
 async function holdUpAcceptance(organization: string): Promise<() => Promise<void>> {
   const client = new pg.Client({ connectionString: database.url })
   await client.connect()
   // Takes the organization's lock until the transaction ends.
   await client.query('begin')
-  await client.query('select next_turn($1)', [organization])
+  await client.query('select next_queue_rank($1)', [organization])
   return () => client.end()
 }
 
@@ -162,7 +162,7 @@ async function heldUp(): Promise<number> {
 
 async function leaseOf(id: string): Promise<{ owner: string; until: Date; epoch: number }> {
   const [lease] = await database.database.query<{ owner: string; until: Date; epoch: number }>(
-    'select lease_owner as owner, lease_until as until, epoch from deployments where id = $1',
+    'select leased_by as owner, lease_expires_at as until, epoch from deployments where id = $1',
     [id],
   )
   if (!lease) throw new Error(`There is no deployment ${id}.`)

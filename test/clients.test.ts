@@ -50,8 +50,7 @@ async function writePrograms(port: number): Promise<string[]> {
 
 async function subscribed(server: TestServer, count: number): Promise<void> {
   await waitUntil(
-    async () =>
-      (await (await fetch(`${server.url}/metrics`)).text()).includes(`shipcast_members ${count}\n`),
+    async () => (await (await fetch(`${server.url}/metrics`)).text()).includes(`shipcast_members ${count}\n`),
     () => `there are ${count} subscriptions. Printed:\n${programs.map((p) => p.output).join('\n---\n')}`,
     MAX_WAIT_MS,
   )

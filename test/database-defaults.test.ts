@@ -48,7 +48,7 @@ const role = `test_${crypto.randomUUID().slice(0, 8)}`
 
 beforeAll(async () => {
   // lower('I') is not 'i' in Turkish.
-  database = await createTestDatabase([], `template template0 locale_provider icu icu_locale 'tr-TR'`)
+  database = await createTestDatabase(`template template0 locale_provider icu icu_locale 'tr-TR'`)
   folder = await createDataFolder()
   const set = async (whose: string, settings: Record<string, string>) => {
     for (const [name, value] of Object.entries(settings)) {

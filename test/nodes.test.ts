@@ -64,7 +64,7 @@ describe('three nodes on one Postgres', () => {
       }
     }
     await Promise.all(viewers.map((viewer) => viewer.close()))
-    for (const node of cluster.nodes) expect(node.log).not.toContain('no hint had told')
+    for (const node of cluster.nodes) expect(node.log).not.toContain('Poll found events')
   })
 
   test(
@@ -130,11 +130,11 @@ describe('three nodes on one Postgres', () => {
         expect(writer).toBe(cluster.nodeNamesByPid.get(Number(owner.split('/')[1])))
       }
       // Chances for a zombie there were.
-      const [{ takeovers } = { takeovers: 0 }] = await postgres.query<{ takeovers: number }>(
-        'select count(*)::int as takeovers from takeovers',
+      const [{ reclaims } = { reclaims: 0 }] = await postgres.query<{ reclaims: number }>(
+        'select count(*)::int as reclaims from reclaims',
       )
       console.info(
-        `${DEPLOYMENTS} deployments, ${viewers.length} viewers with ${viewers.reduce((sum, { connections }) => sum + connections, 0)} connections, ${end?.head} events, ${takeovers} takeovers`,
+        `${DEPLOYMENTS} deployments, ${viewers.length} viewers with ${viewers.reduce((sum, { connections }) => sum + connections, 0)} connections, ${end?.head} events, ${reclaims} reclaims`,
       )
     },
     (CHAOS_SECONDS + 240) * 1_000,
@@ -202,13 +202,13 @@ describe('three nodes on one Postgres', () => {
   async function watchWriters(): Promise<void> {
     await postgres.query(`
       create table held_writes (writer text, owner text, epoch int);
-      create table takeovers (at timestamptz default now());
+      create table reclaims (at timestamptz default now());
       create function note_writer() returns trigger language plpgsql as $$
         begin
           if old.status = 'RUNNING' and new.sequence > old.sequence and new.epoch = old.epoch then
-            insert into held_writes values (current_setting('shipcast.node', true), old.lease_owner, old.epoch);
-          elsif new.takeovers > old.takeovers then
-            insert into takeovers default values;
+            insert into held_writes values (current_setting('shipcast.node', true), old.leased_by, old.epoch);
+          elsif new.reclaim_count > old.reclaim_count then
+            insert into reclaims default values;
           end if;
           return null;
         end

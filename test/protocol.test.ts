@@ -10,7 +10,7 @@ const NEVER_SENT: string[] = [
   ApolloServerErrorCode.INTERNAL_SERVER_ERROR,
 ]
 
-test("PROTOCOL.md lists every error code of a response and of a deployment, and no other", async () => {
+test('PROTOCOL.md lists every error code of a response and of a deployment, and no other', async () => {
   const [answers, deployments] = (await readFile('PROTOCOL.md', 'utf8'))
     .split('\n## Errors\n')[1]!
     .split("A deployment's own `error.code`")

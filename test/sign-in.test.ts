@@ -1,13 +1,12 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { CredentialStore } from '../src/auth/credentials/credential-store.ts'
-import { MIGRATIONS } from '../src/database/schema.ts'
 import { FakeGitHubOAuth } from './support/auth/fake-github-oauth.ts'
 import { ForgingProvider } from './support/auth/forging-provider.ts'
 import { BrowserWindow, launchBrowser, saveScreenshot } from './support/browser.ts'
 import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
 import { OidcServer, type People } from './support/oidc-server.ts'
-import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
+import { createMigratedDatabase, type TestDatabase } from './support/test-database.ts'
 import { findFreePort, TestServer } from './support/test-server.ts'
 
 const PEOPLE: People = {
@@ -40,7 +39,7 @@ let ofGlobex: string
 
 beforeAll(async () => {
   browser = await launchBrowser()
-  database = await createTestDatabase(MIGRATIONS)
+  database = await createMigratedDatabase()
   const port = await findFreePort()
   otherPort = await findFreePort()
   const redirectUrls = [port, otherPort].map((of) => `http://127.0.0.1:${of}/auth/oidc/callback`)

@@ -1,4 +1,4 @@
-import type { DeploymentSnapshot } from '../../src/events/logged-event.ts'
+import type { DeploymentSnapshot } from '../../src/events/deployment-event.ts'
 
 /** The deployment whose events all servers send; as it looks in the middle of a push. */
 export const SAMPLE: Omit<DeploymentSnapshot, 'sequence' | 'updatedAt'> = {

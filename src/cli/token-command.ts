@@ -8,8 +8,7 @@ import { Config, ConfigError } from '../config/config.ts'
 import { Database } from '../database/database.ts'
 import { DatabaseUrlError } from '../database/database-url.ts'
 import { DatabaseUnavailableError } from '../database/errors.ts'
-import { migrate, SchemaTooNewError } from '../database/migrate.ts'
-import { MIGRATIONS } from '../database/schema.ts'
+import { IncompatibleSchemaError, migrate } from '../database/migrate.ts'
 import { PostgresPubSub } from '../pubsub/postgres-pubsub.ts'
 
 const USAGE = `Makes, lists, changes and revokes the tokens that services use. With the settings of the server (DATA_DIR or DATABASE_URL).
@@ -36,7 +35,7 @@ const USER_FACING_ERRORS = [
   ConfigError,
   DatabaseUrlError,
   DatabaseUnavailableError,
-  SchemaTooNewError,
+  IncompatibleSchemaError,
 ]
 
 /** Prints what it has done, and on the other stream what is for people only. True: it was done. */
@@ -218,7 +217,7 @@ async function withTokenCommands(work: (tokens: TokenCommands) => Promise<void>)
   const database = await Database.open({ url, listenUrl, dataDir })
   const pubSub = new PostgresPubSub(database)
   try {
-    await migrate(database, MIGRATIONS)
+    await migrate(database)
     await pubSub.start()
     await work(new TokenCommands(database, pubSub))
   } finally {

@@ -5,38 +5,41 @@ import { describe, expect, test } from '@jest/globals'
 import { Injectable, Module, type OnModuleDestroy } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
 import { AUTHORITY_FILE, readCertificate } from '../../test/support/github/tls/certificate.ts'
-import { createTestDatabase, testConnection, urlOf } from '../../test/support/test-database.ts'
+import {
+  createMigratedDatabase,
+  createTestDatabase,
+  testConnection,
+  urlOf,
+} from '../../test/support/test-database.ts'
 import { PubSubModule } from '../pubsub/pubsub.module.ts'
 import { DatabaseModule } from './database.module.ts'
 import { Database } from './database.ts'
 
 test('modules have a migrated database, until the last of them has ended', async () => {
   const { database, url, drop } = await createTestDatabase()
-  const migrations = [{ version: 1, name: 'words', sql: 'create table words (word text)' }]
 
   @Injectable()
   class Writer implements OnModuleDestroy {
     constructor(readonly database: Database) {}
     async onModuleDestroy(): Promise<void> {
-      await this.database.query('insert into words values ($1)', ['bye'])
+      await this.database.query('update log set head = 7')
     }
   }
-  @Module({ imports: [DatabaseModule.forRoot({ url, dataDir: '', migrations })], providers: [Writer] })
+  @Module({ imports: [DatabaseModule.forRoot({ url, dataDir: '' })], providers: [Writer] })
   class TestModule {}
 
   const others = `select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()`
   const own = await database.query(others)
   const app = await NestFactory.createApplicationContext(TestModule, { logger: false })
   await app.close()
-  expect(await database.query('select word from words')).toEqual([{ word: 'bye' }])
+  expect(await database.query('select head from log')).toEqual([{ head: 7 }])
   expect(await database.query(others)).toEqual(own)
   await drop()
 })
 
 describe('a database that cannot be used is reported with what to do', () => {
-  const migrations = [{ version: 1, name: 'nothing', sql: '' }]
   const opening = (url: string) => {
-    @Module({ imports: [DatabaseModule.forRoot({ url, dataDir: '', migrations }), PubSubModule] })
+    @Module({ imports: [DatabaseModule.forRoot({ url, dataDir: '' }), PubSubModule] })
     class TestModule {}
     return NestFactory.createApplicationContext(TestModule, { logger: false, abortOnError: false })
   }
@@ -88,7 +91,7 @@ describe('a database that cannot be used is reported with what to do', () => {
   })
 
   test('whose role may create nothing in the schema, or may not use what another role has made there', async () => {
-    const { database, url, drop } = await createTestDatabase(migrations)
+    const { database, url, drop } = await createMigratedDatabase()
     const role = `test_${crypto.randomUUID().slice(0, 8)}`
     const { password } = testConnection()
     await database.query(`create role ${role} login password '${password}'`)
@@ -111,7 +114,7 @@ describe('a database that cannot be used is reported with what to do', () => {
     const log = (...line: unknown[]) => lines.push(line)
     @Module({
       imports: [
-        DatabaseModule.forRoot({ url: 'postgres://u@127.0.0.1/x?nonsense=1', dataDir: '', migrations: [] }),
+        DatabaseModule.forRoot({ url: 'postgres://u@127.0.0.1/x?nonsense=1', dataDir: '' }),
         PubSubModule,
       ],
     })

@@ -3,7 +3,7 @@ import pg from 'pg'
 import { ConfigError } from '../config/config.ts'
 import { Database } from './database.ts'
 import { DatabaseUnavailableError } from './errors.ts'
-import { type Migration, migrate } from './migrate.ts'
+import { migrate } from './migrate.ts'
 
 export interface DatabaseModuleOptions {
   /** `postgres://…`; without it an embedded Postgres runs in dataDir. */
@@ -11,7 +11,6 @@ export interface DatabaseModuleOptions {
   /** The same database by a way on which LISTEN works, where `url` leads through a pooler. */
   readonly listenUrl?: string | undefined
   readonly dataDir: string
-  readonly migrations: readonly Migration[]
 }
 
 /** Provides the Database, open and migrated, to every module. */
@@ -34,12 +33,7 @@ export class DatabaseModule implements OnApplicationShutdown {
   }
 }
 
-async function openDatabase({
-  url,
-  listenUrl,
-  dataDir,
-  migrations,
-}: DatabaseModuleOptions): Promise<Database> {
+async function openDatabase({ url, listenUrl, dataDir }: DatabaseModuleOptions): Promise<Database> {
   const logger = new Logger(Database.name)
   const database = await Database.open({ url, listenUrl, dataDir, log: (line) => logger.log(line) }).catch(
     (error) => {
@@ -47,7 +41,7 @@ async function openDatabase({
     },
   )
   try {
-    await migrate(database, migrations)
+    await migrate(database)
     return database
   } catch (error) {
     await database.close()

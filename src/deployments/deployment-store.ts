@@ -2,8 +2,8 @@ import { Injectable } from '@nestjs/common'
 import { type AuditEntry, appendAuditEntry } from '../auth/audit-log.ts'
 import type { Organizations, Subject } from '../auth/rights.ts'
 import { Database, type Queryable } from '../database/database.ts'
+import type { DeploymentSnapshot, DeploymentStatus } from '../events/deployment-event.ts'
 import { EventLog } from '../events/event-log.ts'
-import type { DeploymentSnapshot, DeploymentStatus } from '../events/logged-event.ts'
 import type { UnpackedContents } from '../github/git/commit-pack.ts'
 import { insertContents } from './contents/stored-contents.ts'
 import type { DeployRequest } from './deploy-input.ts'
@@ -255,13 +255,13 @@ function toInUseError(error: unknown): InUseError | undefined {
 const ACCEPT = `
   with here as (
     select $17::text is not null and not exists (select from deployments where status = 'QUEUED') as starts,
-      next_turn($2) as turn, date_trunc('milliseconds', clock_timestamp()) as now
+      next_queue_rank($2) as queue_rank, date_trunc('milliseconds', clock_timestamp()) as now
   ), accepted as (
     insert into deployments (
       id, org, repo, visibility, description, branch, step, status, text, sequence, attempt,
       file_count, size_bytes, created_at, updated_at, idempotency_key, input_digest,
       planned_commit, planned_tree, object_count, pack_bytes,
-      run_at, turn, lease_owner, lease_until, epoch, requested_by,
+      run_at, queue_rank, leased_by, lease_expires_at, epoch, requested_by,
       warnings, warning_count
     )
     select
@@ -269,7 +269,7 @@ const ACCEPT = `
       case when starts then $7 else $8 end, 1, 1,
       $9, $10, now, now, $11, $12,
       $13, $14, $15, $16,
-      now, turn, case when starts then $17 end, case when starts then now + $18 * interval '1 ms' end,
+      now, queue_rank, case when starts then $17 end, case when starts then now + $18 * interval '1 ms' end,
       case when starts then 1 else 0 end, $20::jsonb,
       $21::jsonb, $22
     from here
@@ -281,14 +281,14 @@ const ACCEPT = `
 const RETRY = `
   with here as (
     select $4::text is not null and not exists (select from deployments where status = 'QUEUED') as starts,
-      (select next_turn(org) from deployments where id = $1) as turn, clock_timestamp() as now
+      (select next_queue_rank(org) from deployments where id = $1) as queue_rank, clock_timestamp() as now
   ), moved as (
     update deployments d set
       status = case when starts then 'RUNNING' else 'QUEUED' end,
       text = case when starts then $2::jsonb ->> d.step else $3 end,
-      attempt = attempt + 1, error = null, finished_at = null, cancel_requested = false, tries = 0, takeovers = 0,
-      run_at = now, turn = here.turn, lease_owner = case when starts then $4 end,
-      lease_until = case when starts then now + $5 * interval '1 ms' end, epoch = epoch + 1,
+      attempt = attempt + 1, error = null, finished_at = null, cancel_requested = false, retry_count = 0,
+      reclaim_count = 0, run_at = now, queue_rank = here.queue_rank, leased_by = case when starts then $4 end,
+      lease_expires_at = case when starts then now + $5 * interval '1 ms' end, epoch = epoch + 1,
       sequence = sequence + 1, updated_at = now
     from here
     where d.id = $1 and d.status in ('FAILED', 'CANCELLED') and d.contents_removed_at is null

@@ -1,4 +1,4 @@
-import type { DeploymentStatus, DeploymentStep } from '../events/logged-event.ts'
+import type { DeploymentStatus, DeploymentStep } from '../events/deployment-event.ts'
 
 /** What a person is told is happening, once a step has been reached. Word for word as in the original demonstration. */
 export const STEP_TEXTS: Readonly<Record<DeploymentStep, string>> = {

@@ -7,7 +7,7 @@ import type {
   DeploymentStatus,
   DeploymentStep,
   LoggedEvent,
-} from '../events/logged-event.ts'
+} from '../events/deployment-event.ts'
 import type { Visibility } from '../github/github-client.ts'
 import { PageInfo } from '../graphql/paging.ts'
 

@@ -1,10 +1,9 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { MockGitHub } from '../../test/support/deployments/mock-github.ts'
 import { LOCAL_REQUEST, TestNode } from '../../test/support/deployments/test-node.ts'
-import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
+import { createMigratedDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import type { RequestContext } from '../auth/request-context.ts'
 import { rightsOf } from '../auth/rights.ts'
-import { MIGRATIONS } from '../database/schema.ts'
 import { closePackingThreads } from '../github/git/packing-threads.ts'
 import type { DeployInput } from './deploy-input.ts'
 
@@ -12,7 +11,7 @@ let test_: TestDatabase
 let node: TestNode
 
 beforeAll(async () => {
-  test_ = await createTestDatabase(MIGRATIONS)
+  test_ = await createMigratedDatabase()
 })
 
 afterAll(async () => {

@@ -15,8 +15,8 @@ import {
   quote,
   ShipcastError,
 } from '../errors.ts'
+import type { DeploymentSnapshot, DeploymentStatus } from '../events/deployment-event.ts'
 import { EventFeed } from '../events/event-feed.ts'
-import type { DeploymentSnapshot, DeploymentStatus } from '../events/logged-event.ts'
 import { prepareContents, type UnpackedContents } from '../github/git/commit-pack.ts'
 import { TemplateCatalog } from '../templates/template-catalog.ts'
 import { withTrailer } from './contents/commit-message.ts'

@@ -1,26 +1,16 @@
 import { UseFilters } from '@nestjs/common'
-import {
-  Args,
-  Context,
-  ID,
-  Int,
-  Mutation,
-  Parent,
-  Query,
-  ResolveField,
-  Resolver,
-  Subscription,
-} from '@nestjs/graphql'
+import { Args, Context, ID, Int, Mutation, Parent, Query, ResolveField, Resolver } from '@nestjs/graphql'
 import DataLoader from 'dataloader'
 import { validate as isUuid } from 'uuid'
 import { RateLimiter } from '../auth/rate-limiter.ts'
 import { originOf, type RequestContext } from '../auth/request-context.ts'
 import { includesOrg, type Organizations } from '../auth/rights.ts'
 import { NotFoundError } from '../errors.ts'
+import type { DeploymentStatus, LoggedEvent } from '../events/deployment-event.ts'
 import { EventFeed } from '../events/event-feed.ts'
-import type { EventFilter } from '../events/event-iterator.ts'
 import { EventLog, type EventRange } from '../events/event-log.ts'
-import type { DeploymentStatus, LoggedEvent } from '../events/logged-event.ts'
+import type { EventStream } from '../events/event-stream.ts'
+import { EventSubscription } from '../events/event-subscription.ts'
 import { PassThroughErrorsFilter } from '../graphql/client-errors.ts'
 import { checkRange, connectionOf, parsePaging } from '../graphql/paging.ts'
 import { Template } from '../templates/template.model.ts'
@@ -164,7 +154,7 @@ export class DeploymentsResolver {
     return events.map((event) => toDeploymentEvent(event, this.feed.cursorOf(event.position)))
   }
 
-  @Subscription(() => DeploymentEvent, {
+  @EventSubscription(() => DeploymentEvent, {
     description:
       'What happens, as it happens: in order, without gap or repeat. Without `after`: the state now (of each active deployment, or of the one named), then what follows. With `after`: everything since that cursor.',
     resolve(this: DeploymentsResolver, event: LoggedEvent) {
@@ -181,12 +171,12 @@ export class DeploymentsResolver {
     @Args('after', { type: () => String, nullable: true, description: 'The cursor of the last event seen.' })
     after: string | null,
     @Context() context: RequestContext,
-  ): Promise<EventFilter> {
+  ): Promise<EventStream<LoggedEvent>> {
     // An empty id is the id of none, and not everybody's.
     this.rateLimiter.countSubscription(context.subject)
     const { sees } = context.subject.rights
     const one = deploymentId == null ? undefined : await this.requireVisibleId(deploymentId, sees)
-    return this.feed.follow({ deploymentId: one, waitForEventAfter: after, sees, origin: originOf(context) })
+    return this.feed.follow({ deploymentId: one, after, sees, origin: originOf(context) })
   }
 
   /** The id as it is stored, which is in small letters. */

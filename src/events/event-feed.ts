@@ -1,8 +1,11 @@
+import { EventEmitter, once } from 'node:events'
 import { type BeforeApplicationShutdown, Injectable, Logger, type OnModuleInit } from '@nestjs/common'
 import { PubSubEngine } from 'graphql-subscriptions'
+import type { Organizations } from '../auth/rights.ts'
 import { UnknownCursorError } from '../errors.ts'
 import { CoalescedTask } from '../runtime/coalesced-task.ts'
-import { EventFilter, type EventFilterOptions } from './event-iterator.ts'
+import { ACTIVE_STATUSES, type DeploymentStatus, type LoggedEvent } from './deployment-event.ts'
+import { DeploymentEventSource, type DeploymentFeed } from './deployment-event-source.ts'
 import {
   DEPLOYMENTS_TOPIC,
   EventLog,
@@ -11,53 +14,49 @@ import {
   positionOf,
   toCursor,
 } from './event-log.ts'
+import type { EventBatch } from './event-source.ts'
+import { EventStream } from './event-stream.ts'
 import { LogReader } from './log-reader.ts'
-import { ACTIVE_STATUSES, type DeploymentStatus, type LoggedEvent } from './logged-event.ts'
 import { MissedNotifications } from './missed-notifications.ts'
 
-/** Events kept in memory for those who join or lag; a kilobyte each, or so. */
+/** Events kept in memory for subscribers that join or lag; about a kilobyte each. */
 const MAX_RECENT_EVENTS = 4_096
 const READ_BATCH_SIZE = 500
-/** At most so many events of one stretch from memory. */
+/** Events in one batch from memory. */
 const MAX_BATCH_SIZE = 100
-/** How long a lost hint can stay unnoticed. */
+/** How long a lost notification can stay unnoticed. */
 const POLL_INTERVAL_MS = 2_000
 
-/** All events that were asked for, of those after the position asked for, up to and with `until`. */
-export interface EventBatch {
-  events: readonly LoggedEvent[]
-  until: number
-}
-
 /**
- * This node's view of the log: every event once, in order, without a gap. It knows how far the log has been read
- * (`head`), the newest events, and the newest event of each active deployment; older ones it reads, once for all who
- * ask at the same time.
+ * This node's view of the log: every event once, in order, without a gap. Holds the newest events and the newest event
+ * of each active deployment; reads older ones, once for all callers that need them at the same time.
  *
- *   hint with the event that follows ──> taken as it is
- *   hint of anything else            ──> the log is read from head on
- *   no hint for a while              ──> the log is read from head on, in case that one was lost
- *   the log does not have our head   ──> starts over
+ *   notification with the next event ──> accepts it
+ *   any other notification           ──> reads the log from the head on
+ *   no notification for a while      ──> reads the log, in case one was lost
+ *   the log does not contain the head ──> starts over
  */
 @Injectable()
-export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
+export class EventFeed implements DeploymentFeed, OnModuleInit, BeforeApplicationShutdown {
+  /** How often a notification was not for the next event, so that the log had to be read. */
+  gapFills = 0
+
   private readonly logger = new Logger(EventFeed.name)
   private reader: LogReader
-  private readonly listeners = new Set<(event: LoggedEvent) => void>()
-  private readonly logRotatedListeners = new Set<() => void>()
-  private readonly waiters = new Set<() => void>()
-  /** The newest event of each active deployment, in the order of positions: whoever moves goes to the end. */
+  /** By deployment; undefined: for events of all deployments. */
+  private readonly listeners = new Map<string | undefined, Set<(event: LoggedEvent) => void>>()
+  /** Emits `change` for each event and after the log id has changed, and `rotated` in the latter case. */
+  private readonly emitter = new EventEmitter().setMaxListeners(0)
+  /** The newest event of each active deployment, in order of position. */
   private active = new Map<string, LoggedEvent>()
-  /** Contiguous, and the last one is at `place`. */
+  /** Contiguous up to `lastSeen`. */
   private recent: LoggedEvent[] = []
-  private lastSeen: LogPosition = { logId: 0, position: 0, link: 0 }
-  /** How often a hint did not follow what was known, so that the log had to be read. */
-  gapFills = 0
+  private lastSeen: LogPosition = { logId: 0, position: 0, eventId: 0 }
   private subscription: number | undefined
   private pollTimer: NodeJS.Timeout | undefined
   private readonly pollTask = new CoalescedTask(
     () => this.readNewEvents(),
-    (error) => this.logger.warn('Could not read the event log; looking again soon', { error }),
+    (error) => this.logger.warn('Could not read the event log; retrying soon', { error }),
   )
   private readonly missedNotifications = new MissedNotifications()
 
@@ -72,20 +71,19 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
     this.reset(await this.readState())
     this.subscription = await this.pubSub.subscribe(
       DEPLOYMENTS_TOPIC,
-      (hint: EventNotification) => this.onNotification(hint),
+      (notification: EventNotification) => this.onNotification(notification),
       {},
     )
     this.pollTimer = setInterval(() => void this.pollForMissed(), POLL_INTERVAL_MS)
-    // Whatever was appended between the head and the subscription.
-    this.poll()
-    await this.pollTask.currentRun()
+    // For events appended between reading the head and subscribing.
+    await this.poll()
   }
 
-  /** Global modules are the last to be told; until the last socket has been closed, its viewers hear of events. */
+  /** Global modules shut down last: subscribers receive events until the last socket has closed. */
   async beforeApplicationShutdown(): Promise<void> {
     clearInterval(this.pollTimer)
     if (this.subscription !== undefined) this.pubSub.unsubscribe(this.subscription)
-    await this.pollTask.currentRun()
+    await this.pollTask.idle()
   }
 
   /** Position of the newest event that this node has seen. */
@@ -93,12 +91,12 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
     return this.lastSeen.position
   }
 
-  /** Names the log in cursors. It changes only when the log was found to have lost what this node has told. */
+  /** Identifies the log in cursors. Changes only when the log has lost events that this node has seen. */
   get logId(): number {
     return this.lastSeen.logId
   }
 
-  /** How many deployments are in each active status, as far as this node has seen. */
+  /** The number of deployments in each active status, as far as this node has seen. */
   get activeByStatus(): ReadonlyMap<DeploymentStatus, number> {
     const counts = new Map<DeploymentStatus, number>(ACTIVE_STATUSES.map((status) => [status, 0]))
     for (const { deployment } of this.active.values()) {
@@ -107,9 +105,15 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
     return counts
   }
 
-  /** How often the safety look has found events that no hint had told of. More than a few: look after PubSub. */
+  /** How often a poll found events for which no notification arrived. */
   get missedNotificationCount(): number {
     return this.missedNotifications.count
+  }
+
+  /** Listeners for events and waits in progress. */
+  get listenerCount(): number {
+    const sizes = [...this.listeners.values()].map((listeners) => listeners.size)
+    return sizes.reduce((sum, size) => sum + size, 0) + this.emitter.listenerCount('change')
   }
 
   cursorOf(position: number): string {
@@ -117,111 +121,111 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
   }
 
   /**
-   * Every event that `options` ask for, from then on without end.
-   * @throws CursorUnknown when `after` is not a cursor of this log, or lies beyond its end
+   * Events of the deployments in the organizations that `sees` lists, or of one deployment: after a cursor, or the
+   * current state and what follows.
+   * @throws UnknownCursorError if `after` is a cursor of another log, or beyond the end of this one
    */
-  async follow(
-    options: EventFilterOptions & { waitForEventAfter?: string | null | undefined },
-  ): Promise<EventFilter> {
-    const { waitForEventAfter: after, ...wanted } = options
-    if (after == null) return new EventFilter(this, wanted, undefined)
-    const position = positionOf(after, this.logId)
-    if (position <= this.head) return new EventFilter(this, wanted, position)
-    await this.catchUpTo(after)
-    // It may be another log by now.
-    return new EventFilter(this, wanted, positionOf(after, this.logId))
-  }
-
-  /** Calls the listener with each event, in order, in the turn in which the feed takes it. Returns what ends that. */
-  onEvent(listener: (event: LoggedEvent) => void): () => void {
-    this.listeners.add(listener)
-    return () => this.listeners.delete(listener)
+  async follow(options: {
+    sees: Organizations
+    deploymentId?: string | undefined
+    after?: string | null | undefined
+    /** The subscriber's connection, which does not receive the events that its own requests cause. */
+    origin?: string | undefined
+  }): Promise<EventStream<LoggedEvent>> {
+    const { sees, deploymentId, after, origin } = options
+    const source = new DeploymentEventSource(this, sees, deploymentId)
+    const position = after == null ? undefined : await this.resolveCursor(after)
+    return new EventStream(source, position, origin)
   }
 
   /**
-   * Calls the listener when the database has lost events that this node has told: what was told before is void, and
-   * events of the same positions follow. Returns what ends that.
+   * Calls the listener for each event, or each event of one deployment, synchronously and in order. Returns a function
+   * that removes the listener.
    */
-  onLogRotated(listener: () => void): () => void {
-    this.logRotatedListeners.add(listener)
-    return () => this.logRotatedListeners.delete(listener)
+  onEvent(listener: (event: LoggedEvent) => void, deploymentId?: string): () => void {
+    const listeners = this.listeners.get(deploymentId) ?? new Set()
+    this.listeners.set(deploymentId, listeners.add(listener))
+    return () => {
+      listeners.delete(listener)
+      if (listeners.size === 0 && this.listeners.get(deploymentId) === listeners) {
+        this.listeners.delete(deploymentId)
+      }
+    }
   }
 
-  /** The state at `until`: the newest event of each active deployment; or of the one named, if there is one. */
-  snapshot(deploymentId?: string): EventBatch | Promise<EventBatch> {
+  /** Calls the listener when the log has lost events that this node has seen; others follow at the same positions. */
+  onLogRotated(listener: () => void): void {
+    this.emitter.on('rotated', listener)
+  }
+
+  /** The newest event of each active deployment, or of the given one, active or not. */
+  snapshot(deploymentId?: string): EventBatch<LoggedEvent> | Promise<EventBatch<LoggedEvent>> {
     const until = this.head
     if (deploymentId === undefined) return { events: [...this.active.values()], until }
     const event = this.active.get(deploymentId)
     return event ? { events: [event], until } : this.reader.readLatest(deploymentId, until)
   }
 
-  /** What was asked for after a position, or the first part of it: at once when it is in memory. */
-  readAfter(position: number, deploymentId?: string): EventBatch | Promise<EventBatch> {
+  /** From memory, events of all deployments; from the log, only those of the given one. */
+  readAfter(
+    position: number,
+    deploymentId?: string,
+  ): EventBatch<LoggedEvent> | Promise<EventBatch<LoggedEvent>> {
     const start = this.recent.length - (this.head - position)
     if (start < 0) return this.reader.readAfter(position, deploymentId, this.head)
     const events = this.recent.slice(start, start + MAX_BATCH_SIZE)
     return { events, until: events.at(-1)?.position ?? position }
   }
 
-  /** Resolves once there is an event after `position`, or another log; rejects with the signal's reason. */
-  async after(position: number, signal: AbortSignal): Promise<void> {
+  async waitForEventAfter(position: number, signal: AbortSignal): Promise<void> {
     const { logId } = this
-    while (this.head <= position && this.logId === logId) {
-      signal.throwIfAborted()
-      await new Promise<void>((resolve) => {
-        const wake = () => {
-          this.waiters.delete(wake)
-          signal.removeEventListener('abort', wake)
-          resolve()
-        }
-        this.waiters.add(wake)
-        signal.addEventListener('abort', wake)
-      })
-      signal.throwIfAborted()
-    }
+    while (this.head <= position && this.logId === logId) await once(this.emitter, 'change', { signal })
   }
 
-  /** Reads on in the log; several calls at once share one read, and one more follows for the latecomers. */
-  poll(): void {
+  /** Reads new events from the log. Resolves when no read is in progress any more. */
+  async poll(): Promise<void> {
     this.pollTask.run()
+    await this.pollTask.idle()
   }
 
-  private onNotification(hint: EventNotification): void {
-    const { event, logId } = hint
-    // Of another log: perhaps ours by now.
-    const isOurs = logId === this.logId
-    if (event && isOurs) this.missedNotifications.recordNotification(event.position)
-    if (event && isOurs && this.isNext(event)) this.accept({ ...event, at: new Date(event.at) })
-    else if (event && !(isOurs && this.isKnown(event))) {
-      this.gapFills++
-      this.poll()
-    }
-    // "There may be anything": whatever is there now has been told of.
-    else if (!event)
-      void this.pollUntilIdle().then(() => this.missedNotifications.recordNotification(this.head))
+  /** Polls, and counts notifications that are missing since the previous call. */
+  async pollForMissed(): Promise<void> {
+    await this.poll()
+    if (!this.missedNotifications.recordPoll(this.head)) return
+    this.logger.warn('Poll found events for which no notification arrived', {
+      times: this.missedNotifications.count,
+    })
   }
 
-  /** Another node may have seen more than this one; all who come from it wait for the same look at the log. */
+  private async resolveCursor(cursor: string): Promise<number> {
+    if (positionOf(cursor, this.logId) > this.head) await this.catchUpTo(cursor)
+    // Another log may have replaced this one by now.
+    return positionOf(cursor, this.logId)
+  }
+
+  /** Another node may have seen more than this one; all its former subscribers share this poll. */
   private async catchUpTo(cursor: string): Promise<void> {
-    await this.pollUntilIdle()
+    await this.poll()
     const position = positionOf(cursor, this.logId)
     if (position <= this.head) return
-    // That look may have failed; this one then says why.
+    // The poll may have failed; this read then throws the reason.
     const newest = await this.log.readHead()
     if (position > newest.position || newest.logId !== this.logId) throw new UnknownCursorError(cursor)
   }
 
-  private async pollUntilIdle(): Promise<void> {
-    this.poll()
-    await this.pollTask.idle()
-  }
-
-  private async pollForMissed(): Promise<void> {
-    await this.pollUntilIdle()
-    if (!this.missedNotifications.recordPoll(this.head)) return
-    this.logger.warn('A look at the log has found events that no hint had told of', {
-      times: this.missedNotifications.count,
-    })
+  private onNotification({ event, logId }: EventNotification): void {
+    if (!event) {
+      // It announces all events that exist now.
+      void this.poll().then(() => this.missedNotifications.recordNotification(this.head))
+      return
+    }
+    const isOurs = logId === this.logId
+    if (isOurs) this.missedNotifications.recordNotification(event.position)
+    if (isOurs && this.isNext(event)) this.accept({ ...event, at: new Date(event.at) })
+    else if (!isOurs || !this.isKnown(event)) {
+      this.gapFills++
+      void this.poll()
+    }
   }
 
   private async readNewEvents(): Promise<void> {
@@ -233,40 +237,39 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
     } while (events.length === READ_BATCH_SIZE)
   }
 
-  /** The database has lost commits, or was replaced: this node has told what did not happen. */
+  /** The database has lost commits or was replaced: this node has delivered events that no longer exist. */
   private async handleDivergence(): Promise<void> {
-    const told = this.lastSeen
-    await this.log.rotateLogId(told)
-    const { logId, position } = await this.log.readHead()
-    if (logId === told.logId) {
-      // Such as from a replica that is behind, which a pooler may ask in the primary's place.
-      this.logger.warn('The log seemed to have lost what this node has told, and has it', { told })
+    const { lastSeen } = this
+    await this.log.rotateLogId(lastSeen)
+    const found = await this.log.readHead()
+    if (found.logId === lastSeen.logId) {
+      // A pooler can send reads to a replica that is behind.
+      this.logger.warn('A read of the log did not contain the newest event, and the log does', { lastSeen })
       return
     }
-    this.logger.error(
-      'The database has lost events that this node may have told: a failover that lost commits, or a restore. The log has got another id; all sockets are closed, and clients fetch the present state',
-      { told, found: { logId, position } },
-    )
+    this.logger.error('Database history diverged (failover or restore): log id rotated, sockets closed', {
+      lastSeen,
+      found,
+    })
     this.reset(await this.readState())
-    for (const wake of [...this.waiters]) wake()
-    for (const listener of this.logRotatedListeners) listener()
+    this.emitter.emit('change')
+    this.emitter.emit('rotated')
   }
 
   private async readState(): Promise<FeedState> {
-    const place = await this.log.readHead()
-    return { head: place, active: await this.readActive(place.position) }
+    const head = await this.log.readHead()
+    return { head, active: await this.readActive(head.position) }
   }
 
-  /** Forgets everything else. */
-  private reset({ head: place, active }: FeedState): void {
-    this.lastSeen = place
+  private reset({ head, active }: FeedState): void {
+    this.lastSeen = head
     this.active = active
     this.recent = []
     this.reader = new LogReader(this.log)
-    this.missedNotifications.reset(place.position)
+    this.missedNotifications.reset(head.position)
   }
 
-  /** Those that have moved on beyond `until` are left out: they come with what follows. */
+  /** Omits deployments with events after `until`: those events follow. */
   private async readActive(until: number): Promise<Map<string, LoggedEvent>> {
     const active = new Map<string, LoggedEvent>()
     let events: LoggedEvent[]
@@ -279,26 +282,29 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
     return active
   }
 
-  private isNext({ position, previousEventId: follows }: NotifiedEvent): boolean {
-    return position === this.lastSeen.position + 1 && follows === this.lastSeen.link
+  private isNext({ position, previousEventId }: NotifiedEvent): boolean {
+    return position === this.head + 1 && previousEventId === this.lastSeen.eventId
   }
 
-  /** Whether it is one of those that we hold, or older. */
-  private isKnown({ position, eventId: link }: NotifiedEvent): boolean {
+  /** Whether it is in memory, or older. */
+  private isKnown({ position, eventId }: NotifiedEvent): boolean {
     if (position > this.head) return false
     const held = this.recent.at(position - this.head - 1)
-    return held === undefined || held.eventId === link
+    return held === undefined || held.eventId === eventId
   }
 
   private accept(event: LoggedEvent): void {
-    if (event.position !== this.head + 1) return
-    this.lastSeen = { logId: this.logId, position: event.position, link: event.eventId }
+    const { position, eventId, deploymentId } = event
+    if (position !== this.head + 1) return
+    this.lastSeen = { logId: this.logId, position, eventId }
     this.recent.push(event)
     if (this.recent.length > 2 * MAX_RECENT_EVENTS) this.recent = this.recent.slice(-MAX_RECENT_EVENTS)
-    this.active.delete(event.deploymentId)
-    if (isActive(event)) this.active.set(event.deploymentId, event)
-    for (const listener of this.listeners) listener(event)
-    for (const wake of [...this.waiters]) wake()
+    // Deleted first, so that it moves to the end.
+    this.active.delete(deploymentId)
+    if (isActive(event)) this.active.set(deploymentId, event)
+    for (const listener of this.listeners.get(undefined) ?? []) listener(event)
+    for (const listener of this.listeners.get(deploymentId) ?? []) listener(event)
+    this.emitter.emit('change')
   }
 }
 

@@ -2,17 +2,17 @@ import { Injectable, Logger } from '@nestjs/common'
 import { PubSubEngine } from 'graphql-subscriptions'
 import { Database } from '../database/database.ts'
 import { UnknownCursorError } from '../errors.ts'
-import { ACTIVE_STATUSES, type DeploymentSnapshot, type LoggedEvent } from './logged-event.ts'
+import { ACTIVE_STATUSES, type DeploymentSnapshot, type LoggedEvent } from './deployment-event.ts'
 
-/** The PubSub topic that tells of appended events. */
+/** The PubSub topic of appended events. */
 export const DEPLOYMENTS_TOPIC = 'deployments'
 
 /**
- * "Look": there may be something new. The event itself is carried along where it is at hand, which saves a read; from
- * another node it comes as JSON makes it, its time as a text.
+ * The log has grown. Contains the new event if the publisher has it, which saves a read; from another node it arrives
+ * as parsed JSON, with the time as text.
  */
 export interface EventNotification {
-  /** The log that the event is of. An event of another one is not taken. */
+  /** The event's log: an event of another log is not accepted. */
   logId?: number | undefined
   event?: LoggedEvent | (Omit<LoggedEvent, 'at'> & { at: string })
 }
@@ -25,33 +25,30 @@ export interface EventRow {
   at: Date
   origin: string | null
   deployment: DeploymentSnapshot
-  link: number
-  follows: number
+  event_id: number
+  previous_event_id: number
 }
 
-/** Some events of one deployment. */
+/** Events of one deployment after a sequence. */
 export interface EventRange {
   deploymentId: string
-  /** Those after this one. */
   sequence: number
   limit: number
 }
 
-/** A place in a log, by which another log can be told from it. */
+/** A position together with what distinguishes this log from any other. */
 export interface LogPosition {
-  /** Names this log in cursors. */
   logId: number
-  /** Of an event; 0 before the first. */
+  /** 0 before the first event. */
   position: number
-  /** That event's. */
-  link: number
+  eventId: number
 }
 
-/** The ordered log of all events: the truth. What is not in it did not happen. */
+/** The ordered log of all deployment events: the truth. What it does not contain did not happen. */
 @Injectable()
 export class EventLog {
   private readonly logger = new Logger(EventLog.name)
-  /** As of the last look; a hint that carries an old id only makes its receivers look. */
+  /** As of the last read. A notification with an outdated id only makes its receivers read the log. */
   private logId: number | undefined
 
   constructor(
@@ -60,8 +57,8 @@ export class EventLog {
   ) {}
 
   /**
-   * Runs a change that appends one event in its own transaction, then says "look". `change` resolves after its commit,
-   * to the row of `append_event`, or to undefined where it did not apply.
+   * Runs a change that appends one event in its own transaction, then notifies. `change` resolves after its commit, to
+   * the row of `append_event`, or to undefined if it did not apply.
    */
   async append<Row extends EventRow>(change: () => Promise<Row | undefined>): Promise<Row | undefined> {
     const [row] = await this.appendAll(async () => {
@@ -77,7 +74,7 @@ export class EventLog {
     try {
       rows = await change()
     } catch (error) {
-      // The connection may have broken after the commit: somebody has to look.
+      // The connection may have broken after the commit.
       await this.notify({})
       throw error
     }
@@ -88,39 +85,42 @@ export class EventLog {
   }
 
   async readHead(): Promise<LogPosition> {
-    const [place] = await this.database.query<LogPosition>(
-      'select id as "logId", head as position, link from log',
+    const [row] = await this.database.query<LogPosition>(
+      'select id as "logId", head as position, event_id as "eventId" from log',
     )
-    if (!place) throw new Error('The table "log" is empty; it must have one row. Restore it from a backup.')
-    this.logId = place.logId
-    return place
+    if (!row) throw new Error('The table "log" is empty; it must have one row. Restore it from a backup.')
+    this.logId = row.logId
+    return row
   }
 
-  /** At most `limit` events after a place, in order; undefined where the log is another one, or has lost the place. */
-  async readNext({ logId, position, link }: LogPosition, limit: number): Promise<LoggedEvent[] | undefined> {
+  /** At most `limit` events after a position, in order; undefined if the log is another one or has lost the event. */
+  async readNext(
+    { logId, position, eventId }: LogPosition,
+    limit: number,
+  ): Promise<LoggedEvent[] | undefined> {
     const rows = await this.database.query<EventRow & { log_id: number }>(
       `select e.*, (select id from log) as log_id from events e where position >= $1 order by position limit $2`,
       [position, limit + 1],
     )
-    const isThere = position === 0 || (rows[0]?.position === position && rows[0].link === link)
-    if (!isThere || rows.some((row) => row.log_id !== logId)) return undefined
+    const isSameLog = position === 0 || (rows[0]?.position === position && rows[0].event_id === eventId)
+    if (!isSameLog || rows.some((row) => row.log_id !== logId)) return undefined
     return rows.filter((row) => row.position > position).map(toEvent)
   }
 
   /**
-   * Gives the log another id, by which the cursors of what it has lost are known, and tells all nodes to look. Does
-   * nothing where it has the place after all, or has another id already: one of the nodes that notice does it.
+   * Gives the log a new id, so that cursors of lost events are recognized, and notifies all nodes. Does nothing if the
+   * log contains the event or already has another id: only the first node to notice rotates it.
    */
-  async rotateLogId({ logId, position, link }: LogPosition): Promise<void> {
-    const renamed = await this.database.query(
+  async rotateLogId({ logId, position, eventId }: LogPosition): Promise<void> {
+    const rotated = await this.database.query(
       `update log set id = 1000 + (id - 1000 + 1 + floor(random() * 7998)::int) % 8000
-       where id = $1 and not exists (select from events where position = $2 and link = $3) returning id`,
-      [logId, position, link],
+       where id = $1 and not exists (select from events where position = $2 and event_id = $3) returning id`,
+      [logId, position, eventId],
     )
-    if (renamed.length > 0) await this.notify({})
+    if (rotated.length > 0) await this.notify({})
   }
 
-  /** At most `limit` events after `position`, in order; of one deployment if named. */
+  /** At most `limit` events after a position, in order; of all deployments, or of one. */
   async read(after: {
     position: number
     deploymentId?: string | undefined
@@ -138,7 +138,7 @@ export class EventLog {
     return rows.map(toEvent)
   }
 
-  /** For each range at most `limit` events of its deployment after `sequence`, in order. One statement for all. */
+  /** For each range, its events in order. One statement for all. */
   async readRanges(ranges: readonly EventRange[]): Promise<LoggedEvent[][]> {
     const rows = await this.database.query<EventRow & { range: number }>(
       `select r.range::int as range, e.*
@@ -160,8 +160,8 @@ export class EventLog {
   }
 
   /**
-   * The newest event of each active deployment (or of the one named, active or not) with positions in (after, until],
-   * in order, at most `limit`. A deployment that has moved on beyond `until` is left out: its newer events follow.
+   * The newest event of each active deployment (or of the given one, active or not) with a position in (after, until],
+   * in order, at most `limit`. Omits deployments with events after `until`: those events follow.
    */
   async readLatest(range: {
     deploymentId?: string | undefined
@@ -183,12 +183,14 @@ export class EventLog {
     return rows.map(toEvent)
   }
 
-  /** Never rejects: what is stored is stored, whether or not others have heard of it. */
-  private async notify(hint: EventNotification): Promise<void> {
+  /** Never rejects: the events are stored, whether or not the notification arrives. */
+  private async notify(notification: EventNotification): Promise<void> {
     try {
-      await this.pubSub.publish(DEPLOYMENTS_TOPIC, hint)
+      await this.pubSub.publish(DEPLOYMENTS_TOPIC, notification)
     } catch (error) {
-      this.logger.warn('Could not tell of an event; others find it by their own look', { error })
+      this.logger.warn('Could not publish an event notification; nodes find the event at their next poll', {
+        error,
+      })
     }
   }
 }
@@ -201,20 +203,20 @@ export function toEvent(row: EventRow): LoggedEvent {
     at: row.at,
     origin: row.origin,
     deployment: row.deployment,
-    eventId: row.link,
-    previousEventId: row.follows,
+    eventId: row.event_id,
+    previousEventId: row.previous_event_id,
   }
 }
 
 /**
- * A place in the log, as clients keep it: four digits that name the log, twelve digits of position. All have the same
- * length, so they sort as text as they do as numbers. For clients a cursor is opaque.
+ * A position as clients keep it: four digits of log id, twelve digits of position. Equal lengths make the order of
+ * texts that of numbers. Opaque to clients.
  */
 export function toCursor(logId: number, position: number): string {
   return `${logId}${String(position).padStart(12, '0')}`
 }
 
-/** @throws CursorUnknown unless the cursor is one of this log. */
+/** @throws UnknownCursorError if the cursor belongs to another log */
 export function positionOf(cursor: string, logId: number): number {
   if (!/^\d{16}$/.test(cursor) || Number(cursor.slice(0, 4)) !== logId) throw new UnknownCursorError(cursor)
   return Number(cursor.slice(4))

@@ -1,38 +1,37 @@
 /**
- * Notices when hints get lost: the safety look then finds events that nobody told of. A hint that is still on its way
- * at the moment of the look is not lost, so each look is judged at the next one.
+ * Counts polls that found events for which no notification arrived. A notification can still be on its way when a poll
+ * finds its event, so each poll is judged at the next one.
  */
 export class MissedNotifications {
   private lastNotified = 0
-  /** What the last safety look found beyond what was told by then. */
+  /** The newest position that the previous poll found without a notification; 0 if there was none. */
   private lastUnnotified = 0
   private missedCount = 0
 
-  /** How often a safety look has found what no hint told. */
   get count(): number {
     return this.missedCount
   }
 
-  /** From here on; what was before is of no interest. */
+  /** Starts over at a position; earlier events do not count. */
   reset(position: number): void {
     this.lastNotified = position
     this.lastUnnotified = 0
   }
 
-  /** A hint has told of events up to this position; one without a position tells of all that there is by now. */
+  /** A notification announced the events up to this position. */
   recordNotification(position: number): void {
     this.lastNotified = Math.max(this.lastNotified, position)
   }
 
-  /** A safety look has found events up to this position. True: what the look before it found has never been told. */
+  /** A poll read the log up to this position. True: no notification arrived for what the previous poll found. */
   recordPoll(position: number): boolean {
-    const wasLost = this.lastUnnotified > this.lastNotified
-    if (wasLost) {
+    const wasMissed = this.lastUnnotified > this.lastNotified
+    if (wasMissed) {
       this.missedCount++
-      // Said once: later hints tell of later events.
+      // Reported once: later notifications announce later events.
       this.lastNotified = this.lastUnnotified
     }
     this.lastUnnotified = position > this.lastNotified ? position : 0
-    return wasLost
+    return wasMissed
   }
 }

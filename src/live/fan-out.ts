@@ -61,7 +61,8 @@ export class FanOut {
     stream: AsyncIterable<unknown>,
     socket: SubscriberSocket,
   ): Subscriber {
-    if (!(stream instanceof EventStream)) throw new Error('A subscription resolver must return an EventStream.')
+    if (!(stream instanceof EventStream))
+      throw new Error('A subscription resolver must return an EventStream.')
     const { source } = stream
     const { subject } = socket
     // Positions are void in another log, so that nothing is shared across logs.
@@ -111,7 +112,9 @@ export class FanOut {
  */
 export function checkSubscriptionFields(schema: GraphQLSchema): void {
   const fields = Object.values(schema.getSubscriptionType()?.getFields() ?? {})
-  const names = fields.filter((field) => !isEventSubscription(field)).map(({ name }) => `Subscription.${name}`)
+  const names = fields
+    .filter((field) => !isEventSubscription(field))
+    .map(({ name }) => `Subscription.${name}`)
   if (names.length === 0) return
   throw new Error(
     `The fan-out cannot serve ${names.join(', ')}. Declare subscription resolvers with @EventSubscription, and return an EventStream.`,

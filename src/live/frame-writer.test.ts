@@ -107,7 +107,8 @@ test('frames of several subscriptions on one socket keep their order and their p
     frame.split(' '),
   )
   const prefixes = new Map(['one', 'two', 'three'].map((text) => [text, prefix(text)]))
-  for (const [id = '', suffix = ''] of frames) reader.writer.push(prefixes.get(id) ?? prefix(''), bytes(suffix))
+  for (const [id = '', suffix = ''] of frames)
+    reader.writer.push(prefixes.get(id) ?? prefix(''), bytes(suffix))
   expect(await reader.first(frames.length)).toEqual(frames.map((frame) => frame.join('')))
 })
 

@@ -99,7 +99,8 @@ class FuzzClient {
     this.closed = new Promise((resolve) => {
       this.socket.once('close', (code) => {
         const allowed = [...(this.expectedCloseCodes ?? []), ...(this.isAcknowledged ? [] : [4408])]
-        if (!allowed.includes(code)) this.recordViolation(`closed with ${code}, expected ${allowed.join(' or ')}`)
+        if (!allowed.includes(code))
+          this.recordViolation(`closed with ${code}, expected ${allowed.join(' or ')}`)
         resolve()
       })
     })
@@ -292,7 +293,7 @@ async function round(steps: readonly Step[], deployments: readonly string[]): Pr
         }
       },
       execute: () => client.execute('{ __typename }'),
-      'fail': () =>
+      fail: () =>
         [
           () => client.execute('{ nope }'),
           () => client.execute('{'),
@@ -335,12 +336,12 @@ interface Usage {
   sockets: number
   subscribers: number
   sharedSubscriptions: number
-  upgradeListeners: number
+  listeners: number
   handles: Record<string, number>
 }
 
 async function measureUsage(): Promise<Usage> {
-  const { metrics, server } = node
+  const { metrics, feed, server } = node
   const value = async (gauge: { get(): Promise<{ values: { value: number }[] }> }) =>
     (await gauge.get()).values[0]?.value ?? 0
   const handles = process.getActiveResourcesInfo()
@@ -348,7 +349,7 @@ async function measureUsage(): Promise<Usage> {
     sockets: await value(metrics.sockets),
     subscribers: await value(metrics.subscribers),
     sharedSubscriptions: await value(metrics.sharedSubscriptions),
-    upgradeListeners: server.listenerCount('upgrade'),
+    listeners: feed.listenerCount + server.listenerCount('upgrade'),
     handles: Object.fromEntries(['TCPSocketWrap', 'Timeout'].map((name) => [name, count(handles, name)])),
   }
 }

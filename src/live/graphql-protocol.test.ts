@@ -104,7 +104,7 @@ class Client {
   }
 }
 
-async function valueOf(gauge: { get(): Promise<{ values: { value: number }[] }> }): Promise<number> {
+async function readGauge(gauge: { get(): Promise<{ values: { value: number }[] }> }): Promise<number> {
   return (await gauge.get()).values[0]?.value ?? 0
 }
 
@@ -198,7 +198,7 @@ describe('a subscription', () => {
     ticks.tick()
     tickStream.resolve(allTicks())
     expect(await client.flush()).toEqual([])
-    expect(await valueOf(node.metrics.subscribers)).toBe(1)
+    expect(await readGauge(node.metrics.subscribers)).toBe(1)
   })
 
   test('whose socket closes before its resolver has answered never starts', async () => {
@@ -228,7 +228,7 @@ describe('a subscription', () => {
     ticks.readAfter = () => reading.promise
     tickStream.resolve(allTicks())
     client.subscribe('subscription { ticks }')
-    await waitUntil(async () => (await valueOf(node.metrics.subscribers)) === 1, 'it is subscribed')
+    await waitUntil(async () => (await readGauge(node.metrics.subscribers)) === 1, 'it is subscribed')
     client.complete()
     client.subscribe(EVENTS)
     await waitUntil(() => ticks.listenerCount === 0, 'it has ended')

@@ -47,8 +47,7 @@ const QUOTED_ID_LENGTH = 30
 /** Also for messages that only servers send. */
 const INVALID_MESSAGE = 'Invalid message received'
 const AUTHENTICATION_REQUIRED = 'Sign in, or send a valid token in the payload of connection_init'
-const AUTHENTICATION_UNAVAILABLE =
-  'Authentication temporarily unavailable; reconnect with your last cursor'
+const AUTHENTICATION_UNAVAILABLE = 'Authentication temporarily unavailable; reconnect with your last cursor'
 
 /** An operation that is valid and within its limits. */
 interface PreparedRequest {

@@ -24,11 +24,20 @@ export class LiveMetrics {
     this.sockets = gauge('sockets', 'Open sockets.')
     this.subscribers = gauge('members', 'Active subscriptions.')
     this.sharedSubscriptions = gauge('groups', 'Distinct subscriptions: each executes an event once.')
-    this.unsentBytes = gauge('unsent_bytes', 'Bytes for sockets that the operating system has not accepted yet.')
-    this.executions = counter('executions_total', 'Events executed and encoded, once per distinct subscription.')
+    this.unsentBytes = gauge(
+      'unsent_bytes',
+      'Bytes for sockets that the operating system has not accepted yet.',
+    )
+    this.executions = counter(
+      'executions_total',
+      'Events executed and encoded, once per distinct subscription.',
+    )
     this.deliveries = counter('deliveries_total', 'Events written to a socket.')
     this.sentBytes = counter('sent_bytes_total', 'Bytes of events written to sockets.')
-    this.lagging = counter('lagging_total', 'Times that a subscription fell behind because its socket was full.')
+    this.lagging = counter(
+      'lagging_total',
+      'Times that a subscription fell behind because its socket was full.',
+    )
     this.slowCloses = counter('slow_closes_total', 'Sockets closed because their client read too slowly.')
     this.refusals = new Counter({
       name: 'shipcast_refusals_total',

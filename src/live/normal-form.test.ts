@@ -127,8 +127,8 @@ describe('a subscription is refused', () => {
 
   test('if its names are too long', () => {
     const long = Array.from({ length: 100 }, (_, i) => `${'x'.repeat(100)}${i}: text`).join(' ')
-    expect(checkEventLimits(schema, normalize(`subscription { deploymentStatus { ${long} } }`).normal)?.code).toBe(
-      'TOO_LARGE',
-    )
+    expect(
+      checkEventLimits(schema, normalize(`subscription { deploymentStatus { ${long} } }`).normal)?.code,
+    ).toBe('TOO_LARGE')
   })
 })

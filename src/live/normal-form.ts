@@ -90,8 +90,8 @@ export function normalValues(
   { variables }: NormalForm,
   values: Readonly<Record<string, unknown>>,
 ): Record<string, unknown> {
-  const valueOf = (name: string) => (Object.hasOwn(values, name) ? values[name] : undefined)
-  return Object.fromEntries(variables.map(({ name, originalName }) => [name, valueOf(originalName)]))
+  const currentValue = (name: string) => (Object.hasOwn(values, name) ? values[name] : undefined)
+  return Object.fromEntries(variables.map(({ name, originalName }) => [name, currentValue(originalName)]))
 }
 
 /** Why a subscription cannot be executed for every event; undefined: it can. */

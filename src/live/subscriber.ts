@@ -162,7 +162,8 @@ export class Subscriber implements Operation, LiveSubscriber {
 
   private encodeScheduled(event: OrderedEvent): EncodedEvent {
     const { subscription } = this
-    if (!subscription.scheduler.isSliceOver || subscription.hasEncoded(event)) return subscription.encode(event)
+    if (!subscription.scheduler.isSliceOver || subscription.hasEncoded(event))
+      return subscription.encode(event)
     return new Promise((resolve, reject) => {
       subscription.scheduler.scheduleCatchUp(this.socket.subject.id, () => {
         try {

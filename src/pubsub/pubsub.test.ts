@@ -1,17 +1,16 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { PubSub } from 'graphql-subscriptions'
 import { waitUntil } from '../../test/support/processes.ts'
-import { createTestDatabase, type TestDatabase } from '../../test/support/test-database.ts'
+import { createMigratedDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { Database } from '../database/database.ts'
 import { migrate } from '../database/migrate.ts'
-import { MIGRATIONS } from '../database/schema.ts'
 import { PostgresPubSub, SELECT_CHANNEL } from './postgres-pubsub.ts'
 import { describePubSub } from './pubsub.contract.ts'
 
 let test_: TestDatabase
 
 beforeAll(async () => {
-  test_ = await createTestDatabase(MIGRATIONS)
+  test_ = await createMigratedDatabase()
 })
 
 afterAll(() => test_.drop())
@@ -24,7 +23,7 @@ interface Node {
 
 async function start(options: { url?: string; listenUrl?: string } = {}): Promise<Node> {
   const database = await Database.open({ url: test_.url, dataDir: '', ...options })
-  await migrate(database, MIGRATIONS)
+  await migrate(database)
   const pubSub = new PostgresPubSub(database)
   await pubSub.start()
   const close = async () => {

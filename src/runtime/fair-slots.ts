@@ -10,7 +10,7 @@ interface Waiter {
  * first (a subject, then an organization), and no party keeps another one out:
  *
  * - Turns are shared: a caller comes after the waiting callers of its own parties, not after those of others
- *   (start-time fair queueing, as `next_turn` does for deployments).
+ *   (start-time fair queueing, as `next_queue_rank` does for deployments).
  * - Places are shared: once all are taken, a newcomer takes the newest place of the party that waits most, if that has
  *   more than its own would (longest queue drop). Nobody loses a place while there is room.
  */

@@ -1,7 +1,7 @@
 import pg from 'pg'
 import { Database } from '../../src/database/database.ts'
 import type { EmbeddedConnection } from '../../src/database/embedded/embedded-postgres.ts'
-import { type Migration, migrate } from '../../src/database/migrate.ts'
+import { migrate } from '../../src/database/migrate.ts'
 import { TEST_POSTGRES } from './test-postgres.ts'
 
 export interface TestDatabase {
@@ -12,17 +12,20 @@ export interface TestDatabase {
   drop(): Promise<void>
 }
 
-/** An empty database of the caller's own, or a migrated one, on the run's Postgres. `options`: of `create database`. */
-export async function createTestDatabase(
-  migrations: readonly Migration[] = [],
-  options = '',
-): Promise<TestDatabase> {
+/** A database with Shipcast's tables, on the test run's Postgres. */
+export async function createMigratedDatabase(): Promise<TestDatabase> {
+  const created = await createTestDatabase()
+  await migrate(created.database)
+  return created
+}
+
+/** An empty database on the test run's Postgres. `options` belong to `create database`. */
+export async function createTestDatabase(options = ''): Promise<TestDatabase> {
   const connection = testConnection()
   const name = `test_${crypto.randomUUID().replaceAll('-', '')}`
   await runOnServer(`create database ${name} ${options}`)
   const url = urlOf({ ...connection, database: name })
   const database = await Database.open({ url, dataDir: '' })
-  await migrate(database, migrations)
   return {
     database,
     url,

@@ -1,6 +1,5 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
-import { createTestDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
-import { MIGRATIONS } from '../../database/schema.ts'
+import { createMigratedDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
 import { SignInStore } from './sign-in-store.ts'
 
 const begun = {
@@ -13,7 +12,7 @@ let testDatabase: TestDatabase
 let store: SignInStore
 
 beforeAll(async () => {
-  testDatabase = await createTestDatabase(MIGRATIONS)
+  testDatabase = await createMigratedDatabase()
   store = new SignInStore(testDatabase.database)
 })
 

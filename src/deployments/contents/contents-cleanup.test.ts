@@ -1,9 +1,8 @@
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals'
 import { MockGitHub } from '../../../test/support/deployments/mock-github.ts'
 import { LOCAL_REQUEST, TestNode } from '../../../test/support/deployments/test-node.ts'
-import { createTestDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
+import { createMigratedDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
 import { Config } from '../../config/config.ts'
-import { MIGRATIONS } from '../../database/schema.ts'
 import { ForgeError } from '../../github/forge-error.ts'
 import { ContentsCleanup } from './contents-cleanup.ts'
 
@@ -12,7 +11,7 @@ let github: MockGitHub
 let node: TestNode
 
 beforeAll(async () => {
-  test_ = await createTestDatabase(MIGRATIONS)
+  test_ = await createMigratedDatabase()
   github = new MockGitHub()
   node = await TestNode.start({ database: test_.database, github })
 })

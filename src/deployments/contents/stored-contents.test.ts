@@ -2,8 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { packContents } from '../../../test/support/github/pack-contents.ts'
 import { EDGE_CASE_FILES, SAMPLE_PLAN } from '../../../test/support/github/sample-contents.ts'
-import { createTestDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
-import { MIGRATIONS } from '../../database/schema.ts'
+import { createMigratedDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
 import { prepareContents } from '../../github/git/commit-pack.ts'
 import { closePackingThreads } from '../../github/git/packing-threads.ts'
 import { insertContents, storedContents } from './stored-contents.ts'
@@ -12,7 +11,7 @@ const signal = new AbortController().signal
 let testDatabase: TestDatabase
 
 beforeAll(async () => {
-  testDatabase = await createTestDatabase(MIGRATIONS)
+  testDatabase = await createMigratedDatabase()
   // No deployment is needed for what is tried here.
   await testDatabase.database.query(
     'alter table deployment_contents drop constraint deployment_contents_deployment_id_fkey',

@@ -35,23 +35,5 @@ export class DeploymentMetrics {
     feed.onEvent(({ deployment: { status, finishedAt } }) => {
       if (finishedAt !== null) ended.inc({ status })
     })
-    new Counter({
-      name: 'shipcast_gap_fills_total',
-      help: 'Times that the log was read because a hint was missing or out of order.',
-      registers,
-      collect() {
-        this.reset()
-        this.inc(feed.gapFills)
-      },
-    })
-    new Counter({
-      name: 'shipcast_lost_hints_total',
-      help: 'Times that a look at the log found events that no hint had told of.',
-      registers,
-      collect() {
-        this.reset()
-        this.inc(feed.missedNotificationCount)
-      },
-    })
   }
 }

@@ -2,10 +2,9 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { MockGitHub } from '../../../test/support/deployments/mock-github.ts'
 import { LOCAL_REQUEST, TestNode, type TestNodeOptions } from '../../../test/support/deployments/test-node.ts'
 import { waitUntil } from '../../../test/support/processes.ts'
-import { createTestDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
+import { createMigratedDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
 import type { AuditEntry } from '../../auth/audit-log.ts'
-import { MIGRATIONS } from '../../database/schema.ts'
-import type { LoggedEvent } from '../../events/logged-event.ts'
+import type { LoggedEvent } from '../../events/deployment-event.ts'
 import { ForgeError } from '../../github/forge-error.ts'
 import { PostgresPubSub } from '../../pubsub/postgres-pubsub.ts'
 import { MAX_RECLAIMS, MAX_RETRIES } from './retry-policy.ts'
@@ -15,7 +14,7 @@ let github: MockGitHub
 let nodes: TestNode[]
 
 beforeAll(async () => {
-  test_ = await createTestDatabase(MIGRATIONS)
+  test_ = await createMigratedDatabase()
 })
 
 afterAll(() => test_.drop())
@@ -135,8 +134,8 @@ describe('a step that fails', () => {
       60_000,
     )
     expect((await node.eventsOf(await node.deploy())).at(-1)?.deployment.status).toBe('SUCCEEDED')
-    const tries = () => test_.database.query('select tries from deployments where id = $1', [id])
-    expect(await tries()).toEqual([{ tries: 0 }])
+    const retries = () => test_.database.query('select retry_count from deployments where id = $1', [id])
+    expect(await retries()).toEqual([{ retry_count: 0 }])
     await makeDue()
     node.runner.pollNow()
     expect((await node.eventsOf(id)).at(-1)?.deployment).toMatchObject({
@@ -396,7 +395,7 @@ describe('places', () => {
     await test_.database.query(
       `insert into deployments (id, org, repo, visibility, branch, step, status, text, sequence, attempt, file_count,
          size_bytes, created_at, updated_at, input_digest, planned_commit, planned_tree, object_count, pack_bytes,
-         run_at, turn)
+         run_at, queue_rank)
        select gen_random_uuid(), 'org-' || n % 7, 'repo-' || n, 'PUBLIC', 'main', 'DEPLOY', 'QUEUED', '', 1, 1, 0, 0,
          now(), now(), '', '', '', 0, 0, now(), n / 7 from generate_series(1, 20000) n`,
     )
@@ -407,15 +406,15 @@ describe('places', () => {
     }
     const claim = await plan(
       `select id from deployments where status in ('QUEUED', 'WAITING') and run_at <= clock_timestamp()
-       order by turn, run_at limit 1 for update skip locked`,
+       order by queue_rank, run_at limit 1 for update skip locked`,
     )
     expect(claim).toContain('deployments_queue')
     expect(claim).not.toMatch(/Sort|Seq Scan/)
     const next = await plan(
-      `select max(turn) + 1 from deployments
+      `select max(queue_rank) + 1 from deployments
        where lower(org) = lower('org-3') and status in ('QUEUED', 'RUNNING', 'WAITING')`,
     )
-    expect(next).toContain('deployments_organization_turn')
+    expect(next).toContain('deployments_queue_rank_by_organization')
   })
 
   test('a planned stop hands its deployments back, and another node goes on at once', async () => {
@@ -429,8 +428,8 @@ describe('places', () => {
     other.runner.pollNow()
     await again.reached
     // Nobody died.
-    const [row] = await test_.database.query('select takeovers from deployments where id = $1', [id])
-    expect(row).toEqual({ takeovers: 0 })
+    const [row] = await test_.database.query('select reclaim_count from deployments where id = $1', [id])
+    expect(row).toEqual({ reclaim_count: 0 })
     again.goOn()
     const events = await other.eventsOf(id)
     expect(told(events).map(([sequence]) => sequence)).toEqual([1, 2, 3, 4, 5])
@@ -529,7 +528,7 @@ describe('a runner that is silent', () => {
     const id = await node.deploy()
     await hanging.reached
     await test_.database.query(
-      'update deployments set takeovers = $1, epoch = epoch + 1, lease_until = now() where id = $2',
+      'update deployments set reclaim_count = $1, epoch = epoch + 1, lease_expires_at = now() where id = $2',
       [MAX_RECLAIMS, id],
     )
     node.runner.pollNow()

@@ -232,7 +232,7 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
     let reached = work
     try {
       if (work.cancelRequested) throw new RunEndedError('cancelled')
-      if (work.takeovers > MAX_RECLAIMS) {
+      if (work.reclaimCount > MAX_RECLAIMS) {
         const { text, problem } = tooManyReclaims(work)
         assertLeaseHeld(await this.store.fail(work, text, problem))
         return
@@ -246,7 +246,7 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
         reached = {
           ...reached,
           step: result.step,
-          tries: 0,
+          retryCount: 0,
           repositoryId: result.repository?.id ?? reached.repositoryId,
         }
         const ms = Math.round(performance.now() - startedAt)

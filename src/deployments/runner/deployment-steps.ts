@@ -1,4 +1,4 @@
-import type { DeploymentStep } from '../../events/logged-event.ts'
+import type { DeploymentStep } from '../../events/deployment-event.ts'
 import { ForgeError } from '../../github/forge-error.ts'
 import type { PreparedContents } from '../../github/git/commit-pack.ts'
 import type {

@@ -1,8 +1,8 @@
 import { Injectable } from '@nestjs/common'
 import { Database } from '../../database/database.ts'
 import type { DedicatedConnection } from '../../database/dedicated-connection.ts'
+import type { DeploymentProblem } from '../../events/deployment-event.ts'
 import { EventLog, type EventRow } from '../../events/event-log.ts'
-import type { DeploymentProblem } from '../../events/logged-event.ts'
 import { CANCELLED_TEXT, QUEUED_TEXT, STEP_TEXTS } from '../deployment-texts.ts'
 import type { StepResult } from './deployment-steps.ts'
 import { type Lease, type LeasedDeployment, leasedDeploymentColumns } from './leased-deployment.ts'
@@ -78,8 +78,8 @@ export class LeaseStore {
     through: Pick<Database, 'query'>,
   ): Promise<RenewedLease[]> {
     return through.query<RenewedLease>(
-      `update deployments set lease_until = clock_timestamp() + $2 * interval '1 ms'
-       where lease_owner = $1 and status = 'RUNNING' and id = any($3)
+      `update deployments set lease_expires_at = clock_timestamp() + $2 * interval '1 ms'
+       where leased_by = $1 and status = 'RUNNING' and id = any($3)
        returning id, epoch, cancel_requested as "cancelRequested"`,
       [owner.name, owner.leaseMs, ids],
     )
@@ -95,8 +95,8 @@ export class LeaseStore {
         text: STEP_TEXTS[result.step],
         progress: null,
         error: null,
-        tries: 0,
-        takeovers: 0,
+        retry_count: 0,
+        reclaim_count: 0,
         ...(repository && {
           repository_id: repository.id,
           repository_url: repository.url,
@@ -130,12 +130,12 @@ export class LeaseStore {
 
   /** Gives the place free until it is time to try again. Does not apply while a cancellation is asked for. */
   wait(
-    lease: Lease & Pick<LeasedDeployment, 'tries'>,
+    lease: Lease & Pick<LeasedDeployment, 'retryCount'>,
     delayMs: number,
     text: string,
     error: DeploymentProblem,
   ): Promise<boolean> {
-    const changes = { status: 'WAITING', text, error, progress: null, tries: lease.tries + 1 }
+    const changes = { status: 'WAITING', text, error, progress: null, retry_count: lease.retryCount + 1 }
     return this.applyTransition(lease, { changes, delayMs, unlessCancelled: true })
   }
 
@@ -148,8 +148,8 @@ export class LeaseStore {
   /** Ends the lease, so that any node may go on at once. */
   async release(lease: Lease): Promise<void> {
     await this.connection.query(
-      `update deployments set lease_owner = null, lease_until = clock_timestamp()
-       where id = $1 and epoch = $2 and lease_owner = $3 and status = 'RUNNING'`,
+      `update deployments set leased_by = null, lease_expires_at = clock_timestamp()
+       where id = $1 and epoch = $2 and leased_by = $3 and status = 'RUNNING'`,
       [lease.id, lease.epoch, lease.owner],
     )
   }
@@ -165,11 +165,11 @@ const CLAIM_NEXT = `
   with picked as (
     select id from deployments
     where status in ('QUEUED', 'WAITING') and run_at <= clock_timestamp()
-    order by turn, run_at limit $4 for update skip locked
+    order by queue_rank, run_at limit $4 for update skip locked
   ), claimed as (
     update deployments d set
       status = 'RUNNING', text = $3::jsonb ->> d.step, waiting_until = null, error = null,
-      lease_owner = $1, lease_until = clock_timestamp() + $2 * interval '1 ms', epoch = d.epoch + 1,
+      leased_by = $1, lease_expires_at = clock_timestamp() + $2 * interval '1 ms', epoch = d.epoch + 1,
       sequence = d.sequence + 1, updated_at = clock_timestamp()
     from picked where d.id = picked.id
     returning d.*
@@ -180,24 +180,24 @@ const CLAIM_NEXT = `
 const RECLAIM_EXPIRED = `
   with picked as (
     select id from deployments
-    where status = 'RUNNING' and lease_until <= clock_timestamp()
-    order by lease_until limit 1 for update skip locked
+    where status = 'RUNNING' and lease_expires_at <= clock_timestamp()
+    order by lease_expires_at limit 1 for update skip locked
   )
   update deployments d set
-    lease_owner = $1, lease_until = clock_timestamp() + $2 * interval '1 ms',
+    leased_by = $1, lease_expires_at = clock_timestamp() + $2 * interval '1 ms',
     -- One that was handed back has no owner: nobody died.
-    epoch = d.epoch + 1, takeovers = d.takeovers + (d.lease_owner is not null)::int
+    epoch = d.epoch + 1, reclaim_count = d.reclaim_count + (d.leased_by is not null)::int
   from picked where d.id = picked.id
   returning ${leasedDeploymentColumns('d')}`
 
 const REQUEUE_EXPIRED = `
   with picked as (
     select id from deployments
-    where status = 'RUNNING' and lease_until <= clock_timestamp() - $1 * interval '1 ms'
-    order by lease_until limit 1 for update skip locked
+    where status = 'RUNNING' and lease_expires_at <= clock_timestamp() - $1 * interval '1 ms'
+    order by lease_expires_at limit 1 for update skip locked
   ), moved as (
     update deployments d set
-      status = 'QUEUED', text = $2, lease_owner = null, lease_until = null, epoch = d.epoch + 1,
+      status = 'QUEUED', text = $2, leased_by = null, lease_expires_at = null, epoch = d.epoch + 1,
       sequence = d.sequence + 1, updated_at = clock_timestamp()
     from picked where d.id = picked.id
     returning d.*

@@ -1,4 +1,4 @@
-import type { DeploymentStep } from '../../events/logged-event.ts'
+import type { DeploymentStep } from '../../events/deployment-event.ts'
 import type { Visibility } from '../../github/github-client.ts'
 
 /** The right to run a deployment: as long as no other runner has a higher epoch, and the lease is renewed in time. */
@@ -28,9 +28,9 @@ export interface LeasedDeployment extends Lease {
   repositoryId: string | null
   cancelRequested: boolean
   /** Failed calls of the present step that were tried again. */
-  tries: number
+  retryCount: number
   /** Runners that died since the last step was reached. */
-  takeovers: number
+  reclaimCount: number
 }
 
 /** The columns behind `Work`, to be selected from a row of `deployments`. */
@@ -43,7 +43,7 @@ export function leasedDeploymentColumns(row: string): string {
 const COLUMNS: Readonly<Record<keyof LeasedDeployment, string>> = {
   id: 'id',
   epoch: 'epoch',
-  owner: 'lease_owner',
+  owner: 'leased_by',
   org: 'org',
   repo: 'repo',
   visibility: 'visibility',
@@ -57,6 +57,6 @@ const COLUMNS: Readonly<Record<keyof LeasedDeployment, string>> = {
   fileCount: 'file_count',
   repositoryId: 'repository_id',
   cancelRequested: 'cancel_requested',
-  tries: 'tries',
-  takeovers: 'takeovers',
+  retryCount: 'retry_count',
+  reclaimCount: 'reclaim_count',
 }

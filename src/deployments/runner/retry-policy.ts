@@ -1,4 +1,4 @@
-import type { DeploymentProblem, DeploymentStep } from '../../events/logged-event.ts'
+import type { DeploymentProblem, DeploymentStep } from '../../events/deployment-event.ts'
 import { ForgeError } from '../../github/forge-error.ts'
 import { failedText, pausedText, waitingText } from '../deployment-texts.ts'
 import type { LeasedDeployment } from './leased-deployment.ts'
@@ -20,7 +20,7 @@ export type RetryDecision = { text: string; problem: DeploymentProblem } & (
 /** What is to be done about a step that failed. `logId` is told to people where the error itself is not for them. */
 export function decideRetry(
   error: unknown,
-  work: Pick<LeasedDeployment, 'step' | 'tries'>,
+  work: Pick<LeasedDeployment, 'step' | 'retryCount'>,
   logId: string,
 ): RetryDecision {
   const step = failedStep(work.step)
@@ -37,11 +37,11 @@ export function decideRetry(
     const delayMs = Math.max(0, error.retryAt.getTime() - Date.now())
     return { outcome: 'pause', delayMs, text: pausedText(work.step), problem }
   }
-  if (error.remedy !== 'backoff' || work.tries >= MAX_RETRIES) return failed(work.step, problem)
+  if (error.remedy !== 'backoff' || work.retryCount >= MAX_RETRIES) return failed(work.step, problem)
   return {
     outcome: 'wait',
-    delayMs: backoffMs(work.tries),
-    text: waitingText(work.step, work.tries + 1, MAX_RETRIES),
+    delayMs: backoffMs(work.retryCount),
+    text: waitingText(work.step, work.retryCount + 1, MAX_RETRIES),
     problem,
   }
 }

@@ -1,16 +1,15 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { v7 as uuidv7 } from 'uuid'
-import { createTestDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
+import { createMigratedDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
 import type { Queryable } from '../../database/database.ts'
 import { DatabaseUnavailableError } from '../../database/errors.ts'
-import { MIGRATIONS } from '../../database/schema.ts'
 import type { Lease } from './leased-deployment.ts'
 import { type Transition, TransitionBatcher } from './transition-batcher.ts'
 
 let test_: TestDatabase
 
 beforeAll(async () => {
-  test_ = await createTestDatabase(MIGRATIONS)
+  test_ = await createMigratedDatabase()
 })
 
 afterAll(() => test_.drop())
@@ -31,7 +30,7 @@ async function held(count: number): Promise<Lease[]> {
     await test_.database.query(
       `insert into deployments (id, org, repo, visibility, branch, step, status, text, sequence, attempt, file_count,
          size_bytes, created_at, updated_at, input_digest, planned_commit, planned_tree, object_count, pack_bytes,
-         run_at, lease_owner, lease_until, epoch)
+         run_at, leased_by, lease_expires_at, epoch)
        values ($1::uuid, 'org', $1::uuid::text, 'PUBLIC', 'main', 'DEPLOY', 'RUNNING', '', 1, 1, 0,
          0, now(), now(), '', '', '', 0, 0, now(), $2, now() + interval '1 hour', $3)`,
       [id, owner, epoch],
@@ -119,7 +118,7 @@ test('what ends a run gives its lease up; what waits says until when', async () 
   expect(rows[1]?.deployment).toMatchObject({ waitingUntil: expect.any(String), finishedAt: null })
   expect(rows[2]).toBeUndefined()
   const owners = await test_.database.query(
-    'select lease_owner as owner, lease_until is null as "isFree" from deployments where id = any($1) order by id',
+    'select leased_by as owner, lease_expires_at is null as "isFree" from deployments where id = any($1) order by id',
     [[ends.id, waits.id, cancelled.id]],
   )
   expect(owners).toEqual([

@@ -1,7 +1,7 @@
 import type { Queryable } from '../../database/database.ts'
 import { DatabaseUnavailableError } from '../../database/errors.ts'
+import type { DeploymentStep } from '../../events/deployment-event.ts'
 import type { EventRow } from '../../events/event-log.ts'
-import type { DeploymentStep } from '../../events/logged-event.ts'
 import type { Lease } from './leased-deployment.ts'
 
 /** What becomes of a deployment that is held. Applies only while the lease does. */
@@ -98,19 +98,22 @@ const APPLY_TRANSITIONS = `
     limit ${MAX_BATCH_SIZE}
   ), moved as (
     update deployments d set
-      (step, status, text, progress, error, tries, takeovers, repository_id, repository_url, clone_url, commit_sha) = (
-        select n.step, n.status, n.text, n.progress, n.error, n.tries, n.takeovers, n.repository_id, n.repository_url,
-          n.clone_url, n.commit_sha
+      (
+        step, status, text, progress, error, retry_count, reclaim_count, repository_id, repository_url, clone_url,
+        commit_sha
+      ) = (
+        select n.step, n.status, n.text, n.progress, n.error, n.retry_count, n.reclaim_count, n.repository_id,
+          n.repository_url, n.clone_url, n.commit_sha
         from jsonb_populate_record(d, m.changes) n
       ),
       run_at = coalesce(clock_timestamp() + m.delay, run_at),
       waiting_until = clock_timestamp() + m.delay,
       finished_at = case when m.has_ended then clock_timestamp() end,
-      lease_owner = case when m.has_ended or m.delay is not null then null else lease_owner end,
-      lease_until = case when m.has_ended or m.delay is not null then null else lease_until end,
+      leased_by = case when m.has_ended or m.delay is not null then null else leased_by end,
+      lease_expires_at = case when m.has_ended or m.delay is not null then null else lease_expires_at end,
       sequence = sequence + 1, updated_at = clock_timestamp()
     from moves m
-    where d.id = m.id and d.epoch = m.epoch and d.lease_owner = m.owner and d.status = 'RUNNING'
+    where d.id = m.id and d.epoch = m.epoch and d.leased_by = m.owner and d.status = 'RUNNING'
       and d.step = coalesce(m.from_step, d.step) and not (d.cancel_requested and coalesce(m.unless_cancelled, false))
     returning d.*
   )

@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { withTimeout } from '../../../test/support/processes.ts'
-import { createTestDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
-import { MIGRATIONS } from '../../database/schema.ts'
+import { createMigratedDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
 import { GitHubThrottle } from './github-throttle.ts'
 import type { HttpResponse } from './http-client.ts'
 import { PostgresRateLimitStore } from './rate-limit-store.ts'
@@ -11,7 +10,7 @@ let pauses: PostgresRateLimitStore
 const never = new AbortController().signal
 
 beforeAll(async () => {
-  test_ = await createTestDatabase(MIGRATIONS)
+  test_ = await createMigratedDatabase()
   pauses = new PostgresRateLimitStore(test_.database)
 })
 afterAll(() => test_.drop())
@@ -52,14 +51,14 @@ describe('a pause', () => {
     expect(await queue({ credentialId: 'two' }).run('read', never, send)).toBe(fine)
   })
 
-  test('is over when it is, and a call that gets through forgets the strikes', async () => {
+  test('is over when it is, and a call that gets through resets the count', async () => {
     await queue()
       .run('read', never, async () => limited)
       .catch(() => undefined)
     await expire()
-    expect((await pauses.state('one')).strikes).toBe(1)
+    expect((await pauses.state('one')).consecutiveRateLimits).toBe(1)
     await queue().run('read', never, async () => fine)
-    expect(await pauses.state('one')).toMatchObject({ strikes: 0, pausedForMs: 0 })
+    expect(await pauses.state('one')).toMatchObject({ consecutiveRateLimits: 0, pausedForMs: 0 })
   })
 
   test('for writes is not forgotten because a read gets through', async () => {
@@ -68,15 +67,15 @@ describe('a pause', () => {
       .catch(() => undefined)
     await expire()
     await queue().run('read', never, async () => fine)
-    expect((await pauses.state('one')).strikes).toBe(1)
+    expect((await pauses.state('one')).consecutiveRateLimits).toBe(1)
     await queue().run('write', never, async () => fine)
-    expect((await pauses.state('one')).strikes).toBe(0)
+    expect((await pauses.state('one')).consecutiveRateLimits).toBe(0)
   })
 
   test('is one strike for all the answers that were on their way', async () => {
     const node = queue()
     await Promise.allSettled([1, 2, 3, 4].map(() => node.run('read', never, async () => limited)))
-    expect(await pauses.state('one')).toMatchObject({ strikes: 1, pauses: 1 })
+    expect(await pauses.state('one')).toMatchObject({ consecutiveRateLimits: 1, pauseCount: 1 })
   })
 
   test('that follows four others is the last that anybody waits for by itself', async () => {
@@ -107,7 +106,7 @@ describe('turns', () => {
       code: 'RATE_LIMITED',
       message: expect.stringMatching(/wait its turn/),
     })
-    expect((await pauses.state('one')).strikes).toBe(0)
+    expect((await pauses.state('one')).consecutiveRateLimits).toBe(0)
   })
 
   test('end when nobody waits for them any more', async () => {
@@ -126,7 +125,7 @@ describe('turns', () => {
     await expect(create()).rejects.toMatchObject({ code: 'RATE_LIMITED', retryAt: expect.any(Date) })
     expect(await node.run('write', never, async () => fine)).toBe(fine)
     await test_.database.query(
-      `update github_credentials set hour_began_at = hour_began_at - interval '1 hour'`,
+      `update github_credentials set creation_window_start = creation_window_start - interval '1 hour'`,
     )
     expect(await create()).toBe(fine)
   })

@@ -63,7 +63,7 @@ export class GitHubThrottle {
       // Somebody may have been told to pause while this one waited.
       const seen = await this.requireNotPaused()
       const answer = await send()
-      const limit = rateLimitOf(answer, seen.strikes)
+      const limit = rateLimitOf(answer, seen.consecutiveRateLimits)
       const isWrite = kind !== 'read'
       if (limit === null) {
         if (answer.status < 400) await pauses.recordSuccess(credentialId, seen, isWrite)
@@ -112,7 +112,7 @@ export class GitHubThrottle {
       status: answer.status,
       ...(answer.headers['x-github-request-id'] && { requestId: answer.headers['x-github-request-id'] }),
     }
-    if (state.strikes < MAX_CONSECUTIVE_RATE_LIMITS) {
+    if (state.consecutiveRateLimits < MAX_CONSECUTIVE_RATE_LIMITS) {
       return this.retryLaterError(
         state.pausedForMs,
         'GitHub takes no more requests of this credential for a while (rate limit).',
@@ -122,7 +122,7 @@ export class GitHubThrottle {
     const until = new Date(this.now() + state.pausedForMs)
     return new ForgeError(
       'RATE_LIMITED',
-      `GitHub has limited this credential ${state.strikes} times in a row, each time after the pause that it asked for. Ask less of it, or give Shipcast a credential of its own; then retry, not before ${formatTime(until)}.`,
+      `GitHub has limited this credential ${state.consecutiveRateLimits} times in a row, each time after the pause that it asked for. Ask less of it, or give Shipcast a credential of its own; then retry, not before ${formatTime(until)}.`,
       facts,
     )
   }

@@ -5,9 +5,9 @@ export interface RateLimitState {
   /** Milliseconds until it may ask again; 0 or less: now. */
   pausedForMs: number
   /** Rate-limit answers in a row, each after the pause of the one before. */
-  strikes: number
+  consecutiveRateLimits: number
   /** Pauses there ever were: tells an answer of before a pause from one after it. */
-  pauses: number
+  pauseCount: number
 }
 
 /** A turn that is reserved: milliseconds to wait for it. Not reserved: it would be too long. */
@@ -40,11 +40,11 @@ export abstract class RateLimitStore {
   abstract recordSuccess(credentialId: string, seen: RateLimitState, isWrite: boolean): Promise<void>
 }
 
-const NEVER_LIMITED: RateLimitState = { pausedForMs: 0, strikes: 0, pauses: 0 }
+const NEVER_LIMITED: RateLimitState = { pausedForMs: 0, consecutiveRateLimits: 0, pauseCount: 0 }
 
 const STATE_COLUMNS = `
   coalesce(extract(epoch from c.paused_until - clock_timestamp()) * 1000, 0)::float8 as "pausedForMs",
-  c.strikes, c.pauses`
+  c.consecutive_rate_limits as "consecutiveRateLimits", c.pause_count as "pauseCount"`
 
 /** Pauses in the table `github_credentials`, one row a credential. All times are the database's. */
 export class PostgresRateLimitStore extends RateLimitStore {
@@ -82,7 +82,7 @@ export class PostgresRateLimitStore extends RateLimitStore {
     const taken = await this.database.query(RESERVE_CREATION, [credentialId, most])
     if (taken.length > 0) return { isReserved: true, waitMs: 0 }
     const [row] = await this.database.query<{ waitMs: number }>(
-      `select extract(epoch from hour_began_at + interval '1 hour' - clock_timestamp())::float8 * 1000 as "waitMs"
+      `select extract(epoch from creation_window_start + interval '1 hour' - clock_timestamp())::float8 * 1000 as "waitMs"
        from github_credentials where id = $1`,
       [credentialId],
     )
@@ -97,7 +97,7 @@ export class PostgresRateLimitStore extends RateLimitStore {
     const [row] = await this.database.query<RateLimitState>(RECORD_RATE_LIMIT, [
       credentialId,
       pauseMs,
-      seen.pauses,
+      seen.pauseCount,
       isWrite,
     ])
     if (!row) throw new Error('An insert returned no row.')
@@ -105,11 +105,11 @@ export class PostgresRateLimitStore extends RateLimitStore {
   }
 
   async recordSuccess(credentialId: string, seen: RateLimitState, isWrite: boolean): Promise<void> {
-    if (seen.strikes === 0) return
+    if (seen.consecutiveRateLimits === 0) return
     await this.database.query(
-      `update github_credentials set strikes = 0, paused_until = null
-       where id = $1 and pauses = $2 and ($3 or not struck_by_write)`,
-      [credentialId, seen.pauses, isWrite],
+      `update github_credentials set consecutive_rate_limits = 0, paused_until = null
+       where id = $1 and pause_count = $2 and ($3 or not limited_by_write)`,
+      [credentialId, seen.pauseCount, isWrite],
     )
   }
 }
@@ -122,20 +122,23 @@ const RESERVE_WRITE = `
   returning greatest(0, extract(epoch from c.next_write_at - clock_timestamp())::float8 * 1000 - $2::float8) as "waitMs"`
 
 const RESERVE_CREATION = `
-  insert into github_credentials as c (id, hour_began_at, creations) values ($1, clock_timestamp(), 1)
+  insert into github_credentials as c (id, creation_window_start, creation_count) values ($1, clock_timestamp(), 1)
   on conflict (id) do update set
-    hour_began_at = case when c.hour_began_at > clock_timestamp() - interval '1 hour' then c.hour_began_at
-      else clock_timestamp() end,
-    creations = case when c.hour_began_at > clock_timestamp() - interval '1 hour' then c.creations + 1 else 1 end
-    where c.creations < $2 or c.hour_began_at <= clock_timestamp() - interval '1 hour'
-  returning c.creations`
+    creation_window_start =
+      case when c.creation_window_start > clock_timestamp() - interval '1 hour' then c.creation_window_start
+        else clock_timestamp() end,
+    creation_count =
+      case when c.creation_window_start > clock_timestamp() - interval '1 hour' then c.creation_count + 1 else 1 end
+    where c.creation_count < $2 or c.creation_window_start <= clock_timestamp() - interval '1 hour'
+  returning c.creation_count`
 
 const RECORD_RATE_LIMIT = `
-  insert into github_credentials as c (id, paused_until, strikes, pauses, struck_by_write)
+  insert into github_credentials as c (id, paused_until, consecutive_rate_limits, pause_count, limited_by_write)
   values ($1, clock_timestamp() + $2 * interval '1 ms', 1, $3::int + 1, $4)
   on conflict (id) do update set
     paused_until = greatest(c.paused_until, excluded.paused_until),
-    struck_by_write = c.struck_by_write and c.strikes > 0 or excluded.struck_by_write,
-    strikes = case when c.pauses = $3 then c.strikes + 1 else c.strikes end,
-    pauses = case when c.pauses = $3 then c.pauses + 1 else c.pauses end
+    limited_by_write = c.limited_by_write and c.consecutive_rate_limits > 0 or excluded.limited_by_write,
+    consecutive_rate_limits =
+      case when c.pause_count = $3 then c.consecutive_rate_limits + 1 else c.consecutive_rate_limits end,
+    pause_count = case when c.pause_count = $3 then c.pause_count + 1 else c.pause_count end
   returning ${STATE_COLUMNS}`

@@ -16,9 +16,12 @@ export interface RateLimit {
 /**
  * Whether an answer says "too many requests", and how long to stay away: docs "Rate limits for the REST API" and "… for
  * the GraphQL API". 429 always does; 403 when it says when to come back, when nothing remains, or when it speaks of rate
- * limits; GraphQL's 200 when its errors do. `strikes` are the answers of the kind before this one, in a row.
+ * limits; GraphQL's 200 when its errors do. `consecutiveRateLimits` are the answers of the kind before this one, in a row.
  */
-export function rateLimitOf({ status, headers, body }: HttpResponse, strikes: number): RateLimit | null {
+export function rateLimitOf(
+  { status, headers, body }: HttpResponse,
+  consecutiveRateLimits: number,
+): RateLimit | null {
   if (status === 200 ? !isGraphqlRateLimit(body) : status !== 403 && status !== 429) return null
   const isSpent = headers['x-ratelimit-remaining'] === '0'
   const retryAfterMs = parseRetryAfterMs(headers)
@@ -31,7 +34,7 @@ export function rateLimitOf({ status, headers, body }: HttpResponse, strikes: nu
   if (!isLimit) return null
   const scope = isSpent && retryAfterMs === null ? 'primary' : 'secondary'
   const told = retryAfterMs ?? (isSpent ? resetDelayMs(headers) : null)
-  const untold = Math.min(FIRST_PAUSE_MS * 2 ** Math.min(strikes, 10), MAX_BACKOFF_MS)
+  const untold = Math.min(FIRST_PAUSE_MS * 2 ** Math.min(consecutiveRateLimits, 10), MAX_BACKOFF_MS)
   return { scope, pauseMs: Math.min(told ?? untold, MAX_PAUSE_MS) }
 }
 

@@ -11,9 +11,9 @@ import { DeploymentMetrics } from '../../../src/deployments/runner/deployment-me
 import { DeploymentRunner } from '../../../src/deployments/runner/deployment-runner.ts'
 import { LeaseStore } from '../../../src/deployments/runner/lease-store.ts'
 import { RunnerSignals } from '../../../src/deployments/runner/runner-signals.ts'
+import type { LoggedEvent } from '../../../src/events/deployment-event.ts'
 import { EventFeed } from '../../../src/events/event-feed.ts'
 import { EventLog } from '../../../src/events/event-log.ts'
-import type { LoggedEvent } from '../../../src/events/logged-event.ts'
 import type { GitHubClient } from '../../../src/github/github-client.ts'
 import { Metrics } from '../../../src/metrics/metrics.ts'
 import { TemplateCatalog } from '../../../src/templates/template-catalog.ts'
@@ -107,7 +107,7 @@ export class TestNode {
     const follower = await this.feed.follow({
       sees: 'all',
       deploymentId,
-      waitForEventAfter: this.feed.cursorOf(0),
+      after: this.feed.cursorOf(0),
     })
     const read = async () => {
       for await (const event of follower) {

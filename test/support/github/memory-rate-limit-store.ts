@@ -15,8 +15,8 @@ export class MemoryRateLimitStore extends RateLimitStore {
   async state(): Promise<RateLimitState> {
     return {
       pausedForMs: this.pausedUntilMs - Date.now(),
-      strikes: this.consecutiveRateLimits,
-      pauses: this.pauseCount,
+      consecutiveRateLimits: this.consecutiveRateLimits,
+      pauseCount: this.pauseCount,
     }
   }
 
@@ -38,7 +38,7 @@ export class MemoryRateLimitStore extends RateLimitStore {
   ) {
     this.pausedUntilMs = Math.max(this.pausedUntilMs, Date.now() + pauseMs)
     this.isLimitedByWrite = isWrite
-    if (seen.pauses === this.pauseCount) {
+    if (seen.pauseCount === this.pauseCount) {
       this.consecutiveRateLimits++
       this.pauseCount++
     }
@@ -46,6 +46,7 @@ export class MemoryRateLimitStore extends RateLimitStore {
   }
 
   async recordSuccess(_id: string, seen: RateLimitState, isWrite: boolean): Promise<void> {
-    if (seen.pauses === this.pauseCount && (isWrite || !this.isLimitedByWrite)) this.consecutiveRateLimits = 0
+    if (seen.pauseCount === this.pauseCount && (isWrite || !this.isLimitedByWrite))
+      this.consecutiveRateLimits = 0
   }
 }

@@ -1,7 +1,7 @@
 export type DeploymentStep = 'DEPLOY' | 'CREATE_ORG' | 'CREATE_REPO' | 'PUSH_CONTENTS' | 'DONE'
 export type DeploymentStatus = 'QUEUED' | 'RUNNING' | 'WAITING' | 'SUCCEEDED' | 'FAILED' | 'CANCELLED'
 
-/** Statuses of a deployment that is not finished; at most one such deployment exists for a repository. */
+/** Statuses of an unfinished deployment; a repository has at most one of these at a time. */
 export const ACTIVE_STATUSES = ['QUEUED', 'RUNNING', 'WAITING'] as const satisfies DeploymentStatus[]
 
 export interface DeploymentProblem {
@@ -11,7 +11,7 @@ export interface DeploymentProblem {
   step: DeploymentStep
 }
 
-/** A deployment as it is told to viewers, at one of its events. Kept as JSON in the log. */
+/** A deployment as subscribers see it at one of its events, stored as JSON. Times are ISO 8601, UTC. */
 export interface DeploymentSnapshot {
   id: string
   org: string
@@ -25,7 +25,6 @@ export interface DeploymentSnapshot {
   sequence: number
   attempt: number
   progress: { done: number; total: number; unit: string } | null
-  /** Times are ISO 8601, UTC. */
   waitingUntil: string | null
   error: DeploymentProblem | null
   repositoryUrl: string | null
@@ -36,25 +35,24 @@ export interface DeploymentSnapshot {
   createdAt: string
   updatedAt: string
   finishedAt: string | null
-  /** Who asked for it. Absent in events from before there were accounts. */
   requestedBy?: { id: string; name: string } | null
-  /** At most 20 sentences, and how many there are in all. Absent in events from before there were warnings. */
+  /** At most 20 sentences, and their total number. */
   warnings?: string[]
   warningCount?: number
 }
 
-/** One line of the log. It holds all there is to tell, so that a viewer's state is right after any one event. */
+/** An entry of the event log. Contains the whole state, so that a subscriber is up to date after any single event. */
 export interface LoggedEvent {
-  /** Contiguous over all deployments, in commit order, from 1. */
+  /** 1, 2, 3 … over all deployments, in order of commit. */
   position: number
   deploymentId: string
-  /** Contiguous for the deployment, from 1. */
+  /** 1, 2, 3 … within the deployment. */
   sequence: number
   at: Date
-  /** The connection whose own request made this event, which it is not sent again. */
+  /** The connection whose request caused the event, and which does not receive it. */
   origin: string | null
   deployment: DeploymentSnapshot
-  /** Its own random number, and that of the event before it: the same log has the same ones. */
+  /** A random number, and that of the event before: the same in the same log. */
   eventId: number
   previousEventId: number
 }
