@@ -8,7 +8,7 @@ import { TestServer } from './support/test-server.ts'
 
 const CLIENTS = ['graphql-ws.js', 'apollo.js', 'urql.js', 'relay.js']
 
-// In the repository, where the programs find the libraries as a reader's own files would.
+// In the repository, so that the programs find the libraries, like a reader's own files would.
 const folder = `clients-${process.pid}.tmp`
 const servers: TestServer[] = []
 const programs: ClientProgram[] = []
@@ -48,11 +48,10 @@ async function writePrograms(port: number): Promise<string[]> {
   return files
 }
 
-async function watched(server: TestServer, viewers: number): Promise<void> {
+async function subscribed(server: TestServer, count: number): Promise<void> {
   await waitUntil(
-    async () =>
-      (await (await fetch(`${server.url}/metrics`)).text()).includes(`shipcast_members ${viewers}\n`),
-    () => `there are ${viewers} subscriptions. Printed:\n${programs.map((p) => p.output).join('\n---\n')}`,
+    async () => (await (await fetch(`${server.url}/metrics`)).text()).includes(`shipcast_members ${count}\n`),
+    () => `there are ${count} subscriptions. Printed:\n${programs.map((p) => p.output).join('\n---\n')}`,
     MAX_WAIT_MS,
   )
 }
@@ -86,9 +85,9 @@ test('graphql-ws, Apollo Client, urql and Relay miss and repeat no event over ki
   const second = await startServer({ dataDir: first.dataDir })
   expect(await writePrograms(first.port)).toEqual(['shipcast-client.js', ...CLIENTS])
   const clients = CLIENTS.map(run)
-  await watched(first, CLIENTS.length)
+  await subscribed(first, CLIENTS.length)
 
-  // The first time, no client has seen an event yet.
+  // The first time, no client has received an event yet.
   const ids: string[] = []
   for (const end of ['kill', 'stop'] as const) {
     await first[end]()
@@ -102,7 +101,7 @@ test('graphql-ws, Apollo Client, urql and Relay miss and repeat no event over ki
   await second.stop()
   await first.stop()
   const other = await startServer({ dataDir: (await createDataFolder()).path, port: first.port })
-  await watched(other, CLIENTS.length)
+  await subscribed(other, CLIENTS.length)
   ids.push(await deploy(other, 'another-log'))
   await Promise.all(clients.map((client) => client.waitForOutput(lastOf(ids.at(-1)!))))
 
@@ -114,20 +113,20 @@ test('graphql-ws, Apollo Client, urql and Relay miss and repeat no event over ki
     if (CLIENTS[i] !== 'graphql-ws.js') expect(client.output).toContain('templates: 3')
   }
 
-  // What the sink itself throws is printed, and the event comes again.
+  // An error that the sink itself throws is printed, and the event is delivered again.
   await writeFile(
     `${folder}/throwing.js`,
     `import { createShipcastClient } from './shipcast-client.js'
      let failures = 1
      createShipcastClient({ url: '${other.socketUrl}' }).subscribe(
        { query: 'subscription ($after: String) { deploymentStatus(after: $after) { cursor deploymentId sequence } }' },
-       { next({ data }) { if (failures-- > 0) throw new Error('Of my own'); console.log(data.deploymentStatus) }, error: console.error, complete() {} })`,
+       { next({ data }) { if (failures-- > 0) throw new Error('thrown by the sink'); console.log(data.deploymentStatus) }, error: console.error, complete() {} })`,
   )
   const throwing = run('throwing.js')
-  await watched(other, CLIENTS.length + 1)
+  await subscribed(other, CLIENTS.length + 1)
   const last = await deploy(other, 'thrown')
   await throwing.waitForOutput(lastOf(last))
-  expect(throwing.output).toContain('Of my own')
+  expect(throwing.output).toContain('thrown by the sink')
   expect(sequencesOf(last, throwing.output)).toBe('12345')
 }, 300_000)
 
@@ -139,7 +138,7 @@ test('an error that a retry cannot fix ends a subscription, with the reason', as
   await client.waitForExit()
 })
 
-// What relay-compiler makes of the two documents.
+// The output of relay-compiler for the two documents.
 const scalar = (name: string) => ({ alias: null, args: null, kind: 'ScalarField', name, storageKey: null })
 const templates = request('Templates', 'query', '{ templates { name } }', [], {
   alias: null,

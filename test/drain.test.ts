@@ -8,7 +8,7 @@ import { createTestDatabase, type TestDatabase } from './support/test-database.t
 import { TestServer } from './support/test-server.ts'
 import { type ReceivedEvent, Viewer } from './support/viewer.ts'
 
-/** Sockets are closed at once up to fifty. So these go in two batches, with half of the window in between. */
+/** Batches have at least fifty sockets. So these close in two batches, with half of the window in between. */
 const VIEWERS = 80
 const DRAIN_MS = 20_000
 
@@ -37,7 +37,7 @@ async function deploy(): Promise<string> {
   return data.deploy.id
 }
 
-async function come(url: string, after?: string): Promise<Viewer> {
+async function connect(url: string, after?: string): Promise<Viewer> {
   const viewer = new Viewer(url)
   const { cursor } = await viewer.connected()
   viewer.follow({ after: after ?? cursor })
@@ -46,13 +46,13 @@ async function come(url: string, after?: string): Promise<Viewer> {
 
 const sequences = (events: readonly ReceivedEvent[]) => events.map(({ sequence }) => sequence)
 
-test('a node that goes away takes nobody new, closes its sockets in batches, and tells those who are left of events', async () => {
+test('a node that shuts down refuses new sockets, closes its sockets in batches, and serves the remaining ones', async () => {
   const viewers: Viewer[] = []
-  for (let i = 0; i < VIEWERS; i++) viewers.push(await come(leaving.socketUrl))
+  for (let i = 0; i < VIEWERS; i++) viewers.push(await connect(leaving.socketUrl))
   const first = await deploy()
   for (const viewer of viewers) await viewer.waitForEnd(first)
 
-  const gone = leaving.stop()
+  const stopped = leaving.stop()
   await viewers[0]!.waitUntil(() => viewers[0]!.closeCode !== undefined)
   expect((await fetch(`${leaving.url}/health/ready`)).status).toBe(503)
   const newcomer = new WebSocket(leaving.socketUrl, 'graphql-transport-ws')
@@ -69,13 +69,13 @@ test('a node that goes away takes nobody new, closes its sockets in batches, and
 
   for (const viewer of viewers) await viewer.waitUntil(() => viewer.closeCode !== undefined)
   expect(new Set(viewers.map(({ closeCode }) => closeCode))).toEqual(new Set([1012]))
-  await gone
+  await stopped
 
   const third = await deploy()
-  const again = await Promise.all(
-    viewers.map(({ events }) => come(staying.socketUrl, events.at(-1)?.cursor ?? '')),
+  const resumed = await Promise.all(
+    viewers.map(({ events }) => connect(staying.socketUrl, events.at(-1)?.cursor ?? '')),
   )
-  for (const [i, viewer] of again.entries()) {
+  for (const [i, viewer] of resumed.entries()) {
     await viewer.waitForEnd(third)
     const all = [...viewers[i]!.events, ...viewer.events]
     for (const id of [first, second, third]) {

@@ -20,18 +20,18 @@ afterAll(async () => {
 async function metric(name: string): Promise<number> {
   const text = await (await fetch(`${server.url}/metrics`)).text()
   const line = text.split('\n').find((each) => each.startsWith(`shipcast_${name} `))
-  if (line === undefined) throw new Error(`There is no metric shipcast_${name}.`)
+  if (line === undefined) throw new Error(`The server has no metric shipcast_${name}.`)
   return Number(line.split(' ')[1])
 }
 
-async function until(name: string, value: number): Promise<void> {
-  let seen: number | undefined
+async function metricIs(name: string, value: number): Promise<void> {
+  let current: number | undefined
   await waitUntil(
     async () => {
-      seen = await metric(name)
-      return seen === value
+      current = await metric(name)
+      return current === value
     },
-    () => `shipcast_${name} is ${value}; it is ${seen}`,
+    () => `shipcast_${name} is ${value}; it is ${current}`,
   )
 }
 
@@ -41,10 +41,10 @@ async function deploy(): Promise<string> {
   return data.deploy.id
 }
 
-/** Resolves once each viewer's subscription is there: before, it might get the state now instead of an event. */
-async function joined(viewers: readonly Viewer[], count = viewers.length): Promise<void> {
+/** Resolves once all viewers are subscribed: before, they might receive a snapshot instead of an event. */
+async function subscribed(viewers: readonly Viewer[], count = viewers.length): Promise<void> {
   await Promise.all(viewers.map((viewer) => viewer.connected()))
-  await until('members', count)
+  await metricIs('members', count)
 }
 
 test('however many viewers, an event is executed once for each distinct query', async () => {
@@ -56,13 +56,13 @@ test('however many viewers, an event is executed once for each distinct query', 
   const viewers = Array.from({ length: 60 }, () => new Viewer(server.socketUrl))
   for (const [i, viewer] of viewers.entries()) {
     const { cursor } = await viewer.connected()
-    // Cursors differ, what is asked for does not.
+    // Cursors differ; the selected fields do not.
     viewer.subscribe({
       query: queries[i % 3]!,
       variables: i % 3 === 0 ? {} : { after: i % 2 ? cursor : null },
     })
   }
-  await joined(viewers)
+  await subscribed(viewers)
   expect(await metric('groups')).toBe(3)
   const before = await metric('executions_total')
 
@@ -72,10 +72,10 @@ test('however many viewers, an event is executed once for each distinct query', 
   }
   expect((await metric('executions_total')) - before).toBe(5 * 3)
   await Promise.all(viewers.map((viewer) => viewer.close()))
-  for (const name of ['sockets', 'members', 'groups']) await until(name, 0)
+  for (const name of ['sockets', 'members', 'groups']) await metricIs(name, 0)
 })
 
-test('what is read from the database for each event is refused in a subscription', async () => {
+test('a subscription cannot select a field that is read from the database', async () => {
   const viewer = new Viewer(server.socketUrl)
   viewer.subscribe({ query: 'subscription { deploymentStatus { deployment { events { sequence } } } }' })
   await viewer.waitUntil(() => viewer.errors.length > 0)
@@ -84,18 +84,18 @@ test('what is read from the database for each event is refused in a subscription
   await viewer.close()
 })
 
-test('a viewer of one deployment is not sent the others', async () => {
+test('a viewer of one deployment does not receive events of others', async () => {
   const viewer = new Viewer(server.socketUrl)
   const first = await deploy()
   viewer.follow({ deploymentId: first })
   await viewer.waitForEnd(first)
   const other = new Viewer(server.socketUrl)
   other.follow()
-  await joined([viewer, other])
+  await subscribed([viewer, other])
   await other.waitForEnd(await deploy())
   expect(new Set(viewer.events.map((event) => event.deploymentId))).toEqual(new Set([first]))
   await Promise.all([viewer.close(), other.close()])
-  await until('groups', 0)
+  await metricIs('groups', 0)
 })
 
 describe('a raw client', () => {
@@ -131,14 +131,14 @@ describe('a raw client', () => {
       payload: { query: 'subscription { deploymentStatus { deploymentId sequence status } }' },
     })
 
-  test('that completes an operation and begins another with the same id, in one go, has the new one', async () => {
+  test('that completes an operation and starts another with the same id, in one go, receives the new one', async () => {
     const { socket, messages, has } = await open()
     for (let i = 0; i < 100; i++) {
       socket.send(subscribe('same'))
       socket.send('{"id":"same","type":"complete"}')
     }
     socket.send(subscribe('same'))
-    await until('members', 1)
+    await metricIs('members', 1)
     const id = await deploy()
     await has(
       ({ payload }) =>
@@ -149,16 +149,16 @@ describe('a raw client', () => {
     const own = messages.filter(({ payload }) => payload?.data?.deploymentStatus.deploymentId === id)
     expect(own.map(({ payload }) => payload?.data?.deploymentStatus.sequence)).toEqual([1, 2, 3, 4, 5])
     socket.terminate()
-    await until('members', 0)
+    await metricIs('members', 0)
   })
 
-  test('gets nothing for an operation after its complete', async () => {
+  test('receives nothing for an operation after its complete', async () => {
     const { socket, messages, has } = await open()
     socket.send(subscribe('ended'))
     socket.send(subscribe('kept'))
-    await until('members', 2)
+    await metricIs('members', 2)
     socket.send('{"id":"ended","type":"complete"}')
-    await until('members', 1)
+    await metricIs('members', 1)
     const id = await deploy()
     await has(
       (message) =>
@@ -168,10 +168,10 @@ describe('a raw client', () => {
     )
     expect(messages.filter((message) => message.id === 'ended')).toEqual([])
     socket.close()
-    await until('members', 0)
+    await metricIs('members', 0)
   })
 
-  test('whatever it sends, leaves nothing behind', async () => {
+  test('leaves no subscription behind, whatever it sends', async () => {
     const noise = [
       '{"type":"connection_init"}',
       '{',
@@ -205,7 +205,7 @@ describe('a raw client', () => {
       }),
     )
     await Promise.all(deploying)
-    for (const name of ['sockets', 'members', 'groups']) await until(name, 0)
+    for (const name of ['sockets', 'members', 'groups']) await metricIs(name, 0)
     expect((await fetch(`${server.url}/health/live`)).status).toBe(200)
   })
 })

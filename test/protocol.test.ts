@@ -4,13 +4,13 @@ import { expect, test } from '@jest/globals'
 import { ERROR_CODES } from '../src/errors.ts'
 import { REMEDIES } from '../src/github/forge-error.ts'
 
-/** Those that Apollo Server gives only with persisted queries, or for what we answer as `INTERNAL`. */
+/** Codes of Apollo Server for persisted queries, and for errors that we report as `INTERNAL`. */
 const NEVER_SENT: string[] = [
   ApolloServerErrorCode.PERSISTED_QUERY_NOT_FOUND,
   ApolloServerErrorCode.INTERNAL_SERVER_ERROR,
 ]
 
-test("PROTOCOL.md lists every code that an answer or a deployment's error may have, and no other", async () => {
+test('PROTOCOL.md lists every error code of a response and of a deployment, and no other', async () => {
   const [answers, deployments] = (await readFile('PROTOCOL.md', 'utf8'))
     .split('\n## Errors\n')[1]!
     .split("A deployment's own `error.code`")

@@ -6,7 +6,7 @@ import { TestServer } from './support/test-server.ts'
 import { isFinalEvent, type ReceivedEvent, Viewer } from './support/viewer.ts'
 
 /** For many deployments at once, on a busy machine. */
-const PATIENCE_MS = 100_000
+const LOAD_TIMEOUT_MS = 100_000
 
 let server: TestServer
 const viewers: Viewer[] = []
@@ -41,8 +41,8 @@ async function deploy(headers: Record<string, string> = {}): Promise<string> {
 const sequences = (events: readonly ReceivedEvent[]) => events.map(({ sequence }) => sequence)
 const upTo = (length: number) => Array.from({ length }, (_, i) => i + 1)
 
-describe('joining', () => {
-  test('with each cursor in turn resumes after it, without gap or repeat', async () => {
+describe('a subscription', () => {
+  test('with any cursor resumes after it, without gap or repeat', async () => {
     const early = await connect()
     const { cursor: start } = await early.connected()
     early.follow()
@@ -54,13 +54,13 @@ describe('joining', () => {
       const late = await connect()
       late.follow({ deploymentId: id, after: cursor })
       if (seen < all.length) await late.waitForEnd(id)
-      // What follows the last one is the next deployment's: the cursor is of the whole log.
+      // After the last event come those of the next deployment: a cursor is a position in the whole log.
       expect(late.events).toEqual(all.slice(seen))
       await late.close()
     }
   })
 
-  test('after the end, without a cursor, tells the state now of the one asked for', async () => {
+  test('without a cursor, to a finished deployment, delivers its current state', async () => {
     const watcher = await connect()
     watcher.follow()
     const id = await deploy()
@@ -70,7 +70,7 @@ describe('joining', () => {
     expect(await late.waitForEnd(id)).toEqual([last])
   })
 
-  test('without a cursor tells of active deployments only, in ascending order of cursors', async () => {
+  test('without a cursor delivers active deployments only, in ascending order of cursors', async () => {
     const watcher = await connect()
     watcher.follow()
     const ids = await Promise.all(Array.from({ length: 12 }, () => deploy()))
@@ -88,7 +88,7 @@ describe('joining', () => {
     }
   })
 
-  test('with a cursor that is not ours is CURSOR_UNKNOWN; of an unknown deployment NOT_FOUND', async () => {
+  test('with an unknown cursor fails with CURSOR_UNKNOWN, to an unknown deployment with NOT_FOUND', async () => {
     const viewer = await connect()
     const { cursor } = await viewer.connected()
     for (const after of ['nonsense', '', `9${cursor.slice(1)}`, `${cursor.slice(0, 4)}${'9'.repeat(12)}`]) {
@@ -105,7 +105,7 @@ describe('joining', () => {
     }
   })
 
-  test('by an id in capital letters gets the same events', async () => {
+  test('to a deployment id in upper case delivers the same events', async () => {
     const viewer = await connect()
     const { cursor } = await viewer.connected()
     const id = await deploy()
@@ -115,8 +115,8 @@ describe('joining', () => {
   })
 })
 
-describe('the sender', () => {
-  test('by its connection id is not sent event 1 of its own, and all that follow; others get everything', async () => {
+describe('the sender of a mutation', () => {
+  test('over HTTP, with its connection id, does not receive its own event 1, but all later ones; others receive all', async () => {
     const sender = await connect()
     const other = await connect()
     sender.follow()
@@ -129,7 +129,7 @@ describe('the sender', () => {
     expect(sequences(sender.eventsOf(id))).toEqual(upTo(seenByOther.length).slice(1))
   })
 
-  test('over its own socket is not sent event 1 either', async () => {
+  test('over its own socket does not receive its own event 1 either', async () => {
     const sender = await connect()
     sender.follow()
     const answer = (await sender.execute(DEPLOY_MUTATION, {
@@ -139,7 +139,7 @@ describe('the sender', () => {
     expect(sequences(events)[0]).toBe(2)
   })
 
-  test('gets event 1 on another connection that resumes from before it', async () => {
+  test('receives event 1 on another connection that resumes from an earlier cursor', async () => {
     const sender = await connect()
     const { connectionId, cursor } = await sender.connected()
     const id = await deploy({ 'x-connection-id': connectionId })
@@ -149,13 +149,13 @@ describe('the sender', () => {
   })
 })
 
-test('200 deployments at once, 50 viewers joining and leaving: every one sees 1, 2, 3 … to the end', async () => {
+test('200 deployments at once, 50 viewers that join and leave: each sees 1, 2, 3 … to the end', async () => {
   const constant = await connect()
   const { cursor: start } = await constant.connected()
   constant.follow({ after: start })
   const accepted = Promise.all(Array.from({ length: 200 }, () => deploy()))
 
-  // Each leaves and comes back three times, wherever it is by then, with the cursor of the last event it saw.
+  // Each leaves and returns three times, with the cursor of the last event that it saw.
   const restless = await Promise.all(
     upTo(50).map(async (number) => {
       const seen: ReceivedEvent[] = []
@@ -167,9 +167,9 @@ test('200 deployments at once, 50 viewers joining and leaving: every one sees 1,
         await viewer.waitUntil(
           () => viewer.events.length > leaveAt || (visit === 4 && allEnded(ids, [...seen, ...viewer.events])),
           `visit ${visit} of viewer ${number} has seen enough`,
-          PATIENCE_MS,
+          LOAD_TIMEOUT_MS,
         )
-        // Frames may arrive while it closes; it has seen those as well.
+        // Includes frames that arrive while it closes.
         await viewer.close()
         seen.push(...viewer.events)
         if (visit === 4) return seen
@@ -178,7 +178,7 @@ test('200 deployments at once, 50 viewers joining and leaving: every one sees 1,
   )
 
   const ids = await accepted
-  await constant.waitUntil(() => allEnded(ids, constant.events), 'every deployment ends', PATIENCE_MS)
+  await constant.waitUntil(() => allEnded(ids, constant.events), 'every deployment ends', LOAD_TIMEOUT_MS)
   for (const events of [constant.events, ...restless]) {
     const byDeployment = Map.groupBy(events, (event) => event.deploymentId)
     for (const id of ids) {
@@ -198,7 +198,7 @@ function allEnded(ids: readonly string[], events: readonly ReceivedEvent[]): boo
 }
 
 describe('the socket', () => {
-  /** Resolves to the close code. */
+  /** Resolves to the close code; rejects where the upgrade is refused. */
   async function closeOf(socket: WebSocket): Promise<number> {
     const closed = new Promise<number>((resolve, reject) => {
       socket.once('close', resolve)
@@ -210,7 +210,7 @@ describe('the socket', () => {
   const open = (options = {}, protocols: string[] = ['graphql-transport-ws']) =>
     new WebSocket(server.socketUrl, protocols, options)
 
-  test('refuses a foreign origin, and a path that is not its own', async () => {
+  test('refuses a foreign origin and an unknown path', async () => {
     await expect(closeOf(open({ origin: 'https://evil.example' }))).rejects.toThrow('403')
     await expect(closeOf(open({ headers: { host: 'evil.example' } }))).rejects.toThrow('403')
     await expect(closeOf(new WebSocket(`${server.socketUrl}/other`, 'graphql-transport-ws'))).rejects.toThrow(
@@ -221,7 +221,7 @@ describe('the socket', () => {
     expect(await closeOf(own)).toBe(1000)
   })
 
-  test('closes with 4408 when nobody introduces himself, with 4406 without the protocol, with 1009 for a huge frame', async () => {
+  test('closes with 4408 without connection_init, with 4406 without the subprotocol, with 1009 for a huge message', async () => {
     expect(await closeOf(open())).toBe(4408)
     expect(await closeOf(open({}, []))).toBe(4406)
     const huge = open()
@@ -231,14 +231,14 @@ describe('the socket', () => {
     expect(await closeOf(huge)).toBe(1009)
   })
 
-  test('has a bound on operations, and tells so', async () => {
+  test('limits operations, and answers further ones with RATE_LIMITED', async () => {
     const viewer = await connect()
     for (let i = 0; i < 101; i++) viewer.follow()
     await viewer.waitUntil(() => viewer.errors.length > 0)
     expect(viewer.errors).toMatchObject([{ extensions: { code: 'RATE_LIMITED' } }])
   })
 
-  test('a document that is no GraphQL is told so, and the socket stays', async () => {
+  test('answers an invalid document with an error, and stays open', async () => {
     const viewer = await connect()
     await expect(viewer.execute('{ templates { ', {})).rejects.toMatchObject([{ message: /Syntax Error/ }])
     await expect(viewer.execute('{ nope }', {})).rejects.toMatchObject([{ message: /Cannot query field/ }])
@@ -246,7 +246,7 @@ describe('the socket', () => {
   })
 })
 
-test('a planned stop closes sockets with 1012, and a viewer goes on with its cursor afterwards', async () => {
+test('a planned stop closes sockets with 1012, and a viewer resumes from its cursor afterwards', async () => {
   const own = await TestServer.start()
   const before = new Viewer(own.socketUrl)
   const { cursor } = await before.connected()

@@ -1,16 +1,5 @@
 import { UseFilters } from '@nestjs/common'
-import {
-  Args,
-  Context,
-  ID,
-  Int,
-  Mutation,
-  Parent,
-  Query,
-  ResolveField,
-  Resolver,
-  Subscription,
-} from '@nestjs/graphql'
+import { Args, Context, ID, Int, Mutation, Parent, Query, ResolveField, Resolver } from '@nestjs/graphql'
 import DataLoader from 'dataloader'
 import { validate as isUuid } from 'uuid'
 import { OpaqueSubjectIds } from '../auth/opaque-subject-ids.ts'
@@ -22,6 +11,7 @@ import type { DeploymentStatus, LoggedEvent } from '../events/deployment-event.t
 import { EventFeed } from '../events/event-feed.ts'
 import { EventLog, type EventRange } from '../events/event-log.ts'
 import type { EventStream } from '../events/event-stream.ts'
+import { EventSubscription } from '../events/event-subscription.ts'
 import { PassThroughErrorsFilter } from '../graphql/client-errors.ts'
 import { checkRange, connectionOf, parsePaging } from '../graphql/paging.ts'
 import { Template } from '../templates/template.model.ts'
@@ -175,7 +165,7 @@ export class DeploymentsResolver {
     return events.map((event) => toDeploymentEvent(event, this.feed.cursorOf(event.position)))
   }
 
-  @Subscription(() => DeploymentEvent, {
+  @EventSubscription(() => DeploymentEvent, {
     description:
       'What happens, as it happens: in order, without gap or repeat. Without `after`: the state now (of each active deployment, or of the one named), then what follows. With `after`: everything since that cursor.',
     resolve(this: DeploymentsResolver, event: LoggedEvent) {

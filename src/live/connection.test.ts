@@ -20,14 +20,15 @@ beforeEach(async () => {
   const opened = new Promise<void>((resolve) => {
     server.once('upgrade', (request, stream, head) =>
       sockets.handleUpgrade(request, stream, head, (socket) => {
-        closed = new Promise((closed) => {
-          const owner: ConnectionListener = {
-            onMessage: (_, message) => received.push(message.type),
+        closed = new Promise((resolveClosed) => {
+          const listener: ConnectionListener = {
+            onMessage: (_, message) => received.push(String(message)),
             onAuthenticated: () => true,
+            onOperationFailed: () => undefined,
             onError: () => undefined,
-            onClose: () => closed(),
+            onClose: () => resolveClosed(),
           }
-          connection = new Connection(socket, stream as Socket, 0, {}, undefined, owner)
+          connection = new Connection(socket, stream as Socket, 0, {}, undefined, listener)
         })
         resolve()
       }),
@@ -42,61 +43,61 @@ afterEach(() => {
   server.close()
 })
 
-test('whoever does not answer our close is cut off soon, and is not listened to until then', async () => {
+test('a client that does not answer our close is terminated soon, and its messages are dropped until then', async () => {
   client.send('{"type":"ping"}')
   await waitUntil(() => received.length > 0, 'the ping is received')
-  // It does not read our close, and goes on.
+  // It does not read our close, and keeps sending.
   client.pause()
   connection.close(4401, 'Ended')
   client.send('{"type":"pong"}')
   await closed
-  expect(received).toEqual(['ping'])
+  expect(received).toEqual(['{"type":"ping"}'])
 })
 
-test('many closes at once are one', async () => {
+test('only the first of several closes counts', async () => {
   for (let i = 0; i < 20; i++) connection.close(4401, 'Ended')
   await Promise.all([connection.closeAndWait(4403, 'Later'), connection.closeAndWait(1012, 'Later'), closed])
   const [code] = client.readyState === client.CLOSED ? [4401] : await once(client, 'close')
   expect(code).toBe(4401)
 })
 
-test('what one asks for and does not read is not kept without end', async () => {
+test('closes the socket of a client that requests more than it reads', async () => {
   client.pause()
   const sent: Promise<void>[] = []
-  let most = 0
+  let maxUnsentBytes = 0
   for (let i = 0; i < 100; i++) {
     sent.push(connection.send('x'.repeat(1024 * 1024)))
-    most = Math.max(most, connection.writer.unsentBytes)
+    maxUnsentBytes = Math.max(maxUnsentBytes, connection.writer.unsentBytes)
   }
   await closed
   await Promise.all(sent)
-  expect(most).toBeLessThan(20 * 1024 * 1024)
+  expect(maxUnsentBytes).toBeLessThan(20 * 1024 * 1024)
 })
 
-test('counts what has come of a message, but not the control frames between its fragments', async () => {
+test('counts the bytes of an incomplete message, but not the control frames between its fragments', async () => {
   const KIB = 1024
   client.send('{"type":"pi', { fin: false })
   client.send('x'.repeat(100 * KIB), { fin: false })
   for (let i = 0; i < 2_000; i++) client.ping('y'.repeat(100))
   client.pong()
-  await waitUntil(() => connection.unfinishedBytes >= 100 * KIB, 'the fragments have come')
+  await waitUntil(() => connection.unfinishedBytes >= 100 * KIB, 'the fragments have arrived')
   const answered = new Promise<void>((resolve) => {
     client.on('pong', (payload) => String(payload) === 'last' && resolve())
   })
   client.ping('last')
   await answered
-  // Their headers and masks, at most ten and four bytes each.
+  // Beyond the payload: headers and masks, at most ten and four bytes each.
   expect(connection.unfinishedBytes).toBeGreaterThan(100 * KIB)
   expect(connection.unfinishedBytes).toBeLessThan(100 * KIB + 100)
   client.send('', { fin: true })
-  await closed
+  await waitUntil(() => received.length > 0, 'the message is received')
+  expect(connection.unfinishedBytes).toBe(0)
 })
 
-test('keeps the order of messages behind a large one, which waits for its turn', async () => {
+test('keeps the order of messages that follow a large one, which waits for its turn', async () => {
   const large = JSON.stringify({ type: 'ping', payload: { text: 'x'.repeat(500_000) } })
-  for (const text of [large, '{"type":"pong"}', '{"id":"1","type":"complete"}', large, '{"type":"pong"}']) {
-    client.send(text)
-  }
-  await waitUntil(() => received.length === 5, 'all messages are received')
-  expect(received).toEqual(['ping', 'pong', 'complete', 'ping', 'pong'])
+  const messages = [large, '{"type":"pong"}', '{"id":"1","type":"complete"}', large, '{"type":"pong"}']
+  for (const message of messages) client.send(message)
+  await waitUntil(() => received.length === messages.length, 'all messages are received')
+  expect(received).toEqual(messages)
 })

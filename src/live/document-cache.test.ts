@@ -1,21 +1,32 @@
 import { expect, test } from '@jest/globals'
 import { buildSchema } from 'graphql'
-import { DocumentCache } from './document-cache.ts'
+import { DocumentCache, InvalidDocumentError } from './document-cache.ts'
 
 const schema = buildSchema('type Query { me: Int } type Subscription { ticks: Int }')
 
-test('keeps documents that are used again, and no more of large ones than fit', () => {
+const smallQueries = Array.from({ length: 100 }, (_, index) => `subscription { a${index}: ticks }`)
+const largeQuery = (index: number) => `{ me${' '.repeat(90_000)} } # ${index}`
+
+test('caches documents, and drops the least recently used once large ones fill the cache', () => {
   const documents = new DocumentCache()
-  const read = (query: string) => documents.get(schema, { query })
-  const large = (index: number) => `{ me${' '.repeat(90_000)} } # ${index}`
-  const small = Array.from({ length: 100 }, (_, index) => `subscription { a${index}: ticks }`)
+  const get = (query: string) => documents.get(schema, { query })
 
-  const first = small.map(read)
-  for (const [index, query] of small.entries()) expect(read(query)).toBe(first[index])
-  const firstLarge = read(large(0))
-  expect(read(large(0))).toBe(firstLarge)
+  const small = smallQueries.map(get)
+  for (const [index, query] of smallQueries.entries()) expect(get(query)).toBe(small[index])
+  const large = get(largeQuery(0))
+  expect(get(largeQuery(0))).toBe(large)
 
-  for (let index = 1; index < 20; index++) read(large(index))
-  for (const [index, query] of small.entries()) expect(read(query)).not.toBe(first[index])
-  expect(read(large(0))).not.toBe(firstLarge)
+  for (let index = 1; index < 20; index++) get(largeQuery(index))
+  for (const [index, query] of smallQueries.entries()) expect(get(query)).not.toBe(small[index])
+  expect(get(largeQuery(0))).not.toBe(large)
+})
+
+test('an operation name that the document does not have is refused, and takes no room', () => {
+  const documents = new DocumentCache()
+  const query = '{ me }'
+  const valid = documents.get(schema, { query })
+  for (const operationName of ['\n', 'x'.repeat(400_000), 'y'.repeat(400_000)]) {
+    expect(() => documents.get(schema, { query, operationName })).toThrow(InvalidDocumentError)
+  }
+  expect(documents.get(schema, { query })).toBe(valid)
 })

@@ -1,3 +1,4 @@
+import { Injectable } from '@nestjs/common'
 import {
   type DocumentNode,
   type GraphQLError,
@@ -12,18 +13,26 @@ import { checkEventLimits, type NormalForm, normalForm } from './normal-form.ts'
 
 /** Documents differ by client program, not by viewer: a few dozen are in use. */
 const MAX_CACHED_DOCUMENTS = 500
-/** Of their texts together. What is parsed takes up to 110 bytes for each character: 55 MB. */
+/** Of all texts together. A parsed document takes up to 110 bytes for each character: 55 MB. */
 const MAX_CACHED_CHARACTERS = 500_000
 
-/** An operation of a document that has been parsed and validated, and what the fan-out has to know of it. */
+/** An operation of a valid document. */
 export interface ParsedDocument {
   document: DocumentNode
   operation: OperationDefinitionNode
-  /** Of a subscription: what it has in common with others that ask for the same. */
-  normal: NormalForm | undefined
+  /** Of a subscription only. */
+  normalForm: NormalForm | undefined
 }
 
-/** Parses and validates each document once, however many send it. */
+/** All faults of a document that cannot be executed. */
+export class InvalidDocumentError extends Error {
+  constructor(readonly errors: readonly GraphQLError[]) {
+    super('The document is not valid.')
+  }
+}
+
+/** Parses and validates each document once, however many clients send it. */
+@Injectable()
 export class DocumentCache {
   private readonly cache = new LRUCache<string, ParsedDocument>({
     max: MAX_CACHED_DOCUMENTS,
@@ -31,23 +40,29 @@ export class DocumentCache {
     sizeCalculation: (_, key) => key.length,
   })
 
-  get(schema: GraphQLSchema, { query, operationName }: OperationRequest): ParsedDocument | GraphQLError[] {
-    const key = `${operationName ?? ''}\n${query}`
-    const before = this.cache.get(key)
-    if (before) return before
-    const document = parseAndValidate(schema, query)
-    if (Array.isArray(document)) return document
-    const operation = findOperation(document, operationName)
-    // Not kept: any number of names, as long as one likes, may come with one document.
-    if (!operation) return [operationNotFound()]
-    const tooDeep = checkDepth(schema, document)
-    if (tooDeep) return [tooDeep]
-    const isSubscription = operation.operation === OperationTypeNode.SUBSCRIPTION
-    const normal = isSubscription ? normalForm(document, operation) : undefined
-    const refusal = normal && checkEventLimits(schema, normal)
-    if (refusal) return [refusal]
-    const read = { document, operation, normal }
-    this.cache.set(key, read)
-    return read
+  /** @throws InvalidDocumentError */
+  get(schema: GraphQLSchema, request: OperationRequest): ParsedDocument {
+    const key = `${request.operationName ?? ''}\n${request.query}`
+    const cached = this.cache.get(key)
+    if (cached) return cached
+    const parsed = parseRequest(schema, request)
+    this.cache.set(key, parsed)
+    return parsed
   }
+}
+
+function parseRequest(schema: GraphQLSchema, { query, operationName }: OperationRequest): ParsedDocument {
+  const document = parseAndValidate(schema, query)
+  if (Array.isArray(document)) throw new InvalidDocumentError(document)
+  const operation = findOperation(document, operationName)
+  if (!operation) throw new InvalidDocumentError([operationNotFound()])
+  const depthError = checkDepth(schema, document)
+  if (depthError) throw new InvalidDocumentError([depthError])
+  if (operation.operation !== OperationTypeNode.SUBSCRIPTION) {
+    return { document, operation, normalForm: undefined }
+  }
+  const normal = normalForm(document, operation)
+  const limitError = checkEventLimits(schema, normal)
+  if (limitError) throw new InvalidDocumentError([limitError])
+  return { document, operation, normalForm: normal }
 }

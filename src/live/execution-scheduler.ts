@@ -1,34 +1,33 @@
 /** What executions may take of one turn of the event loop. */
 const SLICE_MS = 12
 
-/** A group whose events wait for their execution. */
+/** A shared subscription with events that wait for their execution. */
 export interface DeferredDelivery {
-  /** Those with the most go first. */
+  /** Those with the most live subscribers go first. */
   readonly liveCount: number
-  /** Delivers until the slice is over, and comes again with what is left. */
+  /** Delivers until the slice is over, then schedules itself again for what is left. */
   deliverQueued(): void
 }
 
 /**
- * Keeps executions from stalling the event loop, however many there are. What fits into a slice is executed at once;
- * the rest goes on in the turns that follow, which are shared by
+ * Keeps executions from blocking the event loop, however many there are. What fits into a slice is executed at once;
+ * the rest continues in the following turns, which are shared by
  *
- *   deliveries  events that have just happened: groups with the most live members first
- *   catch-ups   events that somebody has missed: subjects take turns
+ *   deliveries  events that have just happened: those with the most live subscribers first
+ *   catch-ups   events that a subscriber has missed: round-robin over subjects
  */
 export class ExecutionScheduler {
   private spentMs = 0
-  private limitMs: number
+  /** What the current slice may take beyond `sliceMs`; negative while half of it is reserved for catch-ups. */
+  private allowanceMs = 0
   private isScheduled = false
   private readonly deliveries = new Set<DeferredDelivery>()
   private readonly catchUps = new Map<string, (() => void)[]>()
 
-  constructor(private readonly sliceMs = SLICE_MS) {
-    this.limitMs = sliceMs
-  }
+  constructor(private readonly options: { sliceMs: number } = { sliceMs: SLICE_MS }) {}
 
   get isSliceOver(): boolean {
-    return this.spentMs >= this.limitMs
+    return this.spentMs >= this.options.sliceMs + this.allowanceMs
   }
 
   /** Executes now, and counts the time. */
@@ -42,14 +41,13 @@ export class ExecutionScheduler {
     }
   }
 
-  scheduleDelivery(late: DeferredDelivery): void {
-    this.deliveries.add(late)
+  scheduleDelivery(delivery: DeferredDelivery): void {
+    this.deliveries.add(delivery)
     this.schedule()
   }
 
-  /** It has nothing left to deliver. */
-  cancelDelivery(late: DeferredDelivery): void {
-    this.deliveries.delete(late)
+  cancelDelivery(delivery: DeferredDelivery): void {
+    this.deliveries.delete(delivery)
   }
 
   scheduleCatchUp(subjectId: string, job: () => void): void {
@@ -66,13 +64,14 @@ export class ExecutionScheduler {
   }
 
   private readonly runSlice = (): void => {
+    const { sliceMs } = this.options
     this.isScheduled = false
     this.spentMs = 0
-    // Each has half of it, however long the other's last execution took: neither keeps the other waiting.
-    const half = this.catchUps.size > 0 ? this.sliceMs / 2 : 0
-    this.limitMs = this.sliceMs - half
+    // Each kind has half of the slice, however long the other's last execution took: neither starves the other.
+    const halfMs = this.catchUps.size > 0 ? sliceMs / 2 : 0
+    this.allowanceMs = -halfMs
     this.runDeliveries()
-    this.limitMs = Math.max(this.sliceMs, this.spentMs + half)
+    this.allowanceMs = Math.max(0, this.spentMs + halfMs - sliceMs)
     this.runNextCatchUp()
     if (this.deliveries.size + this.catchUps.size > 0) this.schedule()
   }
@@ -80,21 +79,21 @@ export class ExecutionScheduler {
   private runDeliveries(): void {
     if (this.deliveries.size === 0) return
     const inOrder = [...this.deliveries].sort((one, other) => other.liveCount - one.liveCount)
-    for (const late of inOrder) {
+    for (const delivery of inOrder) {
       if (this.isSliceOver) return
-      this.deliveries.delete(late)
-      late.deliverQueued()
+      this.deliveries.delete(delivery)
+      delivery.deliverQueued()
     }
   }
 
-  /** One a turn: whoever goes on with it may use what is left of the slice. */
+  /** One a turn: the subscriber that continues with it may use the rest of the slice. */
   private runNextCatchUp(): void {
     const [next] = this.catchUps
     if (!next || this.isSliceOver) return
     const [subjectId, jobs] = next
     const job = jobs.shift()
     this.catchUps.delete(subjectId)
-    // To the end of the line.
+    // To the end of the queue.
     if (jobs.length > 0) this.catchUps.set(subjectId, jobs)
     job?.()
   }

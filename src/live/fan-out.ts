@@ -1,123 +1,122 @@
-import { Injectable, type OnModuleInit } from '@nestjs/common'
-import { LRUCache } from 'lru-cache'
+import { Injectable } from '@nestjs/common'
+import type { GraphQLSchema } from 'graphql'
 import { RateLimitedError } from '../errors.ts'
-import { EventFeed } from '../events/event-feed.ts'
 import type { OrderedEvent } from '../events/event-source.ts'
-import type { EventStream } from '../events/event-stream.ts'
+import { EventStream } from '../events/event-stream.ts'
+import { isEventSubscription } from '../events/event-subscription.ts'
 import type { PreparedArgs } from '../graphql/prepare-operation.ts'
 import { ExecutionScheduler } from './execution-scheduler.ts'
 import { LiveMetrics } from './live-metrics.ts'
-import { type EncodedEvent, type SharedContext, SharedSubscription } from './shared-subscription.ts'
+import { EncodedEventCache, type SharedContext, SharedSubscription } from './shared-subscription.ts'
 import { Subscriber, type SubscriberSocket } from './subscriber.ts'
 import { SubscriptionQuotas } from './subscription-quotas.ts'
 
 const MAX_SHARED_SUBSCRIPTIONS = 10_000
-/** Encoded events kept for those who join or lag, of all groups together. */
-const MAX_CACHED_BYTES = 64 * 1024 * 1024
-/** What keeping one takes beside its bytes: its key, its place, the objects around the bytes. */
-const CACHE_ENTRY_OVERHEAD_BYTES = 400
 
-/** What all members of a group share: everything that decides what they are told, and nothing else. */
+/** What is executed for every event, with which variables. */
 export interface SharedOperation {
-  /** Names what is executed, and with which values. */
+  /** Equal for operations that encode every event alike. */
   key: string
   args: PreparedArgs
 }
 
 /**
- * Events to viewers: executed once, encoded once for all who want the same, however many they are.
+ * Delivers the events of ordered sources: each event is executed once and encoded once for all subscribers that share
+ * a subscription, however many they are.
  *
- *   feed ──> groups that want the event ──> one execution, one encoding ──> every live member's socket
+ *   source ──event──> shared subscriptions ──> one execution, one encoding ──> the sockets of all live subscribers
  *
- * The resolver has run for each of them before: what a viewer may see was decided there, and is part of what makes a
- * group. It comes from what was authorised, never from what a viewer sent.
+ * A subscription is shared by equal operations on equal sources. The resolver has run for each subscriber before:
+ * what the subscriber may see was decided there, from what was authorised, and is part of the source's key.
  */
 @Injectable()
-export class FanOut implements OnModuleInit {
+export class FanOut {
   private readonly subscriptions = new Map<string, SharedSubscription>()
   private readonly quotas = new SubscriptionQuotas()
+  private readonly deliveredEvents = new WeakSet<OrderedEvent>()
   private readonly context: SharedContext
-  /** Position of the newest event that somebody was sent as it happened. */
-  private lastDeliveredPosition = 0
 
   constructor(
-    private readonly feed: EventFeed,
+    scheduler: ExecutionScheduler,
+    encodedEvents: EncodedEventCache,
     private readonly metrics: LiveMetrics,
   ) {
-    const encoded = new LRUCache<string, EncodedEvent>({
-      maxSize: MAX_CACHED_BYTES,
-      sizeCalculation: (payload) =>
-        CACHE_ENTRY_OVERHEAD_BYTES + (payload instanceof Promise ? 0 : payload.byteLength),
-    })
     this.context = {
       metrics,
-      scheduler: new ExecutionScheduler(),
+      scheduler,
+      encodedEvents,
       quotas: this.quotas,
-      encodedEvents: encoded,
       onDelivery: (event) => this.observeLatency(event),
-      remove: (group) => this.end(group),
+      onEnd: (subscription) => this.remove(subscription),
     }
   }
 
-  onModuleInit(): void {
-    this.feed.onLogRotated(() => this.reset())
-  }
-
-  /** Adds a subscription to those who want the same. The member is to be begun. */
+  /**
+   * Adds a subscriber, which the caller then starts. `stream` is what the resolver of the subscription field returned.
+   * @throws RateLimitedError
+   */
   subscribe(
     operationId: string,
-    shared: SharedOperation,
-    stream: EventStream,
-    viewer: SubscriberSocket,
-  ): Subscriber | RateLimitedError {
-    const { subject } = viewer
-    const key = `${stream.source.key} ${shared.key}`
-    let group = this.subscriptions.get(key)
-    if (!group?.includesSubject(subject.id)) {
-      const refusal = this.quotas.rejectionReason(subject, stream.source.topic)
-      if (refusal !== undefined) return this.reject('share', refusal)
+    operation: SharedOperation,
+    stream: AsyncIterable<unknown>,
+    socket: SubscriberSocket,
+  ): Subscriber {
+    if (!(stream instanceof EventStream))
+      throw new Error('A subscription resolver must return an EventStream.')
+    const { source } = stream
+    const { subject } = socket
+    // Positions are void in another log, so that nothing is shared across logs.
+    const key = `${source.logId} ${source.key} ${operation.key}`
+    let subscription = this.subscriptions.get(key)
+    if (!subscription?.includesSubject(subject.id)) {
+      const rejectionReason = this.quotas.rejectionReason(subject, source.topic)
+      if (rejectionReason !== undefined) throw this.rejection('share', rejectionReason)
     }
-    if (!group) {
+    if (!subscription) {
       if (this.subscriptions.size >= MAX_SHARED_SUBSCRIPTIONS) {
-        return this.reject(
+        const limit = MAX_SHARED_SUBSCRIPTIONS.toLocaleString('en')
+        throw this.rejection(
           'groups',
-          `This node has ${MAX_SHARED_SUBSCRIPTIONS} different subscriptions open. Ask for the same fields as others do, or connect to another node.`,
+          `This node already serves ${limit} distinct subscriptions. Use a common query, or another node.`,
         )
       }
-      group = this.create(key, shared, stream)
+      subscription = new SharedSubscription(key, source, operation.args, this.context)
+      this.subscriptions.set(key, subscription)
+      this.metrics.sharedSubscriptions.inc()
     }
-    group.add(subject.id)
-    return new Subscriber(operationId, stream, group, viewer)
+    subscription.addSubject(subject.id)
+    return new Subscriber(operationId, stream, subscription, socket)
   }
 
-  private reject(reason: string, sentence: string): RateLimitedError {
+  private rejection(reason: string, message: string): RateLimitedError {
     this.metrics.refusals.inc({ reason })
-    return new RateLimitedError(sentence)
+    return new RateLimitedError(message)
   }
 
   /** Once for each event, before its first write. */
-  private observeLatency({ position, at }: OrderedEvent): void {
-    if (position <= this.lastDeliveredPosition) return
-    this.lastDeliveredPosition = position
-    this.metrics.commitToSocketSeconds.observe(Math.max(0, Date.now() - at.getTime()) / 1000)
+  private observeLatency(event: OrderedEvent): void {
+    if (this.deliveredEvents.has(event)) return
+    this.deliveredEvents.add(event)
+    this.metrics.commitToSocketSeconds.observe(Math.max(0, Date.now() - event.at.getTime()) / 1000)
   }
 
-  /** All sockets are being closed, and events of the same positions will follow. */
-  private reset(): void {
-    this.context.encodedEvents.clear()
-    this.lastDeliveredPosition = 0
-    for (const group of this.subscriptions.values()) group.clearQueue()
+  private remove({ key }: SharedSubscription): void {
+    this.subscriptions.delete(key)
+    this.metrics.sharedSubscriptions.dec()
   }
+}
 
-  private create(key: string, { args }: SharedOperation, { source }: EventStream): SharedSubscription {
-    const group = new SharedSubscription(key, source, args, this.context)
-    this.subscriptions.set(key, group)
-    this.metrics.groups.inc()
-    return group
-  }
-
-  private end(group: SharedSubscription): void {
-    this.subscriptions.delete(group.key)
-    this.metrics.groups.dec()
-  }
+/**
+ * The fan-out serves every subscription of the schema.
+ * @throws Error, which names the fields whose resolvers return something else than an `EventStream`
+ */
+export function checkSubscriptionFields(schema: GraphQLSchema): void {
+  const fields = Object.values(schema.getSubscriptionType()?.getFields() ?? {})
+  const names = fields
+    .filter((field) => !isEventSubscription(field))
+    .map(({ name }) => `Subscription.${name}`)
+  if (names.length === 0) return
+  throw new Error(
+    `The fan-out cannot serve ${names.join(', ')}. Declare subscription resolvers with @EventSubscription, and return an EventStream.`,
+  )
 }

@@ -1,4 +1,4 @@
-/** The beginning of a member's messages. A string: small buffers would each keep a slab of Node's pool alive. */
+/** The beginning of a subscriber's messages. A string: small buffers would each keep a slab of Node's pool alive. */
 export interface FramePrefix {
   text: string
   byteLength: number
@@ -10,7 +10,7 @@ const TEXT_FRAME = 0x81
 const SHORT_LENGTH = 126
 const LONG_LENGTH = 65_536
 
-/** Frames as bytes, for starts of one length; `slots` are where those go. */
+/** Frames as bytes, for prefixes of one length, which go to `prefixOffsets`. */
 interface ComposedFrames {
   bytes: Buffer
   prefixOffsets: readonly number[]
@@ -18,8 +18,9 @@ interface ComposedFrames {
 }
 
 /**
- * What a socket is sent in one turn: the ends of its frames, in order, as a chain in which those who send the same share
- * each link. So the bytes are put together once for all of them; from one socket to the next only the starts change.
+ * What a socket is sent in one turn of the event loop: the suffixes of its frames, in order, as a linked list whose
+ * nodes are shared by all sockets that are sent the same. The bytes are composed once for all of them; from one socket
+ * to the next only the prefixes change.
  */
 export class FrameBatch {
   readonly count: number
@@ -33,52 +34,53 @@ export class FrameBatch {
     this.count = previous ? previous.count + 1 : 0
   }
 
-  /** This and one more. */
-  append(rest: Uint8Array): FrameBatch {
-    if (this.next?.suffix !== rest) this.next = new FrameBatch(this, rest)
+  /** This batch and one more frame. */
+  append(suffix: Uint8Array): FrameBatch {
+    if (this.next?.suffix !== suffix) this.next = new FrameBatch(this, suffix)
     return this.next
   }
 
-  /** All frames, each with this start. The next call writes to the same bytes, unless they have been given away. */
-  bytesFor(start: FramePrefix): Buffer {
-    if (this.composed?.prefixBytes !== start.byteLength) {
-      this.composed = compose(this.suffixes(), new Array(this.count).fill(start.byteLength))
+  /** All frames, each with this prefix. The next call overwrites these bytes, unless they were detached. */
+  bytesFor(prefix: FramePrefix): Buffer {
+    const { text, byteLength } = prefix
+    if (this.composed?.prefixBytes !== byteLength) {
+      this.composed = compose(this.suffixes(), new Array(this.count).fill(byteLength))
     }
-    const { bytes, prefixOffsets: slots } = this.composed
-    const [first = 0] = slots
-    bytes.write(start.text, first, 'utf8')
-    for (const slot of slots) if (slot !== first) bytes.copyWithin(slot, first, first + start.byteLength)
+    const { bytes, prefixOffsets } = this.composed
+    const [first = 0] = prefixOffsets
+    bytes.write(text, first, 'utf8')
+    for (const offset of prefixOffsets) {
+      if (offset !== first) bytes.copyWithin(offset, first, first + byteLength)
+    }
     return bytes
   }
 
-  /** All frames, each with a start of its own. */
-  bytesForEach(starts: readonly FramePrefix[]): Buffer {
-    const { bytes, prefixOffsets: slots } = compose(
-      this.suffixes(),
-      starts.map((start) => start.byteLength),
-    )
-    for (const [i, slot] of slots.entries()) bytes.write(starts[i]?.text ?? '', slot, 'utf8')
+  /** All frames, each with its own prefix. */
+  bytesForEach(prefixes: readonly FramePrefix[]): Buffer {
+    const prefixLengths = prefixes.map(({ byteLength }) => byteLength)
+    const { bytes, prefixOffsets } = compose(this.suffixes(), prefixLengths)
+    for (const [i, offset] of prefixOffsets.entries()) bytes.write(prefixes[i]?.text ?? '', offset, 'utf8')
     return bytes
   }
 
-  /** The last bytes that were made are somebody's now, and must not change. */
+  /** The bytes composed last now belong to the caller, and must not change. */
   detach(): void {
     this.composed = undefined
   }
 
   private suffixes(): Uint8Array[] {
-    const rests: Uint8Array[] = []
-    for (let batch: FrameBatch = this; batch.previous; batch = batch.previous) rests.push(batch.suffix)
-    return rests.reverse()
+    const suffixes: Uint8Array[] = []
+    for (let batch: FrameBatch = this; batch.previous; batch = batch.previous) suffixes.push(batch.suffix)
+    return suffixes.reverse()
   }
 }
 
-export function frameByteLength(start: FramePrefix, rest: Uint8Array): number {
-  const length = start.byteLength + rest.byteLength
+export function frameByteLength(prefix: FramePrefix, suffix: Uint8Array): number {
+  const length = prefix.byteLength + suffix.byteLength
   return headerByteLength(length) + length
 }
 
-/** A message of one socket's own, in one piece: `ws` writes the header and the text as two. */
+/** A message for one socket only, in one piece: `ws` writes the header and the text as two. */
 export function textFrame(text: string): Buffer {
   const length = Buffer.byteLength(text)
   const bytes = Buffer.allocUnsafe(headerByteLength(length) + length)
@@ -86,28 +88,28 @@ export function textFrame(text: string): Buffer {
   return bytes
 }
 
-function compose(rests: readonly Uint8Array[], startBytes: readonly number[]): ComposedFrames {
-  const lengths = rests.map((rest, i) => (startBytes[i] ?? 0) + rest.byteLength)
+function compose(suffixes: readonly Uint8Array[], prefixLengths: readonly number[]): ComposedFrames {
+  const lengths = suffixes.map((suffix, i) => (prefixLengths[i] ?? 0) + suffix.byteLength)
   const bytes = Buffer.allocUnsafe(
     lengths.reduce((sum, length) => sum + headerByteLength(length) + length, 0),
   )
-  const slots: number[] = []
+  const prefixOffsets: number[] = []
   let offset = 0
-  for (const [i, rest] of rests.entries()) {
+  for (const [i, suffix] of suffixes.entries()) {
     offset = writeHeader(bytes, offset, lengths[i] ?? 0)
-    slots.push(offset)
-    offset += startBytes[i] ?? 0
-    bytes.set(rest, offset)
-    offset += rest.byteLength
+    prefixOffsets.push(offset)
+    offset += prefixLengths[i] ?? 0
+    bytes.set(suffix, offset)
+    offset += suffix.byteLength
   }
-  return { bytes, prefixOffsets: slots, prefixBytes: startBytes[0] ?? 0 }
+  return { bytes, prefixOffsets, prefixBytes: prefixLengths[0] ?? 0 }
 }
 
 function headerByteLength(length: number): number {
   return length < SHORT_LENGTH ? 2 : length < LONG_LENGTH ? 4 : 10
 }
 
-/** Returns the offset behind it. */
+/** Returns the offset behind the header. */
 function writeHeader(bytes: Buffer, at: number, length: number): number {
   bytes[at] = TEXT_FRAME
   if (length < SHORT_LENGTH) {

@@ -23,7 +23,7 @@ afterEach(() => {
   server.close()
 })
 
-/** The other end of a socket that has a writer. */
+/** The client end of a socket with a writer. */
 class Reader {
   private readonly texts: string[] = []
   private rest = Buffer.alloc(0)
@@ -75,56 +75,56 @@ class Reader {
   }
 }
 
-const start = (text: string): FramePrefix => ({ text, byteLength: Buffer.byteLength(text) })
+const prefix = (text: string): FramePrefix => ({ text, byteLength: Buffer.byteLength(text) })
 const bytes = (text: string) => new TextEncoder().encode(text)
 
-test('all frames of a turn go to each socket in one write, each with its own start, in order', async () => {
-  const all = [await Reader.open(), await Reader.open(), await Reader.open()]
-  const starts = ['a', 'b', 'longer, ü'].map(start)
-  const rests = ['0'.repeat(10), '1'.repeat(124), '2'.repeat(70_000)].map(bytes)
+test('writes all frames of a turn to each socket at once, in order, each socket with its own prefix', async () => {
+  for (let i = 0; i < 3; i++) await Reader.open()
+  const prefixes = ['a', 'b', 'longer, ü'].map(prefix)
+  const suffixes = ['0'.repeat(10), '1'.repeat(124), '2'.repeat(70_000)].map(bytes)
   let writes = 0
-  for (const { ours } of all) {
+  for (const { ours } of readers) {
     const { write } = ours
     ours.write = ((chunk: Buffer) => {
       writes++
       return Reflect.apply(write, ours, [chunk])
     }) as typeof write
   }
-  for (const rest of rests) {
-    for (const [i, { writer }] of all.entries()) writer.push(starts[i] ?? start(''), rest)
+  for (const suffix of suffixes) {
+    for (const [i, { writer }] of readers.entries()) writer.push(prefixes[i] ?? prefix(''), suffix)
   }
-  for (const [i, reader] of all.entries()) {
-    expect(await reader.first(rests.length)).toEqual(
-      rests.map((rest) => `${starts[i]?.text}${Buffer.from(rest)}`),
+  for (const [i, reader] of readers.entries()) {
+    expect(await reader.first(suffixes.length)).toEqual(
+      suffixes.map((suffix) => `${prefixes[i]?.text}${Buffer.from(suffix)}`),
     )
   }
-  expect(writes).toBe(all.length)
+  expect(writes).toBe(readers.length)
 })
 
-test('frames of several subscriptions on one socket keep their order and their starts', async () => {
+test('frames of several subscriptions on one socket keep their order and their prefixes', async () => {
   const reader = await Reader.open()
   const frames = ['one first', 'two first', 'three second', 'one second', 'one third...'].map((frame) =>
     frame.split(' '),
   )
-  const starts = new Map(['one', 'two', 'three'].map((text) => [text, start(text)]))
-  for (const [of = '', rest = ''] of frames) reader.writer.push(starts.get(of) ?? start(''), bytes(rest))
+  const prefixes = new Map(['one', 'two', 'three'].map((text) => [text, prefix(text)]))
+  for (const [id = '', suffix = ''] of frames)
+    reader.writer.push(prefixes.get(id) ?? prefix(''), bytes(suffix))
   expect(await reader.first(frames.length)).toEqual(frames.map((frame) => frame.join('')))
 })
 
-test('what the operating system has not taken of one socket is not changed by the next one', async () => {
-  const all: Reader[] = []
-  for (let i = 0; i < 4; i++) all.push(await Reader.open())
-  // Nobody reads, so that it takes no more after some megabytes.
-  for (const { socket } of all) socket.pause()
-  const rest = bytes('x'.repeat(1_000_000))
+test('bytes that the operating system has not accepted from one socket are not overwritten for the next', async () => {
+  for (let i = 0; i < 4; i++) await Reader.open()
+  // No client reads, so that the operating system accepts no more after a few megabytes.
+  for (const { socket } of readers) socket.pause()
+  const suffix = bytes('x'.repeat(1_000_000))
   const turns = 12
   for (let turn = 0; turn < turns; turn++) {
-    for (const [i, { writer }] of all.entries()) writer.push(start(`${i}`), rest)
+    for (const [i, { writer }] of readers.entries()) writer.push(prefix(`${i}`), suffix)
     await new Promise(setImmediate)
   }
-  expect(all.every(({ ours }) => ours.writableLength > 0)).toBe(true)
-  for (const { socket } of all) socket.resume()
-  for (const [i, reader] of all.entries()) {
+  expect(readers.every(({ ours }) => ours.writableLength > 0)).toBe(true)
+  for (const { socket } of readers) socket.resume()
+  for (const [i, reader] of readers.entries()) {
     const texts = await reader.first(turns)
     expect(texts.map((text) => text.slice(0, 2))).toEqual(new Array(turns).fill(`${i}x`))
   }

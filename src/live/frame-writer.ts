@@ -1,37 +1,37 @@
 import type { Duplex } from 'node:stream'
 import { FrameBatch, type FramePrefix, frameByteLength } from './frame-batch.ts'
 
-/** What one socket may have unsent in this process before it is not written to any more. */
+/** From this many unsent bytes on, a socket is not written to. */
 const MAX_UNSENT_BYTES = 256 * 1024
 
-/** Writers that have something to send, flushed together at the end of the turn. */
+/** Writers with something to send, flushed together at the end of the turn. */
 let dirtyWriters: FrameWriter[] = []
-/** Where the batches of this turn begin. */
+/** The root of all batches of this turn. */
 let emptyBatch = new FrameBatch()
 
 /**
- * Writes text frames to one socket: all of a turn in one write. Whoever shares the socket calls `flush` first, so that
- * frames keep their order.
+ * Writes text frames to one socket: all frames of a turn of the event loop in one write. Other users of the socket
+ * call `flush` first, so that frames keep their order.
  */
 export class FrameWriter {
   /** The frames of this turn. */
   private batch: FrameBatch | undefined
-  /** The start of them all, or of the first one; */
+  /** The prefix of all of them, … */
   private prefix: FramePrefix | undefined
-  /** of each of them, where they differ. */
+  /** … or, where they differ, of each. */
   private prefixes: FramePrefix[] | undefined
   private pendingBytes = 0
-  /** Made when somebody waits: mostly there is room. */
+  /** Created on first use: usually the socket is writable. */
   private writableCallbacks: Set<() => void> | undefined
   private isDraining = false
   private isPaused = false
   private hasEnded = false
-  /** When this socket last took something, by `performance.now()`; read while somebody waits for room. */
+  /** When the socket last accepted data, by `performance.now()`; meaningful while the writer is stalled. */
   lastProgressAt = 0
 
   constructor(private readonly socket: Duplex) {}
 
-  /** Bytes in this process that the operating system has not taken yet. */
+  /** Bytes in this process that the operating system has not accepted yet. */
   get unsentBytes(): number {
     return this.pendingBytes + this.socket.writableLength
   }
@@ -40,39 +40,40 @@ export class FrameWriter {
     return !this.isDraining && !this.isPaused && this.unsentBytes < MAX_UNSENT_BYTES
   }
 
+  /** Whether a subscriber waits until the socket is writable. */
   get isStalled(): boolean {
     return this.writableCallbacks !== undefined && !this.isPaused
   }
 
-  /** One text frame, in two parts, which are put together when the turn ends. */
-  push(start: FramePrefix, rest: Uint8Array): void {
+  /** One text frame, in two parts, which are joined at the end of the turn. */
+  push(prefix: FramePrefix, suffix: Uint8Array): void {
     if (this.hasEnded) return
     if (!this.batch) {
       if (dirtyWriters.length === 0) setImmediate(flushDirty)
       dirtyWriters.push(this)
-      this.prefix = start
+      this.prefix = prefix
     } else if (this.prefixes) {
-      this.prefixes.push(start)
-    } else if (this.prefix !== start) {
-      this.prefixes = [...new Array(this.batch.count).fill(this.prefix), start]
+      this.prefixes.push(prefix)
+    } else if (this.prefix !== prefix) {
+      this.prefixes = [...new Array(this.batch.count).fill(this.prefix), prefix]
     }
-    this.batch = (this.batch ?? emptyBatch).append(rest)
-    this.pendingBytes += frameByteLength(start, rest)
+    this.batch = (this.batch ?? emptyBatch).append(suffix)
+    this.pendingBytes += frameByteLength(prefix, suffix)
   }
 
   flush(): void {
-    const { batch, prefix: start, prefixes: starts } = this
-    if (!batch || !start) return
+    const { batch, prefix, prefixes } = this
+    if (!batch || !prefix) return
     this.batch = this.prefix = this.prefixes = undefined
     this.pendingBytes = 0
     if (!this.socket.writable) return
-    this.socket.write(starts ? batch.bytesForEach(starts) : batch.bytesFor(start))
-    // What the operating system has not taken at once is read again later.
+    this.socket.write(prefixes ? batch.bytesForEach(prefixes) : batch.bytesFor(prefix))
+    // Bytes that the operating system has not accepted at once are read again later.
     if (this.socket.writableLength > 0) batch.detach()
     if (this.writableCallbacks) this.notifyWritable()
   }
 
-  /** Calls back once there is room; at once in a later turn, if there is some by then. Returns what takes that back. */
+  /** Calls back once the socket is writable, in a later turn at the earliest. Returns a function that cancels this. */
   onceWritable(callback: () => void): () => void {
     if (!this.writableCallbacks) this.lastProgressAt = performance.now()
     this.writableCallbacks ??= new Set()
@@ -84,7 +85,7 @@ export class FrameWriter {
     }
   }
 
-  /** Until it is released it has no room: nothing new is written. */
+  /** Until `resume` the socket is not writable. */
   pause(): void {
     this.isPaused = true
   }
@@ -95,7 +96,7 @@ export class FrameWriter {
     if (!this.batch) setImmediate(() => this.notifyWritable())
   }
 
-  /** Sends what there is, and takes no more: the socket is being closed. */
+  /** Flushes, and drops everything that follows: the socket is closing. */
   end(): void {
     this.flush()
     this.hasEnded = true

@@ -1,11 +1,13 @@
-import { Injectable, Logger } from '@nestjs/common'
-import { createSourceEventStream, type ExecutionResult, type GraphQLError, type GraphQLSchema } from 'graphql'
+import { Injectable, Logger, type OnApplicationBootstrap } from '@nestjs/common'
+import { GraphQLSchemaHost } from '@nestjs/graphql'
+import { createSourceEventStream, type ExecutionResult, type GraphQLSchema } from 'graphql'
 import {
   CloseCode,
   type ConnectionInitMessage,
   type Message,
   MessageType,
   type PingMessage,
+  parseMessage,
   type SubscribeMessage,
   type SubscribePayload,
 } from 'graphql-ws'
@@ -19,62 +21,61 @@ import { RateLimiter } from '../auth/rate-limiter.ts'
 import { DatabaseUnavailableError } from '../database/errors.ts'
 import { BadUserInputError, RateLimitedError, TooLargeError, UnauthenticatedError } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
-import { EventStream } from '../events/event-stream.ts'
+import { toClientError, toClientResult } from '../graphql/client-errors.ts'
 import { executeFairly } from '../graphql/execute-fairly.ts'
+import { JsonLimits } from '../graphql/json-limits.ts'
 import { checkComplexity, type PreparedArgs, prepareOperation } from '../graphql/prepare-operation.ts'
-import { type Connection, INVALID_MESSAGE_REASON } from './connection.ts'
-import { DocumentCache } from './document-cache.ts'
-import { FanOut, type SharedOperation } from './fan-out.ts'
+import type { Connection } from './connection.ts'
+import { DocumentCache, InvalidDocumentError } from './document-cache.ts'
+import { checkSubscriptionFields, FanOut, type SharedOperation } from './fan-out.ts'
 import { LiveMetrics } from './live-metrics.ts'
 import { type NormalForm, normalValues } from './normal-form.ts'
-import { stopIterator, UnsharedSubscription } from './unshared-subscription.ts'
 
 const MAX_OPERATIONS = 100
-/** They are kept as long as the subscription is. */
+/** In characters, as JSON. They are kept for as long as the subscription. */
 const MAX_VARIABLES_LENGTH = 4_096
 /** Its payload is sent back, whether or not the client reads it. */
 const MAX_PONG_LENGTH = 4_096
-/** Subscriptions that need not be weighed again; after so many it begins anew. */
+/** How many subscriptions are known to be cheap enough; beyond it they are forgotten, and checked again. */
 const MAX_COST_CHECKED = 5_000
 const CLOSE_TRY_AGAIN_LATER = 1013
-/** An id is kept, and part of each frame. */
+/** An operation id is kept, and is part of every frame. */
 const MAX_ID_LENGTH = 256
-/** Of an id, in the reason of a close, which has 123 bytes (RFC 6455, section 5.5). */
+/** Of an operation id in a close reason, which has 123 bytes (RFC 6455, section 5.5). */
 const QUOTED_ID_LENGTH = 30
 
-const NOOP = () => undefined
+/** Also for messages that only servers send. */
+const INVALID_MESSAGE = 'Invalid message received'
 const AUTHENTICATION_REQUIRED = 'Sign in, or send a valid token in the payload of connection_init'
+const AUTHENTICATION_UNAVAILABLE = 'Authentication temporarily unavailable; reconnect with your last cursor'
 
-/** What is wanted, when it may be had. */
+/** An operation that is valid and within its limits. */
 interface PreparedRequest {
   args: PreparedArgs
   cost: number
-  /** Of a subscription: what is executed for all who want the same. */
+  /** Of a subscription only. */
   sharedOperation: SharedOperation | undefined
 }
 
-type Result = AsyncIterable<unknown> | ExecutionResult
-
 /**
- * graphql-transport-ws, the server's side: what each message of a client leads to. A subscription becomes a member of
- * those who want the same:
+ * The server side of graphql-transport-ws: what each message of a client leads to. A subscription takes three steps:
  *
- *   read     the document, parsed, validated and weighed once for all who send it
- *   resolve  the resolver runs for this subscriber, and says what it wants to follow
- *   join     from here on frames come from the fan-out
+ *   prepare    the document is parsed, validated and checked, once for all clients that send it
+ *   execute    the resolver runs for this subscriber: it authorises the request, and returns what to follow
+ *   subscribe  from here on the fan-out sends the events
  *
- * It is ours, and not a library's, since a library's subscription is a stream of each subscriber's own. Of graphql-ws are
- * the messages, what makes one valid, and the codes; its client is what the tests and the page come with.
+ * It is our own because a library's subscription is an event stream of its own for every subscriber. Messages, their
+ * validation and the close codes are those of graphql-ws, whose client the page and the tests use.
  */
 @Injectable()
-export class GraphQLProtocol {
+export class GraphQLProtocol implements OnApplicationBootstrap {
   private readonly logger = new Logger(GraphQLProtocol.name)
-  private readonly documentCache = new DocumentCache()
-  /** What has been found to be cheap enough, by its shared key. */
+  /** Keys of shared operations that are known to be cheap enough. */
   private readonly costChecked = new Set<string>()
-  private schema: GraphQLSchema | undefined
 
   constructor(
+    private readonly schemaHost: GraphQLSchemaHost,
+    private readonly documentCache: DocumentCache,
     private readonly feed: EventFeed,
     private readonly fanOut: FanOut,
     private readonly authenticator: Authenticator,
@@ -83,67 +84,88 @@ export class GraphQLProtocol {
     private readonly metrics: LiveMetrics,
   ) {}
 
-  /** To be called once, when the schema has been made. */
-  setSchema(schema: GraphQLSchema): void {
-    this.schema = schema
+  onApplicationBootstrap(): void {
+    checkSubscriptionFields(this.schemaHost.schema)
   }
 
-  /** Rejects when something went wrong that is no operation's fault. */
-  handleMessage(connection: Connection, message: Message): Promise<void> | undefined {
+  /** Rejects where handling the message itself has failed; errors of an operation are sent to the client. */
+  handleMessage(connection: Connection, data: Buffer): Promise<void> | undefined {
+    let message: Message
+    try {
+      new JsonLimits().check(data)
+      message = parseMessage(String(data))
+    } catch (error) {
+      connection.close(CloseCode.BadRequest, error instanceof TooLargeError ? error.message : INVALID_MESSAGE)
+      return undefined
+    }
     switch (message.type) {
       case MessageType.ConnectionInit:
-        return this.initialise(connection, message.payload)
+        return this.connectionInit(connection, message)
       case MessageType.Subscribe:
         return this.subscribe(connection, message)
       case MessageType.Complete:
         connection.onComplete(message.id)
         return undefined
       case MessageType.Ping:
-        return this.answerPing(connection, message.payload)
+        return this.ping(connection, message)
       case MessageType.Pong:
         return undefined
       default:
-        connection.close(CloseCode.BadRequest, INVALID_MESSAGE_REASON)
+        connection.close(CloseCode.BadRequest, INVALID_MESSAGE)
         return undefined
     }
   }
 
-  private async initialise(connection: Connection, payload: ConnectionInitMessage['payload']): Promise<void> {
+  /** Ends an operation with errors. */
+  error(connection: Connection, id: string, errors: readonly unknown[]): Promise<void> {
+    connection.operations.delete(id)
+    const payload = errors.map((error) => toClientError(error))
+    return connection.send(JSON.stringify({ id, type: MessageType.Error, payload }))
+  }
+
+  /** Ends a query, a mutation, or a subscription that was refused, with its only result. */
+  private nextAndComplete(connection: Connection, id: string, result: ExecutionResult): Promise<void> {
+    connection.operations.delete(id)
+    const payload = toClientResult(result)
+    void connection.send(JSON.stringify({ id, type: MessageType.Next, payload }))
+    return connection.send(JSON.stringify({ id, type: MessageType.Complete }))
+  }
+
+  private async connectionInit(connection: Connection, { payload }: ConnectionInitMessage): Promise<void> {
     if (connection.isInitialised) {
       connection.close(CloseCode.TooManyInitialisationRequests, 'Too many initialisation requests')
       return
     }
     connection.isInitialised = true
     const identity = await this.authenticate(connection, tokenFromPayload(payload))
-    connection.forgetHeaders()
-    if (!identity || !connection.isOpen || !connection.listener.onAuthenticated(connection, identity.subject))
-      return
+    if (!identity || !connection.completeAuthentication(identity.subject)) return
     this.sessionMonitor.watch(connection, identity)
     const cursor = this.feed.cursorOf(this.feed.head)
-    const acknowledged = { connectionId: connection.id, cursor, ...expiry(identity) }
-    await connection.send(JSON.stringify({ type: MessageType.ConnectionAck, payload: acknowledged }))
+    const ack = { connectionId: connection.id, cursor, ...expiry(identity) }
+    await connection.send(JSON.stringify({ type: MessageType.ConnectionAck, payload: ack }))
   }
 
-  /** A ping that carries a token renews what the socket may do, and for how long; others are answered as they are. */
-  private async answerPing(connection: Connection, payload: PingMessage['payload']): Promise<void> {
+  /** A ping with a token renews the session of the socket. The payload of any other ping is sent back. */
+  private async ping(connection: Connection, { payload }: PingMessage): Promise<void> {
     const token = tokenFromPayload(payload)
-    const before = connection.identity
-    if (token === undefined || !before) {
-      const answer = pong(payload)
-      if (answer.length <= MAX_PONG_LENGTH) return connection.send(answer)
-      connection.close(CloseCode.BadRequest, `A ping may be ${MAX_PONG_LENGTH} characters long`)
+    const current = connection.identity
+    if (token === undefined || !current) {
+      const message = pongMessage(payload)
+      if (message.length <= MAX_PONG_LENGTH) return connection.send(message)
+      connection.close(CloseCode.BadRequest, `Ping payload exceeds ${MAX_PONG_LENGTH} characters`)
       return
     }
     const identity = await this.authenticate(connection, token)
     if (!identity || !connection.isOpen) return
-    if (identity.subject.id !== before.subject.id) {
-      connection.close(CLOSE_FORBIDDEN, 'The token is of somebody else; open another socket for it')
+    if (identity.subject.id !== current.subject.id) {
+      connection.close(CLOSE_FORBIDDEN, 'Token belongs to a different subject; open a new connection')
       return
     }
     this.sessionMonitor.renew(connection, identity)
-    await connection.send(pong(expiry(identity)))
+    await connection.send(pongMessage(expiry(identity)))
   }
 
+  /** Closes the socket where it does not return an identity. */
   private async authenticate(
     connection: Connection,
     token: string | undefined,
@@ -156,12 +178,9 @@ export class GraphQLProtocol {
         return undefined
       }
       if (!(error instanceof RateLimitedError || error instanceof DatabaseUnavailableError)) {
-        this.logger.error('Could not tell who somebody is', { connectionId: connection.id, error })
+        this.logger.error('Authentication failed unexpectedly', { connectionId: connection.id, error })
       }
-      connection.close(
-        CLOSE_TRY_AGAIN_LATER,
-        'Cannot tell at the moment who you are; come back with your cursor',
-      )
+      connection.close(CLOSE_TRY_AGAIN_LATER, AUTHENTICATION_UNAVAILABLE)
       return undefined
     }
   }
@@ -173,120 +192,108 @@ export class GraphQLProtocol {
       return
     }
     if (id.length > MAX_ID_LENGTH) {
-      connection.close(CloseCode.BadRequest, `The id of an operation may be ${MAX_ID_LENGTH} characters long`)
+      connection.close(CloseCode.BadRequest, `Operation id exceeds ${MAX_ID_LENGTH} characters`)
       return
     }
     if (operations.has(id)) {
-      const shown = id.slice(0, QUOTED_ID_LENGTH)
-      connection.close(CloseCode.SubscriberAlreadyExists, `Subscriber for ${shown} already exists`)
+      const quotedId = id.slice(0, QUOTED_ID_LENGTH)
+      connection.close(CloseCode.SubscriberAlreadyExists, `Subscriber for ${quotedId} already exists`)
       return
     }
-    const place = { end: NOOP }
-    operations.set(id, place)
+    const reservation = { end: () => undefined }
+    operations.set(id, reservation)
     connection.executingCount++
     try {
       const prepared = this.prepare(connection, payload)
-      if (Array.isArray(prepared)) return await connection.sendError(id, prepared)
       const result = await this.execute(connection, prepared)
-      // It has been completed meanwhile, or the socket has closed; the id may be another operation's by now.
-      if (operations.get(id) === place) await this.deliver(connection, id, prepared, result)
-      else if (isStream(result)) void stopIterator(result[Symbol.asyncIterator]())
+      // Otherwise the client has completed it, or the socket has closed; the id may belong to another operation by now.
+      if (operations.get(id) === reservation) await this.deliver(connection, id, prepared, result)
     } catch (error) {
-      if (operations.get(id) === place) await this.sendFailure(connection, id, error)
-      else
-        this.logger.error('What nobody waits for any more has failed', { connectionId: connection.id, error })
+      if (operations.get(id) === reservation) await this.refuse(connection, id, error)
+      else this.logger.error('A completed operation failed', { connectionId: connection.id, error })
     } finally {
       connection.executingCount--
     }
   }
 
-  /** Faulty variables are told as a result, as graphql's own execution does it. */
-  private sendFailure(connection: Connection, id: string, error: unknown): Promise<void> {
-    if (error instanceof BadUserInputError) return connection.sendNextAndComplete(id, { errors: [error] })
-    return connection.sendError(id, [error])
-  }
-
-  /** What was begun is answered, or is a stream from now on. */
-  private deliver(
-    connection: Connection,
-    id: string,
-    { args, sharedOperation: shared }: PreparedRequest,
-    result: Result,
-  ) {
-    if (!isStream(result)) return connection.sendNextAndComplete(id, result)
-    if (!(result instanceof EventStream) || !shared) {
-      this.metrics.unshared.inc()
-      const contextArgs = { ...args, contextValue: connection }
-      return new UnsharedSubscription(connection, id, result[Symbol.asyncIterator](), contextArgs).run()
-    }
-    const member = this.fanOut.subscribe(id, shared, result, connection)
-    if (member instanceof RateLimitedError) return connection.sendError(id, [member])
-    connection.operations.set(id, member)
-    member.startDelivery()
-    return undefined
-  }
-
-  /** Of a subscription: the stream that its resolver returns, unless something is wrong. */
-  private execute(
-    connection: Connection,
-    { args, cost, sharedOperation: shared }: PreparedRequest,
-  ): Result | Promise<Result> {
-    const contextArgs = { ...args, contextValue: connection }
-    return shared ? createSourceEventStream(contextArgs) : executeFairly(contextArgs, cost)
-  }
-
-  /** @throws BadUserInput, TooLarge, RateLimited */
-  private prepare(connection: Connection, request: SubscribePayload): PreparedRequest | GraphQLError[] {
-    const { schema } = this
-    if (!schema) throw new Error('The protocol is used before there is a schema.')
+  /**
+   * @throws InvalidDocumentError, BadUserInputError, TooLargeError, RateLimitedError
+   */
+  private prepare(connection: Connection, payload: SubscribePayload): PreparedRequest {
     if (Math.max(connection.operations.size, connection.executingCount) > MAX_OPERATIONS) {
       this.metrics.refusals.inc({ reason: 'operations' })
       throw new RateLimitedError(
-        `A socket may have ${MAX_OPERATIONS} operations at once. Complete some first.`,
+        `This socket already has ${MAX_OPERATIONS} operations. Complete some before you start others.`,
       )
     }
-    const read = this.documentCache.get(schema, request)
-    if (Array.isArray(read)) return read
-    const args = prepareOperation(schema, read.document, read.operation, request.variables)
-    if (!read.normal) {
+    const { schema } = this.schemaHost
+    const { document, operation, normalForm } = this.documentCache.get(schema, payload)
+    const args = prepareOperation(schema, document, operation, payload.variables)
+    if (!normalForm) {
       const cost = checkComplexity(args)
       this.rateLimiter.countCost(connection.subject, cost)
       return { args, cost, sharedOperation: undefined }
     }
     if (JSON.stringify(args.variableValues).length > MAX_VARIABLES_LENGTH) {
       throw new TooLargeError(
-        `The variables of a subscription may be ${MAX_VARIABLES_LENGTH} characters long, as JSON. Send less.`,
+        `The variables of a subscription are limited to ${MAX_VARIABLES_LENGTH} characters of JSON. Send fewer or shorter values.`,
       )
     }
-    const shared = toSharedOperation(schema, read.normal, args)
-    this.checkComplexityOnce(shared.key, args)
-    return { args, cost: 0, sharedOperation: shared }
+    const sharedOperation = toSharedOperation(schema, normalForm, args)
+    this.checkComplexityOnce(sharedOperation.key, args)
+    return { args, cost: 0, sharedOperation }
   }
 
-  /** For all who want the same. @throws TooLarge */
-  private checkComplexityOnce(sharedKey: string, args: PreparedArgs): void {
-    if (this.costChecked.has(sharedKey)) return
+  /** Once for all subscribers. @throws TooLargeError */
+  private checkComplexityOnce(key: string, args: PreparedArgs): void {
+    if (this.costChecked.has(key)) return
     checkComplexity(args)
     if (this.costChecked.size >= MAX_COST_CHECKED) this.costChecked.clear()
-    this.costChecked.add(sharedKey)
+    this.costChecked.add(key)
+  }
+
+  /** Returns the result of a query or mutation; of a subscription, what its resolver returns, or why it refuses. */
+  private execute(
+    connection: Connection,
+    { args, cost, sharedOperation }: PreparedRequest,
+  ): Promise<AsyncIterable<unknown> | ExecutionResult> {
+    const contextArgs = { ...args, contextValue: connection }
+    return sharedOperation ? createSourceEventStream(contextArgs) : executeFairly(contextArgs, cost)
+  }
+
+  /** @throws RateLimitedError */
+  private deliver(
+    connection: Connection,
+    id: string,
+    { sharedOperation }: PreparedRequest,
+    result: AsyncIterable<unknown> | ExecutionResult,
+  ): Promise<void> | undefined {
+    if (!(Symbol.asyncIterator in result)) return this.nextAndComplete(connection, id, result)
+    if (!sharedOperation) throw new Error('Only subscriptions have an event stream.')
+    const subscriber = this.fanOut.subscribe(id, sharedOperation, result, connection)
+    connection.operations.set(id, subscriber)
+    subscriber.start()
+    return undefined
+  }
+
+  /** Faulty variables are reported in a result, like errors of resolvers; everything else in an error. */
+  private refuse(connection: Connection, id: string, error: unknown): Promise<void> {
+    if (error instanceof BadUserInputError) return this.nextAndComplete(connection, id, { errors: [error] })
+    return this.error(connection, id, error instanceof InvalidDocumentError ? error.errors : [error])
   }
 }
 
-/** The same for all who want the same, whatever their cursor is. */
+/** The same for all subscribers that can share it, whatever their cursors. */
 function toSharedOperation(schema: GraphQLSchema, normal: NormalForm, args: PreparedArgs): SharedOperation {
   const variableValues = normalValues(normal, args.variableValues)
   const key = `${normal.key} ${JSON.stringify(variableValues)}`
   return { key, args: { schema, document: normal.document, variableValues } }
 }
 
-function isStream(result: Result): result is AsyncIterable<unknown> {
-  return Symbol.asyncIterator in result
-}
-
 function expiry({ credential }: Identity): { expiresAt?: string } {
   return credential ? { expiresAt: credential.expiresAt.toISOString() } : {}
 }
 
-function pong(payload: PingMessage['payload']): string {
+function pongMessage(payload: PingMessage['payload']): string {
   return JSON.stringify({ type: MessageType.Pong, payload })
 }

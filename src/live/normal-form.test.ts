@@ -5,17 +5,17 @@ import { checkEventLimits, normalForm, normalValues } from './normal-form.ts'
 
 const schema = buildSchema(readFileSync('schema.gql', 'utf8'))
 
-function read(text: string, operationName?: string) {
+function normalize(text: string, operationName?: string) {
   const document = parse(text)
   expect(validate(schema, document)).toEqual([])
   const operation = getOperationAST(document, operationName)
-  if (!operation) throw new Error('There is no such operation.')
+  if (!operation) throw new Error('The document has no such operation.')
   return { document, operation, normal: normalForm(document, operation) }
 }
 
-const keyOf = (text: string, operationName?: string) => read(text, operationName).normal.key
+const keyOf = (text: string, operationName?: string) => normalize(text, operationName).normal.key
 
-describe('two subscriptions are the same', () => {
+describe('two subscriptions share a key', () => {
   const PLAIN = 'subscription { deploymentStatus { cursor deployment { id org } } }'
 
   test.each([
@@ -26,14 +26,14 @@ describe('two subscriptions are the same', () => {
       'subscription ($a: String, $b: ID) { deploymentStatus(after: $a, deploymentId: $b) { cursor deployment { id org } } }',
     ],
     [
-      'a cursor and an id, as they are',
+      'a cursor and an id, as literals',
       'subscription { deploymentStatus(deploymentId: "x", after: "1") { cursor deployment { id org } } }',
     ],
-  ])('but for %s', (_, text) => {
+  ])('if they differ only in %s', (_, text) => {
     expect(keyOf(text)).toBe(keyOf(PLAIN))
   })
 
-  test('but for names of fragments, their order, and what is not used', () => {
+  test('if they differ only in names and order of fragments, and in unused definitions', () => {
     const one = `subscription { deploymentStatus { ...A deployment { ...B } } }
       fragment A on DeploymentEvent { cursor } fragment B on Deployment { id ...C } fragment C on Deployment { org }`
     const other = `query Other { me { name } } fragment Y on Deployment { org } fragment Z on Deployment { repo }
@@ -42,25 +42,25 @@ describe('two subscriptions are the same', () => {
     expect(keyOf(other, 'S')).toBe(keyOf(one))
   })
 
-  test('but for names and order of variables, when the values are equal', () => {
-    const one = read(`subscription ($a: Boolean!, $b: Boolean! = true, $c: String) {
+  test('if they differ only in names and order of variables, and the values are equal', () => {
+    const one = normalize(`subscription ($a: Boolean!, $b: Boolean! = true, $c: String) {
       deploymentStatus(after: $c) { cursor text @include(if: $a) at @skip(if: $b) } }`)
-    const other = read(`subscription ($after: String, $at: Boolean!, $text: Boolean!) {
+    const other = normalize(`subscription ($after: String, $at: Boolean!, $text: Boolean!) {
       deploymentStatus(after: $after) { cursor text @include(if: $text) at @skip(if: $at) } }`)
     expect(other.normal.key).toBe(one.normal.key)
     expect(normalValues(one.normal, { c: '1', a: false, b: true })).toEqual({ v0: false, v1: true })
     expect(normalValues(other.normal, { at: true, text: false, after: '2' })).toEqual({ v0: false, v1: true })
   })
 
-  test('and an unsent variable is no property that JavaScript objects inherit', () => {
-    const { normal } = read(
+  test('whose variables are not properties that JavaScript objects inherit', () => {
+    const { normal } = normalize(
       'subscription ($toString: Boolean! = true) { deploymentStatus { at @skip(if: $toString) } }',
     )
     expect(normalValues(normal, {})).toEqual({ v0: undefined })
   })
 })
 
-describe('two subscriptions are not the same', () => {
+describe('two subscriptions have distinct keys', () => {
   test.each([
     ['an alias', '{ deploymentStatus { a: cursor } }', '{ deploymentStatus { b: cursor } }'],
     ['an alias of the root', '{ a: deploymentStatus { cursor } }', '{ b: deploymentStatus { cursor } }'],
@@ -71,7 +71,7 @@ describe('two subscriptions are not the same', () => {
       '{ deploymentStatus { at cursor } }',
     ],
     [
-      'which of two variables is used where',
+      'where two variables are used',
       '($a: Boolean!, $b: Boolean!) { deploymentStatus { at @skip(if: $a) cursor @skip(if: $b) } }',
       '($a: Boolean!, $b: Boolean!) { deploymentStatus { at @skip(if: $a) cursor @skip(if: $a) text @skip(if: $b) } }',
     ],
@@ -80,13 +80,13 @@ describe('two subscriptions are not the same', () => {
       '{ deploymentStatus { at ...F @skip(if: true) } } fragment F on DeploymentEvent { cursor }',
       '{ deploymentStatus { at ...F } } fragment F on DeploymentEvent { cursor }',
     ],
-  ])('that differ in %s', (_, one, other) => {
+  ])('if they differ in %s', (_, one, other) => {
     expect(keyOf(`subscription ${one}`)).not.toBe(keyOf(`subscription ${other}`))
   })
 })
 
-test('the normal form is answered as the original is', () => {
-  const { document, normal } = read(`subscription S($no: Boolean!, $id: ID) {
+test('the normal form has the same result as the original', () => {
+  const { document, normal } = normalize(`subscription S($no: Boolean!, $id: ID) {
     s: deploymentStatus(deploymentId: $id) { ...E deployment { name: repo org @skip(if: $no) ...D @include(if: $no) } } }
     fragment E on DeploymentEvent { sequence text @include(if: $no) }
     fragment D on Deployment { id ... on Deployment { branch @skip(if: $no) } }`)
@@ -95,23 +95,23 @@ test('the normal form is answered as the original is', () => {
   for (const no of [true, false]) {
     const original = execute({ schema, document, rootValue, variableValues: { no } })
     const variableValues = normalValues(normal, { no })
-    const answer = execute({ schema, document: normal.document, rootValue, variableValues })
-    expect(JSON.stringify(answer)).toBe(JSON.stringify(original))
+    const normalized = execute({ schema, document: normal.document, rootValue, variableValues })
+    expect(JSON.stringify(normalized)).toBe(JSON.stringify(original))
     expect(original).not.toHaveProperty('errors')
   }
 })
 
-describe('refused is', () => {
+describe('a subscription is refused', () => {
   test.each([
     'subscription { deploymentStatus { deployment { events { text } } } }',
     'subscription { deploymentStatus { ...F } } fragment F on DeploymentEvent { deployment { all: events(first: 1) { at } } }',
-  ])('what is read from the database: %s', (text) => {
-    const refusal = checkEventLimits(schema, read(text).normal)
+  ])('if it selects a field that is read from the database: %s', (text) => {
+    const refusal = checkEventLimits(schema, normalize(text).normal)
     expect(refusal?.code).toBe('BAD_USER_INPUT')
     expect(refusal?.extensions.fields).toMatchObject([{ path: 'Deployment.events' }])
   })
 
-  test('more fields than any event has, by aliases or by fragments, and not those of another operation', () => {
+  test('if it selects too many fields, by aliases or fragments, not counting other operations', () => {
     const aliases = Array.from({ length: 201 }, (_, i) => `a${i}: text`).join(' ')
     const flood = `query Q { deployments { edges { node { ${aliases} } } } }`
     for (const text of [
@@ -119,16 +119,16 @@ describe('refused is', () => {
       `subscription { deploymentStatus { ${'...A '.repeat(20)} } } fragment A on DeploymentEvent { ${'...B '.repeat(20)} }
        fragment B on DeploymentEvent { ${'...C '.repeat(20)} } fragment C on DeploymentEvent { text }`,
     ]) {
-      expect(checkEventLimits(schema, read(text).normal)?.code).toBe('TOO_LARGE')
+      expect(checkEventLimits(schema, normalize(text).normal)?.code).toBe('TOO_LARGE')
     }
-    const small = read(`${flood} subscription S { deploymentStatus { text } }`, 'S')
+    const small = normalize(`${flood} subscription S { deploymentStatus { text } }`, 'S')
     expect(checkEventLimits(schema, small.normal)).toBeUndefined()
   })
 
-  test('names that are longer than all of an event', () => {
+  test('if its names are too long', () => {
     const long = Array.from({ length: 100 }, (_, i) => `${'x'.repeat(100)}${i}: text`).join(' ')
-    expect(checkEventLimits(schema, read(`subscription { deploymentStatus { ${long} } }`).normal)?.code).toBe(
-      'TOO_LARGE',
-    )
+    expect(
+      checkEventLimits(schema, normalize(`subscription { deploymentStatus { ${long} } }`).normal)?.code,
+    ).toBe('TOO_LARGE')
   })
 })

@@ -15,33 +15,34 @@ import {
 } from 'graphql'
 import { BadUserInputError, type ShipcastError, TooLargeError } from '../errors.ts'
 
-/** Everything that there is to know of an event is a fifth of it. */
+/** An event has a fifth of this number of fields. */
 const MAX_FIELDS = 200
-/** In characters, without what makes no difference. It is kept as long as somebody subscribes. */
+/** In characters, in its normal form, which is kept for as long as the subscription. */
 const MAX_DOCUMENT_LENGTH = 10_000
 
-/** A subscription without all that does not change what its events look like. */
+/** A subscription reduced to what determines how its events are encoded. */
 export interface NormalForm {
-  /** The same for all subscriptions whose events are answered alike, given the same values of variables. */
+  /** Equal for all subscriptions that, given equal variables, encode an event alike. */
   key: string
-  /** What is executed for all of them: whose document came first makes no difference, not even in an error. */
+  /** What is executed for all of them: which client's document came first makes no difference, not even in an error. */
   document: DocumentNode
-  /** Of the document's text. */
+  /** Of the document's text, in characters. */
   length: number
-  /** The variables that are left. */
+  /** The variables that the normal form still uses. */
   variables: readonly NormalVariable[]
 }
 
 interface NormalVariable {
   name: string
-  /** What the client calls it. */
+  /** The client's name for it. */
   originalName: string
 }
 
 /**
- * Takes out what makes no difference: names of the operation, its fragments and its variables, what it does not use,
- * white space and comments. Arguments of fields go as well: those of the root field have been used up when its resolver
- * said what to follow, which is part of the group's key, and no other field may have any (see `refuseForEvents`).
+ * Removes everything that makes no difference: names of the operation, its fragments and its variables, unused
+ * definitions, white space and comments. Arguments are removed as well: those of the root field have been consumed by
+ * its resolver, whose answer is part of the shared subscription's key, and no other field may have arguments (see
+ * `checkEventLimits`).
  */
 export function normalForm(document: DocumentNode, operation: OperationDefinitionNode): NormalForm {
   const fragments = fragmentsOf(document)
@@ -54,28 +55,28 @@ export function normalForm(document: DocumentNode, operation: OperationDefinitio
       Variable: (variable) => withName(variable, shortNameFor(variableNames, variable.name.value, 'v')),
     })
   const selectionSet = shorten(operation.selectionSet)
-  const used: DefinitionNode[] = []
-  // A fragment may use others, which then come behind it.
+  const usedFragments: DefinitionNode[] = []
+  // A fragment may spread others, which this loop then visits as well.
   for (const [originalName, name] of fragmentNames) {
     const fragment = fragments.get(originalName)
     if (!fragment) continue
     const { kind, typeCondition } = fragment
-    const rest = { kind, typeCondition, selectionSet: shorten(fragment.selectionSet) }
-    used.push({ ...rest, name: { kind: Kind.NAME, value: name } })
+    const nameless = { kind, typeCondition, selectionSet: shorten(fragment.selectionSet) }
+    usedFragments.push({ ...nameless, name: { kind: Kind.NAME, value: name } })
   }
   const definitions = operation.variableDefinitions ?? []
   const variables: NormalVariable[] = []
-  const types = []
+  const variableDefinitions = []
   for (const [originalName, name] of variableNames) {
     const definition = definitions.find(({ variable }) => variable.name.value === originalName)
     if (!definition) continue
     const { kind, variable, type } = definition
-    types.push({ kind, type, variable: withName(variable, name) })
+    variableDefinitions.push({ kind, type, variable: withName(variable, name) })
     variables.push({ name, originalName })
   }
   const { kind, operation: operationType } = operation
-  const nameless = { kind, operation: operationType, variableDefinitions: types, selectionSet }
-  const text = print({ kind: Kind.DOCUMENT, definitions: [nameless, ...used] })
+  const nameless = { kind, operation: operationType, variableDefinitions, selectionSet }
+  const text = print({ kind: Kind.DOCUMENT, definitions: [nameless, ...usedFragments] })
   return {
     key: createHash('sha256').update(text).digest('base64url'),
     document: parse(text, { noLocation: true }),
@@ -84,23 +85,23 @@ export function normalForm(document: DocumentNode, operation: OperationDefinitio
   }
 }
 
-/** The values of what is left, under its new names. `values` are coerced: defaults are among them. */
+/** The values of the variables still used, under their new names. `values` are coerced, defaults included. */
 export function normalValues(
   { variables }: NormalForm,
   values: Readonly<Record<string, unknown>>,
 ): Record<string, unknown> {
-  const given = (name: string) => (Object.hasOwn(values, name) ? values[name] : undefined)
-  return Object.fromEntries(variables.map(({ name, originalName }) => [name, given(originalName)]))
+  const currentValue = (name: string) => (Object.hasOwn(values, name) ? values[name] : undefined)
+  return Object.fromEntries(variables.map(({ name, originalName }) => [name, currentValue(originalName)]))
 }
 
-/** What a subscription may not ask for, since it is executed for each event and each group. */
+/** Why a subscription cannot be executed for every event; undefined: it can. */
 export function checkEventLimits(
   schema: GraphQLSchema,
   { document, length }: NormalForm,
 ): ShipcastError | undefined {
   if (length > MAX_DOCUMENT_LENGTH) {
     return new TooLargeError(
-      `The subscription has ${length} characters; at most ${MAX_DOCUMENT_LENGTH} are allowed. Use shorter names, or ask for less.`,
+      `The subscription has ${length} characters; at most ${MAX_DOCUMENT_LENGTH} are allowed. Use shorter aliases, or select fewer fields.`,
     )
   }
   const [operation] = document.definitions
@@ -108,17 +109,17 @@ export function checkEventLimits(
   const count = fieldCounter(fragmentsOf(document))(operation.selectionSet)
   if (count > MAX_FIELDS) {
     return new TooLargeError(
-      `The subscription asks for ${count} fields of each event; at most ${MAX_FIELDS} are allowed. Ask for fewer.`,
+      `The subscription selects ${count} fields; at most ${MAX_FIELDS} are allowed. Select fewer.`,
     )
   }
   const field = fieldReadFromDatabase(schema, document)
   if (field === undefined) return undefined
   const reason =
-    'cannot be part of a subscription, since it is read from the database; ask for it in a query when an event has come'
+    'cannot be selected in a subscription, because it is read from the database; select it in a query after an event arrives'
   return new BadUserInputError([{ path: field, reason }])
 }
 
-/** An event carries all that is known at that time; what takes arguments has to be looked up. */
+/** An event carries its whole state; fields with arguments are read from the database. */
 function fieldReadFromDatabase(schema: GraphQLSchema, document: DocumentNode): string | undefined {
   const types = new TypeInfo(schema)
   let found: string | undefined
@@ -132,24 +133,24 @@ function fieldReadFromDatabase(schema: GraphQLSchema, document: DocumentNode): s
   return found
 }
 
-/** Counts the fields of a selection with those of the fragments that it spreads; each fragment is counted once. */
+/** Counts the fields of a selection, including those of spread fragments; each fragment is walked only once. */
 function fieldCounter(
   fragments: ReadonlyMap<string, FragmentDefinitionNode>,
 ): (selectionSet: SelectionSetNode) => number {
   const counts = new Map<string, number>()
-  const ofFragment = (name: string): number => {
+  const countFragment = (name: string): number => {
     const fragment = fragments.get(name)
-    const count = counts.get(name) ?? (fragment ? of(fragment.selectionSet) : 0)
+    const count = counts.get(name) ?? (fragment ? countSelection(fragment.selectionSet) : 0)
     counts.set(name, count)
     return count
   }
-  const of = ({ selections }: SelectionSetNode): number =>
+  const countSelection = ({ selections }: SelectionSetNode): number =>
     selections.reduce((sum, selection) => {
-      if (selection.kind === Kind.FRAGMENT_SPREAD) return sum + ofFragment(selection.name.value)
-      const below = selection.selectionSet ? of(selection.selectionSet) : 0
-      return sum + below + (selection.kind === Kind.FIELD ? 1 : 0)
+      if (selection.kind === Kind.FRAGMENT_SPREAD) return sum + countFragment(selection.name.value)
+      const nested = selection.selectionSet ? countSelection(selection.selectionSet) : 0
+      return sum + nested + (selection.kind === Kind.FIELD ? 1 : 0)
     }, 0)
-  return of
+  return countSelection
 }
 
 function fragmentsOf({ definitions }: DocumentNode): Map<string, FragmentDefinitionNode> {
@@ -157,7 +158,7 @@ function fragmentsOf({ definitions }: DocumentNode): Map<string, FragmentDefinit
   return new Map(fragments.map((fragment) => [fragment.name.value, fragment]))
 }
 
-/** In the order in which they are met. */
+/** Numbered in the order of first use. */
 function shortNameFor(names: Map<string, string>, originalName: string, prefix: string): string {
   const name = names.get(originalName) ?? `${prefix}${names.size}`
   names.set(originalName, name)

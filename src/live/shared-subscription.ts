@@ -1,6 +1,6 @@
 import { Logger } from '@nestjs/common'
 import { type ExecutionResult, execute } from 'graphql'
-import type { LRUCache } from 'lru-cache'
+import { LRUCache } from 'lru-cache'
 import type { RequestContext } from '../auth/request-context.ts'
 import type { EventSource, OrderedEvent } from '../events/event-source.ts'
 import { toClientResult } from '../graphql/client-errors.ts'
@@ -8,16 +8,49 @@ import type { PreparedArgs } from '../graphql/prepare-operation.ts'
 import { Counts } from '../runtime/counts.ts'
 import type { DeferredDelivery, ExecutionScheduler } from './execution-scheduler.ts'
 import type { LiveMetrics } from './live-metrics.ts'
-import type { Subscriber } from './subscriber.ts'
 import type { SubscriptionQuotas } from './subscription-quotas.ts'
 
-/** Events that wait for an execution, or for a turn to be executed; beyond it the members read on by themselves. */
+/** Events that wait for their execution; beyond it, each subscriber catches up from its own position. */
 const MAX_QUEUED_EVENTS = 1_000
+const MAX_CACHED_BYTES = 64 * 1024 * 1024
+/** What a cached event takes beside its bytes: its key, its entry, the objects around the bytes. */
+const CACHE_ENTRY_OVERHEAD_BYTES = 400
 
-/** The end of an event's `next` message, `…"payload":{…}}`, as bytes; or it is still being made. */
+/** The suffix of an event's `next` message, `…"payload":{…}}`, as bytes; a promise while it is being executed. */
 export type EncodedEvent = Uint8Array | Promise<Uint8Array>
 
-/** Executions are shared by all members: there is no one to ask about. */
+/** Encoded events of all shared subscriptions, for subscribers that join or catch up. */
+export class EncodedEventCache extends LRUCache<string, EncodedEvent> {
+  constructor() {
+    super({
+      maxSize: MAX_CACHED_BYTES,
+      sizeCalculation: (encoded) =>
+        CACHE_ENTRY_OVERHEAD_BYTES + (encoded instanceof Promise ? 0 : encoded.byteLength),
+    })
+  }
+}
+
+/** What all shared subscriptions have in common. */
+export interface SharedContext {
+  metrics: LiveMetrics
+  scheduler: ExecutionScheduler
+  encodedEvents: EncodedEventCache
+  quotas: SubscriptionQuotas
+  /** Called before an event is sent to live subscribers. */
+  onDelivery(event: OrderedEvent): void
+  /** Called when the last subscriber has left. */
+  onEnd(subscription: SharedSubscription): void
+}
+
+/** A subscriber that has been sent everything that the shared subscription has delivered. */
+export interface LiveSubscriber {
+  /** Sends the next event. */
+  send(event: OrderedEvent, encoded: Uint8Array): void
+  /** It is no longer live: it reads the events after `position` from the source. */
+  catchUpFrom(position: number): void
+}
+
+/** Executions are shared by all subscribers: no resolver below the subscription field may depend on who they are. */
 const SHARED_REQUEST_CONTEXT: RequestContext = {
   subject: { id: 'nobody', name: 'nobody', rights: { role: 'viewer', sees: [], deploysTo: [] } },
   credential: undefined,
@@ -26,32 +59,19 @@ const SHARED_REQUEST_CONTEXT: RequestContext = {
   signal: new AbortController().signal,
 }
 
-/** What all groups have together. */
-export interface SharedContext {
-  metrics: LiveMetrics
-  scheduler: ExecutionScheduler
-  quotas: SubscriptionQuotas
-  /** Encoded events, kept for a while. */
-  encodedEvents: LRUCache<string, EncodedEvent>
-  /** Called before live members are sent an event. */
-  onDelivery(event: OrderedEvent): void
-  /** Called when the last member has left. */
-  remove(group: SharedSubscription): void
-}
-
 /**
- * All who want the same: each event is executed once and encoded once for all of them. The end of the message is
- * theirs together; the beginning, with the operation's id, is each member's own.
+ * One operation on one source, for all of its subscribers: each event is executed once and encoded once. They share the
+ * suffix of the `next` message; its prefix, with the operation's id, is each subscriber's own.
  */
 export class SharedSubscription implements DeferredDelivery {
-  /** Members that have been sent everything that this group has delivered. */
-  readonly liveSubscribers = new Set<Subscriber>()
-  private subscriberCount = 0
-  /** How many of them are of which subject. */
-  private readonly subjectCounts = new Counts()
+  readonly liveSubscribers = new Set<LiveSubscriber>()
+  readonly scheduler: ExecutionScheduler
+  readonly metrics: LiveMetrics
   private readonly logger = new Logger(SharedSubscription.name)
+  private readonly logId: number
+  private readonly unsubscribe: () => void
+  private readonly subscriberCounts = new Counts()
   private queue: OrderedEvent[] = []
-  private readonly stopListening: () => void
 
   constructor(
     readonly key: string,
@@ -59,21 +79,16 @@ export class SharedSubscription implements DeferredDelivery {
     private readonly args: PreparedArgs,
     private readonly context: SharedContext,
   ) {
-    this.stopListening = source.onEvent((event) => this.enqueue(event))
+    this.scheduler = context.scheduler
+    this.metrics = context.metrics
+    this.logId = source.logId
+    this.unsubscribe = source.onEvent((event) => this.enqueue(event))
   }
 
-  get metrics(): LiveMetrics {
-    return this.context.metrics
-  }
-
-  /** Where live members are. */
+  /** The position up to which live subscribers have been sent all events. */
   get position(): number {
     const next = this.queue[0]
     return next ? next.position - 1 : this.source.head
-  }
-
-  get scheduler(): ExecutionScheduler {
-    return this.context.scheduler
   }
 
   get liveCount(): number {
@@ -81,35 +96,28 @@ export class SharedSubscription implements DeferredDelivery {
   }
 
   includesSubject(subjectId: string): boolean {
-    return this.subjectCounts.get(subjectId) > 0
+    return this.subscriberCounts.get(subjectId) > 0
   }
 
-  add(subjectId: string): void {
+  /** Counts one more subscriber of a subject. */
+  addSubject(subjectId: string): void {
     if (!this.includesSubject(subjectId)) this.context.quotas.acquire(subjectId, this.source.topic)
-    this.subjectCounts.add(subjectId)
-    this.subscriberCount++
-    this.metrics.members.inc()
+    this.subscriberCounts.add(subjectId)
+    this.metrics.subscribers.inc()
   }
 
-  remove(member: Subscriber, subjectId: string): void {
-    this.liveSubscribers.delete(member)
-    this.subjectCounts.remove(subjectId)
+  remove(subscriber: LiveSubscriber, subjectId: string): void {
+    this.liveSubscribers.delete(subscriber)
+    this.subscriberCounts.remove(subjectId)
     if (!this.includesSubject(subjectId)) this.context.quotas.release(subjectId, this.source.topic)
-    this.subscriberCount--
-    this.metrics.members.dec()
-    if (this.subscriberCount > 0) return
-    this.stopListening()
+    this.metrics.subscribers.dec()
+    if (this.subscriberCounts.size > 0) return
+    this.unsubscribe()
     this.clearQueue()
-    this.context.remove(this)
+    this.context.onEnd(this)
   }
 
-  private enqueue(event: OrderedEvent): void {
-    this.queue.push(event)
-    if (this.queue.length > MAX_QUEUED_EVENTS) this.switchToCatchUp()
-    else if (this.queue.length === 1) this.deliverQueued()
-  }
-
-  /** Delivers what waits, in order, for as long as this turn of the event loop may take. */
+  /** Delivers the queued events in order, until the slice is over. */
   deliverQueued(): void {
     const { queue } = this
     for (let event = queue[0]; event && queue === this.queue; event = queue[0]) {
@@ -118,47 +126,48 @@ export class SharedSubscription implements DeferredDelivery {
         return
       }
       try {
-        const payload = this.encode(event)
-        if (payload instanceof Promise) {
-          void this.deliverAfter(payload, event)
+        const encoded = this.encode(event)
+        if (encoded instanceof Promise) {
+          void this.deliverAfter(encoded, event)
           return
         }
         queue.shift()
-        this.deliver(event, payload)
+        this.deliver(event, encoded)
       } catch (error) {
         this.onEncodingFailed(error)
       }
     }
   }
 
-  /** What waits is not to be delivered: nobody is left, or it is of a log that is no more. */
-  clearQueue(): void {
-    this.queue = []
-    // Otherwise that turn could come while the first event of the new queue is being executed, and deliver it twice.
-    this.scheduler.cancelDelivery(this)
-  }
-
-  /** Whether it can be had without an execution. */
+  /** Whether `encode` needs no execution. */
   hasEncoded(event: OrderedEvent): boolean {
     return this.context.encodedEvents.has(this.cacheKey(event))
   }
 
-  /** Made once, and kept for a while for those who join or lag. */
+  /** Executes and encodes an event, once. */
   encode(event: OrderedEvent): EncodedEvent {
     const key = this.cacheKey(event)
-    const { encodedEvents: encoded } = this.context
-    const before = encoded.get(key)
-    if (before) return before
+    const { encodedEvents } = this.context
+    const cached = encodedEvents.get(key)
+    if (cached) return cached
     this.metrics.executions.inc()
-    const payload = this.scheduler.run(() => this.execute(event))
-    encoded.set(key, payload)
-    if (payload instanceof Promise) {
-      payload.then(
-        (bytes) => encoded.set(key, bytes),
-        () => encoded.delete(key),
+    const encoded = this.scheduler.run(() => this.execute(event))
+    encodedEvents.set(key, encoded)
+    if (encoded instanceof Promise) {
+      encoded.then(
+        (bytes) => encodedEvents.set(key, bytes),
+        () => encodedEvents.delete(key),
       )
     }
-    return payload
+    return encoded
+  }
+
+  private enqueue(event: OrderedEvent): void {
+    // Of another log: the sockets of these subscribers are closing.
+    if (this.source.logId !== this.logId) return
+    this.queue.push(event)
+    if (this.queue.length > MAX_QUEUED_EVENTS) this.switchToCatchUp()
+    else if (this.queue.length === 1) this.deliverQueued()
   }
 
   private execute(event: OrderedEvent): EncodedEvent {
@@ -166,27 +175,27 @@ export class SharedSubscription implements DeferredDelivery {
     return result instanceof Promise ? result.then(encodeResult) : encodeResult(result)
   }
 
-  /** The link tells events of one position apart, of which there are two when the database has lost one. */
-  private cacheKey({ position, eventId: link }: OrderedEvent): string {
-    return `${position} ${link} ${this.key}`
+  /** With the event's id, since a database that has lost events assigns their positions again. */
+  private cacheKey({ position, eventId }: OrderedEvent): string {
+    return `${position} ${eventId} ${this.key}`
   }
 
-  private deliver(event: OrderedEvent, payload: Uint8Array): void {
+  private deliver(event: OrderedEvent, encoded: Uint8Array): void {
     if (this.liveSubscribers.size === 0) return
     this.context.onDelivery(event)
     this.metrics.deliveries.inc(this.liveSubscribers.size)
-    this.metrics.sentBytes.inc(this.liveSubscribers.size * payload.byteLength)
-    for (const member of this.liveSubscribers) member.send(event, payload)
+    this.metrics.sentBytes.inc(this.liveSubscribers.size * encoded.byteLength)
+    for (const subscriber of this.liveSubscribers) subscriber.send(event, encoded)
   }
 
-  /** The queue is given up when it has become too long meanwhile. */
+  /** Does nothing where the queue was cleared in the meantime. */
   private async deliverAfter(encoding: Promise<Uint8Array>, event: OrderedEvent): Promise<void> {
     const { queue } = this
     try {
-      const payload = await encoding
+      const encoded = await encoding
       if (queue !== this.queue) return
       queue.shift()
-      this.deliver(event, payload)
+      this.deliver(event, encoded)
     } catch (error) {
       if (queue !== this.queue) return
       this.onEncodingFailed(error)
@@ -194,24 +203,30 @@ export class SharedSubscription implements DeferredDelivery {
     this.deliverQueued()
   }
 
-  /** Each member is told, as soon as it comes to what cannot be encoded. */
+  /** Each subscriber fails on its own, when it catches up to the event that cannot be encoded. */
   private onEncodingFailed(error: unknown): void {
-    this.logger.error('An event could not be encoded', { error })
+    this.logger.error('Could not encode an event', { error })
     this.switchToCatchUp()
   }
 
   private switchToCatchUp(): void {
     const { position } = this
     this.clearQueue()
-    const members = [...this.liveSubscribers]
+    const subscribers = [...this.liveSubscribers]
     this.liveSubscribers.clear()
-    for (const member of members) member.catchUpFrom(position)
+    for (const subscriber of subscribers) subscriber.catchUpFrom(position)
+  }
+
+  private clearQueue(): void {
+    this.queue = []
+    // A delivery still scheduled could run while the first event of the new queue is executed, and deliver it twice.
+    this.scheduler.cancelDelivery(this)
   }
 }
 
 const encoder = new TextEncoder()
 
 function encodeResult(result: ExecutionResult): Uint8Array {
-  // Bytes of their own: a buffer from Node's pool would keep a slab of it alive for as long as this is kept.
+  // Its own bytes: a buffer from Node's pool would keep a whole slab alive for as long as it is cached.
   return encoder.encode(`,"type":"next","payload":${JSON.stringify(toClientResult(result))}}`)
 }

@@ -6,32 +6,32 @@ import type { EventStream } from '../events/event-stream.ts'
 import type { Operation } from './connection.ts'
 import type { FramePrefix } from './frame-batch.ts'
 import type { FrameWriter } from './frame-writer.ts'
-import type { EncodedEvent, SharedSubscription } from './shared-subscription.ts'
+import type { EncodedEvent, LiveSubscriber, SharedSubscription } from './shared-subscription.ts'
 
 const DATABASE_RETRY_MS = 500
 const EMPTY_PAYLOAD = new Uint8Array()
 
-/** Whose subscription it is. */
+/** The socket of a subscriber. */
 export interface SubscriberSocket {
   readonly writer: FrameWriter
   readonly subject: Subject
-  /** Ends the operation with an error. */
-  sendError(operationId: string, errors: readonly unknown[]): Promise<void>
+  onOperationFailed(operationId: string, error: unknown): void
 }
 
 /**
- * One subscription in a group.
+ * One subscriber of a shared subscription.
  *
- *   begun ──> catching up ──> live (in `group.live`)
- *                 ^             │ the socket takes no more
- *                 └─────────────┘
+ *   started ──> catching up ──> live (in `liveSubscribers`)
+ *                   ^             │ the socket is not writable
+ *                   └─────────────┘
  *
- * It keeps a position and nothing else; while it is live not even that: it is where its group is. There may be very
- * many, so that what can be the group's is the group's.
+ * Its only state is a position: while it is live, that of the shared subscription. There may be very many subscribers,
+ * so that everything that can be shared belongs to the shared subscription.
  */
-export class Subscriber implements Operation {
+export class Subscriber implements Operation, LiveSubscriber {
   private readonly writer: FrameWriter
   private readonly prefix: FramePrefix
+  /** Undefined: the snapshot comes first. */
   private position: number | undefined
   private isReading = false
   private hasEnded = false
@@ -49,8 +49,8 @@ export class Subscriber implements Operation {
     this.position = stream.position
   }
 
-  /** From now on frames are sent. */
-  startDelivery(): void {
+  /** From now on events are sent. */
+  start(): void {
     this.catchUp()
   }
 
@@ -61,27 +61,25 @@ export class Subscriber implements Operation {
     this.subscription.remove(this, this.socket.subject.id)
   }
 
-  /** The next event of a live member. */
-  send(event: OrderedEvent, payload: Uint8Array): void {
-    // It may have read on further than its group, which waits for an execution.
+  send(event: OrderedEvent, encoded: Uint8Array): void {
+    // While the shared subscription waited for an execution, this one may have caught up further.
     if (this.position !== undefined && event.position <= this.position) return
     if (!this.writer.isWritable) {
       this.subscription.liveSubscribers.delete(this)
       this.subscription.metrics.lagging.inc()
       this.catchUpFrom(event.position - 1)
     } else if (!this.stream.isEcho(event)) {
-      this.write(payload)
+      this.write(encoded)
     }
   }
 
-  /** Leaves the live ones; gets what follows by itself until it is one of them again. */
   catchUpFrom(position: number): void {
-    // It may have read on further than its group.
+    // It may have caught up further than the shared subscription.
     this.position = Math.max(position, this.position ?? position)
     this.catchUp()
   }
 
-  /** Never throws: whoever calls it has others to look after. */
+  /** Never throws: its callers serve other subscribers as well. */
   private catchUp(): void {
     try {
       this.catchUpNow()
@@ -90,63 +88,61 @@ export class Subscriber implements Operation {
     }
   }
 
-  /** All in one turn when what is missing is in memory and encoded or quickly so: then there is no gap to fall into. */
+  /** In one turn where the missing events are in memory, and encoded or quickly so: no event can come in between. */
   private catchUpNow(): void {
     if (this.isReading) return
-    const { subscription: group, writer } = this
+    const { subscription, writer } = this
     while (!this.hasEnded) {
-      if (this.position !== undefined && this.position >= group.position) {
-        group.liveSubscribers.add(this)
+      if (this.position !== undefined && this.position >= subscription.position) {
+        subscription.liveSubscribers.add(this)
         return
       }
       if (!writer.isWritable) {
         this.cancelWait = writer.onceWritable(() => this.catchUp())
         return
       }
-      const stretch = this.readBatch(this.position)
-      const sent = stretch instanceof Promise ? undefined : this.sendBatch(stretch)
-      if (sent !== true) {
-        void this.catchUpAsync(stretch)
+      const batch = this.readBatch()
+      if (batch instanceof Promise || !this.sendBatch(batch)) {
+        void this.catchUpAsync(batch)
         return
       }
     }
   }
 
-  private readBatch(position: number | undefined): EventBatch | Promise<EventBatch> {
+  private readBatch(): EventBatch | Promise<EventBatch> {
     const { source } = this.subscription
-    return position === undefined ? source.snapshot() : source.readAfter(position)
+    return this.position === undefined ? source.snapshot() : source.readAfter(this.position)
   }
 
-  /** False: an execution has to be waited for, or put off, and nothing was sent. */
+  /** Returns false where an execution has to be awaited or scheduled; then nothing was sent. */
   private sendBatch({ events, until }: EventBatch): boolean {
-    const { subscription: group } = this
+    const { subscription } = this
     const payloads: Uint8Array[] = []
     for (const event of events) {
-      if (this.skips(event)) continue
-      if (group.scheduler.isSliceOver && !group.hasEncoded(event)) return false
-      const payload = group.encode(event)
-      if (payload instanceof Promise) return false
-      payloads.push(payload)
+      if (this.isSkipped(event)) continue
+      if (subscription.scheduler.isSliceOver && !subscription.hasEncoded(event)) return false
+      const encoded = subscription.encode(event)
+      if (encoded instanceof Promise) return false
+      payloads.push(encoded)
     }
     for (const payload of payloads) this.write(payload)
-    if (payloads.length > 0) group.metrics.deliveries.inc(payloads.length)
+    if (payloads.length > 0) subscription.metrics.deliveries.inc(payloads.length)
     this.position = until
     return true
   }
 
-  /** The same, where something has to be waited for: a read of the log, or an execution. */
-  private async catchUpAsync(stretch: EventBatch | Promise<EventBatch>): Promise<void> {
+  /** The same where a read of the source or an execution has to be awaited. */
+  private async catchUpAsync(reading: EventBatch | Promise<EventBatch>): Promise<void> {
     this.isReading = true
-    const isNow = this.position === undefined
     let sentUntil = this.position
     try {
-      const { events, until } = await stretch
+      const { events, until } = await reading
       for (const event of events) {
-        if (this.skips(event)) continue
-        const payload = await this.encodeScheduled(event)
+        if (this.isSkipped(event)) continue
+        const encoded = await this.encodeScheduled(event)
         if (this.hasEnded) return
-        this.write(payload)
-        // From here on a failure must not tell it again; the state now is told in ascending order as well.
+        this.write(encoded)
+        // After a failure it is not sent again. A snapshot is in ascending order, too.
         sentUntil = event.position
       }
       this.position = until
@@ -155,8 +151,8 @@ export class Subscriber implements Operation {
         this.fail(error)
         return
       }
-      // The place is kept; while the database is away there is nothing to read.
-      if (!isNow) this.position = sentUntil
+      // An incomplete snapshot is read again: its positions do not say what is missing.
+      if (this.position !== undefined) this.position = sentUntil
       await sleep(DATABASE_RETRY_MS, undefined, { ref: false })
     } finally {
       this.isReading = false
@@ -165,13 +161,13 @@ export class Subscriber implements Operation {
   }
 
   private encodeScheduled(event: OrderedEvent): EncodedEvent {
-    const { subscription: group } = this
-    if (!group.scheduler.isSliceOver || group.hasEncoded(event)) return group.encode(event)
+    const { subscription } = this
+    if (!subscription.scheduler.isSliceOver || subscription.hasEncoded(event))
+      return subscription.encode(event)
     return new Promise((resolve, reject) => {
-      group.scheduler.scheduleCatchUp(this.socket.subject.id, () => {
+      subscription.scheduler.scheduleCatchUp(this.socket.subject.id, () => {
         try {
-          // Whoever has left meanwhile is sent nothing.
-          resolve(this.hasEnded ? EMPTY_PAYLOAD : group.encode(event))
+          resolve(this.hasEnded ? EMPTY_PAYLOAD : subscription.encode(event))
         } catch (error) {
           reject(error)
         }
@@ -179,8 +175,8 @@ export class Subscriber implements Operation {
     })
   }
 
-  /** The current state is sent even if this connection caused it. */
-  private skips(event: OrderedEvent): boolean {
+  /** A snapshot is never an echo. */
+  private isSkipped(event: OrderedEvent): boolean {
     return this.position !== undefined && this.stream.isEcho(event)
   }
 
@@ -189,9 +185,9 @@ export class Subscriber implements Operation {
   }
 
   private fail(error: unknown): void {
-    // The id may be another operation's by now.
+    // Once it has ended, the operation id may belong to another operation.
     if (this.hasEnded) return
     this.end()
-    void this.socket.sendError(this.operationId, [error])
+    this.socket.onOperationFailed(this.operationId, error)
   }
 }

@@ -9,8 +9,7 @@ import {
   type OnApplicationBootstrap,
 } from '@nestjs/common'
 import { HttpAdapterHost } from '@nestjs/core'
-import { GraphQLSchemaHost } from '@nestjs/graphql'
-import { CloseCode, GRAPHQL_TRANSPORT_WS_PROTOCOL, handleProtocols, type Message } from 'graphql-ws'
+import { CloseCode, GRAPHQL_TRANSPORT_WS_PROTOCOL, handleProtocols } from 'graphql-ws'
 import { WebSocketServer } from 'ws'
 import { clientAddress } from '../auth/credentials/authenticator.ts'
 import { SessionMonitor } from '../auth/credentials/session-monitor.ts'
@@ -26,25 +25,25 @@ import { GraphQLProtocol } from './graphql-protocol.ts'
 import { LiveMetrics } from './live-metrics.ts'
 
 const PATH = '/graphql'
-/** One frame from a client. Large contents go over HTTP. */
-const MAX_FRAME_BYTES = 1024 * 1024
-/** Of one subject on this node. Everybody on this machine is one, and not counted. */
+/** One message from a client. Large contents go over HTTP. */
+const MAX_MESSAGE_BYTES = 1024 * 1024
+/** On this node. Does not apply to the local subject, which is everyone on this machine. */
 const MAX_SOCKETS_PER_SUBJECT = 500
-/** What clients have sent of messages that have not come to their end, of all sockets together. */
+/** Bytes of incomplete messages, of all sockets together. */
 const MAX_UNFINISHED_BYTES = 64 * 1024 * 1024
-/** What clients have not read of what they have been sent, of all sockets together. */
+/** Bytes that clients have not read, of all sockets together. */
 const MAX_UNSENT_BYTES = 512 * 1024 * 1024
-/** A message has so long to arrive, unless it is small. */
+/** How long a message may take to arrive, unless it is small. */
 const MAX_UNFINISHED_SECONDS = 30
 const SMALL_MESSAGE_BYTES = 4 * 1024
 const INIT_SECONDS = 3
 const PING_SECONDS = 12
-/** A slow reader finds our ping only behind all that it has not read yet. */
+/** A slow reader receives our ping only after everything that it has not read yet. */
 const MAX_UNANSWERED_PINGS = 2
 const SECOND_MS = 1_000
-/** How long a socket may take nothing although there is something for it. */
+/** How long a socket may accept nothing although there is something to send. */
 const MAX_STALL_MS = 30_000
-/** Sockets that are closed at once when the node goes away; more than that in batches over `DRAIN_MS`. */
+/** Up to this many sockets are closed at once at shutdown; more are closed in batches over `DRAIN_MS`. */
 const MIN_DRAIN_BATCH_SIZE = 50
 const MIN_DRAIN_PAUSE_MS = 100
 
@@ -56,25 +55,38 @@ const UNSUPPORTED_SUBPROTOCOL = {
   code: CloseCode.SubprotocolNotAcceptable,
   reason: 'Subprotocol not acceptable',
 }
-/** Not a code that ends a client for good: another node may have room. */
+/** A code after which clients reconnect: another node may have room. */
 const TOO_MANY_SOCKETS = {
   code: 1013,
-  reason: `You have ${MAX_SOCKETS_PER_SUBJECT} sockets open here; close some, and share one between subscriptions`,
+  reason: `You already have ${MAX_SOCKETS_PER_SUBJECT} sockets on this node; close some, or share one between subscriptions`,
 }
-/** How long a client that was refused a socket has to read why. */
+/** How long a client has to read why its upgrade was refused. */
 const REJECTION_GRACE_MS = 1_000
 const MESSAGE_TIMEOUT = {
   code: 1013,
-  reason: 'A message took too long to arrive; send it again, or send it over HTTP',
+  reason: 'Message took too long to arrive; send it again, or send it over HTTP',
 }
-const SERVICE_RESTART = { code: 1012, reason: 'Restarting; come back with your cursor' }
-const LOG_CHANGED = { code: 1012, reason: 'The database has lost events; come back with your cursor' }
-/** An error of ours. After graphql-ws's own code for that its client does not come back. */
-const INTERNAL_ERROR = { code: 1013, reason: 'Something went wrong on our side; come back with your cursor' }
+const SERVICE_RESTART = { code: 1012, reason: 'Service restart; reconnect with your last cursor' }
+const LOG_ROTATED = { code: 1012, reason: 'The database has lost events; reconnect with your last cursor' }
+/** Not 4500, the code of graphql-ws: its client does not reconnect after that. */
+const INTERNAL_ERROR = { code: 1013, reason: 'Internal error; reconnect with your last cursor' }
+
+/** Time, as a test may replace it. */
+export class SocketClock {
+  now(): number {
+    return performance.now()
+  }
+
+  /** Calls back every second. Returns a function that stops this. */
+  everySecond(callback: () => void): () => void {
+    const timer = setInterval(callback, SECOND_MS)
+    return () => clearInterval(timer)
+  }
+}
 
 /**
- * The subscription socket: `WS /graphql`, subprotocol graphql-transport-ws. The WebSocket server is our own, so that
- * sizes, origins, slow readers and the end are ours to say. See PROTOCOL.md.
+ * The subscription socket: `WS /graphql`, subprotocol graphql-transport-ws. It accepts and closes sockets, and enforces
+ * the bounds on them; what their messages mean is up to GraphQLProtocol. See PROTOCOL.md.
  */
 @Injectable()
 export class SubscriptionSocket
@@ -85,19 +97,18 @@ export class SubscriptionSocket
     WebSocket: ConnectionWebSocket,
     noServer: true,
     clientTracking: false,
-    maxPayload: MAX_FRAME_BYTES,
+    maxPayload: MAX_MESSAGE_BYTES,
     handleProtocols,
   })
-  private readonly connections = new Set<Connection>()
-  /** Those of which it is not known yet who they are, and the networks that they come from. */
+  private readonly openConnections = new Set<Connection>()
+  /** Connections that are not authenticated yet, with their networks. */
   private readonly unauthenticated = new Map<Connection, string>()
   private readonly unauthenticatedByNetwork = new Counts()
   private readonly countsBySubject = new Counts()
   private readonly hasProxies: boolean
   private readonly addressOf: (request: IncomingMessage) => string
-  private readonly originGuard: OriginGuard
   private server: Server | undefined
-  private checkTimer: NodeJS.Timeout | undefined
+  private stopClock: (() => void) | undefined
   private isShuttingDown = false
   private currentSecond = 0
   private openedCount = 0
@@ -105,67 +116,52 @@ export class SubscriptionSocket
   constructor(
     private readonly config: Config,
     private readonly adapterHost: HttpAdapterHost,
-    private readonly schemaHost: GraphQLSchemaHost,
+    private readonly originGuard: OriginGuard,
     private readonly protocol: GraphQLProtocol,
     private readonly sessionMonitor: SessionMonitor,
     private readonly metrics: LiveMetrics,
     private readonly feed: EventFeed,
+    private readonly clock: SocketClock,
   ) {
     this.addressOf = clientAddress(config.trustedProxies)
     this.hasProxies = config.trustedProxies.length > 0
-    this.originGuard = new OriginGuard(config)
+  }
+
+  get connections(): ReadonlySet<Connection> {
+    return this.openConnections
   }
 
   onApplicationBootstrap(): void {
-    this.protocol.setSchema(this.schemaHost.schema)
     this.server = this.adapterHost.httpAdapter.getHttpServer() as Server
     this.server.on('upgrade', this.onUpgrade)
-    this.checkTimer = setInterval(() => this.checkSockets(), SECOND_MS)
+    this.stopClock = this.clock.everySecond(() => this.checkConnections())
     this.feed.onLogRotated(() => this.closeAll())
   }
 
-  /** Sends everybody away, a batch at a time, so that they do not all arrive elsewhere at once. */
+  /** Closes all sockets, in batches, so that clients do not all reconnect to other nodes at once. */
   async beforeApplicationShutdown(): Promise<void> {
     this.isShuttingDown = true
     const { drainMs } = this.config
-    const leaving = [...this.connections]
-    const mostBatches = Math.max(1, Math.floor(drainMs / MIN_DRAIN_PAUSE_MS))
-    const batches = Math.min(mostBatches, Math.ceil(leaving.length / MIN_DRAIN_BATCH_SIZE))
-    const perBatch = Math.ceil(leaving.length / batches)
-    const ended: Promise<void>[] = []
-    for (let start = 0; start < leaving.length; start += perBatch) {
-      if (start > 0) await sleep(drainMs / batches)
-      for (const connection of leaving.slice(start, start + perBatch)) {
-        ended.push(connection.closeAndWait(SERVICE_RESTART.code, SERVICE_RESTART.reason))
+    const connections = [...this.openConnections]
+    const maxBatches = Math.max(1, Math.floor(drainMs / MIN_DRAIN_PAUSE_MS))
+    const batchCount = Math.min(maxBatches, Math.ceil(connections.length / MIN_DRAIN_BATCH_SIZE))
+    const batchSize = Math.ceil(connections.length / batchCount)
+    const closing: Promise<void>[] = []
+    for (let start = 0; start < connections.length; start += batchSize) {
+      if (start > 0) await sleep(drainMs / batchCount)
+      for (const connection of connections.slice(start, start + batchSize)) {
+        closing.push(connection.closeAndWait(SERVICE_RESTART.code, SERVICE_RESTART.reason))
       }
     }
-    await Promise.all(ended)
-    clearInterval(this.checkTimer)
+    await Promise.all(closing)
+    this.stopClock?.()
     this.webSocketServer.close()
   }
 
-  private readonly onUpgrade = (request: IncomingMessage, stream: Duplex, head: Buffer): void => {
-    const address = this.addressOf(request)
-    const network = networkOf(address)
-    const refusal = this.upgradeRejection(request, network)
-    if (refusal) {
-      this.metrics.refusals.inc({ reason: refusal.reason })
-      rejectUpgrade(stream, refusal)
-      return
-    }
-    this.webSocketServer.handleUpgrade(request, stream, head, (socket) => {
-      // An HTTP server's stream, although its type does not say so.
-      const second = this.openedCount++ % PING_SECONDS
-      const forwardedFor = this.hasProxies ? address : undefined
-      const { headers } = request
-      const connection = new Connection(socket, stream as Socket, second, headers, forwardedFor, this)
-      this.connections.add(connection)
-      this.unauthenticated.set(connection, network)
-      this.unauthenticatedByNetwork.add(network)
-      this.metrics.sockets.inc()
-      if (connection.protocol !== GRAPHQL_TRANSPORT_WS_PROTOCOL) {
-        connection.close(UNSUPPORTED_SUBPROTOCOL.code, UNSUPPORTED_SUBPROTOCOL.reason)
-      }
+  onMessage(connection: Connection, message: Buffer): void {
+    this.protocol.handleMessage(connection, message)?.catch((error: unknown) => {
+      this.logger.error('Could not handle a message', { connectionId: connection.id, error })
+      connection.close(INTERNAL_ERROR.code, INTERNAL_ERROR.reason)
     })
   }
 
@@ -180,23 +176,69 @@ export class SubscriptionSocket
     return true
   }
 
+  onOperationFailed(connection: Connection, operationId: string, error: unknown): void {
+    void this.protocol.error(connection, operationId, [error])
+  }
+
+  onError(connection: Connection, error: Error): void {
+    this.logger.debug('Socket error', { connectionId: connection.id, error })
+  }
+
   onClose(connection: Connection): void {
-    this.connections.delete(connection)
+    this.openConnections.delete(connection)
     this.removeUnauthenticated(connection)
     if (connection.identity) this.countsBySubject.remove(connection.identity.subject.id)
     this.metrics.sockets.dec()
     this.sessionMonitor.unwatch(connection)
   }
 
-  onMessage(connection: Connection, message: Message): void {
-    this.protocol.handleMessage(connection, message)?.catch((error: unknown) => {
-      this.logger.error('A message could not be handled', { connectionId: connection.id, error })
-      connection.close(INTERNAL_ERROR.code, INTERNAL_ERROR.reason)
+  private readonly onUpgrade = (request: IncomingMessage, stream: Duplex, head: Buffer): void => {
+    const address = this.addressOf(request)
+    const network = networkOf(address)
+    const rejection = this.upgradeRejection(request, network)
+    if (rejection) {
+      this.metrics.refusals.inc({ reason: rejection.reason })
+      rejectUpgrade(stream, rejection)
+      return
+    }
+    this.webSocketServer.handleUpgrade(request, stream, head, (socket) => {
+      const pingSecond = this.openedCount++ % PING_SECONDS
+      const forwardedFor = this.hasProxies ? address : undefined
+      const { headers } = request
+      // The stream of an HTTP server is a socket, although its type does not say so.
+      const connection = new Connection(socket, stream as Socket, pingSecond, headers, forwardedFor, this)
+      this.openConnections.add(connection)
+      this.unauthenticated.set(connection, network)
+      this.unauthenticatedByNetwork.add(network)
+      this.metrics.sockets.inc()
+      if (connection.protocol !== GRAPHQL_TRANSPORT_WS_PROTOCOL) {
+        connection.close(UNSUPPORTED_SUBPROTOCOL.code, UNSUPPORTED_SUBPROTOCOL.reason)
+      }
     })
   }
 
-  onError(connection: Connection, error: Error): void {
-    this.logger.debug('A socket failed', { connectionId: connection.id, error })
+  private upgradeRejection(request: IncomingMessage, network: string): UpgradeRejection | undefined {
+    if (request.url?.split('?')[0] !== PATH) {
+      const message = `No WebSocket at this path; use ${PATH}.`
+      return { status: '404 Not Found', reason: 'path', message }
+    }
+    if (this.isShuttingDown) {
+      const message = 'This node is shutting down; use another node.'
+      return { status: '503 Service Unavailable', reason: 'leaving', message }
+    }
+    const originRejection = this.originGuard.rejectionReason(request)
+    if (originRejection) return { status: '403 Forbidden', reason: 'origin', message: originRejection }
+    const maxSockets = this.server ? maxSocketsOf(this.server) : 0
+    if (this.openConnections.size >= maxSockets) {
+      const message = 'This node has too many sockets; try again later, or use another node.'
+      return { status: '503 Service Unavailable', reason: 'sockets', message }
+    }
+    // Behind a proxy that TRUSTED_PROXIES does not list, all clients share one network, and may reconnect at once.
+    if (this.unauthenticatedByNetwork.get(network) >= maxSockets / 2) {
+      const message = 'Too many sockets from your address have not sent connection_init; try again later.'
+      return { status: '503 Service Unavailable', reason: 'unidentified sockets', message }
+    }
+    return undefined
   }
 
   private removeUnauthenticated(connection: Connection): void {
@@ -206,36 +248,13 @@ export class SubscriptionSocket
     this.unauthenticatedByNetwork.remove(network)
   }
 
-  private upgradeRejection(request: IncomingMessage, network: string): UpgradeRejection | undefined {
-    if (request.url?.split('?')[0] !== PATH) {
-      const sentence = `There is no socket at this path; it is at ${PATH}.`
-      return { status: '404 Not Found', reason: 'path', message: sentence }
-    }
-    if (this.isShuttingDown) {
-      const sentence = 'This node is going away; ask another one.'
-      return { status: '503 Service Unavailable', reason: 'leaving', message: sentence }
-    }
-    const foreign = this.originGuard.rejectionReason(request)
-    if (foreign) return { status: '403 Forbidden', reason: 'origin', message: foreign }
-    const maxSockets = this.server ? maxSocketsOf(this.server) : 0
-    if (this.connections.size >= maxSockets) {
-      const sentence = 'Too many sockets are open here; try again later, or on another node.'
-      return { status: '503 Service Unavailable', reason: 'sockets', message: sentence }
-    }
-    // Behind a proxy that is not known as one (TRUSTED_PROXIES) all come from one network, at once when they come back.
-    if (this.unauthenticatedByNetwork.get(network) >= maxSockets / 2) {
-      const sentence = 'Too many sockets from your address have not sent connection_init; try again later.'
-      return { status: '503 Service Unavailable', reason: 'unidentified sockets', message: sentence }
-    }
-    return undefined
-  }
-
-  /** Every second: pings a twelfth of the sockets, and looks after those that say nothing or take nothing. */
-  private checkSockets(): void {
+  /** Every second: pings a twelfth of the sockets, and closes those that exceed a bound. */
+  private checkConnections(): void {
+    const now = this.clock.now()
     this.currentSecond = (this.currentSecond + 1) % PING_SECONDS
     let unsentBytes = 0
     const unfinished: Connection[] = []
-    for (const connection of this.connections) {
+    for (const connection of this.openConnections) {
       const { writer } = connection
       unsentBytes += writer.unsentBytes
       if (connection.unfinishedBytes <= SMALL_MESSAGE_BYTES) connection.unfinishedSeconds = 0
@@ -245,7 +264,7 @@ export class SubscriptionSocket
         connection.close(NOT_INITIALISED.code, NOT_INITIALISED.reason)
       }
       if (writer.isStalled) {
-        if (performance.now() - writer.lastProgressAt > MAX_STALL_MS) this.closeSlowConsumer(connection)
+        if (now - writer.lastProgressAt > MAX_STALL_MS) this.closeSlowConsumer(connection)
         continue
       }
       if (connection.pingSecond !== this.currentSecond) continue
@@ -257,18 +276,7 @@ export class SubscriptionSocket
     if (unsentBytes > MAX_UNSENT_BYTES) this.limitUnsent(unsentBytes)
   }
 
-  /** Closes those that have most to read until the others fit. */
-  private limitUnsent(unsentBytes: number): void {
-    const all = [...this.connections].sort((one, other) => other.writer.unsentBytes - one.writer.unsentBytes)
-    let bytes = unsentBytes
-    for (const connection of all) {
-      if (bytes <= MAX_UNSENT_BYTES) return
-      bytes -= connection.writer.unsentBytes
-      this.closeSlowConsumer(connection)
-    }
-  }
-
-  /** Closes those whose messages have been coming in for longest until the others fit. */
+  /** Closes the sockets whose messages have been arriving for longest, until the others fit. */
   private limitUnfinished(unfinished: Connection[]): void {
     let bytes = unfinished.reduce((sum, { unfinishedBytes }) => sum + unfinishedBytes, 0)
     if (bytes <= MAX_UNFINISHED_BYTES) return
@@ -280,28 +288,40 @@ export class SubscriptionSocket
     }
   }
 
-  /** All in one turn: nothing of another log may follow on a subscription. Their cursors are then answered as unknown. */
-  private closeAll(): void {
-    for (const connection of this.connections)
-      void connection.closeAndWait(LOG_CHANGED.code, LOG_CHANGED.reason)
+  /** Closes the sockets with the most unsent bytes, until the others fit. */
+  private limitUnsent(unsentBytes: number): void {
+    const connections = [...this.openConnections].sort(
+      (one, other) => other.writer.unsentBytes - one.writer.unsentBytes,
+    )
+    let bytes = unsentBytes
+    for (const connection of connections) {
+      if (bytes <= MAX_UNSENT_BYTES) return
+      bytes -= connection.writer.unsentBytes
+      this.closeSlowConsumer(connection)
+    }
   }
 
   private closeSlowConsumer(connection: Connection): void {
-    this.logger.log('A viewer was too slow', { connectionId: connection.id })
+    this.logger.log('Closing a slow consumer', { connectionId: connection.id })
     this.metrics.slowCloses.inc()
-    void connection.closeAndWait(SLOW_CONSUMER.code, SLOW_CONSUMER.reason)
+    connection.close(SLOW_CONSUMER.code, SLOW_CONSUMER.reason)
+  }
+
+  /** In one turn: no event of another log may follow on a subscription. */
+  private closeAll(): void {
+    for (const connection of this.openConnections) connection.close(LOG_ROTATED.code, LOG_ROTATED.reason)
   }
 }
 
 interface UpgradeRejection {
   status: string
-  /** For the metrics. */
+  /** The label of the metric. */
   reason: string
   message: string
 }
 
-function rejectUpgrade(stream: Duplex, { status, message: sentence }: UpgradeRejection): void {
-  const body = `${sentence}\n`
+function rejectUpgrade(stream: Duplex, { status, message }: UpgradeRejection): void {
+  const body = `${message}\n`
   const head = [
     `HTTP/1.1 ${status}`,
     'Content-Type: text/plain; charset=utf-8',
@@ -310,6 +330,6 @@ function rejectUpgrade(stream: Duplex, { status, message: sentence }: UpgradeRej
   ]
   stream.once('error', () => stream.destroy())
   stream.end(`${head.join('\r\n')}\r\n\r\n${body}`)
-  const cutOff = setTimeout(() => stream.destroy(), REJECTION_GRACE_MS)
-  stream.once('close', () => clearTimeout(cutOff))
+  const destroyTimer = setTimeout(() => stream.destroy(), REJECTION_GRACE_MS)
+  stream.once('close', () => clearTimeout(destroyTimer))
 }

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 
-/** A program of a reader's own, copied from a document, in a process of its own. */
+/** A program that a reader has copied from a document, in its own process. */
 export class ClientProgram {
   private readonly child: ChildProcess
   private readonly changes = new EventTarget()
@@ -9,12 +9,12 @@ export class ClientProgram {
 
   constructor(file: string) {
     this.child = spawn(process.execPath, [file], { stdio: ['ignore', 'pipe', 'pipe'] })
-    const take = (chunk: Buffer) => {
+    const append = (chunk: Buffer) => {
       this.output += chunk
       this.changes.dispatchEvent(new Event('change'))
     }
-    this.child.stdout!.on('data', take)
-    this.child.stderr!.on('data', take)
+    this.child.stdout!.on('data', append)
+    this.child.stderr!.on('data', append)
     this.child.once('close', () => this.changes.dispatchEvent(new Event('change')))
   }
 
@@ -22,12 +22,12 @@ export class ClientProgram {
     return this.child.exitCode !== null || this.child.signalCode !== null
   }
 
-  /** Waits until it has printed this; rejects with what it has printed when it ends before, or within the time. */
+  /** Resolves once the output matches; rejects with the output when the program ends first, or time runs out. */
   async waitForOutput(pattern: RegExp, timeoutMs = 60_000): Promise<void> {
     const timeout = AbortSignal.timeout(timeoutMs)
     while (!pattern.test(this.output)) {
       if (this.hasEnded || timeout.aborted)
-        throw new Error(`Not printed: ${pattern}. Printed:\n${this.output}`)
+        throw new Error(`The output does not match ${pattern}:\n${this.output}`)
       await Promise.race([once(this.changes, 'change'), once(timeout, 'abort')])
     }
   }

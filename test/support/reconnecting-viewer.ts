@@ -4,7 +4,7 @@ import { type ReceivedEvent, Viewer } from './viewer.ts'
 /** The longest that a timer can be set for. */
 const MAX_TIMER_MS = 2 ** 31 - 1
 
-/** A viewer who comes back after every interruption, at some node or other, with the cursor of the last event seen. */
+/** A viewer that reconnects after every interruption, to any of the nodes, with the cursor of the last event it saw. */
 export class ReconnectingViewer {
   readonly events: ReceivedEvent[] = []
   connections = 0
@@ -14,14 +14,14 @@ export class ReconnectingViewer {
   private readonly loop: Promise<void>
   private current: Viewer | undefined
 
-  /** @param socketUrls where to connect: first at the first, later at any */
-  constructor(socketUrls: readonly string[], start: string) {
+  /** @param socketUrls it connects to the first one, and reconnects to any */
+  constructor(socketUrls: readonly string[], startCursor: string) {
     this.socketUrls = socketUrls
-    this.startCursor = start
+    this.startCursor = startCursor
     this.loop = this.reconnectLoop()
   }
 
-  /** All that it has seen by now. */
+  /** All events so far. */
   allEvents(): ReceivedEvent[] {
     return [...this.events, ...(this.current?.events ?? [])]
   }
@@ -44,7 +44,7 @@ export class ReconnectingViewer {
       viewer.follow({ after: this.cursor })
       this.current = viewer
       this.connections++
-      // As long as it takes: `close` ends it.
+      // Without a timeout: `close` ends it.
       await viewer.waitUntil(
         () => viewer.closeCode !== undefined || viewer.errors.length > 0 || this.stopping.signal.aborted,
         'the connection ends',

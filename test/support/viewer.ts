@@ -28,13 +28,13 @@ export const STATUS_SUBSCRIPTION = `
     }
   }`
 
-/** A plain graphql-ws client with one socket. It keeps every event, and lets a test wait for the one that it expects. */
+/** A plain graphql-ws client with one socket. It records every event, and lets a test wait for one. */
 export class Viewer {
   readonly events: ReceivedEvent[] = []
   readonly errors: unknown[] = []
   private readonly client: Client
   private readonly waiters = new Set<() => void>()
-  /** What `connection_ack` carried. */
+  /** The payload of `connection_ack`. */
   ack: { connectionId: string; cursor: string } | undefined
   closeCode: number | undefined
 
@@ -66,7 +66,7 @@ export class Viewer {
     return this.ack as NonNullable<Viewer['ack']>
   }
 
-  /** Follows all deployments or one. Returns a function that ends it. */
+  /** Subscribes to all deployments or one. Returns a function that ends the subscription. */
   follow(variables: { deploymentId?: string; after?: string } = {}): () => void {
     return this.subscribe({ query: STATUS_SUBSCRIPTION, variables })
   }
@@ -98,10 +98,7 @@ export class Viewer {
     return this.events.filter((event) => event.deploymentId === deploymentId)
   }
 
-  /**
-   * Resolves once the condition holds; it is looked at after everything that arrives. Rejects after a while, with what
-   * has arrived by then.
-   */
+  /** Resolves once the condition holds, which is checked after every message. Rejects with what has arrived by then. */
   async waitUntil(
     condition: () => boolean,
     what = 'a condition holds',
@@ -137,10 +134,10 @@ export class Viewer {
       if (errors) throw new Error(JSON.stringify(errors))
       return data as Record<string, never>
     }
-    throw new Error('There was no answer.')
+    throw new Error('The operation completed without a result.')
   }
 
-  /** The last event of each deployment, as far as a person wants to read them, and what went wrong. */
+  /** The last event of each deployment, at most ten of them, and all errors. */
   private describeEvents(): string {
     const last = new Map(this.events.map((event) => [event.deploymentId, event]))
     const events = [...last.values()]

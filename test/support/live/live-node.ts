@@ -1,138 +1,173 @@
-import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { createServer, type Server } from 'node:http'
+import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import type { HttpAdapterHost } from '@nestjs/core'
+import { type INestApplication, Module } from '@nestjs/common'
+import { NestFactory } from '@nestjs/core'
 import { GraphQLSchemaHost } from '@nestjs/graphql'
 import { buildSchema, type GraphQLSchema } from 'graphql'
-import { PubSub } from 'graphql-subscriptions'
+import { PubSub, PubSubEngine } from 'graphql-subscriptions'
 import { Authenticator } from '../../../src/auth/credentials/authenticator.ts'
 import { SessionMonitor } from '../../../src/auth/credentials/session-monitor.ts'
 import { RateLimiter } from '../../../src/auth/rate-limiter.ts'
 import { originOf, type RequestContext } from '../../../src/auth/request-context.ts'
 import { Config } from '../../../src/config/config.ts'
-import type { Database } from '../../../src/database/database.ts'
+import { Database } from '../../../src/database/database.ts'
 import { toDeploymentEvent } from '../../../src/deployments/deployment.model.ts'
 import type { LoggedEvent } from '../../../src/events/deployment-event.ts'
 import { EventFeed } from '../../../src/events/event-feed.ts'
 import { EventLog } from '../../../src/events/event-log.ts'
+import { EVENT_SUBSCRIPTION } from '../../../src/events/event-subscription.ts'
+import { OriginGuard } from '../../../src/http/origin-guard.ts'
 import type { Connection } from '../../../src/live/connection.ts'
+import { DocumentCache } from '../../../src/live/document-cache.ts'
+import { ExecutionScheduler } from '../../../src/live/execution-scheduler.ts'
 import { FanOut } from '../../../src/live/fan-out.ts'
 import { GraphQLProtocol } from '../../../src/live/graphql-protocol.ts'
 import { LiveMetrics } from '../../../src/live/live-metrics.ts'
-import { SubscriptionSocket } from '../../../src/live/subscription-socket.ts'
+import { EncodedEventCache } from '../../../src/live/shared-subscription.ts'
+import { SocketClock, SubscriptionSocket } from '../../../src/live/subscription-socket.ts'
 import { Metrics } from '../../../src/metrics/metrics.ts'
 
-/** The live side of a node: log, feed, fan-out and socket, put together as the modules do it. */
+@Module({})
+class LiveNodeModule {}
+
+/** The live side of a node: event log, feed, fan-out and socket, with a schema whose resolvers come from the test. */
 export class LiveNode {
-  readonly log: EventLog
-  readonly feed: EventFeed
-  readonly metrics = new LiveMetrics(new Metrics())
-  readonly fanOut: FanOut
-  readonly server: Server = createServer()
-  readonly socket: SubscriptionSocket
-  readonly sessionMonitor: SessionMonitor
-
   private constructor(
+    private readonly app: INestApplication,
     private readonly database: Database,
-    extend: (schema: GraphQLSchema) => GraphQLSchema,
-  ) {
-    this.log = new EventLog(database, new PubSub())
-    this.feed = new EventFeed(this.log, new PubSub())
-    this.fanOut = new FanOut(this.feed, this.metrics)
-    const adapterHost = { httpAdapter: { getHttpServer: () => this.server } } as unknown as HttpAdapterHost
-    const schemaHost = Object.assign(new GraphQLSchemaHost(), { schema: extend(this.schema()) })
-    const config = new Config({ DRAIN_MS: '0' })
-    const limits = new RateLimiter(config)
-    const authenticator = new Authenticator(config, database, limits)
-    this.sessionMonitor = new SessionMonitor(database, new PubSub())
-    const protocol = new GraphQLProtocol(
-      this.feed,
-      this.fanOut,
-      authenticator,
-      this.sessionMonitor,
-      limits,
-      this.metrics,
-    )
-    this.socket = new SubscriptionSocket(
-      config,
-      adapterHost,
-      schemaHost,
-      protocol,
-      this.sessionMonitor,
-      this.metrics,
-      this.feed,
-    )
-  }
+    readonly feed: EventFeed,
+    readonly clock: ManualClock,
+    /** What executions may take of one turn. With 0, all executions wait. */
+    readonly slice: { sliceMs: number },
+  ) {}
 
-  /** `extend` may give the schema more fields. */
+  /** `extend` may add fields to the schema. */
   static async start(
     database: Database,
     extend: (schema: GraphQLSchema) => GraphQLSchema = (schema) => schema,
   ): Promise<LiveNode> {
-    const node = new LiveNode(database, extend)
-    await node.feed.onModuleInit()
-    node.fanOut.onModuleInit()
-    await node.sessionMonitor.onModuleInit()
-    node.socket.onApplicationBootstrap()
-    node.server.listen(0, '127.0.0.1')
-    await once(node.server, 'listening')
-    return node
+    const config = new Config({ DRAIN_MS: '0' })
+    const pubSub = new PubSub()
+    // Notifications of the log go nowhere: the feed reads the log when the test says so.
+    const log = new EventLog(database, new PubSub())
+    const feed = new EventFeed(log, pubSub)
+    const clock = new ManualClock()
+    const slice = { sliceMs: SLICE_MS }
+    const schemaHost = Object.assign(new GraphQLSchemaHost(), { schema: extend(createSchema(feed)) })
+    const app = await NestFactory.create(
+      {
+        module: LiveNodeModule,
+        providers: [
+          { provide: Config, useValue: config },
+          { provide: Database, useValue: database },
+          { provide: PubSubEngine, useValue: pubSub },
+          { provide: GraphQLSchemaHost, useValue: schemaHost },
+          { provide: EventFeed, useValue: feed },
+          { provide: OriginGuard, useValue: new OriginGuard(config) },
+          { provide: SocketClock, useValue: clock },
+          { provide: ExecutionScheduler, useValue: new ExecutionScheduler(slice) },
+          Authenticator,
+          DocumentCache,
+          EncodedEventCache,
+          FanOut,
+          GraphQLProtocol,
+          LiveMetrics,
+          Metrics,
+          RateLimiter,
+          SessionMonitor,
+          SubscriptionSocket,
+        ],
+      },
+      { logger: false, abortOnError: false },
+    )
+    await app.listen(0, '127.0.0.1')
+    return new LiveNode(app, database, feed, clock, slice)
   }
 
   get url(): string {
     return `ws://127.0.0.1:${(this.server.address() as AddressInfo).port}/graphql`
   }
 
-  get connections(): Connection[] {
-    return [...(Reflect.get(this.socket, 'connections') as Set<Connection>)]
+  get server(): Server {
+    return this.app.getHttpServer()
   }
 
-  /** Appends events of one deployment, in one transaction, and lets the feed look. */
+  get metrics(): LiveMetrics {
+    return this.app.get(LiveMetrics)
+  }
+
+  get sessionMonitor(): SessionMonitor {
+    return this.app.get(SessionMonitor)
+  }
+
+  get encodedEvents(): EncodedEventCache {
+    return this.app.get(EncodedEventCache)
+  }
+
+  get connections(): Connection[] {
+    return [...this.app.get(SubscriptionSocket).connections]
+  }
+
+  /** Appends events of one deployment, in one transaction, and lets the feed read them. */
   async append(id: string, count: number, descriptionLength?: number): Promise<void> {
     await this.appendWithoutNotification(id, count, descriptionLength)
     this.feed.poll()
   }
 
   /**
-   * As another node does whose hints are lost. By default events have three kilobytes, so that a few thousand are more
-   * than the operating system takes for a socket.
+   * The same as another node does whose notifications are lost. By default events have three kilobytes, so that a few
+   * thousand are more than the operating system accepts for a socket.
    */
   async appendWithoutNotification(id: string, count: number, descriptionLength = 3_000): Promise<void> {
     await this.database.query(APPEND, [id, count, descriptionLength])
   }
 
-  /** What happens every second. */
-  checkSockets(): void {
-    Reflect.apply(Reflect.get(this.socket, 'checkSockets') as () => void, this.socket, [])
-  }
-
-  /** From now on only `checkSockets` does: a test that counts seconds would otherwise count real ones as well. */
-  stopSocketChecks(): void {
-    clearInterval(Reflect.get(this.socket, 'checkTimer') as NodeJS.Timeout)
-  }
-
   async stop(): Promise<void> {
-    await this.socket.beforeApplicationShutdown()
-    this.server.close()
-    await this.sessionMonitor.onModuleDestroy()
-    await this.feed.beforeApplicationShutdown()
+    await this.app.close()
+  }
+}
+
+const SLICE_MS = 12
+
+/** Its seconds pass when the test says so. */
+export class ManualClock extends SocketClock {
+  private readonly callbacks = new Set<() => void>()
+  private offsetMs = 0
+
+  override now(): number {
+    return super.now() + this.offsetMs
   }
 
-  private schema(): GraphQLSchema {
-    const schema = buildSchema(readFileSync('schema.gql', 'utf8'))
-    const field = schema.getSubscriptionType()?.getFields().deploymentStatus
-    if (!field) throw new Error('schema.gql has no deploymentStatus.')
-    field.subscribe = (_root, { after, deploymentId }, context: RequestContext) =>
-      this.feed.follow({
-        sees: context.subject.rights.sees,
-        after,
-        deploymentId: deploymentId ?? undefined,
-        origin: originOf(context),
-      })
-    field.resolve = (event: LoggedEvent) => toDeploymentEvent(event, this.feed.cursorOf(event.position))
-    return schema
+  override everySecond(callback: () => void): () => void {
+    this.callbacks.add(callback)
+    return () => this.callbacks.delete(callback)
   }
+
+  /** What is due every second happens once. */
+  tick(): void {
+    for (const callback of this.callbacks) callback()
+  }
+
+  advance(ms: number): void {
+    this.offsetMs += ms
+  }
+}
+
+function createSchema(feed: EventFeed): GraphQLSchema {
+  const schema = buildSchema(readFileSync('schema.gql', 'utf8'))
+  const field = schema.getSubscriptionType()?.getFields().deploymentStatus
+  if (!field) throw new Error('schema.gql has no deploymentStatus.')
+  field.extensions = { [EVENT_SUBSCRIPTION]: true }
+  field.subscribe = (_root, { after, deploymentId }, context: RequestContext) =>
+    feed.follow({
+      sees: context.subject.rights.sees,
+      after,
+      deploymentId: deploymentId ?? undefined,
+      origin: originOf(context),
+    })
+  field.resolve = (event: LoggedEvent) => toDeploymentEvent(event, feed.cursorOf(event.position))
+  return schema
 }
 
 const APPEND = `
