@@ -8,7 +8,7 @@ import { createTestDatabase, type TestDatabase } from './support/test-database.t
 import type { TestServer } from './support/test-server.ts'
 import { type ReceivedEvent, Viewer } from './support/viewer.ts'
 
-const PATIENCE_MS = 60_000
+const MAX_WAIT_MS = 60_000
 const LEASE_MS = 2_400
 const CREATE = /^POST \/orgs\/acme\/repos$/
 const CANCEL = 'mutation ($id: ID!) { cancelDeployment(id: $id) { id status } }'
@@ -19,7 +19,7 @@ let database: TestDatabase
 let cluster: Cluster
 let viewers: Viewer[]
 
-/** Two nodes and a GitHub; few connections, so that all of them are soon in use. */
+/** Two nodes with few connections, and a GitHub. */
 beforeAll(async () => {
   github = await FaultGitHub.start()
   github.orgs.set('blocked', { login: 'blocked', id: 10 })
@@ -53,17 +53,17 @@ afterAll(async () => {
 
 beforeEach(() => github.clearFaults())
 
-test('all connections of a node in use: requests are told so, it stays ready, what it runs goes on, and all recovers', async () => {
+test('all connections of a node in use: it refuses requests, stays ready, continues its deployments, and recovers', async () => {
   const [busy] = cluster.nodes as [TestServer, TestServer]
   const created = holdCreate()
-  const id = await cluster.deploy(keyed(), 0, PATIENCE_MS)
+  const id = await cluster.deploy(newInput(), 0, MAX_WAIT_MS)
   await created.reached()
   const before = await leaseOf(id)
-  const giveFree = await holdUpAcceptance('blocked')
-  const stuck = [1, 2].map(() =>
-    busy.request<DeployResult>(DEPLOY_MUTATION, { input: keyed({ org: 'blocked' }) }),
+  const releaseLock = await blockAcceptance('blocked')
+  const blocked = [1, 2].map(() =>
+    busy.request<DeployResult>(DEPLOY_MUTATION, { input: newInput({ org: 'blocked' }) }),
   )
-  await waitUntil(async () => (await heldUp()) === 2, 'both connections are in use')
+  await waitUntil(async () => (await countBlocked()) === 2, 'both connections are in use')
 
   const refused = await busy.request('{ deployments { edges { cursor } } }')
   expect(refused.errors).toMatchObject([
@@ -74,86 +74,86 @@ test('all connections of a node in use: requests are told so, it stays ready, wh
     'its lease is renewed',
   )
   expect(await leaseOf(id)).toMatchObject({ epoch: before.epoch, owner: before.owner })
-  created.goOn()
-  await eachSees(id, ({ step }) => step === 'CREATE_REPO')
+  created.proceed()
+  await allReceive(id, ({ step }) => step === 'CREATE_REPO')
   expect((await fetch(`${busy.url}/health/ready`)).status).toBe(200)
-  expect(await heldUp()).toBe(2)
+  expect(await countBlocked()).toBe(2)
 
-  await giveFree()
-  const accepted = await Promise.all(stuck)
-  for (const { data } of accepted) await eachSees(data.deploy.id, ({ status }) => status === 'SUCCEEDED')
-  await eachSees(id, ({ status }) => status === 'SUCCEEDED')
+  await releaseLock()
+  const accepted = await Promise.all(blocked)
+  for (const { data } of accepted) await allReceive(data.deploy.id, ({ status }) => status === 'SUCCEEDED')
+  await allReceive(id, ({ status }) => status === 'SUCCEEDED')
   expectOnceAndInOrder(id)
 })
 
-describe('a deployment that another node runs', () => {
-  test('is cancelled, and retried here: the viewers of both see it', async () => {
+describe('a deployment on another node', () => {
+  test('is cancelled and retried here, as subscribers of both nodes see', async () => {
     const created = holdCreate()
-    const id = await cluster.deploy(keyed(), 0, PATIENCE_MS)
+    const id = await cluster.deploy(newInput(), 0, MAX_WAIT_MS)
     await created.reached()
     expect(await runnerOf(id)).toBe('node-0')
-    expect(await ask(1, CANCEL, id)).toMatchObject({ cancelDeployment: { status: 'CANCELLED' } })
-    await eachSees(id, ({ status }) => status === 'CANCELLED')
+    expect(await request(1, CANCEL, id)).toMatchObject({ cancelDeployment: { status: 'CANCELLED' } })
+    await allReceive(id, ({ status }) => status === 'CANCELLED')
 
     const again = holdCreate()
-    expect(await ask(1, RETRY, id)).toMatchObject({ retryDeployment: { attempt: 2 } })
+    expect(await request(1, RETRY, id)).toMatchObject({ retryDeployment: { attempt: 2 } })
     await again.reached()
     expect(await runnerOf(id)).toBe('node-1')
-    created.goOn()
-    again.goOn()
-    await eachSees(id, ({ status }) => status === 'SUCCEEDED')
+    created.proceed()
+    again.proceed()
+    await allReceive(id, ({ status }) => status === 'SUCCEEDED')
     expectOnceAndInOrder(id)
   })
 
-  test('that failed there is retried here', async () => {
+  test('that has failed is retried here', async () => {
     github.next(CREATE, () => ({ status: 403, body: { message: 'Resource not accessible by token' } }))
-    const id = await cluster.deploy(keyed(), 0, PATIENCE_MS)
-    await eachSees(id, ({ status }) => status === 'FAILED')
-    expect(await ask(1, RETRY, id)).toMatchObject({ retryDeployment: { attempt: 2 } })
-    await eachSees(id, ({ status }) => status === 'SUCCEEDED')
+    const id = await cluster.deploy(newInput(), 0, MAX_WAIT_MS)
+    await allReceive(id, ({ status }) => status === 'FAILED')
+    expect(await request(1, RETRY, id)).toMatchObject({ retryDeployment: { attempt: 2 } })
+    await allReceive(id, ({ status }) => status === 'SUCCEEDED')
     expectOnceAndInOrder(id)
   })
 
-  test('that waits for its time is cancelled here', async () => {
+  test('that waits for a retry is cancelled here', async () => {
     github.next(CREATE, () => ({
       status: 403,
       body: { message: 'You have exceeded a secondary rate limit.' },
       headers: { 'retry-after': '3600' },
     }))
-    const id = await cluster.deploy(keyed(), 0, PATIENCE_MS)
-    await eachSees(id, ({ status }) => status === 'WAITING')
-    expect(await ask(1, CANCEL, id)).toMatchObject({ cancelDeployment: { status: 'CANCELLED' } })
-    await eachSees(id, ({ status }) => status === 'CANCELLED')
+    const id = await cluster.deploy(newInput(), 0, MAX_WAIT_MS)
+    await allReceive(id, ({ status }) => status === 'WAITING')
+    expect(await request(1, CANCEL, id)).toMatchObject({ cancelDeployment: { status: 'CANCELLED' } })
+    await allReceive(id, ({ status }) => status === 'CANCELLED')
     expectOnceAndInOrder(id)
   })
 })
 
-/** The next create waits, until it is told to go on or its caller gives up. */
-function holdCreate(): { reached: () => Promise<void>; goOn: () => void } {
+/** Holds the next request to create a repository until `proceed` is called, or the caller gives up. */
+function holdCreate(): { reached: () => Promise<void>; proceed: () => void } {
   const reached = Promise.withResolvers<void>()
-  const going = Promise.withResolvers<void>()
+  const proceeding = Promise.withResolvers<void>()
   github.next(CREATE, async (apply) => {
     reached.resolve()
-    await going.promise
+    await proceeding.promise
     return apply()
   })
   return {
     reached: () => withTimeout(reached.promise, 'GitHub is asked to create the repository'),
-    goOn: going.resolve,
+    proceed: proceeding.resolve,
   }
 }
 
-/** Takes the lock for which whoever accepts for this organization waits (`next_queue_rank`), inside a transaction. */
-async function holdUpAcceptance(organization: string): Promise<() => Promise<void>> {
+/** Holds the lock that accepting a deployment of this organization takes (`next_queue_rank`). */
+async function blockAcceptance(organization: string): Promise<() => Promise<void>> {
   const client = new pg.Client({ connectionString: database.url })
   await client.connect()
-  // Takes the organization's lock until the transaction ends.
+  // Until the transaction ends.
   await client.query('begin')
   await client.query('select next_queue_rank($1)', [organization])
   return () => client.end()
 }
 
-async function heldUp(): Promise<number> {
+async function countBlocked(): Promise<number> {
   const [row] = await database.database.query<{ count: number }>(
     `select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'advisory'`,
   )
@@ -173,22 +173,22 @@ async function runnerOf(id: string): Promise<string | undefined> {
   return cluster.nodeNamesByPid.get(Number((await leaseOf(id)).owner.split('/')[1]))
 }
 
-async function ask(node: number, mutation: string, id: string): Promise<Record<string, unknown>> {
+async function request(node: number, mutation: string, id: string): Promise<Record<string, unknown>> {
   const { data, errors } = await cluster.node(node).request(mutation, { id })
   if (errors) throw new Error(JSON.stringify(errors))
   return data
 }
 
-async function eachSees(id: string, isIt: (event: ReceivedEvent) => boolean): Promise<void> {
+async function allReceive(id: string, isExpected: (event: ReceivedEvent) => boolean): Promise<void> {
   for (const viewer of viewers)
-    await viewer.waitUntil(() => viewer.eventsOf(id).some(isIt), `${isIt} of ${id}`)
+    await viewer.waitUntil(() => viewer.eventsOf(id).some(isExpected), `${isExpected} of ${id}`)
 }
 
 function expectOnceAndInOrder(id: string): void {
   for (const viewer of viewers) {
-    const seen = viewer.eventsOf(id).map(({ sequence }) => sequence)
-    expect(seen).toEqual(seen.map((_, i) => i + 1))
+    const received = viewer.eventsOf(id).map(({ sequence }) => sequence)
+    expect(received).toEqual(received.map((_, i) => i + 1))
   }
 }
 
-const keyed = (overrides = {}) => deployInput({ idempotencyKey: crypto.randomUUID(), ...overrides })
+const newInput = (overrides = {}) => deployInput({ idempotencyKey: crypto.randomUUID(), ...overrides })

@@ -8,9 +8,9 @@ import { MAX_WAIT_MS, waitUntil } from './support/processes.ts'
 import { TestServer } from './support/test-server.ts'
 import { isFinalEvent, type ReceivedEvent, Viewer } from './support/viewer.ts'
 
-/** `KILLS=100 npm test -- test/crash` for longer runs. */
+/** For a longer run: `KILLS=100 npm test -- test/crash` */
 const KILLS = Number(process.env.KILLS ?? 4)
-/** Posted between two kills, a few at a time. */
+/** Requested between two kills. */
 const DEPLOYMENTS = 12
 
 let server: TestServer | undefined
@@ -21,7 +21,7 @@ afterAll(async () => {
 })
 
 test(
-  `killed ${KILLS} times under load: every accepted deployment ends, with one commit, and no event is lost or repeated`,
+  `${KILLS} kills under load: every accepted deployment ends with one commit, and no event is lost or repeated`,
   async () => {
     server = await TestServer.start({ env: { LEASE_MS: '1000', DEPLOY_CONCURRENCY: '3' } })
     const seen: ReceivedEvent[] = []
@@ -33,10 +33,10 @@ test(
       const viewer = new Viewer(server.socketUrl)
       start ??= (await viewer.connected()).cursor
       viewer.follow({ after: seen.at(-1)?.cursor ?? start })
-      // Whoever got no answer asks again with the same key: it must not become a second deployment.
+      // Requests without a response are repeated with the same key: they must not create a second deployment.
       const requests = [...unanswered.splice(0), ...Array.from({ length: DEPLOYMENTS }, large)]
       const posted = Promise.all(requests.map((request) => post(request, accepted, unanswered)))
-      // From "hardly begun" to "all done": the time is the test's only chance.
+      // From "just begun" to "all done".
       await sleep(Math.random() * 900)
       await server.kill()
       await posted
@@ -59,7 +59,7 @@ test(
     seen.push(...viewer.events)
     await viewer.close()
 
-    // What a viewer saw across all crashes is the whole log, once and in order.
+    // Across all crashes, the subscriber received the whole log, once and in order.
     const positions = seen.map((event) => Number(event.cursor))
     expect(positions).toEqual(positions.map((_, i) => positions[0]! + i))
     const byDeployment = Map.groupBy(seen, (event) => event.deploymentId)
@@ -103,7 +103,7 @@ async function post(
   }
 }
 
-/** Resolves once nothing runs that names the folder: the embedded Postgres ends with its owner. */
+/** Resolves when no process names the folder: the embedded Postgres ends with its owner. */
 async function noProcessOf(folder: string): Promise<void> {
   let running: string[] = []
   await waitUntil(
@@ -112,7 +112,7 @@ async function noProcessOf(folder: string): Promise<void> {
       running = stdout.split('\n').filter((line) => line.includes(folder))
       return running.length === 0
     },
-    () => `nothing runs on the folder; there are:\n${running.join('\n')}`,
+    () => `no process uses the folder; there are:\n${running.join('\n')}`,
     MAX_WAIT_MS,
   )
 }

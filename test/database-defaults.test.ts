@@ -6,8 +6,8 @@ import { TestServer } from './support/test-server.ts'
 import { Viewer } from './support/viewer.ts'
 
 const DEPLOYMENTS = 20
-/** What a database or a role may have; each one alone, or with others, means something else than what we rely on. */
-const OF_DATABASE = {
+/** Possible defaults of a database or a role; each one, alone or with others, differs from what we rely on. */
+const DATABASE_DEFAULTS = {
   default_transaction_isolation: 'serializable',
   datestyle: 'SQL, DMY',
   timezone: 'Asia/Kathmandu',
@@ -24,7 +24,7 @@ const OF_DATABASE = {
   plan_cache_mode: 'force_custom_plan',
   check_function_bodies: 'off',
 }
-const OF_ROLE = {
+const ROLE_DEFAULTS = {
   lock_timeout: '1ms',
   default_transaction_read_only: 'on',
   default_transaction_deferrable: 'on',
@@ -64,8 +64,8 @@ beforeAll(async () => {
     `create role ${role} login superuser password '${password}'; create schema odd`,
   )
   url.searchParams.set('user', role)
-  await set(`database ${name}`, OF_DATABASE)
-  await set(`role ${role} in database ${name}`, OF_ROLE)
+  await set(`database ${name}`, DATABASE_DEFAULTS)
+  await set(`role ${role} in database ${name}`, ROLE_DEFAULTS)
   await database.database.query(
     `alter role ${role} in database ${name} set search_path = absent, odd, public`,
   )
@@ -79,7 +79,7 @@ afterAll(async () => {
   await folder.remove()
 })
 
-test('defaults of the database and the role change nothing: 20 at once succeed, times are right, events have no gap', async () => {
+test('defaults of database and role have no effect: concurrent deployments succeed, times are right, events have no gap', async () => {
   const node = server as TestServer
   const viewer = new Viewer(node.socketUrl)
   const { cursor } = await viewer.connected()
@@ -120,7 +120,7 @@ test('defaults of the database and the role change nothing: 20 at once succeed, 
   expect(node.log).not.toMatch(/WARN|ERROR/)
 })
 
-test('names compare without case, whatever the locale of the database', async () => {
+test('compares names without case in every locale of the database', async () => {
   const node = server as TestServer
   expect(await database.database.query(`select lower('I') as i`)).toEqual([{ i: 'ı' }])
   const deploy = (org: string, repo: string) =>

@@ -6,7 +6,7 @@ import { ReplicatedPostgres } from './support/replicated-postgres.ts'
 import type { TestServer } from './support/test-server.ts'
 import { type ReceivedEvent, Viewer } from './support/viewer.ts'
 
-const PATIENCE_MS = 60_000
+const MAX_WAIT_MS = 60_000
 const FIND = 'query ($id: ID!) { deployment(id: $id) { status repositoryUrl } }'
 
 let postgres: ReplicatedPostgres
@@ -28,14 +28,14 @@ async function start(options: { isSynchronous: boolean }): Promise<void> {
   cluster = await Cluster.start(postgres, { size: 2, env: { LEASE_MS: '1500' } })
 }
 
-test('a standby that has every commit takes over: sockets stay, every event comes once and in order', async () => {
+test('failover without loss: sockets stay open, and every event arrives once and in order', async () => {
   await start({ isSynchronous: true })
   const watching = await Promise.all(cluster.nodes.map((node) => follow(node)))
   const posting = keepPosting()
   await waitUntil(() => posting.ids.length > 5, 'some are accepted')
   await failOver()
   const before = posting.ids.length
-  await waitUntil(() => posting.ids.length > before + 5, 'more are accepted', PATIENCE_MS)
+  await waitUntil(() => posting.ids.length > before + 5, 'more are accepted', MAX_WAIT_MS)
   await posting.stop()
 
   for (const viewer of watching) {
@@ -44,32 +44,32 @@ test('a standby that has every commit takes over: sockets stay, every event come
     expect(viewer.closeCode).toBeUndefined()
   }
   for (const node of cluster.nodes) {
-    await waitUntil(async () => (await readiness(node)) === 200, 'the node is ready again', PATIENCE_MS)
+    await waitUntil(async () => (await readiness(node)) === 200, 'the node is ready again', MAX_WAIT_MS)
     expect(node.log).not.toContain('Database history diverged')
   }
 })
 
-test('a standby that lacks the last commits takes over: cursors of what is lost are unknown, and all goes on', async () => {
+test('failover that loses commits: cursors of lost events are unknown, and everything else continues', async () => {
   await start({ isSynchronous: false })
   const watching = await Promise.all(cluster.nodes.map((node) => follow(node)))
-  const kept = await cluster.deploy(keyed(), 0, PATIENCE_MS)
+  const kept = await cluster.deploy(keyed(), 0, MAX_WAIT_MS)
   for (const viewer of watching) await viewer.waitForEnd(kept)
   await postgres.disconnectStandby()
-  const lost = await Promise.all([0, 1, 2].map((i) => cluster.deploy(keyed(), i, PATIENCE_MS)))
+  const lost = await Promise.all([0, 1, 2].map((i) => cluster.deploy(keyed(), i, MAX_WAIT_MS)))
   for (const viewer of watching) for (const id of lost) await viewer.waitForEnd(id)
   await failOver()
 
   const cursors = watching.map((viewer) => viewer.events.at(-1)?.cursor ?? '')
   for (const viewer of watching) await viewer.waitUntil(() => viewer.closeCode === 1012)
-  const ids = [keyed(), keyed(), keyed()].map((request, i) => cluster.deploy(request, i, PATIENCE_MS))
+  const ids = [keyed(), keyed(), keyed()].map((request, i) => cluster.deploy(request, i, MAX_WAIT_MS))
   const after = await Promise.all(ids)
   for (const [i, node] of cluster.nodes.entries()) {
-    const stranger = await follow(node, cursors[i])
-    await stranger.waitUntil(() => stranger.errors.length > 0)
-    expect(stranger.errors).toMatchObject([{ extensions: { code: 'CURSOR_UNKNOWN' } }])
-    expect(stranger.events).toEqual([])
+    const resumed = await follow(node, cursors[i])
+    await resumed.waitUntil(() => resumed.errors.length > 0)
+    expect(resumed.errors).toMatchObject([{ extensions: { code: 'CURSOR_UNKNOWN' } }])
+    expect(resumed.events).toEqual([])
 
-    const viewer = await follow(node, `${stranger.ack?.cursor.slice(0, 4)}${'0'.repeat(12)}`)
+    const viewer = await follow(node, `${resumed.ack?.cursor.slice(0, 4)}${'0'.repeat(12)}`)
     for (const id of [kept, ...after]) {
       const events = await viewer.waitForEnd(id)
       expect(events.map(({ sequence }) => sequence)).toEqual(events.map((_, n) => n + 1))
@@ -82,11 +82,11 @@ test('a standby that lacks the last commits takes over: cursors of what is lost 
   expect(new Set(names).size).toBe(1)
 })
 
-/** The primary is gone, its address leads to a server that is read-only, and then that is promoted. */
+/** The primary dies; its address leads to a read-only server, which is then promoted. */
 async function failOver(): Promise<void> {
   await postgres.killPrimary()
   for (const node of cluster.nodes) {
-    await waitUntil(async () => (await readiness(node)) === 503, 'the node says that it is not ready')
+    await waitUntil(async () => (await readiness(node)) === 503, 'the node is not ready')
   }
   await postgres.promoteStandby()
 }
@@ -99,7 +99,7 @@ async function follow(node: TestServer, after?: string): Promise<Viewer> {
   return viewer
 }
 
-/** One after the other, at one node and another; each is sent again until it is accepted. */
+/** Deploys one after another on alternating nodes; each request is repeated until it is accepted. */
 function keepPosting(): { ids: string[]; stop(): Promise<void> } {
   const ids: string[] = []
   const ending = new AbortController()

@@ -25,7 +25,7 @@ afterAll(async () => {
   await database.drop()
 })
 
-test('two installations in two schemas of one database notice nothing of each other', async () => {
+test('two installations in two schemas of one database do not affect each other', async () => {
   const viewers = clusters.map((cluster) => cluster.nodes.map((node) => new Viewer(node.socketUrl)))
   for (const viewer of viewers.flat()) {
     await viewer.connected()

@@ -14,13 +14,13 @@ import { RestartablePostgres } from './support/restartable-postgres.ts'
 import { TestServer } from './support/test-server.ts'
 import { isFinalEvent, Viewer } from './support/viewer.ts'
 
-/** `CHAOS_SECONDS=600 npm test -- test/nodes` for ten minutes of it; by default, each thing happens once. */
+/** For ten minutes of chaos: `CHAOS_SECONDS=600 npm test -- test/nodes`; by default, each fault happens once. */
 const CHAOS_SECONDS = Number(process.env.CHAOS_SECONDS ?? 0)
 const isLong = CHAOS_SECONDS > 0
 const DEPLOYMENTS = isLong ? Math.max(300, CHAOS_SECONDS / 2) : 60
 const VIEWERS_PER_NODE = isLong ? 50 : 4
 const LEASE_MS = isLong ? 3_000 : 1_500
-const PATIENCE_MS = 60_000
+const MAX_WAIT_MS = 60_000
 
 let postgres: RestartablePostgres
 
@@ -35,12 +35,12 @@ describe('three nodes on one Postgres', () => {
 
   beforeAll(async () => {
     cluster = await Cluster.start(postgres, { env: { LEASE_MS: String(LEASE_MS), DEPLOY_CONCURRENCY: '4' } })
-    await watchWriters()
+    await recordWriters()
   })
 
   afterAll(() => cluster.stop())
 
-  test('that start at once on an empty database migrate it once', async () => {
+  test('that start together on an empty database migrate it once', async () => {
     const versions = await postgres.query<{ version: number }>(
       'select version from schema_migrations order by 1',
     )
@@ -48,17 +48,17 @@ describe('three nodes on one Postgres', () => {
     for (const node of cluster.nodes) expect(await readiness(node)).toBe(200)
   })
 
-  test('tell each other’s viewers, and no safety look finds anything', async () => {
+  test('notify each other’s subscribers, and no poll finds a missed notification', async () => {
     const viewers = cluster.nodes.map((node) => new Viewer(node.socketUrl))
     await Promise.all(viewers.map((viewer) => viewer.connected()))
     for (const viewer of viewers) viewer.follow()
     const ids = await Promise.all(
-      Array.from({ length: 12 }, (_, i) => cluster.deploy(keyed(), i, PATIENCE_MS)),
+      Array.from({ length: 12 }, (_, i) => cluster.deploy(newInput(), i, MAX_WAIT_MS)),
     )
     for (const viewer of viewers) {
       for (const id of ids) {
         const seen = sequences(await viewer.waitForEnd(id))
-        // A viewer who joined late begins later; one that was queued has an event more.
+        // A late subscriber starts later; a deployment that was queued has one more event.
         expect(seen).toEqual(seen.map((_, i) => seen[0]! + i))
         expect(seen.at(-1)).toBeGreaterThanOrEqual(5)
       }
@@ -68,7 +68,7 @@ describe('three nodes on one Postgres', () => {
   })
 
   test(
-    `killed, paused, cut off, with the database restarted and frozen${isLong ? ` for ${CHAOS_SECONDS} s` : ''}: every deployment ends, every repository has one commit, every viewer sees 1, 2, 3 …`,
+    `with nodes killed, paused and disconnected, and the database restarted and frozen${isLong ? ` for ${CHAOS_SECONDS} s` : ''}: every deployment ends, every repository has one commit, every subscriber receives 1, 2, 3 …`,
     async () => {
       const [{ id: logId, head = 0 } = { id: 0 }] = await postgres.query<{ id: number; head: number }>(
         'select id, head::int from log',
@@ -82,23 +82,23 @@ describe('three nodes on one Postgres', () => {
       const posting = Promise.all(
         Array.from({ length: DEPLOYMENTS }, async (_, i) => {
           await sleep(isLong ? (i * CHAOS_SECONDS * 1_000) / DEPLOYMENTS : i * 150)
-          const request = keyed()
+          const request = newInput()
           inputs.set(await cluster.deploy(request, i + Math.floor(Math.random() * 3), 5_000), request)
         }),
       )
-      await causeTrouble(ending.signal)
+      await causeFaults(ending.signal)
       await posting
       ending.abort()
 
       const unfinished = () =>
         postgres.query(`select id, status, text, error from deployments where status <> 'SUCCEEDED'`)
-      await waitUntil(async () => (await unfinished()).length === 0, 'every deployment succeeds', PATIENCE_MS)
+      await waitUntil(async () => (await unfinished()).length === 0, 'every deployment succeeds', MAX_WAIT_MS)
       const [end] = await postgres.query<{ head: number }>('select head::int from log')
       const last = `${logId}${String(end?.head).padStart(12, '0')}`
       await waitUntil(
         () => viewers.every((viewer) => viewer.cursor === last),
         'every viewer has seen the last event',
-        PATIENCE_MS,
+        MAX_WAIT_MS,
       )
       await Promise.all(viewers.map((viewer) => viewer.close()))
 
@@ -121,15 +121,15 @@ describe('three nodes on one Postgres', () => {
         const found = (await git('-C', repository, 'rev-list', '--all')).trim().split('\n')
         expect(found).toEqual([commits.get(id)])
       }
-      // Whoever wrote what happened to a deployment that was held was the one who held it.
+      // Only the holder of a lease wrote to its deployment.
       const writes = await postgres.query<{ writer: string; owner: string }>(
-        'select distinct writer, owner from held_writes',
+        'select distinct writer, owner from leased_writes',
       )
       expect(writes.length).toBeGreaterThan(2)
       for (const { writer, owner } of writes) {
         expect(writer).toBe(cluster.nodeNamesByPid.get(Number(owner.split('/')[1])))
       }
-      // Chances for a zombie there were.
+      // The number of chances for a zombie.
       const [{ reclaims } = { reclaims: 0 }] = await postgres.query<{ reclaims: number }>(
         'select count(*)::int as reclaims from reclaims',
       )
@@ -140,8 +140,8 @@ describe('three nodes on one Postgres', () => {
     (CHAOS_SECONDS + 240) * 1_000,
   )
 
-  /** Kills and the like, one after the other; a paused node stays so while the next thing happens. */
-  async function causeTrouble(signal: AbortSignal): Promise<void> {
+  /** One fault after another; a paused node stays paused during the next ones. */
+  async function causeFaults(signal: AbortSignal): Promise<void> {
     const deadline = performance.now() + CHAOS_SECONDS * 1_000
     const paused = new Set<number>()
     const pauses: Promise<void>[] = []
@@ -162,14 +162,14 @@ describe('three nodes on one Postgres', () => {
         paused.add(i)
         cluster.node(i).pause()
         pauses.push(
-          // Past its lease, and past that of whoever took over.
+          // Longer than its lease, and that of the node that takes over.
           sleep(LEASE_MS * 2.2).then(() => {
             cluster.node(i).resume()
             paused.delete(i)
           }),
         )
       },
-      deafen: () =>
+      disconnect: () =>
         postgres.query(
           `select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'shipcast listen'`,
         ),
@@ -198,31 +198,31 @@ describe('three nodes on one Postgres', () => {
     await Promise.all(pauses)
   }
 
-  /** Notes who writes to a deployment that somebody holds. The node's name comes with its connections. */
-  async function watchWriters(): Promise<void> {
+  /** Records which node writes to a leased deployment. The node's name is a setting of its connections. */
+  async function recordWriters(): Promise<void> {
     await postgres.query(`
-      create table held_writes (writer text, owner text, epoch int);
+      create table leased_writes (writer text, owner text, epoch int);
       create table reclaims (at timestamptz default now());
-      create function note_writer() returns trigger language plpgsql as $$
+      create function record_writer() returns trigger language plpgsql as $$
         begin
           if old.status = 'RUNNING' and new.sequence > old.sequence and new.epoch = old.epoch then
-            insert into held_writes values (current_setting('shipcast.node', true), old.leased_by, old.epoch);
+            insert into leased_writes values (current_setting('shipcast.node', true), old.leased_by, old.epoch);
           elsif new.reclaim_count > old.reclaim_count then
             insert into reclaims default values;
           end if;
           return null;
         end
       $$;
-      create trigger note_writer after update on deployments for each row execute function note_writer()`)
+      create trigger record_writer after update on deployments for each row execute function record_writer()`)
   }
 })
 
-describe('while the database is away', () => {
+describe('while the database is unavailable', () => {
   let cluster: Cluster
 
   beforeAll(async () => {
-    await postgres.query('create database away')
-    cluster = await Cluster.start(postgres, { size: 2, database: 'away', env: { LEASE_MS: '1500' } })
+    await postgres.query('create database outages')
+    cluster = await Cluster.start(postgres, { size: 2, database: 'outages', env: { LEASE_MS: '1500' } })
   })
 
   afterAll(() => cluster.stop())
@@ -232,58 +232,58 @@ describe('while the database is away', () => {
     ['killed', () => postgres.kill(), () => postgres.startAgain()],
     ['frozen', () => postgres.freeze(), () => postgres.thaw()],
   ])(
-    '%s: the API and the health check say so, viewers keep their sockets, and all goes on afterwards',
-    async (_, away, back) => {
+    '%s: API and health check report it, sockets stay open, and everything continues afterwards',
+    async (_, cause, end) => {
       const viewer = new Viewer(cluster.node(0).socketUrl)
       await viewer.connected()
       viewer.follow()
-      const before = await cluster.deploy(keyed(), 0, PATIENCE_MS)
+      const before = await cluster.deploy(newInput(), 0, MAX_WAIT_MS)
       await viewer.waitForEnd(before)
 
-      await away()
+      await cause()
       for (const node of cluster.nodes) {
-        await waitUntil(async () => (await readiness(node)) === 503, 'the node says that it is not ready')
+        await waitUntil(async () => (await readiness(node)) === 503, 'the node is not ready')
         expect((await fetch(`${node.url}/health/live`)).status).toBe(200)
       }
       const { errors } = await cluster.node(0).request('{ deployments { edges { cursor } } }')
       expect(errors).toMatchObject([
         { message: expect.stringContaining('database cannot be reached'), extensions: { code: 'INTERNAL' } },
       ])
-      await back()
+      await end()
 
       for (const node of cluster.nodes) {
-        await waitUntil(async () => (await readiness(node)) === 200, 'the node is ready again', PATIENCE_MS)
+        await waitUntil(async () => (await readiness(node)) === 200, 'the node is ready again', MAX_WAIT_MS)
       }
-      const after = await cluster.deploy(keyed(), 1, PATIENCE_MS)
+      const after = await cluster.deploy(newInput(), 1, MAX_WAIT_MS)
       expect(sequences(await viewer.waitForEnd(after))).toEqual([1, 2, 3, 4, 5])
       expect(viewer.closeCode).toBeUndefined()
       await viewer.close()
     },
   )
 
-  test('full: what cannot be stored is refused, and what runs goes on when there is room', async () => {
-    // As a server answers whose disk is full; from here it cannot be told apart.
-    const onDatabase = new Viewer(cluster.node(0).socketUrl)
-    await onDatabase.connected()
-    onDatabase.follow()
+  test('full: requests are refused, and deployments continue when there is space', async () => {
+    // The error of a server whose disk is full.
+    const viewer = new Viewer(cluster.node(0).socketUrl)
+    await viewer.connected()
+    viewer.follow()
     await inDatabase(
-      'away',
-      `create function no_room() returns trigger language plpgsql as $$
+      'outages',
+      `create function no_space() returns trigger language plpgsql as $$
          begin raise exception 'could not extend file: No space left on device' using errcode = 'disk_full'; end $$;
-       create trigger no_room before insert on events for each statement execute function no_room()`,
+       create trigger no_space before insert on events for each statement execute function no_space()`,
     )
-    const request = keyed()
+    const request = newInput()
     const refused = await cluster
       .node(0)
       .request('mutation ($input: DeployInput!) { deploy(input: $input) { id } }', { input: request })
     expect(refused.errors).toMatchObject([{ message: expect.stringContaining('Try again soon') }])
-    await inDatabase('away', 'drop trigger no_room on events')
-    const id = await cluster.deploy(request, 0, PATIENCE_MS)
-    expect(sequences(await onDatabase.waitForEnd(id))).toEqual([1, 2, 3, 4, 5])
-    await onDatabase.close()
+    await inDatabase('outages', 'drop trigger no_space on events')
+    const id = await cluster.deploy(request, 0, MAX_WAIT_MS)
+    expect(sequences(await viewer.waitForEnd(id))).toEqual([1, 2, 3, 4, 5])
+    await viewer.close()
   })
 
-  test('no log ever holds the password', () => {
+  test('no log contains the password', () => {
     for (const node of cluster.nodes) {
       expect(node.log).toContain('is not available')
       expect(node.log).not.toContain(postgres.password)
@@ -291,22 +291,22 @@ describe('while the database is away', () => {
   })
 })
 
-// Tried at once, and given back: which tests there are has to be known before any hook runs.
-const hasRoom = await roomOf(1).then(async (room) => {
-  await room?.remove()
-  return room !== undefined
+// Determined at once: the tests must be known before any hook runs.
+const hasFileSystem = await createFileSystem(1).then(async (volume) => {
+  await volume?.remove()
+  return volume !== undefined
 })
 
-;(hasRoom ? describe : describe.skip)(
-  `while the database’s disk is full${hasRoom ? '' : ' (needs root on Linux, for a file system of its own)'}`,
+;(hasFileSystem ? describe : describe.skip)(
+  `while the database’s disk is full${hasFileSystem ? '' : ' (needs root on Linux, for its own file system)'}`,
   () => {
-    let room: DataFolder | undefined
+    let volume: DataFolder | undefined
     let small: RestartablePostgres
     let cluster: Cluster
 
     beforeAll(async () => {
-      room = await roomOf(160)
-      small = await RestartablePostgres.start({ max_wal_size: '32MB', min_wal_size: '32MB' }, room)
+      volume = await createFileSystem(160)
+      small = await RestartablePostgres.start({ max_wal_size: '32MB', min_wal_size: '32MB' }, volume)
       cluster = await Cluster.start(small, { size: 2, env: { LEASE_MS: '1500' } })
     })
 
@@ -315,16 +315,16 @@ const hasRoom = await roomOf(1).then(async (room) => {
       await small.remove()
     })
 
-    test('the API says so, viewers keep their sockets, and all goes on when there is room again', async () => {
+    test('the API reports it, sockets stay open, and everything continues when there is space again', async () => {
       const viewers = cluster.nodes.map((node) => new Viewer(node.socketUrl))
       for (const viewer of viewers) {
         await viewer.connected()
         viewer.follow()
       }
-      const before = await cluster.deploy(keyed(), 0, PATIENCE_MS)
-      const ballast = join(room!.path, 'ballast')
+      const before = await cluster.deploy(newInput(), 0, MAX_WAIT_MS)
+      const ballast = join(volume!.path, 'ballast')
       const fill = async () => {
-        // What the server gives free in the meantime, too.
+        // Including what the server frees in the meantime.
         await promisify(execFile)('dd', [
           'if=/dev/zero',
           `of=${ballast}`,
@@ -346,7 +346,7 @@ const hasRoom = await roomOf(1).then(async (room) => {
           return refusal !== undefined
         },
         'a deployment is refused',
-        PATIENCE_MS,
+        MAX_WAIT_MS,
       )
       expect(refusal).toMatchObject({
         message: expect.stringContaining('Try again soon'),
@@ -355,9 +355,9 @@ const hasRoom = await roomOf(1).then(async (room) => {
       for (const node of cluster.nodes) expect((await fetch(`${node.url}/health/live`)).status).toBe(200)
 
       await rm(ballast)
-      // A server that could not even write its log has stopped.
+      // A server that cannot write its WAL stops.
       if (!(await small.query('select 1').catch(() => undefined))) await small.restart()
-      ids.push(await cluster.deploy(keyed(), 1, PATIENCE_MS))
+      ids.push(await cluster.deploy(newInput(), 1, MAX_WAIT_MS))
       for (const viewer of viewers) {
         for (const id of ids) {
           const events = await viewer.waitForEnd(id)
@@ -371,8 +371,8 @@ const hasRoom = await roomOf(1).then(async (room) => {
   },
 )
 
-/** A file system of so many megabytes, where it can be had. */
-async function roomOf(megabytes: number): Promise<DataFolder | undefined> {
+/** A file system of this size, if the system allows it. */
+async function createFileSystem(megabytes: number): Promise<DataFolder | undefined> {
   if (process.platform !== 'linux' || process.getuid?.() !== 0) return undefined
   const folder = await createDataFolder()
   const run = promisify(execFile)
@@ -391,10 +391,10 @@ async function roomOf(megabytes: number): Promise<DataFolder | undefined> {
   }
 }
 
-/** Half a megabyte that cannot be packed any smaller. */
+/** Half a megabyte that cannot be compressed. */
 function large(): Record<string, unknown> {
   const content = randomBytes(512 * 1024).toString('base64')
-  return { ...keyed(), contents: { files: [{ path: 'noise.bin', content, encoding: 'BASE64' }] } }
+  return { ...newInput(), contents: { files: [{ path: 'noise.bin', content, encoding: 'BASE64' }] } }
 }
 
 describe('a node that cannot use its database', () => {
@@ -409,19 +409,32 @@ describe('a node that cannot use its database', () => {
   const startOn = (url: string) =>
     TestServer.start({ dataDir: folder.path, env: { DATABASE_URL: url, LOG_LEVEL: 'debug' } })
 
-  test('does not start on one that a newer version has migrated, and says so', async () => {
-    await postgres.query('create database newer')
-    await inDatabase(
-      'newer',
-      `create table schema_migrations (version int primary key, name text not null);
-       insert into schema_migrations values (999, 'from the future')`,
-    )
-    await expect(startOn(postgres.url('newer'))).rejects.toThrow(
+  test.each([
+    [
+      'a newer',
+      [999, 'from the future'],
       /^The database is at schema version 999, .* a newer Shipcast has used it/m,
-    )
-  })
+    ],
+    [
+      'an unreleased',
+      [1, 'deployments and their log'],
+      /^An unreleased version of Shipcast created the tables/m,
+    ],
+  ] as const)(
+    'does not start if %s version has migrated it, and says so',
+    async (_, [version, name], sentence) => {
+      const database = `migrated_${version}`
+      await postgres.query(`create database ${database}`)
+      await inDatabase(
+        database,
+        `create table schema_migrations (version int primary key, name text not null);
+       insert into schema_migrations values (${version}, '${name}')`,
+      )
+      await expect(startOn(postgres.url(database))).rejects.toThrow(sentence)
+    },
+  )
 
-  test('tells where it looked for one, and never the password', async () => {
+  test('reports its address, and never the password', async () => {
     const starting = startOn('postgres://someone:s3cret-pa55@127.0.0.1:1/shipcast?connect_timeout=2')
     const error = await starting.catch(String)
     expect(error).toContain('127.0.0.1:1/shipcast')
@@ -429,7 +442,7 @@ describe('a node that cannot use its database', () => {
   })
 })
 
-/** Runs statements in another database of the test's server. */
+/** Runs statements in another database of the server. */
 async function inDatabase(database: string, text: string): Promise<void> {
   await postgres.query(text, undefined, database)
 }
@@ -438,7 +451,7 @@ async function readiness(node: TestServer): Promise<number> {
   return (await fetch(`${node.url}/health/ready`)).status
 }
 
-function keyed(): Record<string, unknown> {
+function newInput(): Record<string, unknown> {
   const files = Array.from({ length: 20 }, (_, i) => ({
     path: `folder/file-${i}.txt`,
     content: `${i}\n`.repeat(200),

@@ -11,14 +11,14 @@ import { RestartablePostgres } from './support/restartable-postgres.ts'
 import { findFreePort, TestServer } from './support/test-server.ts'
 import { Viewer } from './support/viewer.ts'
 
-/* Where PgBouncer is installed; PGBOUNCER names another version than the one in the PATH. */
+// Runs if PgBouncer is installed; PGBOUNCER selects another version than the one in the PATH.
 
 const PROGRAM = process.env.PGBOUNCER ?? 'pgbouncer'
 const PATH = `${process.env.PATH}:/usr/sbin`
 const [, major, minor] = /PgBouncer (\d+)\.(\d+)/.exec(run('--version')) ?? []
 const isInstalled = major !== undefined
 const keepsStatements = Number(major) > 1 || Number(minor) >= 21
-if (!isInstalled) console.info('PgBouncer is not installed: poolers are not tested here.')
+if (!isInstalled) console.info('PgBouncer is not installed: the tests of poolers are skipped.')
 const withOld = isInstalled && !keepsStatements ? test : test.skip
 const withNew = isInstalled && keepsStatements ? test : test.skip
 
@@ -71,40 +71,42 @@ afterAll(async () => {
 const start = () =>
   TestServer.start({ dataDir: folder.path, env: { DATABASE_URL: url, DATABASE_LISTEN_URL: direct } })
 
-withOld('before 1.21 is noticed at the start, with what to do', async () => {
+withOld('before 1.21 is refused at start, with what to do', async () => {
   await expect(start()).rejects.toThrow(/does not keep prepared statements .*Use PgBouncer 1\.21 or newer/)
 })
 
-withNew('in transaction mode: 20 deployments at once succeed, and reach viewers without a gap', async () => {
-  const server = await start()
-  const viewer = new Viewer(server.socketUrl)
-  await viewer.connected()
-  viewer.follow()
-  const answers = await Promise.all(
-    Array.from({ length: 20 }, () => server.request<DeployResult>(DEPLOY_MUTATION, { input: deployInput() })),
-  )
-  for (const { data } of answers) {
-    expect((await viewer.waitForEnd(data.deploy.id)).at(-1)).toMatchObject({ status: 'SUCCEEDED' })
-  }
-  const positions = viewer.events.map((event) => Number(event.cursor.slice(4)))
-  expect(positions).toEqual(positions.map((_, i) => i + 1))
-  await viewer.close()
-  await server.stop()
-})
-
 withNew(
-  'is refused in transaction mode where a default of the database would break deployments',
+  'in transaction mode: 20 concurrent deployments succeed and reach subscribers without a gap',
   async () => {
-    await postgres.query(`alter database postgres set default_transaction_isolation = 'serializable'`)
-    await postgres.query(
-      'select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and client_port is not null',
+    const server = await start()
+    const viewer = new Viewer(server.socketUrl)
+    await viewer.connected()
+    viewer.follow()
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, () =>
+        server.request<DeployResult>(DEPLOY_MUTATION, { input: deployInput() }),
+      ),
     )
-    await expect(start()).rejects.toThrow(
-      /cannot set default_transaction_isolation for itself; it is "serializable"\. Run: alter role "shipcast"/,
-    )
-    await postgres.query('alter database postgres reset all')
+    for (const { data } of answers) {
+      expect((await viewer.waitForEnd(data.deploy.id)).at(-1)).toMatchObject({ status: 'SUCCEEDED' })
+    }
+    const positions = viewer.events.map((event) => Number(event.cursor.slice(4)))
+    expect(positions).toEqual(positions.map((_, i) => i + 1))
+    await viewer.close()
+    await server.stop()
   },
 )
+
+withNew('in transaction mode is refused if a default of the database would break deployments', async () => {
+  await postgres.query(`alter database postgres set default_transaction_isolation = 'serializable'`)
+  await postgres.query(
+    'select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and client_port is not null',
+  )
+  await expect(start()).rejects.toThrow(
+    /cannot set default_transaction_isolation, which is "serializable"\. Run: alter role "shipcast"/,
+  )
+  await postgres.query('alter database postgres reset all')
+})
 
 function run(...args: string[]): string {
   return spawnSync(PROGRAM, args, { encoding: 'utf8', env: { ...process.env, PATH } }).stdout ?? ''

@@ -44,7 +44,7 @@ describe('reports an unusable database and what to do', () => {
     return NestFactory.createApplicationContext(TestModule, { logger: false, abortOnError: false })
   }
 
-  /** Answers a client's wish for TLS, and then does as `upgrade` says. */
+  /** Runs a server that hands a client's request for TLS to `upgrade`. */
   async function withServer(upgrade: (socket: Socket) => void, use: (port: number) => Promise<void>) {
     const sockets = new Set<Socket>()
     const server = createServer((socket) => {

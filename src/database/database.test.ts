@@ -87,8 +87,8 @@ describe('Database', () => {
 
   test('passes on the errors of PostgreSQL', async () => {
     await database.query('create table guarded (n int constraint positive check (n > 0))')
-    const faulty = database.query('insert into guarded values ($1)', [-1])
-    await expect(faulty).rejects.toMatchObject({ code: '23514', constraint: 'positive' })
+    const violation = database.query('insert into guarded values ($1)', [-1])
+    await expect(violation).rejects.toMatchObject({ code: '23514', constraint: 'positive' })
   })
 
   test('reads a table that was altered after its statement was prepared', async () => {
@@ -116,7 +116,7 @@ describe('Database', () => {
     ['53200', 'out of memory'],
     ['25006', 'cannot execute INSERT in a read-only transaction'],
   ])(
-    'counts what the server cannot do at the moment (%s) as being away, and goes on afterwards',
+    'reports a temporary failure of the server (%s) as unavailability, then continues',
     async (code, message) => {
       const fail = `do $$ begin raise exception '${message}' using errcode = '${code}'; end $$`
       await expect(database.query(fail)).rejects.toThrow(DatabaseUnavailableError)
@@ -157,29 +157,29 @@ describe('Database', () => {
   test('repeats work that the server rolled back because of a conflict, a few times', async () => {
     await database.query('create table conflicts (n int); insert into conflicts values (0)')
     for (const code of ['40001', '40P01', '55P03']) {
-      await database.query('drop sequence if exists tries; create sequence tries')
-      // nextval is not undone.
+      await database.query('drop sequence if exists attempts; create sequence attempts')
+      // nextval is not rolled back.
       const failTwice = `do $$ begin
-        if nextval('tries') < 3 then raise exception 'in the way' using errcode = '${code}'; end if;
+        if nextval('attempts') < 3 then raise exception 'in the way' using errcode = '${code}'; end if;
         update conflicts set n = n + 1;
       end $$`
       await database.query(failTwice)
-      await database.query('alter sequence tries restart')
+      await database.query('alter sequence attempts restart')
       await database.transaction(async (tx) => {
         await tx.query('update conflicts set n = n + 10')
         await tx.query(failTwice)
       })
-      await database.query('alter sequence tries restart')
+      await database.query('alter sequence attempts restart')
       const connection = database.openDedicatedConnection()
       await connection.query(failTwice)
       await connection.close()
     }
     expect(await database.query('select n from conflicts')).toEqual([{ n: 3 * 13 }])
 
-    const always = `do $$ begin perform nextval('tries'); raise exception 'in the way' using errcode = '40001'; end $$`
-    await database.query('alter sequence tries restart')
+    const always = `do $$ begin perform nextval('attempts'); raise exception 'in the way' using errcode = '40001'; end $$`
+    await database.query('alter sequence attempts restart')
     await expect(database.query(always)).rejects.toThrow(DatabaseUnavailableError)
-    expect(await database.query('select last_value as n from tries')).toEqual([{ n: 8 }])
+    expect(await database.query('select last_value as n from attempts')).toEqual([{ n: 8 }])
   })
 
   test('repeats a prepared statement after another node migrated the table', async () => {

@@ -4,7 +4,7 @@ import { BoundedSlots } from './bounded-slots.ts'
 
 const calm = new AbortController().signal
 
-/** Enters for each of the keys, and says who is in, in the order in which they got there. */
+/** Acquires a slot for each key; returns the keys with a slot in order of admission. */
 async function enterAll(slots: BoundedSlots, keys: readonly string[]) {
   const entered: string[] = []
   const leaving: (() => void)[] = []

@@ -3,7 +3,6 @@ import { DEPLOY_MUTATION, type DeployResult } from './inputs.ts'
 import { MAX_WAIT_MS } from './processes.ts'
 import { TestServer } from './test-server.ts'
 
-/** Whatever has an address for DATABASE_URL. */
 interface PostgresServer {
   url(database: string, options: Record<string, string>): string
 }
@@ -11,7 +10,7 @@ interface PostgresServer {
 /** Several nodes on one Postgres and one forge. */
 export class Cluster {
   readonly nodes: TestServer[] = []
-  /** Which node a process was, also one that is gone. */
+  /** By process id, including processes that have ended. */
   readonly nodeNamesByPid = new Map<number, string>()
   private readonly folder: DataFolder
 
@@ -19,14 +18,14 @@ export class Cluster {
     this.folder = folder
   }
 
-  /** All at once, as a deployment of Shipcast itself may do it. */
+  /** Starts all nodes at the same time. */
   static async start(
     postgres: PostgresServer,
     {
       size = 3,
       database = 'postgres',
       env = {} as Record<string, string>,
-      /** More for the query of DATABASE_URL. */
+      /** Further query parameters of DATABASE_URL. */
       parameters = {} as Record<string, string>,
     } = {},
   ): Promise<Cluster> {
@@ -35,7 +34,7 @@ export class Cluster {
       TestServer.start({
         dataDir: cluster.folder.path,
         env: {
-          // What a node writes can be told by this; see `watchWriters`.
+          // Identifies the node's connections; see `recordWriters`.
           DATABASE_URL: postgres.url(database, { options: `-c shipcast.node=node-${i}`, ...parameters }),
           ...env,
         },
@@ -50,7 +49,7 @@ export class Cluster {
     return this.folder.path
   }
 
-  /** The socket of the node, and those of the others behind it. */
+  /** The socket of the node, then those of the others. */
   socketUrls(first: number): string[] {
     return this.nodes.map((_, i) => this.node(first + i).socketUrl)
   }
@@ -66,7 +65,7 @@ export class Cluster {
     this.recordPid(number)
   }
 
-  /** Sends a deployment to one node after the other until one answers. The input needs an idempotency key. */
+  /** Sends a deployment to one node after another until one accepts it. The input needs an idempotency key. */
   async deploy(input: Record<string, unknown>, first: number, timeoutMs: number): Promise<string> {
     const deadline = performance.now() + timeoutMs + MAX_WAIT_MS
     let refusal: unknown
@@ -86,7 +85,7 @@ export class Cluster {
       }
       await new Promise((resolve) => setTimeout(resolve, 100))
     }
-    throw new Error(`No node accepted the deployment within ${MAX_WAIT_MS} ms. The last answer: ${refusal}`)
+    throw new Error(`No node accepted the deployment within ${MAX_WAIT_MS} ms. Last response: ${refusal}`)
   }
 
   async stop(): Promise<void> {

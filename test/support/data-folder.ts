@@ -5,13 +5,12 @@ import { join } from 'node:path'
 export interface DataFolder {
   /** For DATA_DIR. */
   readonly path: string
-  /** Call it when nothing uses the folder any more. */
+  /** Must be called when no process uses the folder any more. */
   remove(): Promise<void>
 }
 
 /**
- * A new folder that every account may enter: for root, an embedded Postgres below a closed one lies in
- * /var/lib/shipcast.
+ * A new folder that every account can enter: otherwise root's embedded Postgres would use /var/lib/shipcast.
  */
 export async function createDataFolder(): Promise<DataFolder> {
   const path = await realpath(await mkdtemp(join(tmpdir(), 'shipcast-data-')))
@@ -19,10 +18,10 @@ export async function createDataFolder(): Promise<DataFolder> {
   return { path, remove: () => removeDataFolder(path) }
 }
 
-/** Removes a data folder with its database, wherever that lies. */
+/** Removes a data folder and its database, wherever that is. */
 export async function removeDataFolder(path: string): Promise<void> {
-  const cluster = await realpath(join(path, 'postgres-18')).catch(() => undefined)
-  if (cluster) await rm(cluster, { recursive: true, force: true })
-  if (cluster) await rm(`${cluster}.link`, { force: true })
+  const pgData = await realpath(join(path, 'postgres-18')).catch(() => undefined)
+  if (pgData) await rm(pgData, { recursive: true, force: true })
+  if (pgData) await rm(`${pgData}.link`, { force: true })
   await rm(path, { recursive: true, force: true })
 }

@@ -6,13 +6,13 @@ import { withTimeout } from './processes.ts'
 
 const PROGRAM = fileURLToPath(new URL('./database-program.ts', import.meta.url))
 
-type Answer = { rows: Record<string, unknown>[] } | { error: string }
+type Response = { rows: Record<string, unknown>[] } | { error: string }
 
-/** A Node process that has a Database open on a folder. */
+/** A Node process with an open Database on a folder. */
 export class DatabaseProcess {
   readonly child: ChildProcess
   readonly exited: Promise<unknown>
-  private readonly answers: AsyncIterator<string>
+  private readonly responses: AsyncIterator<string>
 
   constructor(dataDir: string, uid?: number, env: Record<string, string> = {}) {
     const args = [
@@ -29,10 +29,10 @@ export class DatabaseProcess {
     this.exited = once(this.child, 'exit')
     this.child.stdin?.on('error', () => {}) // It may have been killed.
     if (!this.child.stdout) throw new Error('no stdout')
-    this.answers = createInterface({ input: this.child.stdout })[Symbol.asyncIterator]()
+    this.responses = createInterface({ input: this.child.stdout })[Symbol.asyncIterator]()
   }
 
-  /** Starts one and waits until its database is open. Fails with what the program says. */
+  /** Starts a process and waits until its database is open. Fails with the program's error. */
   static async open(dataDir: string, uid?: number): Promise<DatabaseProcess> {
     const process = new DatabaseProcess(dataDir, uid)
     await process.waitUntilOpen()
@@ -40,13 +40,13 @@ export class DatabaseProcess {
   }
 
   async waitUntilOpen(): Promise<void> {
-    await this.nextAnswer()
+    await this.nextResponse()
   }
 
-  /** Fails with the statement's error, or when the process dies before it answers. */
+  /** Fails with the statement's error, or if the process ends before it responds. */
   async query(statement: string): Promise<Record<string, unknown>[]> {
     this.child.stdin?.write(`${JSON.stringify(statement)}\n`)
-    return this.nextAnswer()
+    return this.nextResponse()
   }
 
   async kill(): Promise<void> {
@@ -59,11 +59,11 @@ export class DatabaseProcess {
     await withTimeout(this.exited, 'the process ends')
   }
 
-  private async nextAnswer(): Promise<Record<string, unknown>[]> {
-    const { value, done } = await withTimeout(this.answers.next(), 'the process answers')
+  private async nextResponse(): Promise<Record<string, unknown>[]> {
+    const { value, done } = await withTimeout(this.responses.next(), 'the process responds')
     if (done) throw new Error('The process has ended.')
-    const answer: Answer = JSON.parse(value)
-    if ('error' in answer) throw new Error(answer.error)
-    return answer.rows
+    const response: Response = JSON.parse(value)
+    if ('error' in response) throw new Error(response.error)
+    return response.rows
   }
 }

@@ -13,8 +13,8 @@ import { queryOnce, relayedUrl, socketPath } from './restartable-postgres.ts'
 import { TcpRelay } from './tcp-relay.ts'
 
 /**
- * A primary and a standby that follows it by streaming replication, behind one address: as what a managed database is
- * made of. The standby begins with a copy of the primary's stopped folder.
+ * A primary and a standby with streaming replication behind one address, like a managed database. The standby starts
+ * with a copy of the primary's folder.
  */
 export class ReplicatedPostgres {
   private readonly folders: DataFolder[]
@@ -37,7 +37,7 @@ export class ReplicatedPostgres {
     relay.target = socketPath(primary)
   }
 
-  /** `isSynchronous`: a commit waits until the standby has it. */
+  /** `isSynchronous`: commits wait for the standby. */
   static async start({ isSynchronous }: { isSynchronous: boolean }): Promise<ReplicatedPostgres> {
     const [own, copy] = [await createDataFolder(), await createDataFolder()]
     await (await startEmbeddedPostgres({ dataDir: own.path })).stop()
@@ -55,7 +55,7 @@ export class ReplicatedPostgres {
     await waitUntil(
       async () =>
         (await replicated.query(`select from pg_stat_replication where state = 'streaming'`)).length === 1,
-      'the standby follows',
+      'the standby replicates',
     )
     if (isSynchronous) {
       await replicated.query(`alter system set synchronous_standby_names = '*'`)
@@ -74,12 +74,12 @@ export class ReplicatedPostgres {
     return relayedUrl(this.relay, this.current, database, options)
   }
 
-  /** On the primary, whichever that is. */
+  /** Runs a statement on the current primary. */
   query<Row extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<Row[]> {
     return queryOnce<Row>(this.current.connection, text, values)
   }
 
-  /** From here on the standby receives nothing. */
+  /** Ends the replication. */
   async disconnectStandby(): Promise<void> {
     const onStandby = (text: string) => queryOnce(this.standby.connection, text)
     await onStandby('alter system reset primary_conninfo')
@@ -90,7 +90,7 @@ export class ReplicatedPostgres {
     )
   }
 
-  /** As when the primary's machine is lost: the address leads to the standby, which is read-only until it is promoted. */
+  /** Like the loss of the primary's machine: the address leads to the standby, read-only until its promotion. */
   async killPrimary(): Promise<void> {
     this.relay.target = socketPath(this.standby)
     await signalPostgres(await realpath(join(this.folders[0]!.path, 'postgres-18')), 'SIGKILL')

@@ -10,8 +10,8 @@ import { signalPostgres } from './processes.ts'
 import { TcpRelay } from './tcp-relay.ts'
 
 /**
- * A Postgres of the test's own, at one TCP address (127.0.0.1) through restarts: a relay in this process leads to the
- * server's present socket. So it can be stopped, killed, frozen, and cut off without a word.
+ * A Postgres for one test, at one TCP address (127.0.0.1) across restarts: a relay in this process leads to the server's
+ * current socket. It can be stopped, killed, frozen and disconnected.
  */
 export class RestartablePostgres {
   private readonly folder: DataFolder
@@ -50,7 +50,7 @@ export class RestartablePostgres {
     return relayedUrl(this.relay, this.postgres, database, options)
   }
 
-  /** Past the relay, to look at what is stored. */
+  /** Runs a statement without the relay. */
   async query<Row extends pg.QueryResultRow>(
     text: string,
     values?: unknown[],
@@ -59,7 +59,7 @@ export class RestartablePostgres {
     return queryOnce<Row>({ ...this.postgres.connection, database }, text, values)
   }
 
-  /** As an operator does for an update. */
+  /** Like an operator's update. */
   async restart(): Promise<void> {
     await this.stop()
     await this.startAgain()
@@ -74,13 +74,13 @@ export class RestartablePostgres {
     this.relay.target = socketPath(this.postgres)
   }
 
-  /** Every process of it, as at a crash. */
+  /** Kills all processes of the server, like a crash. */
   async kill(): Promise<void> {
     await this.signal('SIGKILL')
     await this.postgres.stop()
   }
 
-  /** It takes connections and statements, and answers nothing. */
+  /** The server then accepts connections and statements without responding. */
   async freeze(): Promise<void> {
     await this.signal('SIGSTOP')
   }

@@ -1,9 +1,9 @@
 import { once } from 'node:events'
 import { createConnection, createServer, type Server, type Socket } from 'node:net'
 
-/** One TCP address (127.0.0.1) that leads to a Unix socket, and can be led elsewhere. */
+/** One TCP address (127.0.0.1) that leads to a Unix socket, which can change. */
 export class TcpRelay {
-  /** Where new connections go. */
+  /** The socket for new connections. */
   target = ''
   readonly port: number
   private readonly server: Server
@@ -18,7 +18,7 @@ export class TcpRelay {
     const server = createServer().listen(0, '127.0.0.1')
     await once(server, 'listening')
     const address = server.address()
-    if (address === null || typeof address === 'string') throw new Error('No port was given.')
+    if (address === null || typeof address === 'string') throw new Error('The relay has no port.')
     const relay = new TcpRelay(address.port, server)
     server.on('connection', (socket) => relay.forward(socket))
     return relay

@@ -8,7 +8,7 @@ export interface TestDatabase {
   readonly database: Database
   /** For DATABASE_URL of a server process that a test starts. */
   readonly url: string
-  /** Ends all connections to it, also those of others, and removes it. */
+  /** Ends all connections to the database and removes it. */
   drop(): Promise<void>
 }
 
@@ -43,7 +43,7 @@ export function testConnection(): EmbeddedConnection {
   return JSON.parse(json)
 }
 
-/** A Unix socket as pg and psql take it, and as a URL has to be: without a host there can be no user before it. */
+/** A URL of a Unix socket for pg and psql: without a host, it cannot contain a user before it. */
 export function urlOf({ host, port, user, password, database }: EmbeddedConnection): string {
   return `postgres:///${database}?host=${encodeURIComponent(host)}&port=${port}&user=${encodeURIComponent(user)}&password=${password}`
 }
