@@ -164,64 +164,6 @@ function countReads(): () => number {
   }
 }
 
-test('any ordered source of any subscription field is followed, shared and resumed', async () => {
-  await node.stop()
-  const ticks = new TickSource()
-  node = await LiveNode.start(database.database, (schema) => {
-    const extension = 'extend type Subscription { ticks(after: Int): Tick! } type Tick { count: Int! }'
-    const extended = extendSchema(schema, parse(extension))
-    const field = extended.getSubscriptionType()?.getFields().ticks
-    Object.assign(field!, {
-      extensions: { [EVENT_SUBSCRIPTION]: true },
-      subscribe: (_: unknown, { after }: { after: number | null }) =>
-        new EventStream(ticks, after ?? undefined, 'mine'),
-      resolve: (tick: Tick) => tick,
-    })
-    return extended
-  })
-  const counts = new Map<string, number[]>()
-  const client = await MultiClient.open()
-  client.socket.on('message', (data) => {
-    const { id, type, payload } = JSON.parse(String(data))
-    if (type === 'next') counts.get(id)?.push(payload.data.ticks.count)
-  })
-  const subscribe = (id: string, after: number | null) => {
-    counts.set(id, [])
-    const query = `subscription ${id}($after: Int) { ticks(after: $after) { count } }`
-    client.socket.send(JSON.stringify({ id, type: 'subscribe', payload: { query, variables: { after } } }))
-  }
-  const deployments = new Client()
-  await deployments.subscribe(null)
-  for (const id of ['a', 'b', 'c']) subscribe(id, 0)
-  await subscribers(4)
-  expect(await metric(node.metrics.sharedSubscriptions)).toBe(2)
-
-  for (let i = 0; i < 5; i++) ticks.tick()
-  await client.until(() => [...counts.values()].every(({ length }) => length === 5))
-  subscribe('resumed', 2)
-  subscribe('snapshot', null)
-  await subscribers(6)
-  ticks.tick()
-  ticks.tick('mine')
-  ticks.tick()
-  await client.until(() => [...counts.values()].every((received) => received.at(-1) === 8))
-  expect(Object.fromEntries(counts)).toEqual({
-    a: [1, 2, 3, 4, 5, 6, 8],
-    b: [1, 2, 3, 4, 5, 6, 8],
-    c: [1, 2, 3, 4, 5, 6, 8],
-    resumed: [3, 4, 5, 6, 8],
-    snapshot: [5, 6, 8],
-  })
-  expect(await metric(node.metrics.executions)).toBe(8)
-  expect(await metric(node.metrics.sharedSubscriptions)).toBe(2)
-
-  await node.append(uuidv7(), 1, 10)
-  await deployments.until(() => deployments.sequences.length === 1)
-  client.socket.terminate()
-  await subscribers(1)
-  expect(ticks.listenerCount).toBe(0)
-})
-
 describe('many clients that reconnect at once', () => {
   const EVENTS = 1_500
   const MAX_READS = 20
@@ -637,4 +579,62 @@ describe('while the database cannot confirm that a token is valid', () => {
     await withToken.until(() => withToken.sequences.length === 11)
     expect(withToken.sequences).toEqual(upTo(11))
   })
+})
+
+test('any ordered source of any subscription field is followed, shared and resumed', async () => {
+  await node.stop()
+  const ticks = new TickSource()
+  node = await LiveNode.start(database.database, (schema) => {
+    const extension = 'extend type Subscription { ticks(after: Int): Tick! } type Tick { count: Int! }'
+    const extended = extendSchema(schema, parse(extension))
+    const field = extended.getSubscriptionType()?.getFields().ticks
+    Object.assign(field!, {
+      extensions: { [EVENT_SUBSCRIPTION]: true },
+      subscribe: (_: unknown, { after }: { after: number | null }) =>
+        new EventStream(ticks, after ?? undefined, 'mine'),
+      resolve: (tick: Tick) => tick,
+    })
+    return extended
+  })
+  const counts = new Map<string, number[]>()
+  const client = await MultiClient.open()
+  client.socket.on('message', (data) => {
+    const { id, type, payload } = JSON.parse(String(data))
+    if (type === 'next') counts.get(id)?.push(payload.data.ticks.count)
+  })
+  const subscribe = (id: string, after: number | null) => {
+    counts.set(id, [])
+    const query = `subscription ${id}($after: Int) { ticks(after: $after) { count } }`
+    client.socket.send(JSON.stringify({ id, type: 'subscribe', payload: { query, variables: { after } } }))
+  }
+  const deployments = new Client()
+  await deployments.subscribe(null)
+  for (const id of ['a', 'b', 'c']) subscribe(id, 0)
+  await subscribers(4)
+  expect(await metric(node.metrics.sharedSubscriptions)).toBe(2)
+
+  for (let i = 0; i < 5; i++) ticks.tick()
+  await client.until(() => [...counts.values()].every(({ length }) => length === 5))
+  subscribe('resumed', 2)
+  subscribe('snapshot', null)
+  await subscribers(6)
+  ticks.tick()
+  ticks.tick('mine')
+  ticks.tick()
+  await client.until(() => [...counts.values()].every((received) => received.at(-1) === 8))
+  expect(Object.fromEntries(counts)).toEqual({
+    a: [1, 2, 3, 4, 5, 6, 8],
+    b: [1, 2, 3, 4, 5, 6, 8],
+    c: [1, 2, 3, 4, 5, 6, 8],
+    resumed: [3, 4, 5, 6, 8],
+    snapshot: [5, 6, 8],
+  })
+  expect(await metric(node.metrics.executions)).toBe(8)
+  expect(await metric(node.metrics.sharedSubscriptions)).toBe(2)
+
+  await node.append(uuidv7(), 1, 10)
+  await deployments.until(() => deployments.sequences.length === 1)
+  client.socket.terminate()
+  await subscribers(1)
+  expect(ticks.listenerCount).toBe(0)
 })

@@ -1,6 +1,8 @@
 import { Module } from '@nestjs/common'
 import { SessionMonitor } from '../auth/credentials/session-monitor.ts'
+import { Config } from '../config/config.ts'
 import { GraphQLHttpModule } from '../http/graphql.module.ts'
+import { OriginGuard } from '../http/origin-guard.ts'
 import { DocumentCache } from './document-cache.ts'
 import { ExecutionScheduler } from './execution-scheduler.ts'
 import { FanOut } from './fan-out.ts'
@@ -14,6 +16,7 @@ import { SocketClock, SubscriptionSocket } from './subscription-socket.ts'
   providers: [
     SubscriptionSocket,
     SocketClock,
+    { provide: OriginGuard, inject: [Config], useFactory: (config: Config) => new OriginGuard(config) },
     GraphQLProtocol,
     DocumentCache,
     FanOut,
