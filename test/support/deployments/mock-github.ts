@@ -14,7 +14,6 @@ type Call = 'ensureOrganization' | 'ensureRepository' | 'pushContents' | 'branch
 
 /** A forge in memory, for what a real one cannot be made to do: to fail, or to hang, at a given call. */
 export class MockGitHub extends GitHubClient {
-  readonly kind = 'local'
   /** Every call, in order, as "call owner/name". */
   readonly calls: string[] = []
   private readonly heads = new Map<string, string>()
