@@ -2,7 +2,8 @@
 //   SMOKE_GITHUB_ORG=my-throwaway-org GITHUB_TOKEN=… npm run smoke:github
 // Takes the settings that Shipcast takes. Creates one private repository with a name of its own, and deletes that one.
 import { createHash, randomBytes, randomUUID } from 'node:crypto'
-import { Config, ConfigError, type GitHubSettings } from '../src/config/config.ts'
+import { Config, ConfigError } from '../src/config/config.ts'
+import type { GitHubSettings } from '../src/config/github.config.ts'
 import { ForgeError } from '../src/github/forge-error.ts'
 import { preparedContents } from '../src/github/git/commit-pack.ts'
 import { connectToGitHub } from '../src/github/rest/github-connection.ts'

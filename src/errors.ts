@@ -31,6 +31,11 @@ export class ShipcastError extends GraphQLError {
   }
 }
 
+/** Stops the start for a reason that a person can fix: its message is shown without a stack. */
+export class StartupError extends Error {
+  override readonly name: string = 'StartupError'
+}
+
 /** So many faults are listed; the message says how many more there are. */
 const MAX_LISTED_ERRORS = 100
 /** So many are in the message itself, which is for people. */

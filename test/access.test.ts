@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { CredentialStore } from '../src/auth/credentials/credential-store.ts'
-import type { Grant } from '../src/auth/rights.ts'
+import type { Grant } from '../src/config/grants.ts'
 import { MIGRATIONS } from '../src/database/schema.ts'
 import { DEPLOY_MUTATION, type DeployResult, deployInput, git } from './support/inputs.ts'
 import { MAX_WAIT_MS, waitUntil } from './support/processes.ts'

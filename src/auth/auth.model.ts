@@ -1,7 +1,8 @@
 import { Field, GraphQLISODateTime, ID, ObjectType, registerEnumType } from '@nestjs/graphql'
+import type { Role } from '../config/grants.ts'
 import { PageInfo } from '../graphql/paging.ts'
 import { AUDIT_ACTIONS, type AuditAction } from './audit-log.ts'
-import { type Role, SUBJECT_KINDS, type SubjectKind } from './rights.ts'
+import { SUBJECT_KINDS, type SubjectKind } from './rights.ts'
 
 export const RoleEnum = { VIEWER: 'viewer', DEPLOYER: 'deployer', ADMIN: 'admin' } as const satisfies Record<
   string,

@@ -1,12 +1,13 @@
 import { UseFilters } from '@nestjs/common'
-import { Args, Context, Int, Query, Resolver } from '@nestjs/graphql'
+import { Args, Int, Query, Resolver } from '@nestjs/graphql'
 import { Database } from '../database/database.ts'
-import { ForbiddenError } from '../errors.ts'
-import { PassThroughErrorsFilter } from '../graphql/client-errors.ts'
+import { PassThroughErrorsFilter } from '../graphql/error-formatting.ts'
 import { connectionOf, parsePaging } from '../graphql/paging.ts'
 import { type AuditAction, readAuditEntries } from './audit-log.ts'
+import { RequireRole } from './auth.guard.ts'
 import { AuditActionEnum, AuditConnection, Me } from './auth.model.ts'
-import type { RequestContext } from './request-context.ts'
+import { Auth } from './principal.ts'
+import type { Principal } from './request-context.ts'
 import { type Organizations, subjectKind } from './rights.ts'
 
 const MAX_ENTRIES = 500
@@ -18,7 +19,7 @@ export class AuthResolver {
   constructor(private readonly database: Database) {}
 
   @Query(() => Me, { description: 'Who asks, and what they may do.' })
-  me(@Context() { subject, credential }: RequestContext): Me {
+  me(@Auth() { subject, credential }: Principal): Me {
     const { role, sees, deploysTo } = subject.rights
     return {
       name: subject.name,
@@ -31,6 +32,7 @@ export class AuthResolver {
     }
   }
 
+  @RequireRole('admin')
   @Query(() => AuditConnection, { description: 'Who did what, newest first. For admins.' })
   async auditLog(
     @Args('first', { type: () => Int, nullable: true, defaultValue: 50, description: 'At most 500.' })
@@ -42,11 +44,7 @@ export class AuthResolver {
     subject: string | null,
     @Args('action', { type: () => AuditActionEnum, nullable: true, description: 'Only these.' })
     action: AuditAction | null,
-    @Context() context: RequestContext,
   ): Promise<AuditConnection> {
-    if (context.subject.rights.role !== 'admin') {
-      throw new ForbiddenError('The audit log is for admins. Ask one, or use the token of one.')
-    }
     const paging = parsePaging(first ?? 50, after ?? null, MAX_ENTRIES)
     // To Postgres such a text is an error; nobody has that name.
     if (subject?.includes('\0')) return connectionOf([], paging)

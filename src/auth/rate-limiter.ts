@@ -1,8 +1,8 @@
-import { isIPv6 } from 'node:net'
 import { Injectable } from '@nestjs/common'
 import { LRUCache } from 'lru-cache'
 import { Config } from '../config/config.ts'
 import { RateLimitedError } from '../errors.ts'
+import { networkOf } from './client-address.ts'
 import { LOCAL_SUBJECT, type Subject } from './rights.ts'
 
 const MINUTE_MS = 60_000
@@ -74,17 +74,6 @@ function enforceLimit(
 ): void {
   const { count, endsInMs } = counter.add(key, amount)
   if (count > counter.limit) throw new RateLimitedError(say(counter.limit), endsInMs)
-}
-
-/** RFC 6177: whoever has an IPv6 address mostly has all of its network of 64 bits. */
-export function networkOf(address: string): string {
-  if (!isIPv6(address)) return address
-  const [, ipv4] = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address) ?? []
-  if (ipv4 !== undefined) return ipv4
-  const [before = [], after = []] = address.split('::').map((part) => part.split(':').filter(Boolean))
-  const zeros = Array<string>(Math.max(0, 8 - before.length - after.length)).fill('0')
-  const groups = [...before, ...zeros, ...after].slice(0, 4).map((group) => Number.parseInt(group, 16))
-  return groups.map((group) => group.toString(16)).join(':')
 }
 
 /** Counts in windows that begin with the first, and last a minute. */

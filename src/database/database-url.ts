@@ -1,7 +1,8 @@
 import pg from 'pg'
+import { StartupError } from '../errors.ts'
 
 /** A `postgres://` URL that cannot be used. The message is for a person, and never holds the URL: it may have a password. */
-export class DatabaseUrlError extends Error {
+export class DatabaseUrlError extends StartupError {
   override readonly name = 'DatabaseUrlError'
 }
 

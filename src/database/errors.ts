@@ -1,12 +1,13 @@
 import { types } from 'node:util'
 import pg from 'pg'
+import { StartupError } from '../errors.ts'
 
 /**
  * No answer from the database: no connection could be had, or it broke; or it has no room, or is read-only, at the moment. When a statement was under way,
  * whether it took effect is unknown; a transaction whose commit was not reached did not. Trying again later
  * can help. `cause` is the original error.
  */
-export class DatabaseUnavailableError extends Error {
+export class DatabaseUnavailableError extends StartupError {
   override readonly name = 'DatabaseUnavailableError'
   readonly code = 'DATABASE_UNAVAILABLE'
 

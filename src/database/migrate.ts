@@ -1,3 +1,4 @@
+import { StartupError } from '../errors.ts'
 import type { Database, Queryable } from './database.ts'
 
 /** One step of the schema. Its SQL may hold several statements; it runs in a transaction. */
@@ -9,7 +10,7 @@ export interface Migration {
 }
 
 /** A newer Shipcast has migrated the database; this one would not understand what it finds there. */
-export class SchemaTooNewError extends Error {
+export class SchemaTooNewError extends StartupError {
   override readonly name = 'SchemaTooNewError'
 
   constructor(current: number, newest: number) {

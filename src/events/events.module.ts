@@ -1,7 +1,7 @@
-import { Global, Module } from '@nestjs/common'
+import { Module } from '@nestjs/common'
+import { PubSubModule } from '../pubsub/pubsub.module.ts'
 import { EventFeed } from './event-feed.ts'
 import { EventLog } from './event-log.ts'
 
-@Global()
-@Module({ providers: [EventLog, EventFeed], exports: [EventLog, EventFeed] })
+@Module({ imports: [PubSubModule], providers: [EventLog, EventFeed], exports: [EventLog, EventFeed] })
 export class EventsModule {}

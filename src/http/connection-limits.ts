@@ -2,7 +2,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { Logger } from '@nestjs/common'
 import proxyAddress from 'proxy-addr'
-import { networkOf } from '../auth/rate-limiter.ts'
+import { networkOf } from '../auth/client-address.ts'
 import type { Config } from '../config/config.ts'
 import { Counts } from '../runtime/counts.ts'
 

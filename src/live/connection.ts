@@ -7,7 +7,7 @@ import type { Identity, PresentedCredentials } from '../auth/credentials/authent
 import type { RequestContext } from '../auth/request-context.ts'
 import type { Subject } from '../auth/rights.ts'
 import { TooLargeError } from '../errors.ts'
-import { toClientError, toClientResult } from '../graphql/client-errors.ts'
+import { toClientError, toClientResult } from '../graphql/error-formatting.ts'
 import { JsonLimits } from '../graphql/json-limits.ts'
 import { requestScheduler } from '../runtime/fair-scheduler.ts'
 import { textFrame } from './frame-batch.ts'

@@ -12,14 +12,13 @@ import { HttpAdapterHost } from '@nestjs/core'
 import { GraphQLSchemaHost } from '@nestjs/graphql'
 import { CloseCode, GRAPHQL_TRANSPORT_WS_PROTOCOL, handleProtocols, type Message } from 'graphql-ws'
 import { WebSocketServer } from 'ws'
-import { clientAddress } from '../auth/credentials/authenticator.ts'
+import { ClientAddress, networkOf } from '../auth/client-address.ts'
 import { SessionMonitor } from '../auth/credentials/session-monitor.ts'
-import { networkOf } from '../auth/rate-limiter.ts'
 import { LOCAL_SUBJECT, type Subject } from '../auth/rights.ts'
 import { Config } from '../config/config.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import { maxSocketsOf } from '../http/connection-limits.ts'
-import { OriginGuard } from '../http/origin-guard.ts'
+import { OriginPolicy } from '../http/origin.middleware.ts'
 import { Counts } from '../runtime/counts.ts'
 import { Connection, type ConnectionListener, ConnectionWebSocket, SLOW_CONSUMER } from './connection.ts'
 import { GraphQLProtocol } from './graphql-protocol.ts'
@@ -94,8 +93,6 @@ export class SubscriptionSocket
   private readonly unauthenticatedByNetwork = new Counts()
   private readonly countsBySubject = new Counts()
   private readonly hasProxies: boolean
-  private readonly addressOf: (request: IncomingMessage) => string
-  private readonly originGuard: OriginGuard
   private server: Server | undefined
   private checkTimer: NodeJS.Timeout | undefined
   private isShuttingDown = false
@@ -110,10 +107,10 @@ export class SubscriptionSocket
     private readonly sessionMonitor: SessionMonitor,
     private readonly metrics: LiveMetrics,
     private readonly feed: EventFeed,
+    private readonly clientAddress: ClientAddress,
+    private readonly originPolicy: OriginPolicy,
   ) {
-    this.addressOf = clientAddress(config.trustedProxies)
     this.hasProxies = config.trustedProxies.length > 0
-    this.originGuard = new OriginGuard(config)
   }
 
   onApplicationBootstrap(): void {
@@ -145,7 +142,7 @@ export class SubscriptionSocket
   }
 
   private readonly onUpgrade = (request: IncomingMessage, stream: Duplex, head: Buffer): void => {
-    const address = this.addressOf(request)
+    const address = this.clientAddress.of(request)
     const network = networkOf(address)
     const refusal = this.upgradeRejection(request, network)
     if (refusal) {
@@ -215,7 +212,7 @@ export class SubscriptionSocket
       const sentence = 'This node is going away; ask another one.'
       return { status: '503 Service Unavailable', reason: 'leaving', message: sentence }
     }
-    const foreign = this.originGuard.rejectionReason(request)
+    const foreign = this.originPolicy.rejectionReason(request)
     if (foreign) return { status: '403 Forbidden', reason: 'origin', message: foreign }
     const maxSockets = this.server ? maxSocketsOf(this.server) : 0
     if (this.connections.size >= maxSockets) {

@@ -16,7 +16,7 @@ class QuietStartLogger extends ConsoleLogger {
     else super.log(message, ...rest)
   }
 
-  /** Why it cannot start is said once, by `start.ts`. */
+  /** `main.ts` reports once why the server cannot start. */
   override error(message: unknown, ...rest: unknown[]): void {
     if (!NEST_START_FAILURES.has(rest.at(-1))) super.error(message, ...rest)
   }

@@ -1,7 +1,9 @@
 import { createHash, randomBytes } from 'node:crypto'
+import { Inject, Injectable } from '@nestjs/common'
 import { v7 as uuidv7 } from 'uuid'
-import type { Queryable } from '../../database/database.ts'
-import { type Grant, rightsOf, type Subject } from '../rights.ts'
+import type { Grant } from '../../config/grants.ts'
+import { Database, type Queryable } from '../../database/database.ts'
+import { rightsOf, type Subject } from '../rights.ts'
 
 export type CredentialKind = 'token' | 'session'
 
@@ -53,12 +55,10 @@ const LAST_USED_RESOLUTION_SECONDS = 60
  * Tokens and sessions. Only a SHA-256 hash of the secret is stored: 256 random bits need no slow hash, and a secret is
  * found by the hash, so that no comparison tells by its time how much of a guess was right.
  */
+@Injectable()
 export class CredentialStore {
-  private readonly database: Queryable
-
-  constructor(database: Queryable) {
-    this.database = database
-  }
+  /** @param database the database, or a transaction of it */
+  constructor(@Inject(Database) private readonly database: Queryable) {}
 
   /** The secret is in the answer, and nowhere else. */
   async create(credential: NewCredential): Promise<{ id: string; secret: string; expiresAt: Date }> {

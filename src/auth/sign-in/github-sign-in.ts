@@ -1,5 +1,5 @@
 import * as oauth from 'openid-client'
-import type { AccessSettings } from '../../config/config.ts'
+import type { AccessSettings } from '../../config/access.config.ts'
 import { toSignInError } from './oidc-sign-in.ts'
 import {
   displayName,

@@ -1,5 +1,5 @@
 import * as oidc from 'openid-client'
-import type { AccessSettings } from '../../config/config.ts'
+import type { AccessSettings } from '../../config/access.config.ts'
 import { quote } from '../../errors.ts'
 import {
   displayName,

@@ -1,3 +1,5 @@
+import type { AccessSettings } from '../../config/access.config.ts'
+
 /** A person, as a provider knows them. */
 export interface Person {
   /** Stays the same when they change their name: `https://id.example.com#248289761001`. */
@@ -47,4 +49,17 @@ export function displayName(...candidates: readonly unknown[]): string | undefin
     if (name !== '') return name
   }
   return undefined
+}
+
+/** A way for people to sign in: what the page shows on its button, and where that leads. */
+export interface SignInOption {
+  name: string
+  url: string
+}
+
+export function signInOptions({ oidc, github }: Pick<AccessSettings, 'oidc' | 'github'>): SignInOption[] {
+  return [
+    ...(oidc ? [{ name: oidc.name, url: '/auth/oidc' }] : []),
+    ...(github ? [{ name: 'GitHub', url: '/auth/github' }] : []),
+  ]
 }

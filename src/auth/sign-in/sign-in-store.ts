@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import type { Queryable } from '../../database/database.ts'
+import { Inject, Injectable } from '@nestjs/common'
+import { Database, type Queryable } from '../../database/database.ts'
 import { hashSecret } from '../credentials/credential-store.ts'
 import type { SignInChecks } from './sign-in-provider.ts'
 
@@ -15,12 +16,9 @@ export interface PendingSignIn {
 }
 
 /** Those who are on their way to a provider and back; on any node. */
+@Injectable()
 export class SignInStore {
-  private readonly database: Queryable
-
-  constructor(database: Queryable) {
-    this.database = database
-  }
+  constructor(@Inject(Database) private readonly database: Queryable) {}
 
   /** Returns a secret for the browser in which it began: the answer is taken from no other one. */
   async create(provider: string, { checks, returnTo, sessionId }: PendingSignIn): Promise<string> {

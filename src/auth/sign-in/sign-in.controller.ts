@@ -1,10 +1,26 @@
 import { createHash } from 'node:crypto'
-import { Controller, Get, HttpCode, Logger, Param, Post, Query, Req, Res } from '@nestjs/common'
+import {
+  Controller,
+  Get,
+  HttpCode,
+  Logger,
+  Param,
+  Post,
+  Query,
+  Req,
+  Res,
+  UseFilters,
+  UseGuards,
+} from '@nestjs/common'
 import { parseCookie } from 'cookie'
 import type { CookieOptions, Request, Response } from 'express'
 import { RateLimitedError } from '../../errors.ts'
+import { AuthGuard } from '../auth.guard.ts'
+import { ClientAddress } from '../client-address.ts'
 import { SESSION_COOKIE } from '../credentials/authenticator.ts'
-import { HttpAccess, principalOf } from '../http-access.ts'
+import { AuthErrorsFilter } from '../http-authenticator.ts'
+import { Auth } from '../principal.ts'
+import type { Principal } from '../request-context.ts'
 import { SignInService } from './sign-in.service.ts'
 import { SignInError } from './sign-in-provider.ts'
 
@@ -21,7 +37,7 @@ export class SignInController {
 
   constructor(
     private readonly service: SignInService,
-    private readonly access: HttpAccess,
+    private readonly clientAddress: ClientAddress,
   ) {}
 
   @Get(':provider')
@@ -33,7 +49,7 @@ export class SignInController {
   ): Promise<void> {
     await this.respond(response, async () => {
       const from = {
-        address: this.access.addressOf(request),
+        address: this.clientAddress.of(request),
         returnTo: safeReturnPath(returnTo),
         session: cookiesOf(request)[SESSION_COOKIE],
       }
@@ -59,7 +75,7 @@ export class SignInController {
       const name = signInCookieName(String(state))
       response.clearCookie(name, SIGN_IN_COOKIE_OPTIONS)
       const from = {
-        address: this.access.addressOf(request),
+        address: this.clientAddress.of(request),
         path: request.originalUrl,
         browserSecret: cookiesOf(request)[name] ?? '',
       }
@@ -72,8 +88,10 @@ export class SignInController {
 
   @Post('sign-out')
   @HttpCode(204)
-  async signOut(@Req() request: Request, @Res({ passthrough: true }) response: Response): Promise<void> {
-    await this.service.signOut(principalOf(request))
+  @UseGuards(AuthGuard)
+  @UseFilters(AuthErrorsFilter)
+  async signOut(@Auth() principal: Principal, @Res({ passthrough: true }) response: Response): Promise<void> {
+    await this.service.signOut(principal)
     response.clearCookie(SESSION_COOKIE, SESSION_COOKIE_OPTIONS)
   }
 

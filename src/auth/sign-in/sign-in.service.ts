@@ -1,13 +1,13 @@
 import { Injectable } from '@nestjs/common'
 import { PubSubEngine } from 'graphql-subscriptions'
 import * as oidc from 'openid-client'
-import { type AccessSettings, Config } from '../../config/config.ts'
+import { Config } from '../../config/config.ts'
+import type { Grant } from '../../config/grants.ts'
 import { Database } from '../../database/database.ts'
 import { appendAuditEntry } from '../audit-log.ts'
 import { ACCESS_TOPIC, CredentialStore } from '../credentials/credential-store.ts'
-import type { Principal } from '../http-access.ts'
 import { RateLimiter } from '../rate-limiter.ts'
-import type { Grant } from '../rights.ts'
+import type { Principal } from '../request-context.ts'
 import { GitHubSignIn } from './github-sign-in.ts'
 import { OidcSignIn } from './oidc-sign-in.ts'
 import { type Person, SignInError, type SignInProvider } from './sign-in-provider.ts'
@@ -21,12 +21,12 @@ const RESERVED_NAME = /^local$|\((?:person|service|command)\)$/i
 @Injectable()
 export class SignInService {
   private readonly providers: ReadonlyMap<string, SignInProvider>
-  private readonly pendingSignIns: SignInStore
-  private readonly credentials: CredentialStore
 
   constructor(
     private readonly config: Config,
     private readonly database: Database,
+    private readonly pendingSignIns: SignInStore,
+    private readonly credentials: CredentialStore,
     private readonly rateLimiter: RateLimiter,
     private readonly pubSub: PubSubEngine,
   ) {
@@ -35,8 +35,6 @@ export class SignInService {
       ...(oidc ? [['oidc', new OidcSignIn(oidc)] as const] : []),
       ...(github ? [['github', new GitHubSignIn(github)] as const] : []),
     ])
-    this.pendingSignIns = new SignInStore(database)
-    this.credentials = new CredentialStore(database)
   }
 
   /** Undefined: there is no such provider. @throws SignInFailed, RateLimited */
@@ -155,17 +153,4 @@ export class SignInService {
   ): Promise<void> {
     await appendAuditEntry(this.database, { action: 'SIGN_IN', subject, address, target: provider, result })
   }
-}
-
-/** A way for people to sign in: what the page shows on its button, and where that leads. */
-export interface SignInOption {
-  name: string
-  url: string
-}
-
-export function signInOptions({ oidc, github }: Pick<AccessSettings, 'oidc' | 'github'>): SignInOption[] {
-  return [
-    ...(oidc ? [{ name: oidc.name, url: '/auth/oidc' }] : []),
-    ...(github ? [{ name: 'GitHub', url: '/auth/github' }] : []),
-  ]
 }

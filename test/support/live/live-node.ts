@@ -6,7 +6,9 @@ import type { HttpAdapterHost } from '@nestjs/core'
 import { GraphQLSchemaHost } from '@nestjs/graphql'
 import { buildSchema, type GraphQLSchema } from 'graphql'
 import { PubSub } from 'graphql-subscriptions'
+import { ClientAddress } from '../../../src/auth/client-address.ts'
 import { Authenticator } from '../../../src/auth/credentials/authenticator.ts'
+import { CredentialStore } from '../../../src/auth/credentials/credential-store.ts'
 import { SessionMonitor } from '../../../src/auth/credentials/session-monitor.ts'
 import { RateLimiter } from '../../../src/auth/rate-limiter.ts'
 import { originOf, type RequestContext } from '../../../src/auth/request-context.ts'
@@ -16,6 +18,7 @@ import { toDeploymentEvent } from '../../../src/deployments/deployment.model.ts'
 import { EventFeed } from '../../../src/events/event-feed.ts'
 import { EventLog } from '../../../src/events/event-log.ts'
 import type { LoggedEvent } from '../../../src/events/logged-event.ts'
+import { OriginPolicy } from '../../../src/http/origin.middleware.ts'
 import type { Connection } from '../../../src/live/connection.ts'
 import { FanOut } from '../../../src/live/fan-out.ts'
 import { GraphQLProtocol } from '../../../src/live/graphql-protocol.ts'
@@ -44,8 +47,9 @@ export class LiveNode {
     const schemaHost = Object.assign(new GraphQLSchemaHost(), { schema: extend(this.schema()) })
     const config = new Config({ DRAIN_MS: '0' })
     const limits = new RateLimiter(config)
-    const authenticator = new Authenticator(config, database, limits)
-    this.sessionMonitor = new SessionMonitor(database, new PubSub())
+    const credentialStore = new CredentialStore(database)
+    const authenticator = new Authenticator(config, database, credentialStore, limits)
+    this.sessionMonitor = new SessionMonitor(credentialStore, new PubSub())
     const protocol = new GraphQLProtocol(
       this.feed,
       this.fanOut,
@@ -62,6 +66,8 @@ export class LiveNode {
       this.sessionMonitor,
       this.metrics,
       this.feed,
+      new ClientAddress(config),
+      new OriginPolicy(config),
     )
   }
 
