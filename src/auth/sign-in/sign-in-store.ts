@@ -9,18 +9,18 @@ const SECRET_BYTES = 32
 
 export interface PendingSignIn {
   checks: SignInChecks
-  /** Where the person wanted to be. */
+  /** The path to return to. */
   returnTo: string
-  /** The session that the browser had before; null: none. */
+  /** The browser's previous session, if any. */
   sessionId: string | null
 }
 
-/** Those who are on their way to a provider and back; on any node. */
+/** Sign-ins in progress, which any node can complete. */
 @Injectable()
 export class SignInStore {
   constructor(@Inject(Database) private readonly database: Queryable) {}
 
-  /** Returns a secret for the browser in which it began: the answer is taken from no other one. */
+  /** Returns a secret for the browser: only the browser that started a sign-in can complete it. */
   async create(provider: string, { checks, returnTo, sessionId }: PendingSignIn): Promise<string> {
     const browserSecret = randomBytes(SECRET_BYTES).toString('base64url')
     await this.database.query('delete from sign_ins where expires_at < clock_timestamp()', [])
@@ -41,7 +41,7 @@ export class SignInStore {
     return browserSecret
   }
 
-  /** Once: whoever comes with the same answer again finds nothing. */
+  /** Each sign-in can be completed once. */
   async consume(provider: string, state: string, browserSecret: string): Promise<PendingSignIn | undefined> {
     const [row] = await this.database.query<Omit<PendingSignIn, 'checks'> & Omit<SignInChecks, 'state'>>(
       `delete from sign_ins
@@ -50,7 +50,7 @@ export class SignInStore {
       [hashSecret(state), hashSecret(browserSecret), provider],
     )
     if (!row) return undefined
-    const { nonce, codeVerifier, ...begun } = row
-    return { ...begun, checks: { state, nonce, codeVerifier } }
+    const { nonce, codeVerifier, ...pending } = row
+    return { ...pending, checks: { state, nonce, codeVerifier } }
   }
 }
