@@ -282,8 +282,8 @@ const TABLE = (() => {
   )
 })()
 
-describe('who may do what, as SECURITY.md says', () => {
-  test('every operation of the schema has its row', async () => {
+describe('permissions are those of SECURITY.md', () => {
+  test('every operation of the schema has a row', async () => {
     const schema = readFileSync('schema.gql', 'utf8')
     const names = [...schema.matchAll(/^type (?:Query|Mutation|Subscription) \{\n(.*?)^\}/gms)].flatMap(
       ([, body = '']) => [...body.matchAll(/^ {2}(\w+)[(:]/gm)].map(([, name]) => `\`${name}\``),
@@ -322,8 +322,8 @@ describe('who may do what, as SECURITY.md says', () => {
   }
 })
 
-describe('what one subject cannot do to another', () => {
-  test('find its deployment by an idempotency key, or be in the way of the key', async () => {
+describe('a subject cannot', () => {
+  test('find the deployment of another one by its idempotency key, or block the key', async () => {
     const idempotencyKey = crypto.randomUUID()
     const [one, other] = [
       await token('one', { role: 'deployer', orgs: ['acme'] }),
@@ -342,7 +342,7 @@ describe('what one subject cannot do to another', () => {
     expect(others.data.deploy.id).not.toBe(first.data.deploy.id)
   })
 
-  test('learn by a key of its own from when it was somewhere else what is there', async () => {
+  test('see, by an idempotency key of its own, a deployment that it may no longer see', async () => {
     const secret = await token('moved', { role: 'deployer', orgs: ['globex'] })
     const key = { idempotencyKey: `moved ${crypto.randomUUID()}` }
     const { data } = await server.request<DeployResult>(
@@ -360,7 +360,7 @@ describe('what one subject cannot do to another', () => {
     expect(JSON.stringify(again)).not.toContain(data.deploy.id)
   })
 
-  test('pass off its news as that of the other, who would not be told', async () => {
+  test('publish events in the name of another one, which would then not receive them', async () => {
     const [one, other] = [await connect(tokens.viewer), await connect(tokens.deployer)]
     for (const viewer of [one, other]) viewer.follow()
     const sentinel = await deployed('acme', tokens.admin)
@@ -371,7 +371,7 @@ describe('what one subject cannot do to another', () => {
     expect((await one.waitForEnd(data.deploy.id)).map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5])
   })
 
-  test('go on as the other, whose name it has: a token of the same name is the same subject, another role is not more', async () => {
+  test('gain rights through a token of the same name: it is the same subject, each token with its own role', async () => {
     const id = await deployed('acme', await token('twin', { role: 'deployer', orgs: ['acme'] }))
     await bring(id, 'CANCELLED', 'service:twin')
     const viewerTwin = await token('twin', { role: 'viewer', orgs: ['acme'] })
@@ -385,7 +385,7 @@ describe('what one subject cannot do to another', () => {
 })
 
 describe('the audit log', () => {
-  test('says who did what, to what, from where, and what came of it; nobody changes or removes it', async () => {
+  test('records who did what, to what, from where, with which result; entries cannot be changed or removed', async () => {
     const by = await token('audited', { role: 'deployer', orgs: ['acme'] })
     const request = deployInput()
     const { data } = await server.request<DeployResult>(DEPLOY_MUTATION, { input: request }, bearer(by))

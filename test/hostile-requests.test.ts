@@ -71,7 +71,7 @@ const keys = (count: number) => JSON.stringify(Object.fromEntries(numbers(count)
 const filesOf = (file: object, count: number) =>
   JSON.stringify({ i: deployInput({ contents: { files: numbers(count).map(() => file) } }) })
 
-describe('variables that are faulty, however many', () => {
+describe('invalid variables are refused quickly, however many', () => {
   test.each([
     [
       'values that an enum does not have',
@@ -104,7 +104,7 @@ describe('variables that are faulty, however many', () => {
     expect((await fetch(`${server.url}/health/live`)).status).toBe(200)
   })
 
-  test('four megabytes of them at once do not end the process', async () => {
+  test('four megabytes of them at once do not crash the process', async () => {
     const text = body(LIST, `{"s":${JSON.stringify(numbers(1_000_000).map(() => 'X'))}}`)
     const answers = await Promise.all(numbers(5).map(() => send(text)))
     for (const { codes } of answers) expect(codes).toEqual(['TOO_LARGE'])
@@ -119,7 +119,7 @@ describe('variables that are faulty, however many', () => {
   })
 })
 
-describe('documents that cost too much are refused', () => {
+describe('expensive documents are refused', () => {
   const spread = (what: string) => `${what} `.repeat(22)
   const fragments = `fragment f0 on Query { ${spread('...f1')} } fragment f1 on Query { ${spread('...f2')} } fragment f2 on Query { ${spread('__typename')} }`
   const nested = (first: string) =>
@@ -172,12 +172,12 @@ describe('documents that cost too much are refused', () => {
     expect(one.bytes).toBeLessThan(5_000)
   })
 
-  test('and errors do not name all places', async () => {
+  test('and errors do not list all locations', async () => {
     const query = `{ deployments(${'a: 1 '.repeat(3_000)}) { edges { cursor } } }`
     expect((await send(JSON.stringify({ query }))).bytes).toBeLessThan(MAX_ANSWER_BYTES)
   })
 
-  test('and many of them at once let others be answered in between', async () => {
+  test('and many of them at once do not block other requests', async () => {
     const query = `{ ${'me { name } '.repeat(1_500)} }`
     await send(JSON.stringify({ query }))
     const text = JSON.stringify({ query })
@@ -199,7 +199,7 @@ describe('documents that cost too much are refused', () => {
     expect(answered).toBeGreaterThan(3)
   })
 
-  test('but not what tools and the page ask for', async () => {
+  test('but not the queries of tools and the page', async () => {
     const query = getIntrospectionQuery({ specifiedByUrl: true, inputValueDeprecation: true, oneOf: true })
     expect(await send(JSON.stringify({ query }))).toMatchObject({ status: 200, codes: [] })
     const brackets = '{ deployments(repo: "((((((((") { edges { cursor } } } # '.concat('{'.repeat(500))
@@ -207,7 +207,7 @@ describe('documents that cost too much are refused', () => {
   })
 })
 
-test('the events of a page of deployments are each one’s own, however they are asked for', async () => {
+test('each deployment of a page has its own events, however they are queried', async () => {
   const viewer = new Viewer(server.socketUrl)
   await viewer.connected()
   viewer.follow()
@@ -239,7 +239,7 @@ test('the events of a page of deployments are each one’s own, however they are
 describe('the operation', () => {
   const request = (query: string, operationName: string) => JSON.stringify({ query, operationName })
 
-  test('with an empty name is the only one, over HTTP and over the socket, whoever came before', async () => {
+  test('with an empty name is the only one, over HTTP and over the socket, in any order', async () => {
     for (const query of ['{ __typename }', 'query A { __typename }']) {
       expect(await send(request(query, ''))).toMatchObject({ status: 200, codes: [] })
       expect(await send(JSON.stringify({ query }))).toMatchObject({ status: 200, codes: [] })
@@ -257,7 +257,7 @@ describe('the operation', () => {
     ['query A { __typename } query C { __typename }', ''],
     ['mutation { cancelDeployment(id: "x") { id } }', 'B'],
     ['subscription { deploymentStatus { cursor } }', 'B'],
-  ])('of %s named %j cannot be found, and is no failure of ours', async (query, operationName) => {
+  ])('of %s named %j is not found, which is a client error', async (query, operationName) => {
     expect(await send(request(query, operationName))).toMatchObject({
       status: 400,
       codes: ['OPERATION_RESOLUTION_FAILURE'],
@@ -287,7 +287,7 @@ describe('GET /graphql', () => {
     expect(subscription).toMatchObject({ status: 405 })
   })
 
-  test.each(['cross-site', 'same-site'])('is refused from a page that is %s', async (site) => {
+  test.each(['cross-site', 'same-site'])('is refused from a %s page', async (site) => {
     const headers = { 'sec-fetch-site': site }
     const response = await fetch(`${server.url}/graphql?query={__typename}`, { headers })
     expect(response.status).toBe(403)

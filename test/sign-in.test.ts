@@ -108,7 +108,7 @@ async function openTab({ page }: BrowserWindow, path = '/'): Promise<Page> {
   return tab
 }
 
-/** With the session of whoever has signed in there. Resolves to the id, once it has succeeded. */
+/** With the session of that page. Resolves to the id, once it has succeeded. */
 async function deployAs(page: Page, org: string, repo: string): Promise<string> {
   const response = await page.request.post(`${server.url}/graphql`, {
     data: { query: DEPLOY_MUTATION, variables: { input: deployInput({ org, repo }) } },
@@ -181,8 +181,8 @@ test('a person cannot pass for a service, for local or for a command', async () 
   expect(kinds.has('CI')).toBe(false)
 })
 
-describe('whoever signs in is offered what their role allows', () => {
-  test('an admin: everything', async () => {
+describe('the page offers what the role allows', () => {
+  test('to an admin: everything', async () => {
     const window = await open()
     const { page } = window
     await askedToSignIn(page)
@@ -205,7 +205,7 @@ describe('whoever signs in is offered what their role allows', () => {
     expect(unexpected).toEqual([])
   })
 
-  test('a deployer: their organizations, and what they have requested themselves', async () => {
+  test('to a deployer: its organizations, and actions on its own deployments', async () => {
     const { page, ...window } = await signedInWith('dave')
     expect(await whoIs(page)).toBe('dave deployer')
     const organization = page.getByLabel('Organization')
@@ -244,7 +244,7 @@ describe('whoever signs in is offered what their role allows', () => {
     }
   })
 
-  test('a viewer: to look, and a sentence why not more', async () => {
+  test('to a viewer: viewing only, and the reason', async () => {
     const { page } = await signedIn('vera')
     expect(await whoIs(page)).toBe('vera viewer')
     await row(page, ofAcme).waitFor()
@@ -253,7 +253,7 @@ describe('whoever signs in is offered what their role allows', () => {
     expect(await page.getByLabel('Organization').count()).toBe(0)
   })
 
-  test('a viewer of one organization: that one', async () => {
+  test('to a viewer of one organization: that one', async () => {
     const { page } = await signedIn('otto')
     await row(page, ofGlobex).waitFor()
     expect(await row(page, ofAcme).count()).toBe(0)
@@ -271,7 +271,7 @@ describe('whoever signs in is offered what their role allows', () => {
   }
 })
 
-test('the session is kept as promised: away from scripts, other sites and plain http', async () => {
+test('the session cookie is hidden from scripts, other sites and plain http', async () => {
   const { page } = await signedIn('vera')
   const cookies = await page.context().cookies(server.url)
   const session = cookies.find(({ name }) => name === SESSION)
@@ -286,7 +286,7 @@ test('the session is kept as promised: away from scripts, other sites and plain 
   expect(await page.evaluate('document.cookie')).toBe('')
 })
 
-test('leads back to the deployment that was looked at', async () => {
+test('signing in returns to the deployment in view', async () => {
   const window = await open(`/#${ofAcme}`)
   await signIn(window.page, 'vera')
   await window.waitForStatus('SUCCEEDED')
@@ -299,15 +299,16 @@ test.each(['nobody', 'kelvin'])(
   async (name) => {
     const { page } = await open()
     await signIn(page, name)
-    await page.getByText(`You are ${name}, and nothing says what you may do here.`).waitFor()
+    await page.getByText(`You are ${name}, but none of your groups has a role here.`).waitFor()
     expect(await sessionIn(page)).toBeUndefined()
     await page.getByRole('link', { name: 'Back to Shipcast' }).click()
     await askedToSignIn(page)
   },
 )
 
-describe('what comes back is taken once, and from the browser in which it began', () => {
-  const REFUSED = 'This sign-in has been used, has expired, or began in another browser. Begin again.'
+describe('a sign-in is completed once, in the browser that started it', () => {
+  const REFUSED =
+    'This sign-in was already completed, has expired, or was started in another browser. Sign in again.'
 
   test('not with another state', async () => {
     const { page } = await open()
@@ -331,7 +332,7 @@ describe('what comes back is taken once, and from the browser in which it began'
     expect(await sessionIn(page)).toBeUndefined()
   })
 
-  test('not in another browser; it is still good where it began', async () => {
+  test('not in another browser; it stays valid in the first one', async () => {
     const mine = await open()
     const theirs = await open()
     const callback = await stoppedOnTheWayBack(mine.page, 'alice')
@@ -347,11 +348,11 @@ describe('what comes back is taken once, and from the browser in which it began'
     const callback = new URL(await stoppedOnTheWayBack(page, 'alice'))
     callback.searchParams.set('code', 'made-up')
     expect((await page.goto(callback.href))?.status()).toBe(403)
-    await page.getByText('What Test ID sent could not be accepted. Begin again.').waitFor()
+    await page.getByText('Test ID sent an invalid response. Sign in again.').waitFor()
     expect(await sessionIn(page)).toBeUndefined()
   })
 
-  test('not what another provider has sent', async () => {
+  test('not with the response of another provider', async () => {
     const { page } = await open()
     const callback = new URL(await stoppedOnTheWayBack(page, 'alice'))
     callback.searchParams.set('iss', 'https://id.example.com')
@@ -361,7 +362,7 @@ describe('what comes back is taken once, and from the browser in which it began'
 })
 
 describe('a session that ends', () => {
-  test('by its time is noticed by the open page, on which nothing stays', async () => {
+  test('by expiring is noticed by the open page, which removes its contents', async () => {
     const { page } = await signedIn('vera')
     await row(page, ofAcme).getByRole('link').click()
     await page.getByRole('heading', { name: 'acme/billing-api' }).waitFor()
@@ -378,7 +379,7 @@ describe('a session that ends', () => {
     await page.getByRole('heading', { name: 'acme/billing-api' }).waitFor()
   })
 
-  test('by signing out is over in every tab, and for whoever has kept its secret', async () => {
+  test('by signing out ends in every tab, and its secret is invalid', async () => {
     const mine = await signedIn('vera')
     const tab = await openTab(mine)
     await row(tab, ofAcme).waitFor()
@@ -404,7 +405,7 @@ describe('a session that ends', () => {
   })
 })
 
-test('two sign-ins that begin in two tabs at the same time both end well', async () => {
+test('two concurrent sign-ins in two tabs both succeed', async () => {
   const first = await open()
   const second = await openTab(first)
   for (const page of [first.page, second]) {
@@ -420,14 +421,14 @@ test('two sign-ins that begin in two tabs at the same time both end well', async
   for (const page of [first.page, second]) await askedToSignIn(page)
 })
 
-test('a tab that asks to sign in goes on once somebody has, in another tab', async () => {
+test('a tab that asks to sign in continues after a sign-in in another tab', async () => {
   const first = await open()
   await askedToSignIn(first.page)
   await signIn(await openTab(first), 'vera')
   await row(first.page, ofAcme).waitFor()
 })
 
-test('another role at the provider holds in the other tab, too, after signing in again', async () => {
+test('a role changed at the provider applies to the other tab, too, after the next sign-in', async () => {
   const window = await signedIn('otto')
   await row(window.page, ofGlobex).waitFor()
   await window.page.getByText('You are a viewer here').waitFor()
@@ -455,15 +456,15 @@ test('another role at the provider holds in the other tab, too, after signing in
   expect(await row(window.page, unseen).count()).toBe(0)
 })
 
-test('somebody whom the provider has put into no group any more is out everywhere', async () => {
+test('a person whom the provider removes from all groups is signed out everywhere', async () => {
   const window = await signedIn('vera')
   await provider.setPeople({ ...PEOPLE, vera: [] })
   const tab = await openTab(window, '/auth/oidc')
-  await tab.getByText('nothing says what you may do here').waitFor()
+  await tab.getByText('none of your groups has a role here').waitFor()
   await window.page.getByText('Your session has ended.').waitFor()
 })
 
-test('after another person has signed in, nothing of the one before is on any tab', async () => {
+test('after another person signs in, no tab shows anything of the previous one', async () => {
   const window = await signedIn('alice')
   await row(window.page, ofAcme).waitFor()
   const session = await sessionIn(window.page)
@@ -482,14 +483,14 @@ test('after another person has signed in, nothing of the one before is on any ta
   expect(errors?.[0]?.extensions.code).toBe('UNAUTHENTICATED')
 })
 
-test('a provider that is away is said in a sentence, and used again once it is back', async () => {
+test('an unavailable provider is reported, and used again once it is back', async () => {
   await provider.stop()
   await withServer({}, async ({ url }) => {
     try {
       const window = await openAt(url)
       const { page } = window
       await page.getByRole('link', { name: 'Sign in with Test ID' }).click()
-      await page.getByText('Test ID does not answer at the moment. Try again soon.').waitFor()
+      await page.getByText('Test ID is not responding. Try again soon.').waitFor()
       expect(await page.locator('body').innerText()).not.toMatch(/\n\s+at |TypeError|ECONN/)
 
       await provider.start()
@@ -497,7 +498,7 @@ test('a provider that is away is said in a sentence, and used again once it is b
       const callback = await stoppedOnTheWayBack(page, 'vera')
       await provider.stop()
       await page.goto(callback)
-      await page.getByText('Test ID does not answer at the moment. Try again soon.').waitFor()
+      await page.getByText('Test ID is not responding. Try again soon.').waitFor()
       expect(await sessionIn(page)).toBeUndefined()
 
       await provider.start()
@@ -511,8 +512,8 @@ test('a provider that is away is said in a sentence, and used again once it is b
   })
 })
 
-describe('what the server refuses all the same is said', () => {
-  test('what may not be done', async () => {
+describe('the page reports what the server refuses', () => {
+  test('forbidden actions', async () => {
     const window = await signedIn('dave')
     await window.page.route('**/graphql', async (route) => {
       const sent = route.request().postData() ?? ''
@@ -524,7 +525,7 @@ describe('what the server refuses all the same is said', () => {
     expect(await window.page.getByText('not-there').count()).toBe(0)
   })
 
-  test('what was done too often, with when to come back', async () => {
+  test('too many actions, with the time to retry', async () => {
     await withServer({ MUTATIONS_PER_MINUTE: '1' }, async ({ url }) => {
       const window = await openAt(url)
       await signIn(window.page, 'dave')
@@ -536,12 +537,12 @@ describe('what the server refuses all the same is said', () => {
       await window.clickDeploy()
       await window.page
         .getByRole('alert')
-        .getByText(/You may send 1 mutations a minute. Try again in \d+ s\./)
+        .getByText(/The limit is 1 mutations per minute. Try again in \d+ s\./)
         .waitFor()
     })
   })
 
-  test('that signing out did not reach it', async () => {
+  test('that it could not be reached to sign out', async () => {
     const { page } = await signedIn('vera')
     await page.route('**/auth/sign-out', (route) => route.abort('connectionrefused'), { times: 1 })
     await page.getByRole('button', { name: 'Sign out' }).click()
@@ -567,7 +568,7 @@ describe('the playground', () => {
     await result(page, '"SUCCEEDED"').waitFor()
   })
 
-  test('works with a token in its headers, over HTTP and over the socket, and says what is missing', async () => {
+  test('works with a token in its headers, over HTTP and over the socket, and reports a missing one', async () => {
     const { secret } = await new CredentialStore(database.database).create({
       kind: 'token',
       subjectId: 'service:ci',
@@ -613,7 +614,7 @@ describe('the playground', () => {
   }
 })
 
-test('GitHub is another way in, with its organizations and teams', async () => {
+test('people sign in with GitHub, by their organizations and teams', async () => {
   const github = await FakeGitHubOAuth.start(`http://127.0.0.1:${otherPort}/auth/github/callback`)
   github.person = { id: 1, login: 'octo', organizations: ['Acme'], teams: ['Acme/Platform'] }
   const env = {
@@ -636,12 +637,12 @@ test('GitHub is another way in, with its organizations and teams', async () => {
     github.person = null
     await page.getByRole('button', { name: 'Sign out' }).click()
     await page.getByRole('link', { name: 'Sign in with GitHub' }).click()
-    await page.getByText('GitHub did not let you in (access_denied). Begin again.').waitFor()
+    await page.getByText('GitHub refused the sign-in (access_denied). Sign in again.').waitFor()
   })
   await github.close()
 })
 
-test('a server for programs says that it lets in those with a token', async () => {
+test('a server without a provider says that it requires a token', async () => {
   const withoutPeople = { OIDC_ISSUER: '', OIDC_CLIENT_ID: '', OIDC_CLIENT_SECRET: '', ACCESS_ROLES: '' }
   await withServer({ ...withoutPeople, ACCESS: 'required' }, async ({ url }) => {
     const { page } = await openAt(url)
@@ -651,7 +652,7 @@ test('a server for programs says that it lets in those with a token', async () =
   })
 })
 
-test('of a sign-in that is refused, no secret is in the log', async () => {
+test('the log contains no secret of a refused sign-in', async () => {
   const forger = await ForgingProvider.start()
   forger.forgery = { alg: 'none', claims: { email: 'mallory@example.com' } }
   const env = { OIDC_ISSUER: forger.issuer, OIDC_CLIENT_SECRET: forger.clientSecret, LOG_LEVEL: 'debug' }
@@ -661,7 +662,7 @@ test('of a sign-in that is refused, no secret is in the log', async () => {
     const callback = forger.authorize(new URL(begun.headers.get('location') ?? ''))
     const refused = await fetch(callback, { headers: { cookie }, redirect: 'manual' })
     expect(refused.status).toBe(403)
-    expect(await refused.text()).toContain('What Test ID sent could not be accepted. Begin again.')
+    expect(await refused.text()).toContain('Test ID sent an invalid response. Sign in again.')
     expect(refused.headers.getSetCookie().join()).not.toContain(`${SESSION}=`)
 
     expect(other.log).toContain('unsupported JWS')
@@ -677,7 +678,7 @@ test('of a sign-in that is refused, no secret is in the log', async () => {
   await forger.close()
 })
 
-test('whoever comes back again and again with what is made up is sent away, and fills no log', async () => {
+test('repeated forged responses are refused, and do not fill the log', async () => {
   await withServer({}, async ({ url }) => {
     const count = async () => {
       const [row] = await database.database.query<{ count: number }>(
@@ -696,7 +697,7 @@ test('whoever comes back again and again with what is made up is sent away, and 
   })
 })
 
-test('signing in needs no mouse', async () => {
+test('signing in works without a mouse', async () => {
   const { page } = await open()
   await askedToSignIn(page)
   expect(await page.evaluate('document.activeElement.textContent')).toBe('Sign in to Shipcast')

@@ -226,7 +226,7 @@ describe('a database that has lost its last events', () => {
       expect(await waiting).toMatchObject({ done: true })
       for (const [i, { feed }] of nodes.entries()) {
         await expect(feed.follow({ sees: 'all', waitForEventAfter: told.cursors[i]! })).rejects.toThrow(
-          'not one of ours',
+          'Unknown or expired cursor',
         )
         expect(feed.activeByStatus.get('RUNNING')).toBeGreaterThan(0)
         const events = await take(

@@ -96,7 +96,7 @@ function executeByGraphql(query: string, variables: Variables): ExecutionResult 
   return 'data' in result ? result : undefined
 }
 
-test('a prepared operation is answered as graphql answers it', () => {
+test('executing a prepared operation gives the result of graphql-js', () => {
   for (const [query] of operations) expect(validate(schema, parse(query))).toEqual([])
   let answered = 0
   fc.assert(
@@ -110,7 +110,7 @@ test('a prepared operation is answered as graphql answers it', () => {
   expect(answered).toBeGreaterThan(250)
 })
 
-describe('__type finds what is in the schema, and not the type of coerced variables:', () => {
+describe('__type finds the types of the schema, but not the type of coerced variables:', () => {
   test.each(['CoercedVariable', 'State', 'Nope'])('%s', (name) => {
     const query = 'query ($name: String!) { __type(name: $name) { name kind } }'
     expect(executePrepared(query, { name })).toEqual(executeByGraphql(query, { name }))

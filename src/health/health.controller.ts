@@ -3,7 +3,7 @@ import type { Response } from 'express'
 import { Database } from '../database/database.ts'
 import { DeploymentRunner } from '../deployments/runner/deployment-runner.ts'
 
-/** For whoever starts, stops and balances nodes. */
+/** Health checks, for supervisors and load balancers. */
 @Controller('health')
 export class HealthController {
   constructor(
@@ -11,18 +11,18 @@ export class HealthController {
     private readonly runner: DeploymentRunner,
   ) {}
 
-  /** The process answers. Says nothing about what it depends on: restarting it would not mend that. */
+  /** The process responds. Does not check dependencies: restarting the process would not fix them. */
   @Get('live')
   live(): { status: 'ok' } {
     return { status: 'ok' }
   }
 
-  /** 200 when a deployment that is sent now would be accepted and run: the database answers, and so does the runner. */
+  /** 200 if the node can accept and run a deployment: the database responds, and the runner claims work. */
   @Get('ready')
   async ready(@Res({ passthrough: true }) response: Response): Promise<{ status: string; checks: object }> {
     const checks = {
       database: (await this.database.isAvailable()) ? 'ok' : 'no answer',
-      runner: this.runner.isClaiming ? 'ok' : 'its last look for work failed, or it is stopping',
+      runner: this.runner.isClaiming ? 'ok' : 'the last poll failed, or the runner is stopping',
     }
     const isReady = Object.values(checks).every((check) => check === 'ok')
     response.status(isReady ? 200 : 503)

@@ -69,7 +69,7 @@ async function ask(socket: Socket, path = '/', headers = ''): Promise<string> {
   return String(data)
 }
 
-test('a new connection takes the place of the one that has been idle for longest, in its own network first', async () => {
+test('a new connection replaces the one that has been idle for longest, in its own network first', async () => {
   await start()
   const other = await open('127.0.0.2')
   const first = await open()
@@ -81,7 +81,7 @@ test('a new connection takes the place of the one that has been idle for longest
   for (const socket of [newest, first, ...rest, other]) expect(await ask(socket)).toContain('here')
 })
 
-test('one with a request under way, and one that is a socket, keep their place; others find theirs', async () => {
+test('a connection with a request in progress and a WebSocket stay open; other connections are accepted', async () => {
   await start()
   const sockets = []
   for (let i = 0; i < 4; i++) {
@@ -107,7 +107,7 @@ test('one with a request under way, and one that is a socket, keep their place; 
   expect(sockets.every((socket) => !socket.closed)).toBe(true)
 })
 
-test('one whose request never comes to its end makes way', async () => {
+test('a connection whose request never completes is replaced', async () => {
   await start()
   const all = []
   for (let i = 0; i < MAX - 1; i++) {
@@ -131,7 +131,7 @@ test('one whose request never comes to its end makes way', async () => {
   expect(String(data)).toContain('at last')
 })
 
-test('one that was refused as a socket makes way', async () => {
+test('a connection whose upgrade was refused is replaced', async () => {
   await start()
   const all = []
   for (let i = 0; i < MAX - 1; i++) {
@@ -150,14 +150,14 @@ test('one that was refused as a socket makes way', async () => {
   expect(await ask(connectNow('127.0.0.1'))).toContain('here')
 })
 
-test('one that asks for more and more without an answer is closed', async () => {
+test('a connection with too many pipelined requests is closed', async () => {
   await start()
   const socket = await open()
   socket.write('GET /wait HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(100))
   await isGone(socket)
 })
 
-test('a trusted proxy is not counted: all of its connections are of use', async () => {
+test('a trusted proxy may use all connections', async () => {
   await start(['127.0.0.1'])
   const all = []
   for (let i = 0; i < MAX - 1; i++) all.push(await open())
@@ -171,7 +171,7 @@ function connectNow(localAddress: string): Socket {
   return socket
 }
 
-test('refuses requests in chunks of a few bytes, and takes them in usual ones', async () => {
+test('refuses requests in chunks of a few bytes, and accepts larger chunks', async () => {
   await start()
   const send = async (chunk: string, count: number) => {
     const client = connectNow('127.0.0.1').setEncoding('utf8')

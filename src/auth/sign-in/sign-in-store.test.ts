@@ -19,13 +19,13 @@ beforeAll(async () => {
 
 afterAll(() => testDatabase.drop())
 
-test('gives what has begun back once, however many come at the same time', async () => {
+test('completes a sign-in once, however many requests arrive at the same time', async () => {
   const secret = await store.create('oidc', begun)
   const taken = await Promise.all(Array.from({ length: 10 }, () => store.consume('oidc', 'state-1', secret)))
   expect(taken.filter(Boolean)).toEqual([begun])
 })
 
-test('gives it to nobody else, and keeps it for whom it is', async () => {
+test('completes a sign-in only in the browser that started it', async () => {
   const secret = await store.create('oidc', begun)
   expect(await store.consume('github', 'state-1', secret)).toBeUndefined()
   expect(await store.consume('oidc', 'state-2', secret)).toBeUndefined()
@@ -33,7 +33,7 @@ test('gives it to nobody else, and keeps it for whom it is', async () => {
   expect(await store.consume('oidc', 'state-1', secret)).toEqual(begun)
 })
 
-test('gives it for ten minutes, and then forgets it', async () => {
+test('expires a sign-in after ten minutes', async () => {
   const secret = await store.create('oidc', begun)
   await testDatabase.database.query("update sign_ins set expires_at = expires_at - interval '10 minutes'", [])
   expect(await store.consume('oidc', 'state-1', secret)).toBeUndefined()
@@ -42,7 +42,7 @@ test('gives it for ten minutes, and then forgets it', async () => {
   expect(rows).toHaveLength(1)
 })
 
-test('stores neither the state nor the secret of the browser', async () => {
+test('stores neither the state nor the browser secret', async () => {
   const secret = await store.create('oidc', { ...begun, checks: { ...begun.checks, state: 'state-3' } })
   const [row] = await testDatabase.database.query<{ text: string }>(
     "select string_agg(s::text || encode(state_hash, 'escape') || encode(browser_hash, 'escape'), ' ') as text from sign_ins s",
