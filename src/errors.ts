@@ -31,7 +31,7 @@ export class ShipcastError extends GraphQLError {
   }
 }
 
-/** Stops the start for a reason that a person can fix: its message is shown without a stack. */
+/** Stops the start for a reason that a person can fix: its message is printed without a stack. */
 export class StartupError extends Error {
   override readonly name: string = 'StartupError'
 }
@@ -132,8 +132,8 @@ export function internalError(id: string): ShipcastError {
  * or change how the rest of the line is displayed as `\uXXXX`.
  */
 export function quote(text: string): string {
-  const shown = text.length > 80 ? `${text.slice(0, 79)}…` : text
-  return escapeInvisible(JSON.stringify(shown.toWellFormed()))
+  const shortened = text.length > 80 ? `${text.slice(0, 79)}…` : text
+  return escapeInvisible(JSON.stringify(shortened.toWellFormed()))
 }
 
 /**

@@ -14,7 +14,7 @@ let server: TestServer
 let credentials: CredentialStore
 const viewers: Viewer[] = []
 
-/** Where `here` and `elsewhere` are. */
+/** The organizations `here` and `elsewhere`. */
 const ORGS = { here: 'acme', elsewhere: 'globex' }
 type Place = keyof typeof ORGS
 
@@ -22,7 +22,7 @@ const tokens = { viewer: '', deployer: '', admin: '' }
 type Role = keyof typeof tokens
 const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
 
-/** A deployment of each organization, requested by somebody who takes no part. */
+/** A deployment of each organization, requested by another subject. */
 const deployments = { here: '', elsewhere: '' }
 
 beforeAll(async () => {
@@ -76,7 +76,7 @@ async function hasStatus(id: string, status: string): Promise<void> {
   )
 }
 
-/** Brings a deployment into a state, with an event that tells of it. */
+/** Puts a deployment into a state, with an event. */
 async function bring(
   id: string,
   status: 'WAITING' | 'CANCELLED',
@@ -127,7 +127,7 @@ async function overSocket(secret: string): Promise<Ask> {
   }
 }
 
-/** What the table says of one try: `yes`, `–`, or the code of an error. */
+/** A cell of the table: `yes`, `–`, or the code of an error. */
 type Outcome = string
 const GONE = '–'
 
@@ -140,7 +140,7 @@ interface Try {
 const said = ({ code }: Answer): Outcome => (code === undefined ? 'yes' : code === 'NOT_FOUND' ? GONE : code)
 const seen = (isSeen: boolean): Outcome => (isSeen ? 'yes' : GONE)
 
-/** Operations that go over HTTP and over the socket alike, by their name in the table. */
+/** Operations for both HTTP and the socket, by their name in the table. */
 const OPERATIONS: Record<string, (ask: Ask, attempt: Try) => Promise<Outcome>> = {
   '`deploy`': async (ask, { place }) =>
     said(await ask(DEPLOY_MUTATION, { input: deployInput({ org: ORGS[place] }) })),
@@ -192,7 +192,7 @@ async function change(
   return said(answer)
 }
 
-/** Operations that there are on the socket only. What is not told is known by what is told after it. */
+/** Operations for the socket only. A later event proves that an earlier one was not sent. */
 const SUBSCRIPTIONS: Record<string, (viewer: Viewer, attempt: Try) => Promise<Outcome>> = {
   '`deploymentStatus`, state now': async (viewer, { place }) => {
     await bring(deployments[place], 'WAITING')
@@ -226,7 +226,7 @@ async function told(viewer: Viewer, place: Place): Promise<Outcome> {
   return seen(viewer.eventsOf(deployments[place]).length > 0)
 }
 
-/** Until the feed of the node has taken the newest event of the deployment. */
+/** Waits until the node's feed has the newest event of the deployment. */
 async function nodeHasSeen(id: string): Promise<void> {
   const watcher = await connect(tokens.admin)
   const [row] = await database.database.query<{ sequence: number }>(
@@ -238,7 +238,7 @@ async function nodeHasSeen(id: string): Promise<void> {
   await watcher.close()
 }
 
-/** What has a path of its own. */
+/** Operations with their own path. */
 const PATHS: Record<string, (attempt: Partial<Try> & { place: Place }) => Promise<Outcome>> = {
   'clone URL': async ({ secret, place }) => {
     const [row] = await database.database.query<{ url: string }>(

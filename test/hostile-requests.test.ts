@@ -18,7 +18,7 @@ afterAll(async () => {
   await server.removeData()
 })
 
-/** So long a node may take for one request, on a busy machine. What these requests did before took up to minutes. */
+/** The longest that one request may take, on a busy machine. Without limits, these requests take up to minutes. */
 const MAX_ANSWER_MS = 10_000
 const MAX_ANSWER_BYTES = 64 * 1024
 
@@ -41,7 +41,7 @@ async function send(body: string | URLSearchParams): Promise<Answer> {
   return { status, bytes: text.length, codes: errors.map(({ extensions }) => extensions?.code), headers }
 }
 
-/** The same as the only operation of a socket: its errors' codes, or the code with which the socket is closed. */
+/** The same as the only operation of a socket: the codes of its errors, or the close code. */
 async function sendOverSocket(payload: string): Promise<unknown[]> {
   const socket = new WebSocket(server.socketUrl, 'graphql-transport-ws')
   const answers: { type: string; payload: unknown }[] = []
@@ -156,7 +156,7 @@ describe('expensive documents are refused', () => {
     expect(answer.bytes).toBeLessThan(MAX_ANSWER_BYTES)
     expect(await sendOverSocket(JSON.stringify({ query }))).toEqual(['TOO_LARGE'])
     const params = new URLSearchParams({ query })
-    // Node takes 16 kB of a request's head.
+    // Node limits the head of a request to 16 kB.
     if (String(params).length > 10_000) return
     expect(await send(params)).toMatchObject({ status: 400, codes: ['TOO_LARGE'] })
   })
@@ -188,14 +188,14 @@ describe('expensive documents are refused', () => {
       answers += data
     })
     const left = () => 16 - (answers.match(/TOO_LARGE/g) ?? []).length
-    // Those that a connection may have, in one write.
+    // As many as a connection may have, in one write.
     client.write((head + text).repeat(16))
     let answered = 0
     for (; left() > 0; answered++) {
       expect((await fetch(`${server.url}/health/live`)).status).toBe(200)
     }
     client.destroy()
-    // One every few turns of the event loop, and not one for all of them.
+    // Other requests run every few turns of the event loop, rather than after all of them.
     expect(answered).toBeGreaterThan(3)
   })
 

@@ -75,7 +75,7 @@ test.each(['dist/main.js', 'dist/cli/token.js'])(
     const older = `Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '20.19.0' } })`
     const { status, output } = run('--import', `data:text/javascript,${encodeURIComponent(older)}`, program)
     expect(status).toBe(1)
-    expect(output).toMatch(/^Shipcast runs on Node 24 or newer, and this is 20\.19\.0\. .*\n$/)
+    expect(output).toMatch(/^Shipcast requires Node 24 or newer; this is 20\.19\.0\. .*\n$/)
   },
 )
 
@@ -89,7 +89,7 @@ test('npm start and npm run token without a build explain how to build', async (
     expect.stringMatching(/^Shipcast has not been built yet\. .*npm run up.*\n$/),
   ])
   await writeFile(join(scripts, '../node_modules'), '')
-  await mkdir(join(scripts, '../dist'))
-  for (const name of ['main.js', 'token.js']) await writeFile(join(scripts, '../dist', name), '')
+  await mkdir(join(scripts, '../dist/cli'), { recursive: true })
+  for (const name of ['main.js', 'cli/token.js']) await writeFile(join(scripts, '../dist', name), '')
   expect(run(join(scripts, 'check-build.mjs'))).toEqual({ status: 0, output: '' })
 })

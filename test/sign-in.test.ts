@@ -18,7 +18,7 @@ const PEOPLE: People = {
   nobody: ['everybody'],
   CI: ['developers'],
   local: ['developers'],
-  // The Kelvin sign, which is "k" in small letters.
+  // The Kelvin sign, whose lower case is "k".
   kelvin: ['\u212aubernetes'],
   'root (command)': ['developers'],
   ｃｉ: ['developers'],
@@ -31,10 +31,10 @@ let browser: Browser
 let database: TestDatabase
 let provider: OidcServer
 let server: TestServer
-/** Of the same database and provider; started by those tests that need other settings. */
+/** On the same database and provider, with other settings. */
 let otherPort: number
 let windows: BrowserWindow[] = []
-/** Deployed by alice: of acme and of globex. */
+/** Deployed by alice, in acme and in globex. */
 let ofAcme: string
 let ofGlobex: string
 
@@ -91,7 +91,7 @@ async function signedIn(
   return window
 }
 
-/** From the sign-in screen to the provider, and there to whatever comes after. */
+/** From the sign-in screen to the provider, and on to the next page. */
 async function signIn(page: Page, name: string): Promise<void> {
   await page.getByRole('link', { name: 'Sign in with Test ID' }).click()
   await chooseAtProvider(page, name)
@@ -134,11 +134,11 @@ async function askedToSignIn(page: Page): Promise<void> {
   await page.getByRole('link', { name: 'Sign in with Test ID' }).waitFor()
 }
 
-/** The address that the provider sends the browser back to; it does not go there yet. */
+/** The URL that the provider redirects to, without following it. */
 async function stoppedOnTheWayBack(page: Page, name: string): Promise<string> {
   await page.getByRole('link', { name: 'Sign in with Test ID' }).click()
   await page.getByRole('button', { name, exact: true }).waitFor()
-  // As pressing the button does, with the cookies of this browser.
+  // Like the button, with the cookies of this browser.
   const pressed = await page.request.post(`${page.url()}?${name}`, { maxRedirects: 0 })
   const resumed = await page.request.get(pressed.headers().location ?? '', { maxRedirects: 0 })
   return resumed.headers().location ?? ''
@@ -198,7 +198,7 @@ describe('the page offers what the role allows', () => {
     await window.fillForm('globex', 'handbook')
     await window.clickDeploy()
     await page.getByText('globex/handbook').first().waitFor()
-    // The session went along with the socket too, or it would not be live.
+    // The socket uses the session, too: otherwise the page would not be live.
     const unexpected = window.problems.filter(
       (complaint) => !complaint.includes('401') && !complaint.includes(provider.issuer),
     )
@@ -222,7 +222,7 @@ describe('the page offers what the role allows', () => {
     expect(await organization.getAttribute('aria-invalid')).toBe('true')
 
     const ownId = await deployAs(page, 'acme', 'own-service')
-    // To be cancelled or retried, both have to be in a state in which an admin could.
+    // Both are in a state in which an admin could cancel or retry them.
     await database.database.query("update deployments set status = 'CANCELLED' where id = any($1)", [
       [ownId, ofAcme],
     ])
@@ -233,7 +233,7 @@ describe('the page offers what the role allows', () => {
       await page.goto(`${server.url}/#${ofAcme}`)
       await page.getByRole('heading', { name: 'acme/billing-api' }).waitFor()
       await row(page, ofAcme).and(page.locator('[data-status=CANCELLED]')).waitFor()
-      // Its events, of which none was changed, have been told to their end: a button would be there.
+      // All of its events have arrived: a button would be visible.
       await page.locator('[data-testid=status][data-status=SUCCEEDED]').waitFor()
       await page.getByText('Requested by').waitFor()
       expect(await page.getByRole('button', { name: 'Retry' }).count()).toBe(0)
@@ -276,12 +276,12 @@ test('the session cookie is hidden from scripts, other sites and plain http', as
   const cookies = await page.context().cookies(server.url)
   const session = cookies.find(({ name }) => name === SESSION)
   expect(session).toMatchObject({ httpOnly: true, secure: true, sameSite: 'Strict', path: '/' })
-  // Without a domain it is for this host alone.
+  // Without a domain, only for this host.
   expect(session?.domain).toBe('127.0.0.1')
   const hours = ((session?.expires ?? 0) * 1000 - Date.now()) / 3_600_000
   expect(hours).toBeGreaterThan(11)
   expect(hours).toBeLessThan(12.1)
-  // What was needed on the way is gone.
+  // The cookies of the sign-in are gone.
   expect(cookies.map(({ name }) => name)).toEqual([SESSION])
   expect(await page.evaluate('document.cookie')).toBe('')
 })
@@ -384,7 +384,7 @@ describe('a session that ends', () => {
     const tab = await openTab(mine)
     await row(tab, ofAcme).waitFor()
     const session = await sessionIn(mine.page)
-    // A browser with the same secret hears of it by its socket alone.
+    // A browser with the same secret is notified through its socket.
     const kept = await open('/', { storageState: { cookies: session ? [session] : [], origins: [] } })
     await kept.waitUntilLive()
 
@@ -448,7 +448,7 @@ test('a role changed at the provider applies to the other tab, too, after the ne
   await row(window.page, ofGlobex).waitFor()
   await window.waitUntilLive()
 
-  // What happens from now on comes as the role has it.
+  // New events match the new role.
   const alice = await signedIn('alice')
   const unseen = await deployAs(alice.page, 'acme', 'unseen')
   const seen = await deployAs(alice.page, 'globex', 'seen')
@@ -478,7 +478,7 @@ test('after another person signs in, no tab shows anything of the previous one',
     await row(page, ofGlobex).waitFor()
     expect(await row(page, ofAcme).count()).toBe(0)
   }
-  // What the browser held before is of no use to anybody.
+  // The previous session is invalid.
   const { errors } = await server.request('{ me { name } }', {}, { cookie: `${SESSION}=${session?.value}` })
   expect(errors?.[0]?.extensions.code).toBe('UNAUTHENTICATED')
 })
@@ -589,7 +589,7 @@ describe('the playground', () => {
     await result(page, '"hello-world"').waitFor()
     await subscribeTo(page, ofAcme, { authorization: `Bearer ${secret}` })
     await result(page, '"SUCCEEDED"').waitFor()
-    // The next one who sits down here must not find it.
+    // The next person at this browser must not find it.
     expect(String(await page.evaluate('JSON.stringify(localStorage)')).includes(secret)).toBe(false)
   })
 
@@ -608,7 +608,7 @@ describe('the playground', () => {
     await page.locator('.graphiql-editor-tool .monaco-editor').locator('visible=true').first().click()
     await page.keyboard.press('Control+A')
     await page.keyboard.insertText(JSON.stringify(value))
-    // The editor has closed what was opened.
+    // The editor has closed its socket.
     await page.keyboard.press('Control+Shift+End')
     await page.keyboard.press('Delete')
   }

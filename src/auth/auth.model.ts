@@ -23,7 +23,7 @@ export const SubjectKindEnum = Object.fromEntries(SUBJECT_KINDS.map((kind) => [k
 
 registerEnumType(SubjectKindEnum, {
   name: 'SubjectKind',
-  description: 'Whether a subject is a person or a service. Names do not tell: people choose theirs.',
+  description: 'Whether a subject is a person or a service. The name does not show it: people choose theirs.',
   valuesMap: {
     PERSON: { description: 'A person who signed in.' },
     SERVICE: { description: 'A service with a token.' },

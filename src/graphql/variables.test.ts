@@ -93,7 +93,7 @@ describe('stops at the first error, and reports its path:', () => {
   })
 })
 
-// Each of these took graphql seconds, gigabytes, or an answer of megabytes.
+// Each of these took graphql-js seconds, gigabytes, or a response of megabytes.
 describe('takes no longer for more of the same errors:', () => {
   const many = Array.from({ length: 300_000 }, (_, index) => index)
   const object = Object.fromEntries(many.map((index) => [`k${index}`, 1]))
@@ -103,7 +103,7 @@ describe('takes no longer for more of the same errors:', () => {
     ['valid values', '$a: [State!]', { a: many.map(() => 'OPEN') }, 'a', /at most 2 items/],
     ['faulty items', '$a: [ID!]', { a: many.map(() => ({})) }, 'a', /at most 1000 items/],
     [
-      'items of a field with a bound of its own',
+      'items of a field with its own limit',
       '$a: Find',
       { a: { all: many.map(() => ({ name: 'x' })) } },
       'a.all',

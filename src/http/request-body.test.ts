@@ -32,7 +32,7 @@ afterEach(async () => {
   server = undefined
 })
 
-/** Who asks is in a header. Answers with the length of the body's `x`, once `work` is done. */
+/** The subject is in a header. Responds with the length of the body's `x`, once `work` is done. */
 async function serve(
   options: Partial<JsonBodyOptions> = {},
   work = async () => {},
@@ -73,7 +73,7 @@ async function post(
 
 const text = (bytes: number) => JSON.stringify({ x: 'x'.repeat(bytes) })
 
-/** Says that `length` bytes follow, and sends none of them. */
+/** Declares `length` bytes, but sends none. */
 async function begin(url: string, length: number, subject: Subject): Promise<Conversation> {
   const socket = connect(Number(new URL(url).port), '127.0.0.1')
   sockets.push(socket)
@@ -96,14 +96,14 @@ class Conversation {
     this.closed = once(socket, 'close')
   }
 
-  /** All that has come, once the server has closed the connection. */
+  /** Everything received, once the server has closed the connection. */
   async toTheEnd(): Promise<string> {
     await this.closed
     return this.received
   }
 }
 
-/** Until the server has refused `body`, which it does once the budget is used up; or takes it, once it is free. */
+/** Repeats the request until the server refuses it, because the budget is used up, or accepts it. */
 async function until(status: number, url: string, body: string, subject: Subject) {
   let answer = await post(url, body, {}, subject)
   const hasCome = async () => {
@@ -122,7 +122,7 @@ describe('bodies in progress', () => {
     expect(refused.error?.extensions).toEqual({ code: 'RATE_LIMITED', retryAfterMs: 2_000 })
     expect(refused.headers.get('retry-after')).toBe('2')
     expect((await post(url, text(MIB), {}, OTHER)).length).toBe(MIB)
-    // Even this subject may still send queries.
+    // This subject may still send queries.
     expect((await post(url, text(1_000), {}, DEPLOYER)).length).toBe(1_000)
   })
 

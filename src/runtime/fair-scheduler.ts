@@ -1,27 +1,27 @@
-/** What requests may take of one turn of the event loop before the next ones wait for another turn. */
+/** How long requests may occupy one turn of the event loop; later ones wait for another turn. */
 const SLICE_MS = 10
 
 /**
- * Shares the event loop between those who send requests: whoever comes when much has been done in this turn waits for a
- * later one, so that any number of requests that arrive together stall the loop for a slice and the longest of them, and
- * not for their sum. Subjects take turns in the line.
+ * Shares the event loop fairly between subjects. Once a turn of the loop has used up its slice, further requests wait for
+ * a later turn: requests that arrive together stall the loop for one slice and the longest request, rather than for the
+ * sum of all. Subjects take turns in the queue.
  *
- *   await turns.enter(subject.id)
- *   // what follows, up to the next wait for something outside, is done in one go
+ *   await requestScheduler.waitForTurn(subject.id)
+ *   // the code up to the next await of I/O runs in one piece
  */
 export class FairScheduler {
-  /** Those who wait, by subject; the first subject is next. */
+  /** Waiting callbacks by subject; the first subject is next. */
   private readonly queues = new Map<string, (() => void)[]>()
   private sliceStartedAt = 0
   private isScheduled = false
-  /** Somebody has been let in, and has not done yet what follows. */
+  /** A request was admitted and has not finished its synchronous part. */
   private isRunning = false
-  /** Somebody has gone on at once in this turn. */
+  /** A request ran immediately in this turn. */
   private hasRunImmediately = false
 
   constructor(private readonly sliceMs = SLICE_MS) {}
 
-  /** Whether something short may be done at once: nobody waits, and little has been done in this turn. */
+  /** Whether short work may run immediately: the queue is empty, and the slice is not used up. */
   get canRunNow(): boolean {
     this.schedule()
     const isFree = this.queues.size === 0 && !this.isRunning && !this.isSliceOver
@@ -29,23 +29,23 @@ export class FairScheduler {
     return isFree
   }
 
-  /** Resolves at once, or when it is the subject's turn. */
+  /** Resolves immediately, or when it is the subject's turn. */
   async waitForTurn(subjectId: string): Promise<void> {
     if (this.canRunNow) this.startRunning()
     else await new Promise<void>((resolve) => this.enqueue(subjectId, resolve))
   }
 
-  /** Between two long parts of a request: the same when much has been done in this turn. */
+  /** For use between two long parts of a request: waits if the slice is used up. */
   async yieldIfBusy(subjectId: string): Promise<void> {
     this.schedule()
     if (this.isSliceOver) await new Promise<void>((resolve) => this.enqueue(subjectId, resolve))
   }
 
-  /** Calls back when it is the subject's turn, which is not at once. */
-  enqueue(subjectId: string, go: () => void): void {
-    const line = this.queues.get(subjectId)
-    if (line) line.push(go)
-    else this.queues.set(subjectId, [go])
+  /** Calls back when it is the subject's turn, never immediately. */
+  enqueue(subjectId: string, callback: () => void): void {
+    const queue = this.queues.get(subjectId)
+    if (queue) queue.push(callback)
+    else this.queues.set(subjectId, [callback])
     this.schedule()
   }
 
@@ -66,13 +66,13 @@ export class FairScheduler {
     this.hasRunImmediately = false
     if (this.queues.size === 0) return
     this.schedule()
-    // Those in line have the next turn: nobody goes on at once in it.
+    // The queue owns the next turn: no request runs immediately in it.
     if (!isOver) this.runNext()
   }
 
   private startRunning(): void {
     this.isRunning = true
-    // Promises come before the next tick: by then all that follows has been done.
+    // The next tick comes after pending promises, so after the synchronous part of the request.
     queueMicrotask(() => process.nextTick(this.finishRunning))
   }
 
@@ -84,15 +84,15 @@ export class FairScheduler {
   private runNext(): void {
     const [next] = this.queues
     if (!next || this.isRunning || this.isSliceOver) return
-    const [subjectId, line] = next
-    const go = line.shift()
+    const [subjectId, queue] = next
+    const callback = queue.shift()
     this.queues.delete(subjectId)
-    // To the end of the line.
-    if (line.length > 0) this.queues.set(subjectId, line)
+    // Moves the subject to the end of the queue.
+    if (queue.length > 0) this.queues.set(subjectId, queue)
     this.startRunning()
-    go?.()
+    callback?.()
   }
 }
 
-/** Of this process, which has one event loop. */
+/** One for the process, which has one event loop. */
 export const requestScheduler = new FairScheduler()

@@ -1,7 +1,7 @@
 import { ConsoleLogger, type LogLevel as NestLogLevel } from '@nestjs/common'
 import type { LogLevel } from '../config/config.ts'
 
-/** Lines for people on a terminal, JSON for programs; the fields of a line stand beside its message. */
+/** Text on a terminal, JSON lines otherwise; the fields of an entry are beside its message. */
 export function createLogger(level: LogLevel): ConsoleLogger {
   const levels: NestLogLevel[] = ['fatal', 'error', 'warn', 'log', 'debug']
   const upTo = { error: 2, warn: 3, info: 4, debug: 5 }[level]
@@ -9,7 +9,7 @@ export function createLogger(level: LogLevel): ConsoleLogger {
   return new QuietStartLogger({ logLevels: levels.slice(0, upTo), json: !isTerminal, flattenParams: true })
 }
 
-/** Nest tells of each module and route at start; that is for whoever works on them. */
+/** Nest logs every module and route at start: only of use at the level `debug`. */
 class QuietStartLogger extends ConsoleLogger {
   override log(message: unknown, ...rest: unknown[]): void {
     if (rest.length === 1 && NEST_START_CONTEXTS.has(rest[0])) this.debug(message, ...rest)

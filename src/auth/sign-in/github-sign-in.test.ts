@@ -31,7 +31,7 @@ beforeEach(() => {
 
 afterAll(() => github.close())
 
-/** As the browser goes there and comes back. */
+/** Follows the redirects of a sign-in like a browser. */
 async function sentBack(): Promise<URL> {
   const response = await fetch(await signIn.authorizationUrl(checks, REDIRECT_URL), { redirect: 'manual' })
   expect(response.status).toBe(302)

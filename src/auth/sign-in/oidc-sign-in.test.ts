@@ -93,7 +93,7 @@ test.each([45, 240, -45, -240])(
   'takes an ID token of a provider whose clock is %i s ahead',
   async (seconds) => {
     const now = Math.floor(Date.now() / 1000) + seconds
-    // One that is valid for so short a time is over by our clock when that is ahead.
+    // A short-lived token has already expired by a clock that runs ahead.
     const times = { iat: now, nbf: now, exp: now + 5 }
     expect(await come({ claims: { ...CLAIMS, ...times } })).toMatchObject({ name: 'alice' })
   },
