@@ -435,6 +435,29 @@ describe('the server', () => {
     expect(form.status).toBe(400)
   })
 
+  test('sends security headers; only the playground may use inline styles', async () => {
+    const page = await fetch(server.url)
+    expect(Object.fromEntries(page.headers)).toMatchObject({
+      'content-security-policy': expect.stringMatching(
+        /^default-src 'self';.*style-src 'self';.*frame-ancestors 'none'$/,
+      ),
+      'x-content-type-options': 'nosniff',
+      'referrer-policy': 'no-referrer',
+      'cross-origin-opener-policy': 'same-origin',
+      'cross-origin-resource-policy': 'same-origin',
+    })
+    // Not over http: it would be for a year.
+    expect(page.headers.has('strict-transport-security')).toBe(false)
+    const playground = await fetch(`${server.url}/graphiql`)
+    expect(playground.headers.get('content-security-policy')).toContain("style-src 'self' 'unsafe-inline';")
+  })
+
+  test('ends no session without authentication', async () => {
+    const answer = await fetch(`${server.url}/auth/sign-out`, { method: 'POST' })
+    expect([answer.status, answer.headers.get('www-authenticate')]).toEqual([401, 'Bearer'])
+    expect(await answer.text()).toContain('Authentication required')
+  })
+
   test('refuses large headers before it reads anything else', async () => {
     const answer = await post('{"query":"{ me { name } }"}', bearer('x'.repeat(20_000)))
     expect(answer.status).toBe(431)

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type ArgumentsHost, Catch, type ExceptionFilter, Injectable } from '@nestjs/common'
-import type { Response } from 'express'
+import type { Request, Response } from 'express'
 import { DatabaseUnavailableError } from '../database/errors.ts'
 import { ForbiddenError, RateLimitedError, ShipcastError, UnauthenticatedError } from '../errors.ts'
 import { toClientError } from '../graphql/error-formatting.ts'
@@ -17,7 +17,7 @@ export class HttpAuthenticator {
     private readonly clientAddress: ClientAddress,
   ) {}
 
-  /** @throws UnauthenticatedError, RateLimitedError */
+  /** @throws UnauthenticatedError, RateLimitedError, DatabaseUnavailableError */
   async authenticate(request: IncomingMessage): Promise<Principal> {
     const address = this.clientAddress.of(request)
     const identity = await this.authenticator.authenticate({ headers: request.headers, address })
@@ -31,10 +31,11 @@ export class HttpAuthenticator {
 @Catch(ShipcastError, DatabaseUnavailableError)
 export class AuthErrorsFilter implements ExceptionFilter {
   catch(error: ShipcastError | DatabaseUnavailableError, host: ArgumentsHost): void {
-    const response = host.switchToHttp().getResponse<Response>()
+    const http = host.switchToHttp()
+    const response = http.getResponse<Response>()
     setErrorStatus(response, error, 'Bearer')
-    // The body of the request is not read.
-    response.setHeader('Connection', 'close')
+    // The rest of the body is not read.
+    if (!http.getRequest<Request>().complete) response.setHeader('Connection', 'close')
     sendErrorText(response, error)
   }
 }

@@ -1,7 +1,16 @@
 import { createPrivateKey } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { z } from 'zod'
-import { integer, isLoopbackHost, oneOf, parseAs, rejectSettings, rejectValue, text } from './env-values.ts'
+import {
+  combine,
+  integer,
+  isLoopbackHost,
+  oneOf,
+  parseAs,
+  rejectSettings,
+  rejectValue,
+  text,
+} from './env-values.ts'
 
 /** Where repositories go. */
 export interface ForgeSettings {
@@ -117,67 +126,65 @@ const credentialSchema = z
         'GITHUB_APP_ID must be the App ID or client ID of the GitHub App that GITHUB_APP_PRIVATE_KEY_FILE belongs to, for example GITHUB_APP_ID=123456.',
       )
     }
-    const privateKey = readPrivateKey(keyFile)
-    if ('problem' in privateKey) {
+    try {
+      return { kind: 'app', appId, privateKey: readPrivateKey(keyFile) }
+    } catch (error) {
       return rejectSettings(
         context,
-        `GITHUB_APP_PRIVATE_KEY_FILE ${privateKey.problem}. It must be the file that you download from the App's settings, for example ${KEY_FILE_EXAMPLE}, readable by the user that runs Shipcast.`,
+        `GITHUB_APP_PRIVATE_KEY_FILE ${(error as Error).message}. It must be the file that you download from the App's settings, for example ${KEY_FILE_EXAMPLE}, readable by the user that runs Shipcast.`,
       )
     }
-    return { kind: 'app', appId, privateKey: privateKey.pem }
   })
 
-const githubSchema = z
-  .preprocess(
-    (env: object) => ({ ...env, credential: env, proxies: env }),
-    z.object({
-      credential: credentialSchema,
-      proxies: proxySchema,
-      GITHUB_API_URL: githubApiUrl,
-      GITHUB_WRITE_SPACING_MS: integer({ defaultValue: MIN_PUBLIC_WRITE_SPACING_MS, min: 0, max: 60_000 }),
-      GITHUB_ENTERPRISE: text,
-      GITHUB_BILLING_EMAIL: text,
-    }),
-  )
-  .transform((env, context): GitHubSettings => {
-    const { credential, proxies, GITHUB_API_URL: apiUrl, GITHUB_WRITE_SPACING_MS: writeSpacingMs } = env
-    const isServer = !/^api\.(github|[^.]+\.ghe)\.com$/.test(new URL(apiUrl).hostname)
-    if (!isServer && writeSpacingMs < MIN_PUBLIC_WRITE_SPACING_MS) {
-      rejectSettings(
-        context,
-        `GITHUB_WRITE_SPACING_MS must be ${MIN_PUBLIC_WRITE_SPACING_MS} or more for ${apiUrl}, as GitHub requests; for example GITHUB_WRITE_SPACING_MS=${MIN_PUBLIC_WRITE_SPACING_MS}. Only Enterprise Server allows less. It is "${writeSpacingMs}".`,
-      )
-    }
-    const slug = env.GITHUB_ENTERPRISE
-    const billingEmail = env.GITHUB_BILLING_EMAIL
-    const settings = { apiUrl, credential, writeSpacingMs, proxies }
-    if (slug === undefined && billingEmail === undefined) return { ...settings, enterprise: undefined }
-    if (isServer) {
-      return rejectSettings(
-        context,
-        'GITHUB_ENTERPRISE and GITHUB_BILLING_EMAIL apply to Enterprise Cloud only. Leave them out: Enterprise Server creates organizations without them.',
-      )
-    }
-    if (credential.kind === 'app') {
-      return rejectSettings(
-        context,
-        'GITHUB_ENTERPRISE requires GITHUB_TOKEN, a classic token of an enterprise owner: a GitHub App cannot create organizations. Leave GITHUB_ENTERPRISE out.',
-      )
-    }
-    if (slug === undefined || !/^[A-Za-z0-9-]{1,100}$/.test(slug)) {
-      return rejectSettings(
-        context,
-        `GITHUB_ENTERPRISE must be the name in github.com/enterprises/NAME; ${ENTERPRISE_EXAMPLE}.`,
-      )
-    }
-    if (billingEmail === undefined || !/^[^@\s]+@[^@\s]+$/.test(billingEmail)) {
-      return rejectSettings(
-        context,
-        `GITHUB_ENTERPRISE requires GITHUB_BILLING_EMAIL, the address for the bills of new organizations; ${ENTERPRISE_EXAMPLE}.`,
-      )
-    }
-    return { ...settings, enterprise: { slug, billingEmail } }
-  })
+const apiSchema = z.object({
+  GITHUB_API_URL: githubApiUrl,
+  GITHUB_WRITE_SPACING_MS: integer({ defaultValue: MIN_PUBLIC_WRITE_SPACING_MS, min: 0, max: 60_000 }),
+  GITHUB_ENTERPRISE: text,
+  GITHUB_BILLING_EMAIL: text,
+})
+
+const githubSchema = combine({
+  credential: credentialSchema,
+  proxies: proxySchema,
+  api: apiSchema,
+}).transform(({ credential, proxies, api }, context): GitHubSettings => {
+  const { GITHUB_API_URL: apiUrl, GITHUB_WRITE_SPACING_MS: writeSpacingMs } = api
+  const isServer = !/^api\.(github|[^.]+\.ghe)\.com$/.test(new URL(apiUrl).hostname)
+  if (!isServer && writeSpacingMs < MIN_PUBLIC_WRITE_SPACING_MS) {
+    rejectSettings(
+      context,
+      `GITHUB_WRITE_SPACING_MS must be ${MIN_PUBLIC_WRITE_SPACING_MS} or more for ${apiUrl}, as GitHub requests; for example GITHUB_WRITE_SPACING_MS=${MIN_PUBLIC_WRITE_SPACING_MS}. Only Enterprise Server allows less. It is "${writeSpacingMs}".`,
+    )
+  }
+  const { GITHUB_ENTERPRISE: slug, GITHUB_BILLING_EMAIL: billingEmail } = api
+  const settings = { apiUrl, credential, writeSpacingMs, proxies }
+  if (slug === undefined && billingEmail === undefined) return { ...settings, enterprise: undefined }
+  if (isServer) {
+    return rejectSettings(
+      context,
+      'GITHUB_ENTERPRISE and GITHUB_BILLING_EMAIL apply to Enterprise Cloud only. Leave them out: Enterprise Server creates organizations without them.',
+    )
+  }
+  if (credential.kind === 'app') {
+    return rejectSettings(
+      context,
+      'GITHUB_ENTERPRISE requires GITHUB_TOKEN, a classic token of an enterprise owner: a GitHub App cannot create organizations. Leave GITHUB_ENTERPRISE out.',
+    )
+  }
+  if (slug === undefined || !/^[A-Za-z0-9-]{1,100}$/.test(slug)) {
+    return rejectSettings(
+      context,
+      `GITHUB_ENTERPRISE must be the name in github.com/enterprises/NAME; ${ENTERPRISE_EXAMPLE}.`,
+    )
+  }
+  if (billingEmail === undefined || !/^[^@\s]+@[^@\s]+$/.test(billingEmail)) {
+    return rejectSettings(
+      context,
+      `GITHUB_ENTERPRISE requires GITHUB_BILLING_EMAIL, the address for the bills of new organizations; ${ENTERPRISE_EXAMPLE}.`,
+    )
+  }
+  return { ...settings, enterprise: { slug, billingEmail } }
+})
 
 /** The settings of GitHub are read only where it is the forge. */
 export const forgeSchema = z
@@ -187,18 +194,23 @@ export const forgeSchema = z
     return { forge, github: forge === 'github' ? parseAs(githubSchema, env, context) : undefined }
   })
 
-function readPrivateKey(path: string): { pem: string } | { problem: string } {
+/** The messages of its errors complete "GITHUB_APP_PRIVATE_KEY_FILE …", without the file's contents. */
+function readPrivateKey(path: string): string {
   let pem: string
   try {
     pem = readFileSync(path, 'utf8')
   } catch (error) {
     const { code = 'unknown error' } = error as NodeJS.ErrnoException
-    return { problem: `cannot be read (${code})` }
+    throw new Error(`cannot be read (${code})`)
   }
+  if (!isRsaPrivateKey(pem)) throw new Error('contains no RSA private key')
+  return pem
+}
+
+function isRsaPrivateKey(pem: string): boolean {
   try {
-    if (createPrivateKey(pem).asymmetricKeyType === 'rsa') return { pem }
+    return createPrivateKey(pem).asymmetricKeyType === 'rsa'
   } catch {
-    // Reported below, without the file's contents.
+    return false
   }
-  return { problem: 'contains no RSA private key' }
 }
