@@ -3,7 +3,8 @@
 // Reads Shipcast's own settings. Creates one private repository with a random name, and deletes only that
 // one.
 import { createHash, randomBytes, randomUUID } from 'node:crypto'
-import { Config, ConfigError, type GitHubSettings } from '../src/config/config.ts'
+import { Config, ConfigError } from '../src/config/config.ts'
+import type { GitHubSettings } from '../src/config/github.config.ts'
 import { ForgeError } from '../src/github/forge-error.ts'
 import { preparedContents } from '../src/github/git/commit-pack.ts'
 import { parseBody } from '../src/github/rest/github-api.ts'

@@ -8,11 +8,12 @@ import { EventsModule } from './events/events.module.ts'
 import { GitHubModule } from './github/github.module.ts'
 import { HealthModule } from './health/health.module.ts'
 import { GraphQLHttpModule } from './http/graphql.module.ts'
+import { HttpModule } from './http/http.module.ts'
 import { LiveModule } from './live/live.module.ts'
 import { MetricsModule } from './metrics/metrics.module.ts'
 import { PubSubModule } from './pubsub/pubsub.module.ts'
 
-/** Everything, in the order in which an event travels. */
+/** All modules, in the order in which an event travels. */
 @Module({})
 export class AppModule {
   static forRoot(config: Config): DynamicModule {
@@ -20,23 +21,25 @@ export class AppModule {
       module: AppModule,
       imports: [
         ConfigModule.forRoot(config),
-        // A mutation comes in, from somebody who may send it …
+        // A mutation arrives …
+        HttpModule,
         GraphQLHttpModule,
+        // … from an authorized subject …
         AuthModule,
-        // … becomes a deployment, which is run step by step …
+        // … and becomes a deployment, which runs step by step …
         DeploymentsModule,
         // … on the forge …
         GitHubModule,
-        // … each step stored together with its event …
+        // … each step committed together with its event …
         DatabaseModule.forRoot({
           url: config.databaseUrl,
           listenUrl: config.databaseListenUrl,
           dataDir: config.dataDir,
         }),
         EventsModule,
-        // … of which every node hears …
+        // … of which every node is notified …
         PubSubModule,
-        // … and tells its viewers.
+        // … and which its subscribers receive.
         LiveModule,
         HealthModule,
         MetricsModule,

@@ -23,13 +23,13 @@ const ERRORS = [
   internalError('4f1c'),
 ]
 
-test.each(ERRORS)('$code reaches a client with its code, as a sentence', (error) => {
+test.each(ERRORS)('$code reaches a client with its code and a sentence', (error) => {
   expect(error).toBeInstanceOf(GraphQLError)
   expect(error.toJSON()).toMatchObject({ message: error.message, extensions: { code: error.code } })
   expect(error.message).toMatch(/^[A-Z].*\.$/)
 })
 
-test('what a client needs for its next step is in the extensions', () => {
+test('extensions contain what a client needs for its next step', () => {
   expect(ERRORS.map(({ extensions: { code, ...details } }) => details)).toEqual([
     { fields: [{ path: 'input.org', reason: 'must not be empty' }], faultCount: 1 },
     {},
@@ -47,7 +47,7 @@ test('a quotation is short, on one line and well-formed', () => {
   expect(quote(`${'x'.repeat(78)}😀😀`).isWellFormed()).toBe(true)
 })
 
-test('a quotation shows what would not be seen, or would change how the rest is shown', () => {
+test('a quotation escapes characters that are invisible or change how the rest is displayed', () => {
   expect(quote('a\u001b[31m\u007f\u009b1m\u202e\u2028\u200b\ufeff')).toBe(
     '"a\\u001b[31m\\u007f\\u009b1m\\u202e\\u2028\\u200b\\ufeff"',
   )

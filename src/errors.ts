@@ -1,6 +1,6 @@
 import { GraphQLError } from 'graphql'
 
-/** The codes that a client may act on, in `extensions.code`, over HTTP and over the socket alike. */
+/** The codes in `extensions.code` that a client can act on, the same over HTTP and over the socket. */
 export const ERROR_CODES = [
   'BAD_USER_INPUT',
   'UNAUTHENTICATED',
@@ -14,13 +14,13 @@ export const ERROR_CODES = [
 ] as const
 export type ErrorCode = (typeof ERROR_CODES)[number]
 
-/** One thing wrong with an input: where (`input.contents.files[3].path`) and why, as the end of "<path> …". */
+/** One error in an input: its path (`input.contents.files[3].path`), and the reason, which completes "<path> …". */
 export interface FieldError {
   path: string
   reason: string
 }
 
-/** An error that a client may see: what it says and carries is for outside. All others reach it as `internalError`. */
+/** An error whose message and details a client may see. All others reach clients as `internalError`. */
 export class ShipcastError extends GraphQLError {
   override readonly name: string = 'ShipcastError'
   readonly code: ErrorCode
@@ -31,22 +31,27 @@ export class ShipcastError extends GraphQLError {
   }
 }
 
-/** So many faults are listed; the message says how many more there are. */
+/** Stops the start for a reason that a person can fix: its message is printed without a stack. */
+export class StartupError extends Error {
+  override readonly name: string = 'StartupError'
+}
+
+/** Errors listed in `extensions.fields`; the message gives the number of the others. */
 const MAX_LISTED_ERRORS = 100
-/** So many are in the message itself, which is for people. */
+/** Errors repeated in the message. */
 const MAX_NAMED_ERRORS = 3
 
-/** `extensions.fields` lists the faults in the order given, at most 100; `extensions.faultCount` counts them all. */
+/** `extensions.fields` lists the errors in order, at most 100; `extensions.faultCount` counts all of them. */
 export class BadUserInputError extends ShipcastError {
   override readonly name = 'BadUserInputError'
 
-  constructor(faults: readonly FieldError[]) {
-    const fields = faults.slice(0, MAX_LISTED_ERRORS)
-    super('BAD_USER_INPUT', summarize(faults), { fields, faultCount: faults.length })
+  constructor(errors: readonly FieldError[]) {
+    const fields = errors.slice(0, MAX_LISTED_ERRORS)
+    super('BAD_USER_INPUT', summarize(errors), { fields, faultCount: errors.length })
   }
 }
 
-/** Nobody knows who asks. `extensions.signIn` lists where a person can sign in: `{name, url}`. */
+/** The request is not authenticated. `extensions.signIn` lists where a person can sign in: `{name, url}`. */
 export class UnauthenticatedError extends ShipcastError {
   override readonly name = 'UnauthenticatedError'
 
@@ -55,7 +60,7 @@ export class UnauthenticatedError extends ShipcastError {
   }
 }
 
-/** It is known who asks, and what is asked for may be seen, but not done. */
+/** The subject may see the object, but not perform the operation. */
 export class ForbiddenError extends ShipcastError {
   override readonly name = 'ForbiddenError'
 
@@ -67,13 +72,13 @@ export class ForbiddenError extends ShipcastError {
 export class NotFoundError extends ShipcastError {
   override readonly name = 'NotFoundError'
 
-  /** `what` as in "Deployment 4f1c". */
-  constructor(what: string) {
-    super('NOT_FOUND', `${escapeInvisible(what)} does not exist, or you may not see it. Check the id.`)
+  /** `name` as in "Deployment 4f1c". */
+  constructor(name: string) {
+    super('NOT_FOUND', `${escapeInvisible(name)} does not exist, or you may not see it. Check the id.`)
   }
 }
 
-/** With `deploymentId`: the deployment that stands in the way, to be followed, cancelled or waited for. */
+/** `deploymentId` is the conflicting deployment, which the client can follow, cancel or wait for. */
 export class ConflictError extends ShipcastError {
   override readonly name = 'ConflictError'
 
@@ -88,8 +93,8 @@ export class UnknownCursorError extends ShipcastError {
   constructor(cursor: string) {
     super(
       'CURSOR_UNKNOWN',
-      `The cursor ${quote(cursor)} is not one of ours or no longer kept. ` +
-        'Ask again without "after" for the present state, then go on from the cursors that you get.',
+      `Unknown or expired cursor ${quote(cursor)}. Subscribe without "after" to get the current state, ` +
+        'then resume from the cursors you receive.',
     )
   }
 }
@@ -105,7 +110,7 @@ export class TooLargeError extends ShipcastError {
 export class RateLimitedError extends ShipcastError {
   override readonly name = 'RateLimitedError'
 
-  /** As the header Retry-After has it (RFC 9110, 10.2.3); null: nobody knows. */
+  /** For the header Retry-After (RFC 9110, 10.2.3); null: unknown. */
   readonly retryAfterSeconds: number | null
 
   constructor(message: string, retryAfterMs: number | null = null) {
@@ -116,24 +121,24 @@ export class RateLimitedError extends ShipcastError {
   }
 }
 
-/** What a client is told of an error that is not for outside; the log has the rest under the same id. */
+/** Hides the details of an error from the client; the log has them under the same id. */
 export function internalError(id: string): ShipcastError {
-  const message = `Something went wrong on our side. Try again; if it happens again, report the id ${id}, under which it is logged.`
+  const message = `Internal error. Try again; if it happens again, report its id, ${id}, which is in the log.`
   return new ShipcastError('INTERNAL', message, { id })
 }
 
 /**
- * Quotes a text from outside, for a message or the audit log: on one line and shortened, with what does not show, or
- * changes how the rest of the line shows, as `\uXXXX`.
+ * Quotes untrusted text for a message or the audit log: shortened, on one line, and with characters that are invisible
+ * or change how the rest of the line is displayed as `\uXXXX`.
  */
 export function quote(text: string): string {
-  const shown = text.length > 80 ? `${text.slice(0, 79)}…` : text
-  return escapeInvisible(JSON.stringify(shown.toWellFormed()))
+  const shortened = text.length > 80 ? `${text.slice(0, 79)}…` : text
+  return escapeInvisible(JSON.stringify(shortened.toWellFormed()))
 }
 
 /**
- * Control, bidirectional, zero-width, private and unassigned characters, fillers, and those that end a line; not the
- * mark that makes a picture of the character before it.
+ * Escapes control, bidirectional, zero-width, private and unassigned characters, fillers and line separators, but not
+ * the emoji variation selector.
  */
 function escapeInvisible(text: string): string {
   return text.replace(/[[\p{C}\p{DI}\p{Zl}\p{Zp}]--\ufe0f]/gv, (character) =>
@@ -144,9 +149,9 @@ function escapeInvisible(text: string): string {
   )
 }
 
-function summarize(faults: readonly FieldError[]): string {
-  const named = faults.slice(0, MAX_NAMED_ERRORS).map(({ path, reason }) => `${path} ${reason}`)
-  const more = faults.length - named.length
+function summarize(errors: readonly FieldError[]): string {
+  const named = errors.slice(0, MAX_NAMED_ERRORS).map(({ path, reason }) => `${path} ${reason}`)
+  const more = errors.length - named.length
   const rest = more > 0 ? `; and ${more} more` : ''
-  return `The input has ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}: ${named.join('; ')}${rest}.`
+  return `The input has ${errors.length === 1 ? 'an error' : `${errors.length} errors`}: ${named.join('; ')}${rest}.`
 }

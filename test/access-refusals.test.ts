@@ -34,7 +34,7 @@ afterAll(async () => {
   await server.removeData()
 })
 
-/** The command as it is, beside the running server. */
+/** The real command, beside the running server. */
 function command(...args: string[]): { stdout: string; stderr: string; status: number | null } {
   const env = { PATH: process.env.PATH, DATA_DIR: server.dataDir }
   return spawnSync(process.execPath, ['dist/cli/token.js', ...args], { env, encoding: 'utf8' })
@@ -52,7 +52,7 @@ async function post(body: string, headers: Record<string, string>): Promise<Resp
   })
 }
 
-describe('a start that would let others in unasked', () => {
+describe('a start that would expose the server without authentication', () => {
   let folder: DataFolder
 
   beforeAll(async () => {
@@ -66,7 +66,7 @@ describe('a start that would let others in unasked', () => {
     [{ HOST: '::' }, 'HOST=::'],
     [{ HOST: '0.0.0.0', ACCESS: 'local' }, 'HOST=0.0.0.0'],
     [{ PUBLIC_URL: 'https://shipcast.example.com' }, 'PUBLIC_URL=https://shipcast.example.com'],
-  ])('%p is refused, with the settings to give', async (env, named) => {
+  ])('%p is refused, with the settings to add', async (env, named) => {
     const error = await TestServer.start({ dataDir: folder.path, env }).then(
       () => undefined,
       (error: Error) => error.message,
@@ -103,7 +103,7 @@ describe('a start that would let others in unasked', () => {
       'PUBLIC_URL',
     ],
     [{ TRUSTED_PROXIES: 'everybody' }, 'TRUSTED_PROXIES'],
-  ])('%p is refused with a sentence that names the setting', async (env, named) => {
+  ])('%p is refused, and the message names the setting', async (env, named) => {
     const error = await TestServer.start({ dataDir: folder.path, env: env as Record<string, string> }).then(
       () => undefined,
       (error: Error) => error.message,
@@ -114,7 +114,7 @@ describe('a start that would let others in unasked', () => {
   })
 })
 
-describe('where nothing has to be shown', () => {
+describe('without authentication', () => {
   let open: TestServer
 
   beforeAll(async () => {
@@ -132,7 +132,7 @@ describe('where nothing has to be shown', () => {
     { 'x-forwarded-for': 'unknown' },
     { 'x-real-ip': '203.0.113.7' },
     { forwarded: 'for=127.0.0.1, for="[2001:db8::1]:4711";proto=https' },
-  ])('others who come through a proxy on this machine are refused: %p', async (headers) => {
+  ])('requests that a proxy on this machine forwards from others are refused: %p', async (headers) => {
     for (const path of ['/', '/graphql', '/git/acme/demo.git/HEAD', '/metrics']) {
       const answer = await fetch(open.url + path, { headers: headers })
       expect([path, answer.status]).toEqual([path, 403])
@@ -143,7 +143,7 @@ describe('where nothing has to be shown', () => {
     expect(message).toContain('403')
   })
 
-  test('only names of this machine are answered to: an address of the network came through a forwarded port', async () => {
+  test('only names of this machine are accepted: a network address means that a port is forwarded', async () => {
     const statusAs = (name: string) =>
       new Promise<number | undefined>((resolve, reject) => {
         const headers = { host: `${name}:${open.port}` }
@@ -172,19 +172,19 @@ describe('where nothing has to be shown', () => {
     { 'x-forwarded-for': '127.0.0.1' },
     { 'x-forwarded-for': '::1, ::ffff:127.0.0.1', 'x-real-ip': '127.0.0.1' },
     { forwarded: 'for=127.0.0.1;proto=http;host=localhost, for="[::1]:5000"' },
-  ])('this machine is let in, with and without a proxy: %p', async (headers) => {
+  ])('requests of this machine are accepted, with and without a proxy: %p', async (headers) => {
     const { data } = await open.request('{ me { name } }', {}, headers)
     expect(data).toEqual({ me: { name: 'local' } })
   })
 })
 
 describe('a token', () => {
-  test('is shown once, found in no table and in no log, and its last use is listed', async () => {
+  test('is shown once, appears in no table and no log, and its last use is listed', async () => {
     expect(deployer).toMatch(/^shipcast_[A-Za-z0-9_-]{43}$/)
     await server.request('{ me { name } }', {}, bearer(deployer))
     await server.request('{ me { name } }', {}, bearer(`${deployer}x`))
     const list = command('list').stdout
-    expect(list).toMatch(/\tci\tdeployer of acme\tmade .*\tvalid until .*\tlast used 20/)
+    expect(list).toMatch(/\tci\tdeployer of acme\tcreated .*\tvalid until .*\tlast used 20/)
     expect(list).not.toContain(deployer)
     const { data } = await server.request(
       '{ auditLog(first: 500) { edges { node { action subject target result address } } } }',
@@ -198,7 +198,7 @@ describe('a token', () => {
     expect(dump).not.toContain(deployer.slice(10))
   })
 
-  test('is neither made, changed nor ended without an entry in the audit log', async () => {
+  test('is neither created, changed nor revoked without an audit entry', async () => {
     expect(command('create', '--name', 'noted', '--role', 'viewer').status).toBe(0)
     const database = await Database.open({ dataDir: server.dataDir })
     const tokens = () =>
@@ -223,7 +223,7 @@ describe('a token', () => {
     }
   })
 
-  test('is made where the operating system has no name for whoever runs the command, as in a container', () => {
+  test('is created even if the account that runs the command has no name, as in a container', () => {
     const nameless = `import os from 'node:os'
       import { syncBuiltinESMExports } from 'node:module'
       os.userInfo = () => { throw new Error('uv_os_get_passwd returned ENOENT') }
@@ -247,7 +247,7 @@ describe('a token', () => {
     ['another scheme', 'Digest username="ada"'],
     ['the hash of one', 'HASH'],
     ['SQL', `Bearer ' or '1'='1`],
-  ])('%s is refused over HTTP, on the socket and for clones alike', async (_what, given) => {
+  ])('%s is refused over HTTP, on the socket and for clones', async (_what, given) => {
     const authorization =
       given === 'BARE' ? `Bearer ${admin.slice(9)}` : given === 'HASH' ? await hashOf(admin) : given
     const headers: Record<string, string> = authorization === undefined ? {} : { authorization }
@@ -261,7 +261,7 @@ describe('a token', () => {
     expect(viewer.closeCode).toBe(4401)
   })
 
-  test('may also come with the upgrade of the socket, and is not asked for again', async () => {
+  test('may also be sent with the upgrade of the socket', async () => {
     const socket = new WebSocket(server.socketUrl, 'graphql-transport-ws', { headers: bearer(deployer) })
     socket.once('open', () => socket.send('{"type":"connection_init"}'))
     const [said] = await withTimeout(once(socket, 'message'), 'the socket is answered')
@@ -272,15 +272,18 @@ describe('a token', () => {
     socket.terminate()
   })
 
-  test('commands that cannot be are refused with what to do', () => {
+  test('invalid commands are refused, with what to do', () => {
     for (const [args, words] of [
-      [['create', '--name', 'x', '--role', 'deployer'], 'a deployer is of no organization'],
-      [['create', '--name', 'x', '--role', 'admin', '--org', 'acme'], 'admins are of all'],
+      [['create', '--name', 'x', '--role', 'deployer'], 'deployer requires organizations'],
+      [
+        ['create', '--name', 'x', '--role', 'admin', '--org', 'acme'],
+        'admin cannot be limited to organizations',
+      ],
       [['create', '--name', 'x', '--role', 'root'], 'viewer, deployer, admin'],
       [['create', '--role', 'viewer'], '--name'],
       [['create', '--name', 'x', '--role', 'viewer', '--expires', 'never'], '--expires'],
       [['create', '--name', 'x', '--role', 'viewer', '--org', '../x'], 'organization'],
-      [['revoke', '--name', 'nobody'], 'There is no token'],
+      [['revoke', '--name', 'nobody'], 'No token that could be revoked'],
       [['rewoke'], 'npm run token -- list'],
       [['list', '--all'], 'npm run token -- list'],
     ] as const) {
@@ -293,7 +296,7 @@ describe('a token', () => {
 })
 
 describe('limits', () => {
-  test('count each field of a mutation, and say when to come back', async () => {
+  test('count each field of a mutation, and say when to retry', async () => {
     const token = command('create', '--name', 'busy', '--role', 'deployer', '--org', 'busy').stdout.trim()
     const numbers = Array.from({ length: 25 }, (_, i) => i)
     const variables = Object.fromEntries(numbers.map((i) => [`i${i}`, deployInput({ org: 'busy' })]))
@@ -314,13 +317,13 @@ describe('limits', () => {
     const again = await server.request('mutation { cancelDeployment(id: "x") { id } }', {}, bearer(token))
     expect(codes(again)).toEqual(['RATE_LIMITED'])
     expect(again.errors?.[0]?.extensions.retryAfterMs).toBeGreaterThan(0)
-    // Others are not held up.
+    // Other subjects are not affected.
     expect(
       codes(await server.request('mutation { cancelDeployment(id: "x") { id } }', {}, bearer(deployer))),
     ).toEqual(['NOT_FOUND'])
   })
 
-  test('count subscriptions of one subject over all of its sockets', async () => {
+  test('count the subscriptions of one subject on all of its sockets', async () => {
     const token = command('create', '--name', 'many', '--role', 'viewer').stdout.trim()
     const viewers = [new Viewer(server.socketUrl, token), new Viewer(server.socketUrl, token)]
     for (const viewer of viewers) {
@@ -336,11 +339,11 @@ describe('limits', () => {
     for (const viewer of viewers) await viewer.close()
   })
 
-  test('count what the queries of one subject cost, over HTTP and over its sockets', async () => {
+  test('count the query cost of one subject, over HTTP and over its sockets', async () => {
     const [token, other] = ['curious', 'modest'].map((name) =>
       command('create', '--name', name, '--role', 'viewer').stdout.trim(),
     )
-    // 17,000 of the 30,000 that it has a minute.
+    // 17,000 of 30,000 per minute.
     const query = '{ deployments(first: 85) { edges { node { events(first: 100) { cursor text } } } } }'
     expect(codes(await server.request(query, {}, bearer(token!)))).toBeUndefined()
     const refused = await post(JSON.stringify({ query }), bearer(token!))
@@ -360,7 +363,7 @@ describe('limits', () => {
     expect(answer.status).toBe(400)
   })
 
-  test('guesses from one address come to an end', async () => {
+  test('failed authentications from one address are limited', async () => {
     const other = await TestServer.start({ env: { ACCESS: 'required' } })
     const guess = () =>
       fetch(`${other.url}/graphql`, { method: 'POST', headers: bearer(`shipcast_${'B'.repeat(43)}`) })
@@ -369,25 +372,25 @@ describe('limits', () => {
     expect(statuses.slice(0, 30)).toEqual(Array(30).fill(401))
     expect(statuses.slice(30)).toEqual(Array(10).fill(429))
     expect(Number((await guess()).headers.get('retry-after'))).toBeGreaterThan(0)
-    // Somebody else at the same address is not kept out.
+    // A valid token at the same address is not affected.
     const env = { PATH: process.env.PATH, DATA_DIR: other.dataDir }
-    const args = ['dist/cli/token.js', 'create', '--name', 'neighbour', '--role', 'viewer']
+    const args = ['dist/cli/token.js', 'create', '--name', 'neighbor', '--role', 'viewer']
     const token = spawnSync(process.execPath, args, { env, encoding: 'utf8' }).stdout.trim()
     expect((await other.request('{ me { name } }', {}, bearer(token))).data).toEqual({
-      me: { name: 'neighbour' },
+      me: { name: 'neighbor' },
     })
     await other.stop()
     await other.removeData()
   })
 })
 
-describe('answers of a sign-in that nobody has begun', () => {
+describe('responses to a sign-in that was never started', () => {
   let open: TestServer
 
   beforeAll(async () => {
     open = await TestServer.start({
       env: {
-        // Nobody asks it: there is nothing to take an answer for.
+        // Never contacted: no sign-in matches.
         OIDC_ISSUER: 'http://127.0.0.1:1',
         OIDC_CLIENT_ID: 'shipcast',
         OIDC_CLIENT_SECRET: 'hunter2',
@@ -401,7 +404,7 @@ describe('answers of a sign-in that nobody has begun', () => {
     await open.removeData()
   })
 
-  test('do not fill the audit log, which nobody may shorten', async () => {
+  test('do not fill the audit log, which cannot be shortened', async () => {
     const statuses: number[] = []
     for (const provider of ['oidc', 'github', 'x'.repeat(100)]) {
       for (let i = 0; i < 40; i++) {
@@ -417,8 +420,8 @@ describe('answers of a sign-in that nobody has begun', () => {
   })
 })
 
-describe('others', () => {
-  test('a page of another site can neither ask nor open a socket, whatever it shows', async () => {
+describe('the server', () => {
+  test('refuses requests and sockets from pages of other sites, whatever their credentials', async () => {
     const headers = { ...bearer(admin), origin: 'https://evil.example' }
     expect((await post('{"query":"{ me { name } }"}', headers)).status).toBe(403)
     const socket = new WebSocket(server.socketUrl, 'graphql-transport-ws', { headers })
@@ -432,12 +435,35 @@ describe('others', () => {
     expect(form.status).toBe(400)
   })
 
-  test('headers that are too large are refused before anything is read', async () => {
+  test('sends security headers; only the playground may use inline styles', async () => {
+    const page = await fetch(server.url)
+    expect(Object.fromEntries(page.headers)).toMatchObject({
+      'content-security-policy': expect.stringMatching(
+        /^default-src 'self';.*style-src 'self';.*frame-ancestors 'none'$/,
+      ),
+      'x-content-type-options': 'nosniff',
+      'referrer-policy': 'no-referrer',
+      'cross-origin-opener-policy': 'same-origin',
+      'cross-origin-resource-policy': 'same-origin',
+    })
+    // Not over http: it would be for a year.
+    expect(page.headers.has('strict-transport-security')).toBe(false)
+    const playground = await fetch(`${server.url}/graphiql`)
+    expect(playground.headers.get('content-security-policy')).toContain("style-src 'self' 'unsafe-inline';")
+  })
+
+  test('ends no session without authentication', async () => {
+    const answer = await fetch(`${server.url}/auth/sign-out`, { method: 'POST' })
+    expect([answer.status, answer.headers.get('www-authenticate')]).toEqual([401, 'Bearer'])
+    expect(await answer.text()).toContain('Authentication required')
+  })
+
+  test('refuses large headers before it reads anything else', async () => {
     const answer = await post('{"query":"{ me { name } }"}', bearer('x'.repeat(20_000)))
     expect(answer.status).toBe(431)
   })
 
-  test('unfinished clones of one token keep no other token from cloning the same repository', async () => {
+  test('serves clones to one token while another has unfinished clones of the same repository', async () => {
     const { data } = await server.request<DeployResult>(
       DEPLOY_MUTATION,
       { input: deployInput({ org: 'globex', repo: 'wanted' }) },
@@ -453,7 +479,7 @@ describe('others', () => {
     const posts = Array.from({ length: 41 }, () => {
       const headers = { ...bearer(greedy), 'content-length': '1000' }
       const request = httpRequest(`${url}/git-upload-pack`, { method: 'POST', headers, agent: false })
-      request.on('error', () => {}) // it is destroyed
+      request.on('error', () => {}) // destroyed below
       request.on('response', (answer) => refused.resolve(answer.statusCode))
       request.write('0')
       return request
@@ -464,7 +490,7 @@ describe('others', () => {
     for (const each of posts) each.destroy()
   })
 
-  test('no trick with its path makes a clone URL show what it must not', async () => {
+  test('serves no repository of another organization, whatever the path of the clone URL', async () => {
     const { data } = await server.request<DeployResult>(
       DEPLOY_MUTATION,
       { input: deployInput({ org: 'globex', repo: 'secret' }) },
@@ -502,7 +528,7 @@ describe('others', () => {
   })
 })
 
-/** As it is: `fetch` would mend the path. */
+/** Sends the path unchanged, which `fetch` would normalize. */
 function statusOf(path: string, token: string): Promise<number> {
   return new Promise((resolve, reject) => {
     const sent = httpRequest(

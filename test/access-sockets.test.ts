@@ -4,7 +4,8 @@ import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { WebSocket } from 'ws'
 import { CredentialStore } from '../src/auth/credentials/credential-store.ts'
-import { type Grant, includesOrg, type Organizations, rightsOf } from '../src/auth/rights.ts'
+import { includesOrg, type Organizations, rightsOf } from '../src/auth/rights.ts'
+import type { Grant } from '../src/config/grants.ts'
 import { Database } from '../src/database/database.ts'
 import { Cluster } from './support/cluster.ts'
 import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
@@ -44,7 +45,7 @@ async function token(name: string, grant: Grant, lifetimeMs = 3_600_000): Promis
   return (await credentials.create(made)).secret
 }
 
-/** As whoever runs the server does it. */
+/** The command of the operator. */
 async function command(...args: string[]): Promise<string> {
   const { stdout } = await promisify(execFile)(process.execPath, ['dist/cli/token.js', ...args], {
     env: { ...process.env, DATABASE_URL: postgres.url() },
@@ -67,7 +68,7 @@ async function deploy(org: string, node: number): Promise<string> {
   return data.deploy.id
 }
 
-/** Of all nodes together. */
+/** The sum over all nodes. */
 async function metric(name: string): Promise<number> {
   const values = cluster.nodes.map(async (node) => {
     const headers = { authorization: `Bearer ${admin}` }
@@ -78,22 +79,22 @@ async function metric(name: string): Promise<number> {
 }
 
 async function members(count: number): Promise<void> {
-  let seen: number | undefined
+  let current: number | undefined
   await waitUntil(
     async () => {
-      seen = await metric('members')
-      return seen === count
+      current = await metric('members')
+      return current === count
     },
-    () => `there are ${count} subscriptions; there are ${seen}`,
+    () => `${count} subscriptions are open; the metric is ${current}`,
   )
 }
 
-test('viewers of many scopes on the same documents: each is told all that it may see, and nothing else', async () => {
+test('viewers with different rights on the same documents each receive exactly the events that they may see', async () => {
   const documents = ['text', 'text at'].map(
     (fields) =>
       `subscription { deploymentStatus { deploymentId sequence cursor status deployment { org } ${fields} } }`,
   )
-  // Some of them the same in another order or case of letters.
+  // Some of them differ only in order or case.
   const scopes: Organizations[] = [
     'all',
     ['org-1'],
@@ -140,8 +141,8 @@ test('viewers of many scopes on the same documents: each is told all that it may
   await all.close()
 })
 
-describe('on sockets that are open, on every node', () => {
-  test('a token that is revoked ends with 4401, and is told nothing more', async () => {
+describe('on open sockets of every node', () => {
+  test('a revoked token closes them with 4401', async () => {
     const secret = await command('create', '--name', 'revoked', '--role', 'viewer', '--org', 'acme')
     const open = await following(secret, [0, 1, 2])
     const id = await deploy('acme', 0)
@@ -154,14 +155,14 @@ describe('on sockets that are open, on every node', () => {
     expect(again.closeCode).toBe(4401)
   })
 
-  test('a token that expires ends with 4401', async () => {
+  test('an expired token closes them with 4401', async () => {
     const secret = await command('create', '--name', 'short', '--role', 'viewer', '--expires', '3s')
     const open = await following(secret, [0, 1, 2])
     for (const viewer of open) await viewer.waitUntil(() => viewer.closeCode !== undefined)
     expect(open.map(({ closeCode }) => closeCode)).toEqual([4401, 4401, 4401])
   })
 
-  test('a role that is changed ends with 4403; with its cursor it goes on, and is told what it may see now', async () => {
+  test('a changed role closes them with 4403; a new socket resumes from the cursor, with the new rights', async () => {
     const secret = await command('create', '--name', 'moved', '--role', 'deployer', '--org', 'acme')
     const open = await following(secret, [0, 1, 2])
     const first = await deploy('acme', 0)
@@ -182,16 +183,16 @@ describe('on sockets that are open, on every node', () => {
     }
   })
 
-  test('what nobody has said is found by the look all the same', async () => {
-    const secret = await token('unsaid', { role: 'viewer', orgs: ['acme'] })
+  test('a revocation without a notification is found by the periodic check', async () => {
+    const secret = await token('unannounced', { role: 'viewer', orgs: ['acme'] })
     const [viewer] = await following(secret, [2])
-    if (!viewer) throw new Error('Nobody follows.')
-    await credentials.revokeTokens('unsaid')
+    if (!viewer) throw new Error('No viewer follows.')
+    await credentials.revokeTokens('unannounced')
     await viewer.waitUntil(() => viewer.closeCode !== undefined)
     expect(viewer.closeCode).toBe(4401)
   })
 
-  test('a token is renewed by a ping, and the subscription goes on beyond the end of the first', async () => {
+  test('a ping renews the token, and the subscription outlives the first token', async () => {
     const [first, second] = [
       await command('create', '--name', 'renewed', '--role', 'viewer', '--org', 'acme', '--expires', '4s'),
       await command('create', '--name', 'renewed', '--role', 'viewer', '--org', 'acme'),
@@ -205,14 +206,14 @@ describe('on sockets that are open, on every node', () => {
     socket.send({ type: 'ping', payload: { authorization: `Bearer ${second}` } })
     const pong = await socket.next(({ type }) => type === 'pong')
     expect(Date.parse(String(pong.payload?.expiresAt))).toBeGreaterThan(Date.now() + 3_600_000)
-    // The first has ended where it was not renewed.
+    // The socket that was not renewed closes with the first token.
     await other.waitUntil(() => other.closeCode === 4401)
     await deploy('acme', 2)
     await socket.next(({ payload }) => JSON.stringify(payload ?? {}).includes('"sequence":5'))
 
     socket.send({
       type: 'ping',
-      payload: { token: await token('somebody-else', { role: 'viewer', orgs: ['acme'] }) },
+      payload: { token: await token('another-subject', { role: 'viewer', orgs: ['acme'] }) },
     })
     expect(await socket.closed()).toBe(4403)
     const wrong = await RawSocket.open(0, second)
@@ -237,7 +238,7 @@ interface Message {
   payload?: Record<string, unknown>
 }
 
-/** graphql-transport-ws by hand, for what its client does not send. */
+/** graphql-transport-ws by hand, for messages that its client does not send. */
 class RawSocket {
   private readonly messages: Message[] = []
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { CredentialStore } from '../src/auth/credentials/credential-store.ts'
-import type { Grant } from '../src/auth/rights.ts'
+import type { Grant } from '../src/config/grants.ts'
 import { DEPLOY_MUTATION, type DeployResult, deployInput, git } from './support/inputs.ts'
 import { MAX_WAIT_MS, waitUntil } from './support/processes.ts'
 import { createMigratedDatabase, type TestDatabase } from './support/test-database.ts'
@@ -13,7 +13,7 @@ let server: TestServer
 let credentials: CredentialStore
 const viewers: Viewer[] = []
 
-/** Where `here` and `elsewhere` are. */
+/** The organizations `here` and `elsewhere`. */
 const ORGS = { here: 'acme', elsewhere: 'globex' }
 type Place = keyof typeof ORGS
 
@@ -21,7 +21,7 @@ const tokens = { viewer: '', deployer: '', admin: '' }
 type Role = keyof typeof tokens
 const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
 
-/** A deployment of each organization, requested by somebody who takes no part. */
+/** A deployment of each organization, requested by another subject. */
 const deployments = { here: '', elsewhere: '' }
 
 beforeAll(async () => {
@@ -75,7 +75,7 @@ async function hasStatus(id: string, status: string): Promise<void> {
   )
 }
 
-/** Brings a deployment into a state, with an event that tells of it. */
+/** Puts a deployment into a state, with an event. */
 async function bring(
   id: string,
   status: 'WAITING' | 'CANCELLED',
@@ -126,7 +126,7 @@ async function overSocket(secret: string): Promise<Ask> {
   }
 }
 
-/** What the table says of one try: `yes`, `–`, or the code of an error. */
+/** A cell of the table: `yes`, `–`, or the code of an error. */
 type Outcome = string
 const GONE = '–'
 
@@ -139,7 +139,7 @@ interface Try {
 const said = ({ code }: Answer): Outcome => (code === undefined ? 'yes' : code === 'NOT_FOUND' ? GONE : code)
 const seen = (isSeen: boolean): Outcome => (isSeen ? 'yes' : GONE)
 
-/** Operations that go over HTTP and over the socket alike, by their name in the table. */
+/** Operations for both HTTP and the socket, by their name in the table. */
 const OPERATIONS: Record<string, (ask: Ask, attempt: Try) => Promise<Outcome>> = {
   '`deploy`': async (ask, { place }) =>
     said(await ask(DEPLOY_MUTATION, { input: deployInput({ org: ORGS[place] }) })),
@@ -191,7 +191,7 @@ async function change(
   return said(answer)
 }
 
-/** Operations that there are on the socket only. What is not told is known by what is told after it. */
+/** Operations for the socket only. A later event proves that an earlier one was not sent. */
 const SUBSCRIPTIONS: Record<string, (viewer: Viewer, attempt: Try) => Promise<Outcome>> = {
   '`deploymentStatus`, current state': async (viewer, { place }) => {
     await bring(deployments[place], 'WAITING')
@@ -225,7 +225,7 @@ async function told(viewer: Viewer, place: Place): Promise<Outcome> {
   return seen(viewer.eventsOf(deployments[place]).length > 0)
 }
 
-/** Until the feed of the node has taken the newest event of the deployment. */
+/** Waits until the node's feed has the newest event of the deployment. */
 async function nodeHasSeen(id: string): Promise<void> {
   const watcher = await connect(tokens.admin)
   const [row] = await database.database.query<{ sequence: number }>(
@@ -237,7 +237,7 @@ async function nodeHasSeen(id: string): Promise<void> {
   await watcher.close()
 }
 
-/** What has a path of its own. */
+/** Operations with their own path. */
 const PATHS: Record<string, (attempt: Partial<Try> & { place: Place }) => Promise<Outcome>> = {
   'clone URL': async ({ secret, place }) => {
     const [row] = await database.database.query<{ url: string }>(
@@ -281,8 +281,8 @@ const TABLE = (() => {
   )
 })()
 
-describe('who may do what, as SECURITY.md says', () => {
-  test('every operation of the schema has its row', async () => {
+describe('permissions are those of SECURITY.md', () => {
+  test('every operation of the schema has a row', async () => {
     const schema = readFileSync('schema.gql', 'utf8')
     const names = [...schema.matchAll(/^type (?:Query|Mutation|Subscription) \{\n(.*?)^\}/gms)].flatMap(
       ([, body = '']) => [...body.matchAll(/^ {2}(\w+)[(:]/gm)].map(([, name]) => `\`${name}\``),
@@ -321,8 +321,8 @@ describe('who may do what, as SECURITY.md says', () => {
   }
 })
 
-describe('what one subject cannot do to another', () => {
-  test('find its deployment by an idempotency key, or be in the way of the key', async () => {
+describe('a subject cannot', () => {
+  test('find the deployment of another one by its idempotency key, or block the key', async () => {
     const idempotencyKey = crypto.randomUUID()
     const [one, other] = [
       await token('one', { role: 'deployer', orgs: ['acme'] }),
@@ -341,7 +341,7 @@ describe('what one subject cannot do to another', () => {
     expect(others.data.deploy.id).not.toBe(first.data.deploy.id)
   })
 
-  test('learn by a key of its own from when it was somewhere else what is there', async () => {
+  test('see, by an idempotency key of its own, a deployment that it may no longer see', async () => {
     const secret = await token('moved', { role: 'deployer', orgs: ['globex'] })
     const key = { idempotencyKey: `moved ${crypto.randomUUID()}` }
     const { data } = await server.request<DeployResult>(
@@ -359,7 +359,7 @@ describe('what one subject cannot do to another', () => {
     expect(JSON.stringify(again)).not.toContain(data.deploy.id)
   })
 
-  test('pass off its news as that of the other, who would not be told', async () => {
+  test('publish events in the name of another one, which would then not receive them', async () => {
     const [one, other] = [await connect(tokens.viewer), await connect(tokens.deployer)]
     for (const viewer of [one, other]) viewer.follow()
     const sentinel = await deployed('acme', tokens.admin)
@@ -370,7 +370,7 @@ describe('what one subject cannot do to another', () => {
     expect((await one.waitForEnd(data.deploy.id)).map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5])
   })
 
-  test('go on as the other, whose name it has: a token of the same name is the same subject, another role is not more', async () => {
+  test('gain rights through a token of the same name: it is the same subject, each token with its own role', async () => {
     const id = await deployed('acme', await token('twin', { role: 'deployer', orgs: ['acme'] }))
     await bring(id, 'CANCELLED', 'service:twin')
     const viewerTwin = await token('twin', { role: 'viewer', orgs: ['acme'] })
@@ -384,7 +384,7 @@ describe('what one subject cannot do to another', () => {
 })
 
 describe('the audit log', () => {
-  test('says who did what, to what, from where, and what came of it; nobody changes or removes it', async () => {
+  test('records who did what, to what, from where, with which result; entries cannot be changed or removed', async () => {
     const by = await token('audited', { role: 'deployer', orgs: ['acme'] })
     const request = deployInput()
     const { data } = await server.request<DeployResult>(DEPLOY_MUTATION, { input: request }, bearer(by))

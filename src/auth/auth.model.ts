@@ -1,7 +1,8 @@
 import { Field, GraphQLISODateTime, ID, ObjectType, registerEnumType } from '@nestjs/graphql'
+import type { Role } from '../config/grants.ts'
 import { PageInfo } from '../graphql/paging.ts'
 import { AUDIT_ACTIONS, type AuditAction } from './audit-log.ts'
-import { type Role, SUBJECT_KINDS, type SubjectKind } from './rights.ts'
+import { SUBJECT_KINDS, type SubjectKind } from './rights.ts'
 
 export const RoleEnum = { VIEWER: 'viewer', DEPLOYER: 'deployer', ADMIN: 'admin' } as const satisfies Record<
   string,
@@ -10,11 +11,11 @@ export const RoleEnum = { VIEWER: 'viewer', DEPLOYER: 'deployer', ADMIN: 'admin'
 
 registerEnumType(RoleEnum, {
   name: 'Role',
-  description: 'What somebody may do, in the organizations that they are bound to.',
+  description: 'What a subject may do, in the organizations that its role applies to.',
   valuesMap: {
     VIEWER: { description: 'Sees deployments.' },
-    DEPLOYER: { description: 'Also deploys, and cancels and retries what they requested themselves.' },
-    ADMIN: { description: 'All, everywhere; and reads the audit log.' },
+    DEPLOYER: { description: 'Also deploys, and cancels and retries its own deployments.' },
+    ADMIN: { description: 'May do everything, in every organization, and reads the audit log.' },
   },
 })
 
@@ -22,48 +23,47 @@ export const SubjectKindEnum = Object.fromEntries(SUBJECT_KINDS.map((kind) => [k
 
 registerEnumType(SubjectKindEnum, {
   name: 'SubjectKind',
-  description:
-    'Whether a subject is a person or a service. The name alone does not say: people choose theirs.',
+  description: 'Whether a subject is a person or a service. The name does not show it: people choose theirs.',
   valuesMap: {
     PERSON: { description: 'A person who signed in.' },
     SERVICE: { description: 'A service with a token.' },
-    LOCAL: { description: 'Everyone on this machine, where access is not configured.' },
-    COMMAND: { description: 'A command on the server, `npm run token`.' },
+    LOCAL: { description: 'Anyone on this machine, where access is not configured.' },
+    COMMAND: { description: 'The command `npm run token` on the server.' },
   },
 })
 
-@ObjectType({ description: 'Who asks, and what they may do.' })
+@ObjectType({ description: 'The subject of the request, and its rights.' })
 export class Me {
   @Field(() => ID, { description: 'Same as `Deployment.requestedById`. Opaque.' })
   id!: string
 
-  @Field({ description: 'As `Deployment.requestedBy` has it.' })
+  @Field({ description: 'Same as `Deployment.requestedBy`.' })
   name!: string
 
-  @Field(() => SubjectKindEnum, { description: 'The same as in `Deployment.requestedByKind`.' })
+  @Field(() => SubjectKindEnum, { description: 'Same as `Deployment.requestedByKind`.' })
   kind!: SubjectKind
 
-  @Field(() => RoleEnum, { description: 'The highest of their roles.' })
+  @Field(() => RoleEnum, { description: 'The highest of its roles.' })
   role!: Role
 
   @Field(() => [String], {
     nullable: true,
-    description: 'The organizations whose deployments they see, in small letters; null: every one.',
+    description: 'The organizations whose deployments it sees, in lower case; null: all.',
   })
   sees!: string[] | null
 
   @Field(() => [String], {
     nullable: true,
-    description: 'The organizations that they deploy to, in small letters; null: every one.',
+    description: 'The organizations that it can deploy to, in lower case; null: all.',
   })
   deploysTo!: string[] | null
 
-  @Field({ description: 'Whether they have signed in with a browser, and so may sign out.' })
+  @Field({ description: 'Whether the request carries a browser session, which can sign out.' })
   isSignedIn!: boolean
 
   @Field(() => GraphQLISODateTime, {
     nullable: true,
-    description: 'When their token or session ends; null where everybody on this machine is let in.',
+    description: 'When the token or session expires; null where access is not configured.',
   })
   expiresAt!: Date | null
 }
@@ -72,71 +72,73 @@ export const AuditActionEnum = Object.fromEntries(AUDIT_ACTIONS.map((action) => 
 
 registerEnumType(AuditActionEnum, {
   name: 'AuditAction',
-  description: 'What was done, or tried.',
+  description: 'An action, whether or not it succeeded.',
   valuesMap: {
     AUTHENTICATE: {
-      description: 'Somebody came with a token or session that is not valid. Only refusals are noted.',
+      description: 'A request with an invalid token or session. Only failures are recorded.',
     },
-    SIGN_IN: { description: 'A person came back from a provider.' },
+    SIGN_IN: { description: 'A person returned from a sign-in provider.' },
     SIGN_OUT: { description: 'A person ended their session.' },
     DEPLOY: { description: 'The mutation `deploy`; `target` is the repository.' },
     CANCEL: { description: 'The mutation `cancelDeployment`.' },
     RETRY: { description: 'The mutation `retryDeployment`.' },
-    TOKEN_CREATE: { description: 'A token was made; `target` is its name.' },
-    TOKEN_CHANGE: { description: 'What a token may do was changed.' },
-    TOKEN_REVOKE: { description: 'A token was ended.' },
+    TOKEN_CREATE: { description: 'A token was created; `target` is its name.' },
+    TOKEN_CHANGE: { description: 'The role of a token was changed.' },
+    TOKEN_REVOKE: { description: 'A token was revoked.' },
   },
 })
 
 @ObjectType({
-  description:
-    'Who did what, when, from where, and what came of it. Nothing of it is ever changed or removed.',
+  description: 'Who did what, when, from where, with which result. Entries are never changed or removed.',
 })
 export class AuditEntry {
   @Field(() => ID, { description: 'A UUID; later entries have greater ids.' })
   id!: string
 
-  @Field(() => GraphQLISODateTime, { description: 'When, by the clock of the database.' })
+  @Field(() => GraphQLISODateTime, { description: 'The time of the action, by the clock of the database.' })
   at!: Date
 
-  @Field(() => AuditActionEnum, { description: 'What was done, or tried.' })
+  @Field(() => AuditActionEnum, { description: 'An action, whether or not it succeeded.' })
   action!: AuditAction
 
-  @Field(() => String, { nullable: true, description: 'Who did it, by name; null: nobody knows.' })
+  @Field(() => String, { nullable: true, description: 'The name of the subject; null: not authenticated.' })
   subject!: string | null
 
   @Field(() => SubjectKindEnum, {
     nullable: true,
-    description: 'Null where the subject is unknown.',
+    description: 'The kind of the subject; null: not authenticated.',
   })
   subjectKind!: SubjectKind | null
 
-  @Field(() => String, { nullable: true, description: 'Who did it; the same under another name.' })
+  @Field(() => String, {
+    nullable: true,
+    description: 'The id of the subject, which stays the same if its name changes.',
+  })
   subjectId!: string | null
 
   @Field(() => String, {
     nullable: true,
-    description: 'The network address that it came from; null: a command on the server.',
+    description: 'The network address of the request; null: a command on the server.',
   })
   address!: string | null
 
   @Field(() => String, {
     nullable: true,
     description:
-      'What it was done to: `acme/hello`, the name of a token, a way to sign in. In double quotes, with escapes, where it cannot be such a name.',
+      'The object of the action: `acme/hello`, a token name, a sign-in provider. Any other text is in double quotes, with escapes.',
   })
   target!: string | null
 
-  @Field(() => ID, { nullable: true, description: 'The deployment that it was about.' })
+  @Field(() => ID, { nullable: true, description: 'The deployment that the action concerned.' })
   deploymentId!: string | null
 
-  @Field({ description: '`OK`, or the code of the error that it ended with.' })
+  @Field({ description: '`OK`, or the code of the error.' })
   result!: string
 }
 
-@ObjectType({ description: 'An entry of the audit log, and where to go on behind it.' })
+@ObjectType({ description: 'An entry of the audit log, with its cursor.' })
 export class AuditEdge {
-  @Field({ description: '`auditLog(after: …)` goes on behind it.' })
+  @Field({ description: 'Pass it as `after` to get the entries that follow.' })
   cursor!: string
 
   @Field(() => AuditEntry, { description: 'The entry.' })
@@ -145,9 +147,9 @@ export class AuditEdge {
 
 @ObjectType({ description: 'Entries of the audit log, newest first.' })
 export class AuditConnection {
-  @Field(() => [AuditEdge], { description: 'One for each entry.' })
+  @Field(() => [AuditEdge], { description: 'The entries of this page.' })
   edges!: AuditEdge[]
 
-  @Field(() => PageInfo, { description: 'Whether there are more.' })
+  @Field(() => PageInfo, { description: 'Whether more entries follow.' })
   pageInfo!: PageInfo
 }

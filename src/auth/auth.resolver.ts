@@ -1,18 +1,19 @@
 import { UseFilters } from '@nestjs/common'
-import { Args, Context, Int, Query, Resolver } from '@nestjs/graphql'
+import { Args, Int, Query, Resolver } from '@nestjs/graphql'
 import { Database } from '../database/database.ts'
-import { ForbiddenError } from '../errors.ts'
-import { PassThroughErrorsFilter } from '../graphql/client-errors.ts'
+import { PassThroughErrorsFilter } from '../graphql/error-formatting.ts'
 import { connectionOf, parsePaging } from '../graphql/paging.ts'
 import { type AuditAction, readAuditEntries } from './audit-log.ts'
+import { RequireRole } from './auth.guard.ts'
 import { AuditActionEnum, AuditConnection, Me } from './auth.model.ts'
 import { OpaqueSubjectIds } from './opaque-subject-ids.ts'
-import type { RequestContext } from './request-context.ts'
+import { Auth } from './principal.ts'
+import type { Principal } from './request-context.ts'
 import { type Organizations, subjectKind } from './rights.ts'
 
 const MAX_ENTRIES = 500
 
-/** Who asks, and for admins: who did what. */
+/** The subject of a request, and the audit log. */
 @UseFilters(PassThroughErrorsFilter)
 @Resolver()
 export class AuthResolver {
@@ -21,8 +22,8 @@ export class AuthResolver {
     private readonly opaqueIds: OpaqueSubjectIds,
   ) {}
 
-  @Query(() => Me, { description: 'Who asks, and what they may do.' })
-  me(@Context() { subject, credential }: RequestContext): Me {
+  @Query(() => Me, { description: 'The subject of the request, and its rights.' })
+  me(@Auth() { subject, credential }: Principal): Me {
     const { role, sees, deploysTo } = subject.rights
     return {
       id: this.opaqueIds.of(subject.id),
@@ -36,32 +37,37 @@ export class AuthResolver {
     }
   }
 
-  @Query(() => AuditConnection, { description: 'Who did what, newest first. For admins.' })
+  @RequireRole('admin')
+  @Query(() => AuditConnection, { description: 'The audit log, newest first. Requires the role `ADMIN`.' })
   async auditLog(
     @Args('first', { type: () => Int, nullable: true, defaultValue: 50, description: 'At most 500.' })
     first: number | null,
-    @Args('after', { type: () => String, nullable: true, description: 'Those behind this one.' }) after:
+    @Args('after', { type: () => String, nullable: true, description: 'Entries after this cursor.' }) after:
       | string
       | null,
-    @Args('subject', { type: () => String, nullable: true, description: 'Only by whoever has this name.' })
+    @Args('subject', {
+      type: () => String,
+      nullable: true,
+      description: 'Only entries of the subject with this name.',
+    })
     subject: string | null,
-    @Args('action', { type: () => AuditActionEnum, nullable: true, description: 'Only these.' })
+    @Args('action', {
+      type: () => AuditActionEnum,
+      nullable: true,
+      description: 'Only entries with this action.',
+    })
     action: AuditAction | null,
-    @Context() context: RequestContext,
   ): Promise<AuditConnection> {
-    if (context.subject.rights.role !== 'admin') {
-      throw new ForbiddenError('The audit log is for admins. Ask one, or use the token of one.')
-    }
     const paging = parsePaging(first ?? 50, after ?? null, MAX_ENTRIES)
-    // To Postgres such a text is an error; nobody has that name.
+    // PostgreSQL rejects such text; no subject has such a name.
     if (subject?.includes('\0')) return connectionOf([], paging)
-    const found = await readAuditEntries(this.database, {
+    const rows = await readAuditEntries(this.database, {
       limit: paging.limit + 1,
       before: paging.before,
       subject: subject ?? null,
       action: action ?? null,
     })
-    const entries = found.map((entry) => ({
+    const entries = rows.map((entry) => ({
       ...entry,
       subjectKind: entry.subjectId === null ? null : subjectKind(entry.subjectId),
     }))

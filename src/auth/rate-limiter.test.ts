@@ -3,13 +3,13 @@ import { Config } from '../config/config.ts'
 import { RateLimitedError } from '../errors.ts'
 import { RateLimiter } from './rate-limiter.ts'
 
-/** How many guesses of these addresses are let through, one after the other. */
-function guesses(addresses: Iterable<string>): number {
-  const limits = new RateLimiter(new Config({}))
+/** How many failed attempts of these addresses pass, one after the other. */
+function passedAttempts(addresses: Iterable<string>): number {
+  const rateLimiter = new RateLimiter(new Config({}))
   let count = 0
   for (const address of addresses) {
     try {
-      limits.recordFailedAuth(address)
+      rateLimiter.recordFailedAuth(address)
       count++
     } catch (error) {
       if (!(error instanceof RateLimitedError)) throw error
@@ -25,18 +25,18 @@ test.each([
   ['2001:db8::1', '2001:db8:0:0:9::', '2001:0db8:0000::7'],
   ['fe80::1%eth0', 'fe80::2', 'fe80::3%1'],
   ['192.0.2.1', '::ffff:192.0.2.1', '::FFFF:192.0.2.1'],
-])('%s and the like are one network, and are counted as one', (...addresses) => {
-  expect(guesses(numbers.flatMap(() => addresses))).toBe(30)
+])('%s and similar addresses count as one network', (...addresses) => {
+  expect(passedAttempts(numbers.flatMap(() => addresses))).toBe(30)
 })
 
-test('the addresses of one IPv6 network are not many guessers', () => {
-  expect(guesses(numbers.map((i) => `2001:db8:1:2::${i.toString(16)}`))).toBe(30)
+test('the addresses of one IPv6 network share a limit', () => {
+  expect(passedAttempts(numbers.map((i) => `2001:db8:1:2::${i.toString(16)}`))).toBe(30)
 })
 
 test.each([
-  ['networks of IPv6', (i: number) => `2001:db8:1:${i.toString(16)}::1`],
-  ['addresses of IPv4', (i: number) => `192.0.2.${i}`],
-  ['addresses of IPv4, as a socket for both has them', (i: number) => `::ffff:192.0.2.${i}`],
-])('different %s are counted by themselves', (_what, address) => {
-  expect(guesses(numbers.map(address))).toBe(100)
+  ['IPv6 networks', (i: number) => `2001:db8:1:${i.toString(16)}::1`],
+  ['IPv4 addresses', (i: number) => `192.0.2.${i}`],
+  ['IPv4 addresses in IPv6 notation', (i: number) => `::ffff:192.0.2.${i}`],
+])('different %s are counted separately', (_what, address) => {
+  expect(passedAttempts(numbers.map(address))).toBe(100)
 })

@@ -1,19 +1,19 @@
-import { isIPv6 } from 'node:net'
 import { Injectable } from '@nestjs/common'
 import { LRUCache } from 'lru-cache'
 import { Config } from '../config/config.ts'
 import { RateLimitedError } from '../errors.ts'
+import { networkOf } from './client-address.ts'
 import { LOCAL_SUBJECT, type Subject } from './rights.ts'
 
 const MINUTE_MS = 60_000
-/** Subjects or addresses that are counted at the same time; beyond it the one that was quiet for longest is forgotten. */
+/** Subjects or networks counted at the same time; beyond it the least recently used one is forgotten. */
 const MAX_COUNTED_KEYS = 50_000
-/** Tokens and sessions that are not valid, from one address in a minute. */
+/** Invalid tokens and sessions from one network in a minute. */
 const MAX_FAILED_AUTHS = 30
-/** Of these, so many are noted in the audit log. */
+/** The first of these are recorded in the audit log. */
 const AUDITED_FAILURES = 5
 
-/** How often something may be done in a minute. Each node counts for itself; everybody on this machine is not counted. */
+/** Limits actions per minute. Each node counts for itself; the local subject has no limits. */
 @Injectable()
 export class RateLimiter {
   private readonly mutations: MinuteWindowCounter
@@ -29,38 +29,38 @@ export class RateLimiter {
     this.signIns = new MinuteWindowCounter(access.signInsPerMinute)
   }
 
-  /** Each field of a mutation counts, however many a request has. @throws RateLimited */
+  /** Counts each field of a mutation. @throws RateLimitedError */
   countMutation({ id }: Subject): void {
-    if (id !== LOCAL_SUBJECT.id)
-      enforceLimit(this.mutations, id, (most) => `You may send ${most} mutations a minute.`)
+    if (id === LOCAL_SUBJECT.id) return
+    enforceLimit(this.mutations, id, (limit) => `The limit is ${limit} mutations per minute.`)
   }
 
-  /** @throws RateLimited */
+  /** @throws RateLimitedError */
   countSubscription({ id }: Subject): void {
-    if (id !== LOCAL_SUBJECT.id)
-      enforceLimit(this.subscriptions, id, (most) => `You may begin ${most} subscriptions a minute.`)
+    if (id === LOCAL_SUBJECT.id) return
+    enforceLimit(this.subscriptions, id, (limit) => `The limit is ${limit} new subscriptions per minute.`)
   }
 
-  /** What a query or mutation costs, about one for each field of its answer. @throws RateLimited */
+  /** Counts the estimated cost of a query or mutation. @throws RateLimitedError */
   countCost({ id }: Subject, cost: number): void {
-    if (id !== LOCAL_SUBJECT.id)
-      enforceLimit(this.cost, id, (most) => `Your queries may cost ${most} a minute.`, cost)
+    if (id === LOCAL_SUBJECT.id) return
+    enforceLimit(this.cost, id, (limit) => `The limit is a query cost of ${limit} per minute.`, cost)
   }
 
-  /** @throws RateLimited */
+  /** @throws RateLimitedError */
   countSignIn(address: string): void {
     enforceLimit(
       this.signIns,
       networkOf(address),
-      (most) => `From one address, ${most} sign-ins a minute may begin.`,
+      (limit) => `The limit is ${limit} sign-ins per minute from one address.`,
     )
   }
 
-  /** Somebody has shown what is not valid. True: it is to be noted. @throws RateLimited */
+  /** Counts an invalid token or session. Returns whether to record it in the audit log. @throws RateLimitedError */
   recordFailedAuth(address: string): boolean {
     const { count, endsInMs } = this.failedAuths.add(networkOf(address))
     if (count > MAX_FAILED_AUTHS) {
-      throw new RateLimitedError('Too many tokens or sessions from your address were not valid.', endsInMs)
+      throw new RateLimitedError('Too many invalid tokens or sessions from your address.', endsInMs)
     }
     return count <= AUDITED_FAILURES
   }
@@ -69,25 +69,14 @@ export class RateLimiter {
 function enforceLimit(
   counter: MinuteWindowCounter,
   key: string,
-  say: (most: number) => string,
+  describe: (limit: number) => string,
   amount = 1,
 ): void {
   const { count, endsInMs } = counter.add(key, amount)
-  if (count > counter.limit) throw new RateLimitedError(say(counter.limit), endsInMs)
+  if (count > counter.limit) throw new RateLimitedError(describe(counter.limit), endsInMs)
 }
 
-/** RFC 6177: whoever has an IPv6 address mostly has all of its network of 64 bits. */
-export function networkOf(address: string): string {
-  if (!isIPv6(address)) return address
-  const [, ipv4] = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address) ?? []
-  if (ipv4 !== undefined) return ipv4
-  const [before = [], after = []] = address.split('::').map((part) => part.split(':').filter(Boolean))
-  const zeros = Array<string>(Math.max(0, 8 - before.length - after.length)).fill('0')
-  const groups = [...before, ...zeros, ...after].slice(0, 4).map((group) => Number.parseInt(group, 16))
-  return groups.map((group) => group.toString(16)).join(':')
-}
-
-/** Counts in windows that begin with the first, and last a minute. */
+/** Counts in windows of a minute that begin with the first action. */
 class MinuteWindowCounter {
   private readonly windows = new LRUCache<string, { count: number; endsAt: number }>({
     max: MAX_COUNTED_KEYS,
@@ -97,8 +86,8 @@ class MinuteWindowCounter {
 
   add(key: string, amount = 1): { count: number; endsInMs: number } {
     const now = performance.now()
-    const before = this.windows.get(key)
-    const window = before && before.endsAt > now ? before : { count: 0, endsAt: now + MINUTE_MS }
+    const current = this.windows.get(key)
+    const window = current && current.endsAt > now ? current : { count: 0, endsAt: now + MINUTE_MS }
     window.count += amount
     this.windows.set(key, window)
     return { count: window.count, endsInMs: Math.ceil(window.endsAt - now) }

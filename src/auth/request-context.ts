@@ -1,21 +1,20 @@
 import type { Identity } from './credentials/authenticator.ts'
-import type { Subject } from './rights.ts'
 
-/** What resolvers know of the request, whichever way it came. */
-export interface RequestContext {
-  /** Who asks. */
-  subject: Subject
-  /** What the subject has shown; undefined: nothing, where everybody on this machine is let in. */
-  credential: Identity['credential']
-  /** Where it comes from: a network address. */
-  address: string
-  /** The socket that the request came over, or that the sender says is its own (`x-connection-id`). */
+/** Who sent a request, and from where. */
+export interface Principal extends Identity {
+  /** A network address. */
+  readonly address: string
+}
+
+/** The context of a resolver, over HTTP and over the socket alike. */
+export interface RequestContext extends Principal {
+  /** The socket that carries the request, or the one that an HTTP request names in `x-connection-id`. */
   connectionId: string | undefined
-  /** Aborted when nobody waits for the answer any more. */
+  /** Aborted when the client no longer waits for the response. */
   signal: AbortSignal
 }
 
-/** Names a connection in the log: with its subject, so that nobody can pass off news as that of somebody else's. */
+/** Identifies a connection in the log. It includes the subject, so that no client can pass for another one. */
 export function originOf({
   connectionId,
   subject,

@@ -1,17 +1,8 @@
-export const ROLES = ['viewer', 'deployer', 'admin'] as const
-/** `viewer` sees; `deployer` also deploys, and cancels and retries its own; `admin` all. */
-export type Role = (typeof ROLES)[number]
+import { type Grant, type Organizations, ROLES, type Role } from '../config/grants.ts'
 
-/** Names in small letters, sorted; or every organization there is. */
-export type Organizations = readonly string[] | 'all'
+export type { Organizations } from '../config/grants.ts'
 
-/** One reason to be let in: a role, in some organizations or in all. Kept as JSON. */
-export interface Grant {
-  role: Role
-  orgs: Organizations
-}
-
-/** What all grants of a subject come to. */
+/** The sum of a subject's grants. */
 export interface Rights {
   /** The highest. */
   role: Role
@@ -19,7 +10,7 @@ export interface Rights {
   deploysTo: Organizations
 }
 
-/** What a subject is. Names are for people and may be chosen by them; this is not. */
+/** Distinguishes subjects whose names are equal: people choose their names. */
 export const SUBJECT_KINDS = ['PERSON', 'SERVICE', 'LOCAL', 'COMMAND'] as const
 export type SubjectKind = (typeof SUBJECT_KINDS)[number]
 
@@ -29,16 +20,16 @@ export function subjectKind(id: string): SubjectKind {
   return id.startsWith('service:') ? 'SERVICE' : 'PERSON'
 }
 
-/** Who asks, and what they may do. */
+/** A person or service that sends requests. */
 export interface Subject {
   /** Stays the same over sessions and tokens: `local`, `command`, `service:ci`, `user:<issuer>#<sub>`. */
   id: string
-  /** For people. */
+  /** For display. */
   name: string
   rights: Rights
 }
 
-/** Everybody on this machine, where no accounts are needed. */
+/** Everyone on this machine, where access is not configured. */
 export const LOCAL_SUBJECT: Subject = {
   id: 'local',
   name: 'local',
@@ -56,6 +47,11 @@ export function rightsOf(grants: readonly Grant[]): Rights {
   }
 }
 
+/** Whether these rights have this role, or a higher one. */
+export function hasRole(rights: Rights, role: Role): boolean {
+  return ROLES.indexOf(rights.role) >= ROLES.indexOf(role)
+}
+
 export function includesOrg(organizations: Organizations, org: string): boolean {
   return organizations === 'all' || organizations.includes(org.toLowerCase())
 }
@@ -69,11 +65,11 @@ export function canManage(
   return includesOrg(rights.deploysTo, deployment.org) && deployment.requestedBy?.id === id
 }
 
-/** Equal for equal rights: grants are given in any order, and may overlap. */
 export function areRightsEqual(one: Rights, other: Rights): boolean {
   return JSON.stringify(one) === JSON.stringify(other)
 }
 
+/** Sorted, so that equal rights are equal as JSON: grants come in any order, and may overlap. */
 function union(grants: readonly Grant[]): Organizations {
   const names = new Set<string>()
   for (const { orgs } of grants) {

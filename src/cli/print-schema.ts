@@ -1,27 +1,38 @@
 import 'reflect-metadata'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { NestFactory } from '@nestjs/core'
+import { ModulesContainer, NestFactory } from '@nestjs/core'
 import { GraphQLSchemaBuilderModule, GraphQLSchemaFactory } from '@nestjs/graphql'
-import { printSchema } from 'graphql'
-import { AuthResolver } from '../auth/auth.resolver.ts'
-import { DeploymentsResolver } from '../deployments/deployments.resolver.ts'
+import { type GraphQLSchema, printSchema } from 'graphql'
+import { AppModule } from '../app.module.ts'
+import { Config } from '../config/config.ts'
 import { describeRootTypes } from '../graphql/root-types.ts'
 
-// Writes the schema that the code makes, or with --check says whether the file holds just that.
+// Writes the schema of the code to a file; with --check, reports whether the file has it already.
 const args = process.argv.slice(2)
 const isCheck = args.includes('--check')
 const file = args.find((arg) => !arg.startsWith('--')) ?? 'schema.gql'
 
-const app = await NestFactory.create(GraphQLSchemaBuilderModule, { logger: false })
-await app.init()
-const schema = `# Made by "npm run schema" from the code. Do not edit.\n\n${printSchema(
-  describeRootTypes(await app.get(GraphQLSchemaFactory).create([DeploymentsResolver, AuthResolver])),
-)}\n`
-await app.close()
-
+const schema = `# Generated from the code by "npm run schema". Do not edit.\n\n${printSchema(await buildSchema())}\n`
 if (!isCheck) {
   writeFileSync(file, schema)
 } else if (readFileSync(file, 'utf8') !== schema) {
-  console.error(`${file} is not what the code makes. Run "npm run schema" and commit the result.`)
+  console.error(`${file} does not match the code. Run "npm run schema" and commit the result.`)
   process.exitCode = 1
+}
+
+async function buildSchema(): Promise<GraphQLSchema> {
+  const app = await NestFactory.create(GraphQLSchemaBuilderModule, { logger: false })
+  await app.init()
+  const schema = await app.get(GraphQLSchemaFactory).create(await providerClasses())
+  await app.close()
+  return describeRootTypes(schema)
+}
+
+/** All providers of the application, of which the factory picks the resolvers. In preview mode none is created. */
+async function providerClasses(): Promise<NewableFunction[]> {
+  const options = { preview: true, logger: false } as const
+  const app = await NestFactory.createApplicationContext(AppModule.forRoot(new Config({})), options)
+  const modules = [...app.get(ModulesContainer).values()]
+  const providers = modules.flatMap((module) => [...module.providers.values()])
+  return [...new Set(providers.flatMap(({ metatype, inject }) => (metatype && !inject ? [metatype] : [])))]
 }

@@ -2,79 +2,74 @@ import { userInfo } from 'node:os'
 import { parseArgs } from 'node:util'
 import { type AuditAction, appendAuditEntry } from '../auth/audit-log.ts'
 import { ACCESS_TOPIC, CredentialStore, type ListedToken } from '../auth/credentials/credential-store.ts'
-import type { Grant } from '../auth/rights.ts'
-import { parseGrant } from '../auth/role-mapping.ts'
-import { Config, ConfigError } from '../config/config.ts'
+import { Config } from '../config/config.ts'
+import { type Grant, InvalidGrantError, parseGrant } from '../config/grants.ts'
 import { Database } from '../database/database.ts'
-import { DatabaseUrlError } from '../database/database-url.ts'
-import { DatabaseUnavailableError } from '../database/errors.ts'
-import { IncompatibleSchemaError, migrate } from '../database/migrate.ts'
+import { migrate } from '../database/migrate.ts'
+import { StartupError } from '../errors.ts'
 import { PostgresPubSub } from '../pubsub/postgres-pubsub.ts'
 
-const USAGE = `Makes, lists, changes and revokes the tokens that services use. With the settings of the server (DATA_DIR or DATABASE_URL).
+const USAGE = `Creates, lists, changes and revokes the tokens of services. Uses the settings of the server (DATA_DIR or DATABASE_URL).
 
   npm run token -- create --name ci --role deployer --org acme --expires 90d
       --role      viewer, deployer or admin
-      --org       an organization that it is bound to; again for more, or * for all. A deployer needs one;
-                  a viewer without any sees all, an admin is of all
+      --org       an organization that the role applies to; repeat it for more, or use * for all. Required for a
+                  deployer; a viewer without one sees all organizations, an admin always has all
       --expires   30m, 12h, 90d (the default) …
-      Shown once: the token. A name may have several tokens, to replace one without a pause; they are one subject.
+      Prints the token, once. Several tokens may share a name, to replace one without interruption; they are one subject.
   npm run token -- list
-  npm run token -- change --name ci --role viewer --org acme      what the tokens of that name may do from now on
-  npm run token -- revoke --name ci                               all of that name; or --id, from the list`
+  npm run token -- change --name ci --role viewer --org acme      changes the role of all tokens with that name
+  npm run token -- revoke --name ci                               all with that name; or --id, from the list`
 
 const UNIT_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const
 const MAX_LIFETIME_DAYS = 3_650
 const NAME_PATTERN = /^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$/
 
-/** Something in the command that cannot be done. */
-class CommandError extends Error {}
+/** A command that cannot be executed. */
+class CommandError extends StartupError {
+  override readonly name = 'CommandError'
+}
 
-const USER_FACING_ERRORS = [
-  CommandError,
-  ConfigError,
-  DatabaseUrlError,
-  DatabaseUnavailableError,
-  IncompatibleSchemaError,
-]
-
-/** Prints what it has done, and on the other stream what is for people only. True: it was done. */
+/** Prints the result to stdout, and what is for people only to stderr. Resolves to whether the command succeeded. */
 export async function runTokenCommand(args: string[]): Promise<boolean> {
   try {
     await run(args)
     return true
   } catch (error) {
-    console.error(USER_FACING_ERRORS.some((kind) => error instanceof kind) ? (error as Error).message : error)
+    console.error(error instanceof StartupError ? error.message : error)
     return false
   }
 }
 
 async function run(args: string[]): Promise<void> {
   const { values, positionals } = parseArguments(args)
-  const [command = 'help', ...more] = positionals
+  const [command = 'help', extra] = positionals
   if (values.help || command === 'help') return console.log(USAGE)
-  if (more.length > 0) throw new CommandError(`"${more.join(' ')}" is too much.\n\n${USAGE}`)
-  // What can be seen to be wrong is said before anything is opened.
-  if (command === 'create') {
-    const token = {
-      name: nameFromOption(values.name),
-      grant: grantFromOptions(values.role, values.org),
-      lifetimeMs: lifetimeMsFromOption(values.expires ?? '90d'),
+  if (extra !== undefined) throw new CommandError(`Unexpected argument "${extra}".\n\n${USAGE}`)
+  // Options are checked before the database is opened.
+  switch (command) {
+    case 'create': {
+      const token = {
+        name: nameFromOption(values.name),
+        grant: grantFromOptions(values.role, values.org),
+        lifetimeMs: lifetimeMsFromOption(values.expires ?? '90d'),
+      }
+      return withTokenCommands((tokens) => tokens.create(token))
     }
-    return withTokenCommands((tokens) => tokens.create(token))
+    case 'change': {
+      const change = { name: nameFromOption(values.name), grant: grantFromOptions(values.role, values.org) }
+      return withTokenCommands((tokens) => tokens.change(change))
+    }
+    case 'list':
+      return withTokenCommands((tokens) => tokens.list())
+    case 'revoke': {
+      const nameOrId = values.id ?? values.name
+      if (nameOrId) return withTokenCommands((tokens) => tokens.revoke(nameOrId))
+      throw new CommandError('Specify --name ci, or --id with an id from "npm run token -- list".')
+    }
+    default:
+      throw new CommandError(`Unknown command "${command}".\n\n${USAGE}`)
   }
-  if (command === 'change') {
-    const change = { name: nameFromOption(values.name), grant: grantFromOptions(values.role, values.org) }
-    return withTokenCommands((tokens) => tokens.change(change))
-  }
-  if (command === 'list') return withTokenCommands((tokens) => tokens.list())
-  if (command === 'revoke') {
-    const nameOrId = values.id ?? values.name
-    if (!nameOrId)
-      throw new CommandError('Say which: --name ci, or --id with an id of "npm run token -- list".')
-    return withTokenCommands((tokens) => tokens.revoke(nameOrId))
-  }
-  throw new CommandError(`There is no command "${command}".\n\n${USAGE}`)
 }
 
 function parseArguments(args: string[]) {
@@ -104,16 +99,18 @@ function nameFromOption(name: string | undefined): string {
 }
 
 function grantFromOptions(role: string | undefined, orgs: string[] | undefined): Grant {
-  if (role === undefined)
+  if (role === undefined) {
     throw new CommandError('--role must be viewer, deployer or admin, for example --role viewer.')
-  const grant = parseGrant(
-    role,
-    orgs?.flatMap((org) => org.split(',')),
-  )
-  if (typeof grant === 'string') {
-    throw new CommandError(`This cannot be: ${grant}. For example --role deployer --org acme.`)
   }
-  return grant
+  try {
+    return parseGrant(
+      role,
+      orgs?.flatMap((org) => org.split(',')),
+    )
+  } catch (error) {
+    if (!(error instanceof InvalidGrantError)) throw error
+    throw new CommandError(`Invalid role: ${error.message}. For example --role deployer --org acme.`)
+  }
 }
 
 function lifetimeMsFromOption(text: string): number {
@@ -125,7 +122,7 @@ function lifetimeMsFromOption(text: string): number {
   )
 }
 
-/** What the command does to the database that the server uses, which may be running. */
+/** The commands, on the database of a server that may be running. */
 class TokenCommands {
   constructor(
     private readonly database: Database,
@@ -142,27 +139,29 @@ class TokenCommands {
     lifetimeMs: number
   }): Promise<void> {
     const subjectId = `service:${name}`
-    const made = { kind: 'token', subjectId, name, grants: [grant], lifetimeMs } as const
+    const credential = { kind: 'token', subjectId, name, grants: [grant], lifetimeMs } as const
     const { id, secret, expiresAt } = await this.audited('TOKEN_CREATE', async (credentials) => {
-      const token = await credentials.create(made)
+      const token = await credentials.create(credential)
       return { ...token, names: [name] }
     })
     console.error(
-      `${describeGrant(grant)}, until ${expiresAt.toISOString()}; id ${id}. Shown once, and stored nowhere:`,
+      `${describeGrant(grant)}, valid until ${expiresAt.toISOString()}; id ${id}. The token is shown only once:`,
     )
     console.log(secret)
   }
 
   async list(): Promise<void> {
     const tokens = await new CredentialStore(this.database).listTokens()
-    if (tokens.length === 0) console.error('There are no tokens yet. "npm run token -- create" makes one.')
+    if (tokens.length === 0)
+      console.error('There are no tokens yet. Create one with "npm run token -- create".')
     for (const token of tokens) console.log(formatToken(token))
   }
 
   async change({ name, grant }: { name: string; grant: Grant }): Promise<void> {
     const { changed } = await this.audited('TOKEN_CHANGE', async (credentials) => {
       const changed = await credentials.updateTokenGrants(name, [grant])
-      if (changed.length === 0) throw new CommandError(`There is no valid token of the name "${name}".`)
+      if (changed.length === 0)
+        throw new CommandError(`No valid token is named "${name}". List tokens with "npm run token -- list".`)
       return { changed, names: [name] }
     })
     await this.notifyNodes()
@@ -175,7 +174,9 @@ class TokenCommands {
     const { revoked } = await this.audited('TOKEN_REVOKE', async (credentials) => {
       const revoked = await credentials.revokeTokens(nameOrId)
       if (revoked.length === 0)
-        throw new CommandError(`There is no token "${nameOrId}" that could be revoked.`)
+        throw new CommandError(
+          `No token that could be revoked is named "${nameOrId}". List tokens with "npm run token -- list".`,
+        )
       return { revoked, names: revoked.map(({ name }) => name) }
     })
     await this.notifyNodes()
@@ -186,23 +187,23 @@ class TokenCommands {
     await this.pubSub.publish(ACCESS_TOPIC, {})
   }
 
-  /** What is done, and an entry in the audit log for each name that it was done to: both, or neither. */
-  private audited<Done extends { names: string[] }>(
+  /** Commits the work together with an audit entry for each token name that it affects. */
+  private audited<Result extends { names: string[] }>(
     action: AuditAction,
-    work: (credentials: CredentialStore) => Promise<Done>,
-  ): Promise<Done> {
+    work: (credentials: CredentialStore) => Promise<Result>,
+  ): Promise<Result> {
     const subject = { id: 'command', name: `${accountName()} (command)` }
     return this.database.transaction(async (tx) => {
-      const done = await work(new CredentialStore(tx))
-      for (const target of done.names) {
+      const result = await work(new CredentialStore(tx))
+      for (const target of result.names) {
         await appendAuditEntry(tx, { action, subject, address: null, target, result: 'OK' })
       }
-      return done
+      return result
     })
   }
 }
 
-/** Containers run as accounts that the system has no name for. */
+/** Containers may run as an account that has no name. */
 function accountName(): string {
   try {
     return userInfo().username
@@ -226,7 +227,7 @@ async function withTokenCommands(work: (tokens: TokenCommands) => Promise<void>)
   }
 }
 
-/** Tokens are made before the server can be started for others: its own settings are not looked at here. */
+/** The first token is created before the server may listen for others, so these settings do not apply here. */
 const WITHOUT_NETWORK_SETTINGS = { HOST: '', PUBLIC_URL: '', ACCESS: '' }
 
 function describeGrant({ role, orgs }: Grant): string {
@@ -241,9 +242,14 @@ function formatToken({ id, name, grants, createdAt, expiresAt, revokedAt, lastUs
       ? `expired ${formatDay(expiresAt)}`
       : `valid until ${formatDay(expiresAt)}`
   const used = lastUsedAt ? `last used ${lastUsedAt.toISOString().slice(0, 16)}Z` : 'never used'
-  return [id, name, grants.map(describeGrant).join('; '), `made ${formatDay(createdAt)}`, state, used].join(
-    '\t',
-  )
+  return [
+    id,
+    name,
+    grants.map(describeGrant).join('; '),
+    `created ${formatDay(createdAt)}`,
+    state,
+    used,
+  ].join('\t')
 }
 
 function formatDay(date: Date): string {

@@ -24,7 +24,7 @@ afterAll(() => rm(folder, { recursive: true, force: true }))
 
 const TOKEN = 'github_pat_11SECRET'
 
-test('finds our templates wherever the server is started from; other folders are relative to that place', () => {
+test('TEMPLATES_DIR defaults to the bundled templates; other folders are relative to the working directory', () => {
   const before = process.cwd()
   process.chdir(folder)
   try {
@@ -38,8 +38,33 @@ test('finds our templates wherever the server is started from; other folders are
   }
 })
 
+test('reports all problems at once, each with its variable and a good value', () => {
+  const error = thrownBy({
+    HOST: 'no host',
+    PORT: '0',
+    LOG_LEVEL: 'loud',
+    DATABASE_URL: 'mysql://user:hunter2@localhost/shipcast',
+    FORGE: 'github',
+    OIDC_CLIENT_ID: 'shipcast',
+    SESSION_HOURS: '1.5',
+  })
+  expect((error as Error).message.split('\n')).toEqual([
+    'HOST must be a host name or an address without a port, for example HOST=127.0.0.1. It is "no host".',
+    'PORT must be a whole number from 1 to 65535, for example PORT=3000. It is "0".',
+    'LOG_LEVEL must be one of error, warn, info, debug, for example LOG_LEVEL=info. It is "loud".',
+    expect.stringMatching(/^DATABASE_URL must be .*, for example DATABASE_URL=postgres:[^"]*$/),
+    expect.stringMatching(/^FORGE=github requires a credential: GITHUB_TOKEN=/),
+    expect.stringMatching(/^OIDC_ISSUER, OIDC_CLIENT_ID and OIDC_CLIENT_SECRET belong together: /),
+    'SESSION_HOURS must be a whole number from 1 to 720, for example SESSION_HOURS=12. It is "1.5".',
+  ])
+})
+
+test('an empty variable counts as unset', () => {
+  expect(new Config({ PORT: '', HOST: ' ', GITHUB_TOKEN: '' })).toEqual(new Config({}))
+})
+
 describe('GitHub', () => {
-  test('is the forge where a credential is set, and only then', () => {
+  test('is the forge if a credential is set', () => {
     expect(new Config({})).toMatchObject({ forge: 'local', github: undefined })
     expect(new Config({ GITHUB_TOKEN: TOKEN })).toMatchObject({
       forge: 'github',
@@ -62,7 +87,7 @@ describe('GitHub', () => {
     })
   })
 
-  test('may be an Enterprise Server below a path, without a pause between writes', () => {
+  test('can be an Enterprise Server below a path, without spacing between writes', () => {
     const env = {
       GITHUB_TOKEN: TOKEN,
       GITHUB_API_URL: 'https://git.example.com/api/v3/',
@@ -74,7 +99,7 @@ describe('GitHub', () => {
     })
   })
 
-  test('is reached by the proxy that other programs use', () => {
+  test('is reached through the proxy of the usual variables', () => {
     const env = { GITHUB_TOKEN: TOKEN, https_proxy: 'http://proxy.example.com:3128', NO_PROXY: 'localhost' }
     expect(new Config(env).github?.proxies).toEqual({
       httpProxy: undefined,
@@ -89,10 +114,10 @@ describe('GitHub', () => {
       { FORGE: 'github' },
       /GITHUB_TOKEN=.*GITHUB_APP_ID=123456 with GITHUB_APP_PRIVATE_KEY_FILE=/,
     ],
-    ['two credentials', { GITHUB_TOKEN: TOKEN, GITHUB_APP_ID: '1' }, /two ways to say who/],
-    ['an App without a key', { GITHUB_APP_ID: '1' }, /GITHUB_APP_ID needs GITHUB_APP_PRIVATE_KEY_FILE/],
+    ['two credentials', { GITHUB_TOKEN: TOKEN, GITHUB_APP_ID: '1' }, /are alternatives/],
+    ['an App without a key', { GITHUB_APP_ID: '1' }, /GITHUB_APP_ID requires GITHUB_APP_PRIVATE_KEY_FILE/],
     [
-      'a key file that is not there',
+      'a key file that does not exist',
       { GITHUB_APP_ID: '1', GITHUB_APP_PRIVATE_KEY_FILE: '/no/such' },
       /GITHUB_APP_PRIVATE_KEY_FILE cannot be read \(ENOENT\)/,
     ],
@@ -102,12 +127,12 @@ describe('GitHub', () => {
       /GITHUB_TOKEN must be a personal access token/,
     ],
     [
-      'the pages instead of the API',
+      "the address of GitHub's pages",
       { GITHUB_TOKEN: TOKEN, GITHUB_API_URL: 'https://github.com' },
-      /not of its API.*https:\/\/api\.github\.com/,
+      /GitHub's API, not of its pages.*https:\/\/api\.github\.com/,
     ],
     [
-      'an API in the clear',
+      'an API without TLS',
       { GITHUB_TOKEN: TOKEN, GITHUB_API_URL: 'http://git.example.com/api/v3' },
       /GITHUB_API_URL must begin with https:/,
     ],
@@ -117,26 +142,26 @@ describe('GitHub', () => {
       /GITHUB_API_URL must be the https:/,
     ],
     [
-      'no pause on github.com',
+      'no write spacing on github.com',
       { GITHUB_TOKEN: TOKEN, GITHUB_WRITE_SPACING_MS: '0' },
       /GITHUB_WRITE_SPACING_MS must be 1000 or more/,
     ],
     [
-      'an enterprise without an address for bills',
+      'an enterprise without a billing address',
       { GITHUB_TOKEN: TOKEN, GITHUB_ENTERPRISE: 'acme' },
-      /GITHUB_ENTERPRISE needs GITHUB_BILLING_EMAIL/,
+      /GITHUB_ENTERPRISE requires GITHUB_BILLING_EMAIL/,
     ],
-    ['a proxy that is none', { GITHUB_TOKEN: TOKEN, HTTPS_PROXY: 'proxy:hunter2' }, /HTTPS_PROXY must be/],
-  ])('refuses %s, by the name of the setting, and shows no secret', (_what, env, message) => {
+    ['an invalid proxy', { GITHUB_TOKEN: TOKEN, HTTPS_PROXY: 'proxy:hunter2' }, /HTTPS_PROXY must be/],
+  ])('rejects %s, names the variable, and shows no secret', (_what, env, message) => {
     const error = thrownBy(env)
     expect(error).toBeInstanceOf(ConfigError)
     expect((error as Error).message).toMatch(message)
     expect((error as Error).message).not.toMatch(/hunter2|SECRET|ghp_secret/)
   })
 
-  test('refuses a file that holds no key, and does not show what it holds', () => {
+  test('rejects a file without a key, and does not show its contents', () => {
     const error = thrownBy({ GITHUB_APP_ID: '1', GITHUB_APP_PRIVATE_KEY_FILE: join(folder, 'no.pem') })
-    expect((error as Error).message).toMatch(/GITHUB_APP_PRIVATE_KEY_FILE holds no RSA private key/)
+    expect((error as Error).message).toMatch(/GITHUB_APP_PRIVATE_KEY_FILE contains no RSA private key/)
     expect((error as Error).message).not.toContain('hunter2')
   })
 })
@@ -146,14 +171,14 @@ describe('roles', () => {
   const GITHUB = { GITHUB_OAUTH_CLIENT_ID: 'a', GITHUB_OAUTH_CLIENT_SECRET: 'b' }
   const names = (env: Record<string, string>) => [...new Config(env).access.grantsByGroup.keys()]
 
-  test('are those of one provider: anybody can found an organization on GitHub of the name of another group', () => {
+  test('belong to one provider: anyone can create an organization on GitHub that is named like a group', () => {
     const roles = 'Platform=admin; staff=viewer'
     expect(names({ ...OIDC, ACCESS_ROLES: roles })).toEqual(['oidc:platform', 'oidc:staff'])
     expect(names({ ...GITHUB, ACCESS_ROLES: roles })).toEqual(['github:platform', 'github:staff'])
     const error = thrownBy({ ...OIDC, ...GITHUB, ACCESS_ROLES: roles })
     expect((error as Error).message).toMatch(/^ACCESS_ROLES has the group "platform", .*oidc:platform/)
-    const said = { ...OIDC, ...GITHUB, ACCESS_ROLES: 'OIDC:platform=admin; github:acme/platform=viewer' }
-    expect(names(said)).toEqual(['oidc:platform', 'github:acme/platform'])
+    const qualified = { ...OIDC, ...GITHUB, ACCESS_ROLES: 'OIDC:platform=admin; github:acme/platform=viewer' }
+    expect(names(qualified)).toEqual(['oidc:platform', 'github:acme/platform'])
   })
 })
 

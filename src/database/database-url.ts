@@ -1,7 +1,8 @@
 import pg from 'pg'
+import { StartupError } from '../errors.ts'
 
 /** A `postgres://` URL that cannot be used. The message never contains the URL, which can contain a password. */
-export class DatabaseUrlError extends Error {
+export class DatabaseUrlError extends StartupError {
   override readonly name = 'DatabaseUrlError'
 }
 

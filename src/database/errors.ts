@@ -1,12 +1,13 @@
 import { types } from 'node:util'
 import pg from 'pg'
+import { StartupError } from '../errors.ts'
 
 /**
  * The database did not respond: no connection was possible, or the connection broke; or the server has no room or is
  * read-only. If a statement was running, its effect is unknown; a transaction that did not reach its commit had none.
  * A later retry can succeed. `cause` is the original error.
  */
-export class DatabaseUnavailableError extends Error {
+export class DatabaseUnavailableError extends StartupError {
   override readonly name = 'DatabaseUnavailableError'
   readonly code = 'DATABASE_UNAVAILABLE'
 

@@ -1,4 +1,5 @@
 import { readdir, readFile } from 'node:fs/promises'
+import { StartupError } from '../errors.ts'
 import type { Database } from './database.ts'
 import type { Queryable } from './statement.ts'
 
@@ -15,7 +16,7 @@ interface AppliedMigration {
 }
 
 /** This program cannot use what the schema contains. */
-export class IncompatibleSchemaError extends Error {
+export class IncompatibleSchemaError extends StartupError {
   override readonly name = 'IncompatibleSchemaError'
 }
 

@@ -1,5 +1,9 @@
 import { Module } from '@nestjs/common'
+import { AuthModule } from '../auth/auth.module.ts'
 import { Config } from '../config/config.ts'
+import { EventsModule } from '../events/events.module.ts'
+import { GitHubModule } from '../github/github.module.ts'
+import { PubSubModule } from '../pubsub/pubsub.module.ts'
 import { TemplateCatalog } from '../templates/template-catalog.ts'
 import { ContentsCleanup } from './contents/contents-cleanup.ts'
 import { DeploymentService } from './deployment.service.ts'
@@ -11,6 +15,7 @@ import { LeaseStore } from './runner/lease-store.ts'
 import { RunnerSignals } from './runner/runner-signals.ts'
 
 @Module({
+  imports: [AuthModule, EventsModule, GitHubModule, PubSubModule],
   providers: [
     DeploymentsResolver,
     DeploymentService,

@@ -1,18 +1,19 @@
 import { UseFilters } from '@nestjs/common'
-import { Args, Context, ID, Int, Mutation, Parent, Query, ResolveField, Resolver } from '@nestjs/graphql'
+import { Args, ID, Int, Mutation, Parent, Query, ResolveField, Resolver } from '@nestjs/graphql'
 import DataLoader from 'dataloader'
 import { validate as isUuid } from 'uuid'
 import { OpaqueSubjectIds } from '../auth/opaque-subject-ids.ts'
+import { Auth, CurrentSubject } from '../auth/principal.ts'
 import { RateLimiter } from '../auth/rate-limiter.ts'
 import { originOf, type RequestContext } from '../auth/request-context.ts'
-import { includesOrg, type Organizations } from '../auth/rights.ts'
+import { includesOrg, type Organizations, type Subject } from '../auth/rights.ts'
 import { NotFoundError } from '../errors.ts'
 import type { DeploymentStatus, LoggedEvent } from '../events/deployment-event.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import { EventLog, type EventRange } from '../events/event-log.ts'
 import type { EventStream } from '../events/event-stream.ts'
 import { EventSubscription } from '../events/event-subscription.ts'
-import { PassThroughErrorsFilter } from '../graphql/client-errors.ts'
+import { PassThroughErrorsFilter } from '../graphql/error-formatting.ts'
 import { checkRange, connectionOf, parsePaging } from '../graphql/paging.ts'
 import { Template } from '../templates/template.model.ts'
 import { TemplateCatalog } from '../templates/template-catalog.ts'
@@ -58,7 +59,7 @@ export class DeploymentsResolver {
   })
   async deploy(
     @Args('input', { description: 'Where the repository goes, and what is in it.' }) input: DeployInput,
-    @Context() context: RequestContext,
+    @Auth() context: RequestContext,
   ): Promise<Deployment> {
     return toDeployment(await this.service.deploy(input, context))
   }
@@ -66,7 +67,7 @@ export class DeploymentsResolver {
   @Mutation(() => Deployment, { description: 'Stops a deployment, a call to the forge in flight included.' })
   async cancelDeployment(
     @Args('id', { type: () => ID, description: 'The id of the deployment.' }) id: string,
-    @Context() context: RequestContext,
+    @Auth() context: RequestContext,
   ): Promise<Deployment> {
     return toDeployment(await this.service.cancel(id, context))
   }
@@ -76,7 +77,7 @@ export class DeploymentsResolver {
   })
   async retryDeployment(
     @Args('id', { type: () => ID, description: 'The id of the deployment.' }) id: string,
-    @Context() context: RequestContext,
+    @Auth() context: RequestContext,
   ): Promise<Deployment> {
     return toDeployment(await this.service.retry(id, context))
   }
@@ -87,7 +88,7 @@ export class DeploymentsResolver {
   })
   async deployment(
     @Args('id', { type: () => ID, description: 'The id of the deployment.' }) id: string,
-    @Context() { subject }: RequestContext,
+    @CurrentSubject() subject: Subject,
   ): Promise<Deployment | null> {
     const found = await this.service.find(id, subject)
     return found ? toDeployment(found) : null
@@ -111,7 +112,7 @@ export class DeploymentsResolver {
       description: 'Only in one of these.',
     })
     status: DeploymentStatus[] | null,
-    @Context() { subject }: RequestContext,
+    @CurrentSubject() subject: Subject,
   ): Promise<DeploymentConnection> {
     const paging = parsePaging(first ?? 20, after ?? null, MAX_DEPLOYMENTS)
     const found = [org, repo].every(isPossibleName)
@@ -181,7 +182,7 @@ export class DeploymentsResolver {
     deploymentId: string | null,
     @Args('after', { type: () => String, nullable: true, description: 'The cursor of the last event seen.' })
     after: string | null,
-    @Context() context: RequestContext,
+    @Auth() context: RequestContext,
   ): Promise<EventStream<LoggedEvent>> {
     // An empty id is the id of none, and not everybody's.
     this.rateLimiter.countSubscription(context.subject)

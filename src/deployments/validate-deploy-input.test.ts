@@ -117,7 +117,7 @@ test('says the first faults in the message, and how many more there are', async 
     files(...Array.from({ length: 250 }, (_, n) => ({ path: `/${n}`, content: '' }))),
   )
   expect(error.message).toMatch(
-    /^The input has 250 faults: input\.contents\.files\[0\]\.path must be relative/,
+    /^The input has 250 errors: input\.contents\.files\[0\]\.path must be relative/,
   )
   expect(error.message).toMatch(/and 247 more\.$/)
   expect(error.extensions).toMatchObject({ code: 'BAD_USER_INPUT', faultCount: 250 })

@@ -1,6 +1,6 @@
 import { access, constants } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Global, Inject, Logger, Module, type OnApplicationShutdown } from '@nestjs/common'
+import { Inject, Logger, Module, type OnApplicationShutdown } from '@nestjs/common'
 import { Config, ConfigError } from '../config/config.ts'
 import { Database } from '../database/database.ts'
 import { ensureFolder, PRIVATE_MODE, restrictToOwner } from '../runtime/folders.ts'
@@ -10,7 +10,6 @@ import { LocalForge } from './local/local-forge.ts'
 import { GitHubRestClient } from './rest/github-rest-client.ts'
 import { PostgresRateLimitStore } from './rest/rate-limit-store.ts'
 
-@Global()
 @Module({
   providers: [
     {

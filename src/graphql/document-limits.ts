@@ -2,16 +2,16 @@ import { maxDepthRule } from '@escape.tech/graphql-armor-max-depth'
 import { type DocumentNode, GraphQLError, type GraphQLSchema, parse, specifiedRules, validate } from 'graphql'
 import { TooLargeError } from '../errors.ts'
 
-/** Contents belong in variables, which have limits of their own. */
+/** Contents belong in variables, which have their own limits. */
 const MAX_DOCUMENT_LENGTH = 100_000
 export const MAX_DOCUMENT_TOKENS = 10_000
-/** Brackets of any kind within each other. graphql's parser calls itself for each; its own introspection query has 14. */
+/** Nesting of brackets of any kind. The parser of graphql-js recurses for each; its introspection query has 14. */
 const MAX_NESTED_BRACKETS = 100
 const MAX_DEPTH = 10
-/** Each error may repeat a part of the document. */
+/** Each error may repeat part of the document. */
 export const MAX_VALIDATION_ERRORS = 20
 
-/** Parses and validates a document, within the limits. Returns the document, or all that is wrong with it. */
+/** Parses and validates a document, within the limits. Returns the document, or its errors. */
 export function parseAndValidate(schema: GraphQLSchema, query: string): DocumentNode | GraphQLError[] {
   const tooLarge = checkDocumentText(query)
   if (tooLarge) return [tooLarge]
@@ -30,13 +30,13 @@ function validationErrors(schema: GraphQLSchema, document: DocumentNode): readon
   try {
     return validate(schema, document, specifiedRules, { maxErrors: MAX_VALIDATION_ERRORS })
   } catch (error) {
-    // A rule of graphql throws what it finds: a variable that decides whether a subscription has its only field.
+    // One rule throws its error: a variable decides whether a subscription has its only field.
     if (error instanceof GraphQLError) return [error]
     throw error
   }
 }
 
-/** What is too large about the text of a document, to be asked before it is parsed. */
+/** Checks the size of a document before it is parsed. */
 export function checkDocumentText(query: string): TooLargeError | undefined {
   if (query.length > MAX_DOCUMENT_LENGTH) {
     return new TooLargeError(
@@ -51,24 +51,24 @@ export function checkDocumentText(query: string): TooLargeError | undefined {
   return undefined
 }
 
-/** How many brackets are open at once. Those in strings and comments do not count (GraphQL specification, 2.1). */
+/** The nesting of brackets. Those in strings and comments do not count (GraphQL specification, 2.1). */
 function bracketDepth(query: string): number {
-  let open = 0
-  let most = 0
+  let depth = 0
+  let maxDepth = 0
   for (const [token] of query.matchAll(BRACKET_TOKENS)) {
-    if ('([{'.includes(token)) most = Math.max(most, ++open)
-    else if (')]}'.includes(token)) open--
+    if ('([{'.includes(token)) maxDepth = Math.max(maxDepth, ++depth)
+    else if (')]}'.includes(token)) depth--
   }
-  return most
+  return maxDepth
 }
 
 const BRACKET_TOKENS = /"""(?:\\"""|[\s\S])*?(?:"""|$)|"(?:\\.|[^"\\\n\r])*"?|#[^\n\r]*|[()[\]{}]/g
 
-/** What is nested too deeply about a valid document. */
+/** Checks the depth of a valid document. */
 export function checkDepth(schema: GraphQLSchema, document: DocumentNode): TooLargeError | undefined {
   if (!isTooDeep(schema, document)) return undefined
   return new TooLargeError(
-    `The operation is nested too deeply; at most ${MAX_DEPTH} levels are allowed. Ask in parts.`,
+    `The operation is nested too deeply; at most ${MAX_DEPTH} levels are allowed. Split it into several requests.`,
   )
 }
 
@@ -76,7 +76,7 @@ function isTooDeep(schema: GraphQLSchema, document: DocumentNode): boolean {
   try {
     return validate(schema, document, [maxDepthRule({ n: MAX_DEPTH })]).length > 0
   } catch (error) {
-    // This rule throws what it has found.
+    // This rule throws its error.
     if (error instanceof GraphQLError) return true
     throw error
   }

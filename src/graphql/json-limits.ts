@@ -11,7 +11,7 @@ const PART = 1
 const OPEN = 2
 const CLOSE = 3
 const STRING = 4
-/** What a byte means outside of a string; 0: nothing. */
+/** The meaning of a byte outside of strings; 0: none. */
 const BYTE_MEANINGS = new Uint8Array(256)
 for (const character of ',:') BYTE_MEANINGS[character.charCodeAt(0)] = PART
 for (const character of '[{') BYTE_MEANINGS[character.charCodeAt(0)] = OPEN
@@ -19,8 +19,8 @@ for (const character of ']}') BYTE_MEANINGS[character.charCodeAt(0)] = CLOSE
 BYTE_MEANINGS[QUOTE] = STRING
 
 /**
- * Looks at a JSON text before it is parsed, piece by piece as it comes: parsing a few megabytes of `{},{},…` would take
- * seconds, in which nobody else has a turn. Long strings are cheap. The text is in UTF-8 (RFC 8259, section 8.1).
+ * Checks JSON text before it is parsed, chunk by chunk as it arrives: parsing a few megabytes of `{},{},…` would block
+ * the event loop for seconds. Long strings are cheap. The text is UTF-8 (RFC 8259, section 8.1).
  */
 export class JsonLimits {
   private parts = 0
@@ -28,15 +28,15 @@ export class JsonLimits {
   private isInString = false
   private isEscaped = false
 
-  /** @throws TooLarge */
-  check(piece: Uint8Array): void {
+  /** @throws TooLargeError */
+  check(chunk: Uint8Array): void {
     let index = 0
-    while (index < piece.length) {
+    while (index < chunk.length) {
       if (this.isInString) {
-        index = this.skipString(piece, index)
+        index = this.skipString(chunk, index)
         continue
       }
-      const meaning = BYTE_MEANINGS[piece[index++] ?? 0]
+      const meaning = BYTE_MEANINGS[chunk[index++] ?? 0]
       if (meaning === 0) continue
       if (meaning === STRING) this.isInString = true
       else if (meaning === CLOSE) this.depth--
@@ -44,28 +44,28 @@ export class JsonLimits {
     }
   }
 
-  /** Returns the place behind the string, or the end of the piece. */
-  private skipString(piece: Uint8Array, start: number): number {
+  /** Returns the index after the string, or the end of the chunk. */
+  private skipString(chunk: Uint8Array, start: number): number {
     let isEscaped = this.isEscaped
-    for (let index = start; index < piece.length; index++) {
+    for (let index = start; index < chunk.length; index++) {
       if (isEscaped) {
         isEscaped = false
-      } else if (piece[index] === BACKSLASH) {
+      } else if (chunk[index] === BACKSLASH) {
         isEscaped = true
-      } else if (piece[index] === QUOTE) {
+      } else if (chunk[index] === QUOTE) {
         this.isInString = false
         this.isEscaped = false
         return index + 1
       }
     }
     this.isEscaped = isEscaped
-    return piece.length
+    return chunk.length
   }
 
   private count(isOpening: boolean): void {
     if (++this.parts > MAX_PARTS) {
       throw new TooLargeError(
-        `The request has more than ${MAX_PARTS} values. Send fewer files, or ask in parts.`,
+        `The request has more than ${MAX_PARTS} values. Send fewer files, or split it into several requests.`,
       )
     }
     if (isOpening && ++this.depth > MAX_DEPTH) {

@@ -12,14 +12,14 @@ import { type ComplexityEstimator, getComplexity } from 'graphql-query-complexit
 import { TooLargeError } from '../errors.ts'
 
 const MAX_COST = 20_000
-/** Fields as they are written, those of a fragment once for each place that spreads it. */
+/** Fields in the document, those of a fragment once for each place that spreads it. */
 const MAX_FIELDS = 10_000
-/** What a list without `first` is taken to hold. */
+/** The assumed length of a list without `first`. */
 const ASSUMED_LIST_LENGTH = 10
 
 /**
- * About one for each field of the answer. Fails closed: what cannot be weighed is refused.
- * @throws TooLarge
+ * The estimated cost, about one for each field of the response. An operation that cannot be estimated is refused.
+ * @throws TooLargeError
  */
 export function checkCost(
   schema: GraphQLSchema,
@@ -29,7 +29,7 @@ export function checkCost(
   const cost = costOf(schema, document, variables)
   if (cost <= MAX_COST) return cost
   throw new TooLargeError(
-    `The operation may cost ${cost}, about one for each field of its answer; at most ${MAX_COST} are allowed. Ask for fewer things at once, with "first".`,
+    `Estimated query cost is ${cost}; the limit is ${MAX_COST}. Request fewer items with "first".`,
   )
 }
 
@@ -49,11 +49,12 @@ function costOf(
     return Math.ceil(cost)
   } catch (error) {
     if (!(error instanceof GraphQLError)) throw error
-    // Of an argument: a variable that is null where its argument must not be.
-    if (error.nodes)
+    // An argument that must not be null got a variable that is.
+    if (error.nodes) {
       throw new GraphQLError(error.message, { nodes: error.nodes, extensions: { code: 'BAD_USER_INPUT' } })
+    }
     throw new TooLargeError(
-      `The operation has ${MAX_FIELDS} fields or more, counted once for each place that spreads their fragment. Ask in parts.`,
+      `The operation has ${MAX_FIELDS} fields or more, counted once for each place that spreads their fragment. Split it into several requests.`,
     )
   }
 }
@@ -73,16 +74,16 @@ function estimatorOf(schema: GraphQLSchema): ComplexityEstimator {
   return estimator
 }
 
-/** How much a field holds, as its resolver reads `first`: null is its default. */
+/** The length of a field's list. As in resolvers, `first: null` means the default. */
 function listLengthOf(field: GraphQLField<unknown, unknown>, first: unknown): number {
-  // The list inside of a connection is as long as the connection's `first` says, which has been counted.
+  // The list of a connection's edges: its length is the connection's `first`, which has been counted.
   if (field.name === 'edges') return 1
   const argument = field.args.find(({ name }) => name === 'first')
   if (argument) return Math.max(0, Number(first ?? argument.defaultValue ?? ASSUMED_LIST_LENGTH))
   return String(field.type).includes('[') ? ASSUMED_LIST_LENGTH : 1
 }
 
-/** How long the lists of introspection are in this schema, on average, so that tools may ask for all of it, once. */
+/** The average lengths of introspection's lists in this schema. One full introspection query stays within the limit. */
 function introspectionLengths(schema: GraphQLSchema): ReadonlyMap<string, number> {
   const types = Object.values(schema.getTypeMap())
   const directives = schema.getDirectives()
@@ -99,7 +100,7 @@ function introspectionLengths(schema: GraphQLSchema): ReadonlyMap<string, number
     ['__Type.enumValues', perType(enumValues)],
     ['__Type.interfaces', 1],
     ['__Type.possibleTypes', 1],
-    // Tools ask for nine of them within each other, of which most types have one or two.
+    // Tools nest it nine times; most types have one or two levels.
     ['__Type.ofType', 0.5],
     ['__Field.args', 1],
     ['__Directive.args', 2],

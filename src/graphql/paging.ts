@@ -2,30 +2,30 @@ import { Field, ObjectType } from '@nestjs/graphql'
 import { validate as isUuid } from 'uuid'
 import { BadUserInputError, UnknownCursorError } from '../errors.ts'
 
-/** What somebody asks for with `first` and `after`, checked. Pages go by UUIDs that grow with time. */
+/** The arguments `first` and `after`, validated. Pages are ordered by time-ordered UUIDs, newest first. */
 export interface Paging {
   limit: number
-  /** The id behind which the page begins; null: with the newest. */
+  /** The page begins after this id; null: with the newest. */
   before: string | null
 }
 
-/** @throws BadUserInput, CursorUnknown */
-export function parsePaging(first: number, after: string | null, most: number): Paging {
-  const limit = checkRange('first', first, most)
+/** @throws BadUserInputError, UnknownCursorError */
+export function parsePaging(first: number, after: string | null, max: number): Paging {
+  const limit = checkRange('first', first, max)
   if (after && !isUuid(after)) throw new UnknownCursorError(after)
   return { limit, before: after || null }
 }
 
-/** A Relay connection of what was found: by one more than `limit`, so that it is known whether there are more. */
+/** A Relay connection of the rows of a page. The query reads one more than `limit`, which tells whether more follow. */
 export function connectionOf<Node extends { id: string }>(
-  found: readonly Node[],
+  rows: readonly Node[],
   { limit, before }: Paging,
 ): { edges: { cursor: string; node: Node }[]; pageInfo: PageInfo } {
-  const edges = found.slice(0, limit).map((node) => ({ cursor: node.id, node }))
+  const edges = rows.slice(0, limit).map((node) => ({ cursor: node.id, node }))
   return {
     edges,
     pageInfo: {
-      hasNextPage: found.length > limit,
+      hasNextPage: rows.length > limit,
       hasPreviousPage: before !== null,
       startCursor: edges.at(0)?.cursor ?? null,
       endCursor: edges.at(-1)?.cursor ?? null,
@@ -33,23 +33,23 @@ export function connectionOf<Node extends { id: string }>(
   }
 }
 
-/** @throws BadUserInput */
-export function checkRange(path: string, value: number, most: number): number {
-  if (value >= 0 && value <= most) return value
-  throw new BadUserInputError([{ path, reason: `must be from 0 to ${most}` }])
+/** @throws BadUserInputError */
+export function checkRange(path: string, value: number, max: number): number {
+  if (value >= 0 && value <= max) return value
+  throw new BadUserInputError([{ path, reason: `must be from 0 to ${max}` }])
 }
 
-@ObjectType({ description: 'Where a page stands among the others.' })
+@ObjectType({ description: 'Relay page info.' })
 export class PageInfo {
-  @Field({ description: 'Whether there are older ones.' })
+  @Field({ description: 'Whether more items follow.' })
   hasNextPage!: boolean
 
-  @Field({ description: 'Whether the page began after a cursor.' })
+  @Field({ description: 'Whether the page begins after a cursor.' })
   hasPreviousPage!: boolean
 
-  @Field(() => String, { nullable: true, description: 'Cursor of the first one.' })
+  @Field(() => String, { nullable: true, description: 'The cursor of the first item.' })
   startCursor!: string | null
 
-  @Field(() => String, { nullable: true, description: 'Cursor of the last one.' })
+  @Field(() => String, { nullable: true, description: 'The cursor of the last item.' })
   endCursor!: string | null
 }

@@ -20,7 +20,7 @@ const schema = buildSchema(`
   input Filter { name: String!, state: State = OPEN, limit: Int! = 10, size: Float, tags: [String], inner: Filter }
 `)
 
-/** Answers with its arguments, as a resolver sees them. */
+/** Returns its arguments, as a resolver receives them. */
 const rootValue = { find: (args: object) => JSON.stringify(args), other: () => rootValue }
 const fieldResolver: GraphQLFieldResolver<unknown, unknown> = (source, args, _context, { fieldName }) => {
   const value = (source as Record<string, unknown>)[fieldName]
@@ -43,7 +43,7 @@ const filter = fc.letrec((tie) => ({
 })).filter
 const wrong = fc.oneof(id, ids, fc.array(ids), states, int, fc.double(), boolean, filter, fc.object())
 
-/** Operations, and what their variables may be. */
+/** Operations, with generators of their variables. */
 const operations: [string, fc.Arbitrary<unknown>, fc.Arbitrary<unknown>][] = [
   ['query ($a: ID, $b: [[ID!]!]) { find(id: $a, ids: $b) }', id, fc.array(ids)],
   ['query ($a: ID!, $b: ID = "x") { find(id: $a, ids: [[$a], [$b]]) }', id, id],
@@ -89,14 +89,14 @@ function executePrepared(query: string, variables: Variables): ExecutionResult |
   }
 }
 
-/** The same, by graphql itself: where it has refused the variables there is no `data`. */
+/** The same, by graphql-js: if it refuses the variables, the result has no `data`. */
 function executeByGraphql(query: string, variables: Variables): ExecutionResult | undefined {
   const args = { schema, document: parse(query), variableValues: variables, rootValue, fieldResolver }
   const result = execute(args) as ExecutionResult
   return 'data' in result ? result : undefined
 }
 
-test('a prepared operation is answered as graphql answers it', () => {
+test('executing a prepared operation gives the result of graphql-js', () => {
   for (const [query] of operations) expect(validate(schema, parse(query))).toEqual([])
   let answered = 0
   fc.assert(
@@ -110,7 +110,7 @@ test('a prepared operation is answered as graphql answers it', () => {
   expect(answered).toBeGreaterThan(250)
 })
 
-describe('__type finds what is in the schema, and not the type of coerced variables:', () => {
+describe('__type finds the types of the schema, but not the type of coerced variables:', () => {
   test.each(['CoercedVariable', 'State', 'Nope'])('%s', (name) => {
     const query = 'query ($name: String!) { __type(name: $name) { name kind } }'
     expect(executePrepared(query, { name })).toEqual(executeByGraphql(query, { name }))

@@ -19,12 +19,12 @@ export interface OperationRequest {
   variables?: Record<string, unknown> | null | undefined
 }
 
-/** For `execute`: of one operation, with its variables as it takes them. */
+/** The arguments of `execute` for one operation, with coerced variables. */
 export interface PreparedArgs extends Pick<ExecutionArgs, 'schema' | 'document'> {
   variableValues: Readonly<Record<string, unknown>>
 }
 
-/** Undefined: no operation has that name, or there are several and none is named. An empty name is none. */
+/** Undefined: no operation has that name, or the document has several and none is named. An empty name counts as absent. */
 export function findOperation(
   document: DocumentNode,
   operationName: string | null | undefined,
@@ -40,9 +40,9 @@ export function operationNotFound(): GraphQLError {
 }
 
 /**
- * What it takes to execute an operation of a valid document. Variables are coerced here, once; to graphql, which would
- * do it again for each execution, they are of a type that is handed on as it is.
- * @throws BadUserInput
+ * Prepares an operation of a valid document for execution. Variables are coerced here, once: graphql-js would coerce them
+ * again in each execution, so it gets a type that passes values through.
+ * @throws BadUserInputError
  */
 export function prepareOperation(
   schema: GraphQLSchema,
@@ -58,21 +58,21 @@ export function prepareOperation(
 }
 
 /**
- * What a prepared operation costs, about one for each field of its answer.
- * @throws TooLarge
+ * The estimated cost of a prepared operation, about one for each field of its response.
+ * @throws TooLargeError
  */
 export function checkComplexity({ schema, document, variableValues }: PreparedArgs): number {
   return checkCost(schema, document, variableValues)
 }
 
 const COERCED_TYPE = new GraphQLScalarType<unknown>({ name: 'CoercedVariable' })
-/** A secret: `__type` looks types up by name too, and must not find this one. */
+/** Random, because `__type` also looks types up by name, and must not find this one. */
 const COERCED_KEY = randomUUID()
 const COERCED_NODE: TypeNode = { kind: Kind.NAMED_TYPE, name: { kind: Kind.NAME, value: COERCED_KEY } }
 
 const executableSchemas = new WeakMap<GraphQLSchema, GraphQLSchema>()
 
-/** The same schema, which also has the type of coerced variables. */
+/** The same schema with the type of coerced variables. */
 function executableSchema(schema: GraphQLSchema): GraphQLSchema {
   let executable = executableSchemas.get(schema)
   if (!executable) {
@@ -86,7 +86,7 @@ function executableSchema(schema: GraphQLSchema): GraphQLSchema {
 
 const executableDocuments = new WeakMap<OperationDefinitionNode, DocumentNode>()
 
-/** Only the operation, and the fragments that it may use. */
+/** The operation, and the fragments that it may use. */
 function executableDocument(document: DocumentNode, operation: OperationDefinitionNode): DocumentNode {
   let executable = executableDocuments.get(operation)
   if (!executable) {

@@ -1,6 +1,6 @@
 import type { GraphQLSchema } from 'graphql'
 
-/** Nest has no place for the descriptions of these three types. */
+/** Nest has no option for the descriptions of the root types. */
 export function describeRootTypes(schema: GraphQLSchema): GraphQLSchema {
   const descriptions = [
     [schema.getQueryType(), 'Reads the current state. Over HTTP or the socket.'],

@@ -54,14 +54,14 @@ test.each<[string, Record<string, unknown>]>([
     },
   ],
   ['$a: Filter', { a: { name: '__proto__', inner: null } }],
-])('makes of %s and %j what graphql makes of it', (definitions, variables) => {
+])('coerces %s and %j like graphql-js', (definitions, variables) => {
   const node = operation(definitions)
   const { coerced } = getVariableValues(schema, node.variableDefinitions ?? [], variables)
   expect(coerced).toBeDefined()
   expect(coerceVariables(schema, node, variables)).toEqual(coerced)
 })
 
-describe('stops at the first fault, and names its place:', () => {
+describe('stops at the first error, and reports its path:', () => {
   const all = (filter: unknown) => ({ a: { all: [{ name: 'x' }, filter] } })
   const nested = JSON.parse(`${'{"name":"x","inner":'.repeat(60)}null${'}'.repeat(60)}`)
 
@@ -93,8 +93,8 @@ describe('stops at the first fault, and names its place:', () => {
   })
 })
 
-// Each of these took graphql seconds, gigabytes, or an answer of megabytes.
-describe('takes no longer for more of the same:', () => {
+// Each of these took graphql-js seconds, gigabytes, or a response of megabytes.
+describe('takes no longer for more of the same errors:', () => {
   const many = Array.from({ length: 300_000 }, (_, index) => index)
   const object = Object.fromEntries(many.map((index) => [`k${index}`, 1]))
 
@@ -103,7 +103,7 @@ describe('takes no longer for more of the same:', () => {
     ['valid values', '$a: [State!]', { a: many.map(() => 'OPEN') }, 'a', /at most 2 items/],
     ['faulty items', '$a: [ID!]', { a: many.map(() => ({})) }, 'a', /at most 1000 items/],
     [
-      'items of a field with a bound of its own',
+      'items of a field with its own limit',
       '$a: Find',
       { a: { all: many.map(() => ({ name: 'x' })) } },
       'a.all',

@@ -17,34 +17,34 @@ import {
 } from 'graphql'
 import { BadUserInputError } from '../errors.ts'
 
-/** Items of a list whose field does not say otherwise in `extensions.maxItems`. */
+/** Items of a list, unless its field sets `extensions.maxItems`. */
 const MAX_LIST_ITEMS = 1_000
-/** Lists and objects within each other. */
+/** Nesting of lists and objects. */
 const MAX_DEPTH = 30
-/** The end of a sentence about one value; graphql's own words repeat the value, however long it is. */
+/** The messages of graphql-js repeat the value, however long it is. */
 const MAX_REASON_LENGTH = 200
 const MAX_NAME_LENGTH = 50
 
 /**
- * The variables as the operation takes them (GraphQL specification, 6.1.2), in one pass that stops at the first fault.
- * Lists are bounded, and an object with an unknown key is refused, so that the time it takes grows with what the schema
- * allows and not with what was sent. graphql's own function is several times slower, and describes each of a million
- * faults together with all of the input.
- * @throws BadUserInput
+ * Coerces the variables of an operation (GraphQL specification, 6.1.2), in one pass that stops at the first error. Lists
+ * are bounded, and objects with unknown keys are refused, so that the time depends on what the schema allows rather than
+ * on what was sent. The function of graphql-js is several times slower, and describes each of a million errors together
+ * with the whole input.
+ * @throws BadUserInputError
  */
 export function coerceVariables(
   schema: GraphQLSchema,
   operation: OperationDefinitionNode,
-  given: Readonly<Record<string, unknown>>,
+  values: Readonly<Record<string, unknown>>,
 ): Record<string, unknown> {
   const coerced: Record<string, unknown> = {}
   for (const { variable, type: typeNode, defaultValue } of operation.variableDefinitions ?? []) {
     const name = variable.name.value
     const type = typeFromAST(schema, typeNode)
-    // The document has been validated before.
+    // Validation has ensured this.
     if (!isInputType(type)) throw new Error(`The variable $${name} has no input type.`)
-    if (isGiven(given, name)) {
-      coerced[name] = coercerOf(type)(given[name], [name])
+    if (isSet(values, name)) {
+      coerced[name] = coercerOf(type)(values[name], [name])
     } else if (defaultValue) {
       coerced[name] = valueFromAST(defaultValue, type)
     } else if (isNonNullType(type)) {
@@ -54,25 +54,25 @@ export function coerceVariables(
   return coerced
 }
 
-/** Where a value is: the variable, then names of fields and places in lists. Shared: whoever adds to it takes it off. */
+/** The path of a value: the variable, then field names and list indexes. It is shared: a function that extends it cuts it back. */
 type Path = (string | number)[]
 type Coercer = (value: unknown, path: Path) => unknown
 
 const coercers = new WeakMap<GraphQLInputType, Coercer>()
 
-/** Made once for each type: asking a value's type for its kind takes most of the time otherwise. */
+/** Created once for each type: determining a type's kind would otherwise take most of the time. */
 function coercerOf(type: GraphQLInputType): Coercer {
   let coercer = coercers.get(type)
   if (!coercer) {
-    coercer = makeCoercer(type, MAX_LIST_ITEMS)
+    coercer = createCoercer(type, MAX_LIST_ITEMS)
     coercers.set(type, coercer)
   }
   return coercer
 }
 
-function makeCoercer(type: GraphQLInputType, maxItems: number): Coercer {
+function createCoercer(type: GraphQLInputType, maxItems: number): Coercer {
   if (isNonNullType(type)) {
-    const coerce = makeCoercer(type.ofType, maxItems)
+    const coerce = createCoercer(type.ofType, maxItems)
     return (value, path) => (value === null ? throwFieldError(path, 'must not be null') : coerce(value, path))
   }
   const coerce = isListType(type)
@@ -86,7 +86,7 @@ function makeCoercer(type: GraphQLInputType, maxItems: number): Coercer {
 function listCoercer(itemType: GraphQLInputType, maxListItems: number): Coercer {
   const coerceItem = coercerOf(itemType)
   const named = getNamedType(itemType)
-  // More of them than there are say nothing more.
+  // An enum list needs no more items than the enum has values.
   const maxItems = isEnumType(named) ? named.getValues().length : maxListItems
   return (value, path) => {
     // The specification's "list of size one".
@@ -104,7 +104,7 @@ function listCoercer(itemType: GraphQLInputType, maxListItems: number): Coercer 
 }
 
 function objectCoercer(type: GraphQLInputObjectType): Coercer {
-  // Made at the first use: a type may have fields of its own type.
+  // Created at the first use: a type may have fields of its own type.
   let fields: readonly FieldCoercer[] | undefined
   return (value, path) => {
     if (!isObject(value)) throwFieldError(path, `must be an object, of type ${type.name}`)
@@ -114,7 +114,7 @@ function objectCoercer(type: GraphQLInputObjectType): Coercer {
     let known = 0
     for (const field of fields) {
       path[depth] = field.name
-      if (isGiven(value, field.name)) {
+      if (isSet(value, field.name)) {
         known++
         coerced[field.name] = field.coerce(value[field.name], path)
       } else if (field.defaultValue !== undefined) {
@@ -140,13 +140,13 @@ interface FieldCoercer {
 
 function fieldCoercer({ name, type, defaultValue, extensions }: GraphQLInputField): FieldCoercer {
   const { maxItems } = extensions
-  const coerce = typeof maxItems === 'number' ? makeCoercer(type, maxItems) : coercerOf(type)
+  const coerce = typeof maxItems === 'number' ? createCoercer(type, maxItems) : coercerOf(type)
   return { name, coerce, defaultValue, isRequired: isNonNullType(type) }
 }
 
 function leafCoercer(type: GraphQLLeafType): Coercer {
   const isEnum = isEnumType(type)
-  // Their own messages would describe all that is in a list or an object.
+  // The messages of graphql-js would print the whole list or object.
   const takesObjects = !isEnum && !isSpecifiedScalarType(type)
   return (value, path) => {
     if (typeof value === 'object' && !takesObjects) {
@@ -157,7 +157,7 @@ function leafCoercer(type: GraphQLLeafType): Coercer {
     }
     let parsed: unknown
     try {
-      // Without a suggestion of what else may have been meant, which takes its time for a long text.
+      // Without "Did you mean …", which takes long for a long text.
       parsed = isEnum ? type.parseValue(value, isLong(value)) : type.parseValue(value)
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error)
@@ -170,7 +170,7 @@ function leafCoercer(type: GraphQLLeafType): Coercer {
 function rejectUnknownFields(names: readonly string[], type: GraphQLInputObjectType, path: Path): void {
   const fields = type.getFields()
   const unknown = names.find((name) => !Object.hasOwn(fields, name))
-  // A known one can be there as `undefined`, where values do not come from JSON.
+  // A known field may be `undefined` if the values do not come from JSON.
   if (unknown !== undefined)
     throwFieldError([...path, shorten(unknown, MAX_NAME_LENGTH)], `is not a field of ${type.name}`)
 }
@@ -186,7 +186,7 @@ function checkOneOf(
   throwFieldError(path, `must have exactly one of ${names.join(' and ')}, and it must not be null`)
 }
 
-/** Returns the place of the next step. */
+/** Returns the index of the path's next step. */
 function descend(path: Path): number {
   if (path.length > MAX_DEPTH)
     throwFieldError(path, `is nested too deeply; at most ${MAX_DEPTH} levels are allowed`)
@@ -202,7 +202,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-function isGiven(values: Readonly<Record<string, unknown>>, name: string): boolean {
+function isSet(values: Readonly<Record<string, unknown>>, name: string): boolean {
   return Object.hasOwn(values, name) && values[name] !== undefined
 }
 

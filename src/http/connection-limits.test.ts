@@ -8,9 +8,9 @@ const MAX = 10
 let server: Server
 let port: number
 let clients: Socket[]
-/** Of requests to /wait: ended by the test. */
+/** Responses to /wait, which the test ends. */
 let waiting: ServerResponse[]
-/** Whose requests have arrived. */
+/** Responses whose requests have arrived. */
 let received: Set<ServerResponse>
 
 beforeEach(() => {
@@ -47,7 +47,7 @@ async function open(localAddress = '127.0.0.1'): Promise<Socket> {
   const before = await connections()
   const socket = connectNow(localAddress)
   await once(socket, 'connect')
-  // Taken or refused by the server.
+  // Accepted or refused by the server.
   while ((await connections()) === before && !socket.closed) await new Promise(setImmediate)
   return socket
 }
@@ -69,19 +69,19 @@ async function ask(socket: Socket, path = '/', headers = ''): Promise<string> {
   return String(data)
 }
 
-test('a new connection takes the place of the one that has been idle for longest, in its own network first', async () => {
+test('a new connection replaces the one that has been idle for longest, in its own network first', async () => {
   await start()
   const other = await open('127.0.0.2')
   const first = await open()
   const [second, ...rest] = [await open(), await open(), await open(), await open()]
-  // It has just asked for something.
+  // It has just sent a request.
   expect(await ask(first)).toContain('here')
   const newest = connectNow('127.0.0.1')
   await isGone(second as Socket)
   for (const socket of [newest, first, ...rest, other]) expect(await ask(socket)).toContain('here')
 })
 
-test('one with a request under way, and one that is a socket, keep their place; others find theirs', async () => {
+test('a connection with a request in progress and a WebSocket stay open; other connections are accepted', async () => {
   await start()
   const sockets = []
   for (let i = 0; i < 4; i++) {
@@ -96,7 +96,7 @@ test('one with a request under way, and one that is a socket, keep their place; 
     busy.push(socket)
     while (waiting.length <= i) await new Promise(setImmediate)
   }
-  // Of this network none is idle but the newest.
+  // In this network, only the newest connection is idle.
   await isGone(connectNow('127.0.0.1'))
   expect(await ask(await open('127.0.0.2'))).toContain('here')
   for (const response of waiting) response.end('at last')
@@ -107,7 +107,7 @@ test('one with a request under way, and one that is a socket, keep their place; 
   expect(sockets.every((socket) => !socket.closed)).toBe(true)
 })
 
-test('one whose request never comes to its end makes way', async () => {
+test('a connection whose request never completes is replaced', async () => {
   await start()
   const all = []
   for (let i = 0; i < MAX - 1; i++) {
@@ -116,12 +116,12 @@ test('one whose request never comes to its end makes way', async () => {
     all.push(socket)
     while (waiting.length <= i) await new Promise(setImmediate)
   }
-  // The first is the one that has waited for longest.
+  // The first one has waited for longest.
   const next = connectNow('127.0.0.1')
   expect(await ask(next)).toContain('here')
   await isGone(all[0] as Socket)
   expect(all[1]?.closed).toBe(false)
-  // One that has come to its end keeps its place.
+  // A connection with a complete request stays open.
   all[1]?.write('67890')
   while (!received.has(waiting[1] as ServerResponse)) await new Promise(setImmediate)
   for (let i = 0; i < MAX; i++) connectNow('127.0.0.1')
@@ -131,7 +131,7 @@ test('one whose request never comes to its end makes way', async () => {
   expect(String(data)).toContain('at last')
 })
 
-test('one that was refused as a socket makes way', async () => {
+test('a connection whose upgrade was refused is replaced', async () => {
   await start()
   const all = []
   for (let i = 0; i < MAX - 1; i++) {
@@ -150,14 +150,14 @@ test('one that was refused as a socket makes way', async () => {
   expect(await ask(connectNow('127.0.0.1'))).toContain('here')
 })
 
-test('one that asks for more and more without an answer is closed', async () => {
+test('a connection with too many pipelined requests is closed', async () => {
   await start()
   const socket = await open()
   socket.write('GET /wait HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(100))
   await isGone(socket)
 })
 
-test('a trusted proxy is not counted: all of its connections are of use', async () => {
+test('a trusted proxy may use all connections', async () => {
   await start(['127.0.0.1'])
   const all = []
   for (let i = 0; i < MAX - 1; i++) all.push(await open())
@@ -171,7 +171,7 @@ function connectNow(localAddress: string): Socket {
   return socket
 }
 
-test('refuses requests in chunks of a few bytes, and takes them in usual ones', async () => {
+test('refuses requests in chunks of a few bytes, and accepts larger chunks', async () => {
   await start()
   const send = async (chunk: string, count: number) => {
     const client = connectNow('127.0.0.1').setEncoding('utf8')
@@ -186,7 +186,7 @@ test('refuses requests in chunks of a few bytes, and takes them in usual ones', 
   for (const chunk of ['x', 'x'.repeat(9)]) {
     const { client, answer } = await send(chunk, 30_000)
     await isGone(client)
-    // A client that is still sending may lose it with its connection.
+    // A client that is still sending may lose the response with its connection.
     expect(answer()).toMatch(/^$|^HTTP\/1\.1 400 [\s\S]*Send larger chunks/)
   }
   expect(received.size).toBe(0)

@@ -2,26 +2,26 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { Logger } from '@nestjs/common'
 import proxyAddress from 'proxy-addr'
-import { networkOf } from '../auth/rate-limiter.ts'
+import { networkOf } from '../auth/client-address.ts'
 import type { Config } from '../config/config.ts'
 import { Counts } from '../runtime/counts.ts'
 
-/** TCP connections of a node: its sockets, and a quarter as many for everything else. */
+/** TCP connections of a node: its WebSockets, and a quarter as many for everything else. */
 const MAX_CONNECTIONS = 25_000
 /** File descriptors for the database, git, the forge's files and Node itself. */
 const RESERVED_FILES = 128
-/** Requests of one connection without an answer (pipelining, RFC 9112, section 9.3.2). No usual client sends a second. */
+/** Pipelined requests of one connection (RFC 9112, section 9.3.2). Common clients send no second one. */
 const MAX_PIPELINED_REQUESTS = 16
-/** Chunks of a request (RFC 9112, section 7.1) that may be tiny: each costs a call of the parser, however short it is. */
+/** Tiny chunks of a request (RFC 9112, section 7.1): each one costs a call of the parser. */
 const MAX_TINY_CHUNKS = 1_000
 const TINY_CHUNK_BYTES = 10
-/** Of the connections, so many may be sockets: health checks, requests and clones find a place beside them. */
+/** The share of WebSockets: the rest is for health checks, requests and clones. */
 const SOCKET_SHARE = 0.8
 
 /**
- * Bounds the TCP connections of a server by what its process may open. A connection without a request that has arrived
- * makes way for a new one, the one that has been idle for longest first, so that idle ones keep nobody out. Beside its
- * sockets, one network has at most half of them; trusted proxies are not counted.
+ * Limits the TCP connections of a server by the number of files that its process may open. If the limit is reached, the
+ * connection that has been idle for longest closes, so that idle connections block no one. Besides its WebSockets, one
+ * network has at most half of them; trusted proxies are exempt.
  */
 export function limitConnections(
   server: Server,
@@ -31,7 +31,7 @@ export function limitConnections(
   server.maxConnections = max
   const isTrusted = proxyAddress.compile([...trustedProxies])
   const connections = new Connections()
-  // One for all: there may be very many.
+  // One listener for all connections, of which there may be many.
   function onClose(this: Socket): void {
     connections.remove(this)
   }
@@ -44,7 +44,7 @@ export function limitConnections(
     if (connections.countByNetwork(network) > max / 2 && !isTrusted(address, 0)) {
       connections.closeLongestIdle((_, from) => from === network)
     } else if (connections.openCount >= max) {
-      // So that the next one finds a place as well: when there is none, Node ends it.
+      // Makes room for the next connection, which Node would otherwise end.
       connections.closeLongestIdle((other) => other !== socket)
     }
   })
@@ -52,20 +52,20 @@ export function limitConnections(
     const { socket } = request
     if (!connections.addRequest(socket, response)) socket.destroy()
     if (request.headers['transfer-encoding'] !== undefined) rejectTinyChunks(request)
-    // Until then anyone can hold a place with a request that never comes to its end.
+    // An incomplete request counts as idle: it could otherwise hold its connection forever.
     if (hasBody(request)) request.once('end', () => connections.markBusy(socket))
     else connections.markBusy(socket)
     response.once('close', () => connections.finishRequest(socket, response))
   })
   server.on('upgrade', ({ socket }: IncomingMessage) => {
-    // By then it has been refused or not. One that was has a while to read why, and makes way.
+    // By then the upgrade is accepted or refused. A refused one stays idle, and closes if room is needed.
     process.nextTick(() => !socket.writableEnded && connections.markUpgraded(socket))
   })
 }
 
 /**
- * Refuses a request that comes in chunks of a few bytes. The parser hands over all that one read brought, before anyone
- * who reads the request has a turn, and each chunk is an object of its own: so they are counted as they come.
+ * Refuses a request in chunks of a few bytes. The parser pushes all chunks of one read, each as an object, before any
+ * reader of the request runs: so they are counted as they are pushed.
  */
 function rejectTinyChunks(request: IncomingMessage): void {
   const { socket } = request
@@ -80,7 +80,7 @@ function rejectTinyChunks(request: IncomingMessage): void {
     bytes += chunk.length
     if (chunks <= MAX_TINY_CHUNKS || bytes >= chunks * TINY_CHUNK_BYTES) return push(chunk)
     isRefused = true
-    // Its parser reads on for as long as the socket is there.
+    // The parser continues until the socket is destroyed.
     socket.write(TINY_CHUNKS_RESPONSE)
     socket.destroySoon()
     return false
@@ -88,10 +88,10 @@ function rejectTinyChunks(request: IncomingMessage): void {
 }
 
 const TINY_CHUNKS_MESSAGE =
-  'The request came in chunks of a few bytes. Send larger chunks, or a Content-Length.\n'
+  'The request consists of chunks of a few bytes. Send larger chunks, or a Content-Length.\n'
 const TINY_CHUNKS_RESPONSE = `HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ${TINY_CHUNKS_MESSAGE.length}\r\nConnection: close\r\n\r\n${TINY_CHUNKS_MESSAGE}`
 
-/** How many of a server's connections may be sockets. */
+/** How many of a server's connections may be WebSockets. */
 export function maxSocketsOf({ maxConnections }: Server): number {
   return Math.floor(SOCKET_SHARE * (maxConnections || MAX_CONNECTIONS))
 }
@@ -101,15 +101,15 @@ function maxConnections(): number {
   const max = Math.min(MAX_CONNECTIONS, Math.max(files - RESERVED_FILES, Math.floor(files / 2)))
   if (max < MAX_CONNECTIONS) {
     new Logger('Connections').log(
-      `At most ${max} connections at once: the process may open ${files} files (ulimit -n)`,
+      `Limited to ${max} connections: the process may open ${files} files (ulimit -n)`,
     )
   }
   return max
 }
 
-/** The soft limit, which Node has raised to the hard one. Where there is none, as on Windows: no bound. */
+/** The soft limit, which Node has raised to the hard one. Infinite where none exists, as on Windows. */
 function openFileLimit(): number {
-  // Otherwise it looks up the names of all that we are connected to.
+  // The report would otherwise look up the host names of all connections.
   Reflect.set(process.report, 'excludeNetwork', true)
   const report = process.report.getReport() as { userLimits?: { open_files?: { soft?: unknown } } }
   Reflect.set(process.report, 'excludeNetwork', false)
@@ -123,12 +123,12 @@ function hasBody({ headers }: IncomingMessage): boolean {
 
 class Connections {
   openCount = 0
-  /** Those that are not sockets, and where they come from. */
+  /** Connections other than WebSockets, with their networks. */
   private readonly httpSockets = new Map<Socket, string>()
   private readonly byNetwork = new Counts()
-  /** Those of them without a request that has arrived; the first has been idle for longest. */
+  /** Those of them without a complete request; the first has been idle for longest. */
   private readonly idle = new Set<Socket>()
-  /** Requests under way. */
+  /** Requests in progress. */
   private readonly pendingResponses = new WeakMap<Socket, Set<ServerResponse>>()
 
   countByNetwork(network: string): number {
@@ -147,14 +147,14 @@ class Connections {
     this.markUpgraded(socket)
   }
 
-  /** False: there are too many. */
+  /** Returns false if the connection has too many requests. */
   addRequest(socket: Socket, response: ServerResponse): boolean {
     const requests = this.pendingResponses.get(socket) ?? new Set()
     this.pendingResponses.set(socket, requests.add(response))
     return requests.size <= MAX_PIPELINED_REQUESTS
   }
 
-  /** It has a request that is being answered. */
+  /** A request of this connection is being answered. */
   markBusy(socket: Socket): void {
     this.idle.delete(socket)
   }
@@ -166,7 +166,7 @@ class Connections {
     if (isOpen && requests?.size === 0) this.idle.add(socket)
   }
 
-  /** It is a socket of the subscription protocol from now on, which has bounds of its own. */
+  /** The connection is a WebSocket from now on, which has its own limits. */
   markUpgraded(socket: Socket): void {
     const network = this.httpSockets.get(socket)
     if (network === undefined) return
@@ -175,10 +175,10 @@ class Connections {
     this.byNetwork.remove(network)
   }
 
-  /** Ends the one that has been idle for longest, of those that may be ended. */
-  closeLongestIdle(mayEnd: (socket: Socket, network: string | undefined) => boolean): void {
+  /** Closes the connection that has been idle for longest, of those that may be closed. */
+  closeLongestIdle(mayClose: (socket: Socket, network: string | undefined) => boolean): void {
     for (const socket of this.idle) {
-      if (!mayEnd(socket, this.httpSockets.get(socket))) continue
+      if (!mayClose(socket, this.httpSockets.get(socket))) continue
       this.idle.delete(socket)
       socket.destroy()
       return

@@ -1,15 +1,17 @@
 import type { ApolloServerPlugin, HTTPGraphQLHead } from '@apollo/server'
 import { ApolloDriver, type ApolloDriverConfig } from '@nestjs/apollo'
+import { Module } from '@nestjs/common'
 import { GraphQLModule } from '@nestjs/graphql'
 import type { Request, Response } from 'express'
 import { GraphQLError, OperationTypeNode } from 'graphql'
 import { validate as isUuid } from 'uuid'
-import { principalOf } from '../auth/http-access.ts'
+import { AuthModule } from '../auth/auth.module.ts'
+import { principalOf } from '../auth/principal.ts'
 import { RateLimiter } from '../auth/rate-limiter.ts'
 import type { RequestContext } from '../auth/request-context.ts'
 import { RateLimitedError } from '../errors.ts'
-import { toClientError, toClientResult } from '../graphql/client-errors.ts'
 import { checkDepth, MAX_DOCUMENT_TOKENS, MAX_VALIDATION_ERRORS } from '../graphql/document-limits.ts'
+import { toClientError, toClientResult } from '../graphql/error-formatting.ts'
 import { executeFairly } from '../graphql/execute-fairly.ts'
 import {
   checkComplexity,
@@ -20,46 +22,57 @@ import {
 import { describeRootTypes } from '../graphql/root-types.ts'
 import { requestScheduler } from '../runtime/fair-scheduler.ts'
 
-/** GraphQL over HTTP: `/graphql`. Subscriptions have a socket of our own, in `live/`. */
-export const GraphQLHttpModule = GraphQLModule.forRootAsync<ApolloDriverConfig>({
-  driver: ApolloDriver,
-  inject: [RateLimiter],
-  useFactory: (limits: RateLimiter) => ({
+/** GraphQL over HTTP: `/graphql`. Subscriptions have their own server, in `live/`. */
+@Module({
+  imports: [
+    GraphQLModule.forRootAsync<ApolloDriverConfig>({
+      driver: ApolloDriver,
+      imports: [AuthModule],
+      inject: [RateLimiter],
+      useFactory: graphqlOptions,
+    }),
+  ],
+  exports: [GraphQLModule],
+})
+export class GraphQLHttpModule {}
+
+function graphqlOptions(rateLimiter: RateLimiter): ApolloDriverConfig {
+  return {
     path: '/graphql',
     autoSchemaFile: true,
     transformSchema: describeRootTypes,
     graphiql: false,
     introspection: true,
     persistedQueries: false,
-    // What it would prevent the origin guard does, which lets programs ask by GET.
+    // The OriginPolicy prevents CSRF, and lets programs send queries by GET.
     csrfPrevention: false,
     includeStacktraceInErrorResponses: false,
     parseOptions: { maxTokens: MAX_DOCUMENT_TOKENS },
     validationOptions: { maxErrors: MAX_VALIDATION_ERRORS },
     context: async ({ req, res }: { req: Request; res: Response }) => {
-      const sender = principalOf(req)
-      // The last before Apollo parses and validates the document, which takes long for some.
-      await requestScheduler.waitForTurn(sender.subject.id)
+      const principal = principalOf(req)
+      // Parsing and validating a document, which Apollo does next, may take long.
+      await requestScheduler.waitForTurn(principal.subject.id)
       const connection = { connectionId: connectionIdOf(req), signal: abortOnClose(res) }
-      return { req, ...sender, ...connection } satisfies RequestContext & { req: Request }
+      return { req, ...principal, ...connection } satisfies RequestContext & { req: Request }
     },
     formatError: ({ extensions }, error) => toClientError(error, extensions?.code),
-    plugins: [executionPlugin(limits)],
-    // The sockets and the runner end first.
+    plugins: [executionPlugin(rateLimiter)],
+    // Sockets and the runner stop first.
     stopOnApplicationShutdown: true,
-  }),
-})
+  }
+}
 
-/** From the document, which Apollo has parsed and validated, to the answer: as on the socket. */
-function executionPlugin(limits: RateLimiter): ApolloServerPlugin<RequestContext> {
+/** Executes the document that Apollo has parsed and validated, in the same way as the socket. */
+function executionPlugin(rateLimiter: RateLimiter): ApolloServerPlugin<RequestContext> {
   return {
     async requestDidStart({ schema, request, contextValue }) {
-      // An empty name is none, here as on the socket.
+      // An empty name counts as absent, as on the socket.
       if (request.operationName === '') request.operationName = undefined
       let args: PreparedArgs
       let cost = 0
       return {
-        // Only here does Apollo pass on what is thrown.
+        // The only hook whose errors Apollo passes on.
         async didResolveOperation({ document, operation, response }) {
           if (!operation) throw badRequest(operationNotFound())
           if (operation.operation === OperationTypeNode.SUBSCRIPTION) throw badRequest(subscriptionOverHttp())
@@ -68,14 +81,14 @@ function executionPlugin(limits: RateLimiter): ApolloServerPlugin<RequestContext
           try {
             args = prepareOperation(schema, document, operation, request.variables)
             cost = checkComplexity(args)
-            limits.countCost(contextValue.subject, cost)
+            rateLimiter.countCost(contextValue.subject, cost)
           } catch (error) {
             if (error instanceof RateLimitedError) setRetryAfter(response.http, error)
             throw error instanceof GraphQLError ? badRequest(error) : error
           }
           await requestScheduler.yieldIfBusy(contextValue.subject.id)
         },
-        // Apollo's own execution would coerce the variables again.
+        // Apollo's own execution would coerce the variables a second time.
         async responseForOperation({ response: { http } }) {
           const result = await executeFairly({ ...args, contextValue }, cost).catch((error: unknown) => {
             if (error instanceof RateLimitedError) {
@@ -91,7 +104,7 @@ function executionPlugin(limits: RateLimiter): ApolloServerPlugin<RequestContext
   }
 }
 
-/** Otherwise Apollo answers with status 500, as if it were our fault. */
+/** Without a status, Apollo answers with 500. */
 function badRequest(error: GraphQLError): GraphQLError {
   const status = error instanceof RateLimitedError ? 429 : 400
   return new GraphQLError(error.message, {
@@ -106,18 +119,18 @@ function setRetryAfter({ headers }: HTTPGraphQLHead, { retryAfterSeconds }: Rate
 
 function subscriptionOverHttp(): GraphQLError {
   return new GraphQLError(
-    'Subscriptions have a socket: open ws://…/graphql with the subprotocol graphql-transport-ws.',
+    'Subscriptions require a WebSocket: open ws://…/graphql with the subprotocol graphql-transport-ws.',
     { extensions: { code: 'BAD_REQUEST' } },
   )
 }
 
-/** The sender's own socket, by the id that its `connection_ack` carried. What is no such id is ignored. */
+/** The id from the `connection_ack` of the sender's socket; anything else is ignored. */
 function connectionIdOf(request: Request): string | undefined {
   const id = request.get('x-connection-id')?.toLowerCase()
   return isUuid(id) ? id : undefined
 }
 
-/** Aborted when the client goes away before it has its answer. */
+/** Aborted when the client disconnects before it has the response. */
 function abortOnClose(response: Response): AbortSignal {
   const controller = new AbortController()
   response.once('close', () => {

@@ -32,7 +32,7 @@ afterEach(async () => {
   server = undefined
 })
 
-/** Who asks is in a header. Answers with the length of the body's `x`, once `work` is done. */
+/** The subject is in a header. Responds with the length of the body's `x`, once `work` is done. */
 async function serve(
   options: Partial<JsonBodyOptions> = {},
   work = async () => {},
@@ -73,7 +73,7 @@ async function post(
 
 const text = (bytes: number) => JSON.stringify({ x: 'x'.repeat(bytes) })
 
-/** Says that `length` bytes follow, and sends none of them. */
+/** Declares `length` bytes, but sends none. */
 async function begin(url: string, length: number, subject: Subject): Promise<Conversation> {
   const socket = connect(Number(new URL(url).port), '127.0.0.1')
   sockets.push(socket)
@@ -96,14 +96,14 @@ class Conversation {
     this.closed = once(socket, 'close')
   }
 
-  /** All that has come, once the server has closed the connection. */
+  /** Everything received, once the server has closed the connection. */
   async toTheEnd(): Promise<string> {
     await this.closed
     return this.received
   }
 }
 
-/** Until the server has refused `body`, which it does once the budget is used up; or takes it, once it is free. */
+/** Repeats the request until the server refuses it, because the budget is used up, or accepts it. */
 async function until(status: number, url: string, body: string, subject: Subject) {
   let answer = await post(url, body, {}, subject)
   const hasCome = async () => {
@@ -115,18 +115,18 @@ async function until(status: number, url: string, body: string, subject: Subject
 }
 
 describe('bodies in progress', () => {
-  test('of one subject are bounded together, and leave room for others', async () => {
+  test('of one subject are limited in total, and leave room for others', async () => {
     const url = await serve({ maxBytes: 8 * MIB, maxSubjectBytes: 2 * MIB })
     for (let i = 0; i < 3; i++) await begin(url, MIB - 100, DEPLOYER)
     const refused = await until(503, url, text(MIB), DEPLOYER)
     expect(refused.error?.extensions).toEqual({ code: 'RATE_LIMITED', retryAfterMs: 2_000 })
     expect(refused.headers.get('retry-after')).toBe('2')
     expect((await post(url, text(MIB), {}, OTHER)).length).toBe(MIB)
-    // Even this subject may still send queries.
+    // This subject may still send queries.
     expect((await post(url, text(1_000), {}, DEPLOYER)).length).toBe(1_000)
   })
 
-  test('of everyone are bounded together; on this machine, where all are one subject, by that alone', async () => {
+  test('of all subjects are limited in total; the local subject has only this limit', async () => {
     const url = await serve({ maxBytes: 4 * MIB, maxSubjectBytes: MIB })
     for (let i = 0; i < 3; i++) await begin(url, MIB, LOCAL_SUBJECT)
     expect((await post(url, text(MIB - 100))).length).toBe(MIB - 100)
@@ -136,7 +136,7 @@ describe('bodies in progress', () => {
     expect((await post(url, text(1_000), {}, OTHER)).length).toBe(1_000)
   })
 
-  test('count by what has arrived where no length is given, and what they are inflated to', async () => {
+  test('count by the bytes that have arrived if no length is declared, and by their decompressed size', async () => {
     const url = await serve({ maxBytes: 4 * MIB, maxSubjectBytes: MIB })
     const chunked = (bytes: number) => new Blob([text(bytes)]).stream()
     expect((await post(url, chunked(MIB / 2), {}, DEPLOYER)).length).toBe(MIB / 2)
@@ -146,7 +146,7 @@ describe('bodies in progress', () => {
     expect((await post(url, gzipSync(text(2 * MIB)), gzip, DEPLOYER)).status).toBe(503)
   })
 
-  test('are forgotten when their client hangs up', async () => {
+  test('are released when the client disconnects', async () => {
     const url = await serve({ maxBytes: MIB, maxSubjectBytes: MIB })
     for (let round = 0; round < 3; round++) {
       const { socket } = await begin(url, MIB, DEPLOYER)
@@ -156,7 +156,7 @@ describe('bodies in progress', () => {
     }
   })
 
-  test('are not counted when their client has hung up before', async () => {
+  test('do not count if the client has already disconnected', async () => {
     const before: RequestHandler = (request, _response, next) => {
       if (Number(request.headers['content-length']) === MIB) request.once('close', next)
       else next()
@@ -171,7 +171,7 @@ describe('bodies in progress', () => {
     expect((await post(url, text(MIB / 2), {}, DEPLOYER)).status).toBe(200)
   })
 
-  test('count until the answer has been written, even when nobody waits for it any more', async () => {
+  test('count until the response is written, even if the client has disconnected', async () => {
     const started = Promise.withResolvers<void>()
     const finish = Promise.withResolvers<void>()
     let requests = 0
@@ -189,7 +189,7 @@ describe('bodies in progress', () => {
     await until(200, url, body, DEPLOYER)
   })
 
-  test('that hardly move are given up, and their connection is closed', async () => {
+  test('that arrive too slowly are refused, and their connection is closed', async () => {
     const url = await serve({ graceSeconds: 1, minBytesPerSecond: 1_000 })
     const slow = await begin(url, MIB, LOCAL_SUBJECT)
     const drip = setInterval(() => slow.socket.write('x'), 50)
@@ -201,7 +201,7 @@ describe('bodies in progress', () => {
 })
 
 describe('a body', () => {
-  test('of up to 32 MiB is read, and refused beyond that before it has been sent', async () => {
+  test('of up to 32 MiB is read; a larger one is refused before it has been sent', async () => {
     const url = await serve()
     const most = 32 * MIB - text(0).length
     expect((await post(url, text(most))).length).toBe(most)
@@ -210,7 +210,7 @@ describe('a body', () => {
     expect(await (await begin(url, 33 * MIB, LOCAL_SUBJECT)).toTheEnd()).toContain('HTTP/1.1 413 ')
   })
 
-  test('of those who may not deploy is at most 1 MiB, however it is sent', async () => {
+  test('of a subject that may not deploy is at most 1 MiB, however it is sent', async () => {
     const url = await serve()
     const bodies: [BodyInit, Record<string, string>][] = [
       [text(2 * MIB), {}],
@@ -229,7 +229,7 @@ describe('a body', () => {
     ['deflate', deflateSync],
     ['br', brotliCompressSync],
     ['zstd', zstdCompressSync],
-  ])('in %s is inflated, up to 32 MiB', async (encoding, compress) => {
+  ])('in %s is decompressed, up to 32 MiB', async (encoding, compress) => {
     const url = await serve()
     const headers = { 'content-encoding': encoding }
     expect((await post(url, compress(text(MIB)), headers)).length).toBe(MIB)
@@ -269,14 +269,14 @@ describe('a body', () => {
     expect([answer.status, answer.error?.extensions.code]).toEqual([status, code])
   })
 
-  test('may have commas, braces and escaped quotation marks in its texts, as source code does', async () => {
+  test('may contain commas, braces and escaped quotation marks in strings, as source code does', async () => {
     const url = await serve()
     const x = '{[,"\\'.repeat(300_000)
     expect((await post(url, JSON.stringify({ x }))).length).toBe(x.length)
   })
 })
 
-test('the next request comes over the same connection', async () => {
+test('the next request uses the same connection', async () => {
   const url = await serve()
   const body = gzipSync(text(10))
   const conversation = await begin(url, 0, LOCAL_SUBJECT)

@@ -19,31 +19,31 @@ import { ByteBudget } from './byte-budget.ts'
 const KIB = 1024
 const MIB = 1024 * KIB
 const MAX_BODY_BYTES = 32 * MIB
-/** Of those who may not deploy: they send queries only. */
+/** For subjects that may not deploy: they send queries only. */
 const MAX_QUERY_BODY_BYTES = 1 * MIB
-/** Bodies up to this size have a budget of their own, so that large ones keep no one from sending a query. */
+/** Bodies up to this size have a separate budget, so that large bodies do not block queries. */
 const SMALL_BODY_BYTES = 64 * KIB
-/** A body whose length is not known grows in such steps. */
+/** The growth step of a body of unknown length. */
 const BUFFER_GROWTH_BYTES = 256 * KIB
 const SECOND_MS = 1_000
-/** For the rest of a refused body: a connection that is reset would take the answer with it. */
+/** For the rest of a refused body: resetting the connection would discard the response. */
 const LINGER_MS = 2_000
-/** RFC 9659: senders use no larger window, so that receivers need not hold one. */
+/** RFC 9659: the largest window that receivers have to support. */
 const ZSTD_WINDOW_LOG = 23
 
 export interface JsonBodyOptions {
   subjectOf(request: IncomingMessage): Subject
-  /** Bytes that may be held at once, by everyone and by one subject; an eighth of it more in small bodies. */
+  /** Bytes held at once, in total and for one subject; small bodies may hold an eighth of it in addition. */
   maxBytes?: number
   maxSubjectBytes?: number
-  /** After so many seconds a body must have arrived at this rate on average. */
+  /** After the grace period, a body must arrive at this average rate. */
   graceSeconds?: number
   minBytesPerSecond?: number
 }
 
 /**
- * Reads JSON into `request.body`. What is read at the same time is bounded, and remains counted until the answer has
- * been written: what was parsed from it lives as long. Refuses as GraphQL answers, with a code and what to do.
+ * Reads JSON into `request.body`. The bytes of all bodies are limited; they count until the response is written, because
+ * the parsed values live as long. Refusals are GraphQL responses.
  */
 export function jsonBody(options: JsonBodyOptions): RequestHandler {
   const { subjectOf, maxBytes = 256 * MIB, maxSubjectBytes = 64 * MIB } = options
@@ -51,7 +51,7 @@ export function jsonBody(options: JsonBodyOptions): RequestHandler {
   const large = new ByteBudget(maxBytes, maxSubjectBytes)
 
   return async (request, response, next) => {
-    // Apollo wants to find it.
+    // Apollo requires the property.
     request.body = undefined
     if (request.method !== 'POST') return next()
     const subject = subjectOf(request)
@@ -71,7 +71,7 @@ export function jsonBody(options: JsonBodyOptions): RequestHandler {
   }
 }
 
-/** What one body takes of the budget for small bodies or, once it is larger, of the other. */
+/** The bytes of one body, reserved in the budget for small bodies or, once it outgrows that, in the other. */
 class Reservation {
   private budget: ByteBudget
   private bytes = 0
@@ -84,10 +84,10 @@ class Reservation {
     this.budget = smallBodyBudget
   }
 
-  /** @throws RateLimited */
+  /** @throws RateLimitedError */
   growTo(bytes: number): void {
     if (bytes <= this.bytes) return
-    // Everyone on this machine is one subject: many may be at work.
+    // The local subject stands for everyone on this machine.
     const isExempt = this.subjectId === LOCAL_SUBJECT.id
     const budget = bytes > SMALL_BODY_BYTES ? this.largeBodyBudget : this.smallBodyBudget
     if (budget === this.budget) {
@@ -112,7 +112,7 @@ async function readBody(
   reservation: Reservation,
   options: JsonBodyOptions,
 ): Promise<string> {
-  // It may have hung up while we looked who it is; nothing would tell of that any more.
+  // The client may have disconnected during authentication; no event would report that any more.
   if (request.destroyed) throw new ClientGoneError()
   const { headers } = request
   const decoder = decoderFor(headers['content-type'])
@@ -130,7 +130,7 @@ async function readBody(
       storage.append(bytes)
       limits.check(bytes)
     })
-    // This takes long for a large body, as does parsing it: others have their turn in between.
+    // Decoding and parsing a large body takes long: yield in between.
     await requestScheduler.yieldIfBusy(reservation.subjectId)
     return storage.text()
   } finally {
@@ -152,12 +152,12 @@ class BodyBuffer {
     const isSmall = length !== undefined && length <= SMALL_BODY_BYTES
     this.buffer = isSmall
       ? new ArrayBuffer(length)
-      : // Its memory goes back to the system when it shrinks, and not only after a garbage collection, or never.
+      : // A resizable buffer returns its memory when it shrinks; others only after a garbage collection, if at all.
         new ArrayBuffer(length ?? 0, { maxByteLength: length ?? limit })
     this.bytes = new Uint8Array(this.buffer)
   }
 
-  /** @throws TooLarge, RateLimited */
+  /** @throws TooLargeError, RateLimitedError */
   append(chunk: Uint8Array): void {
     const needed = this.usedBytes + chunk.length
     if (needed > this.limit) throw bodyTooLarge(this.limit)
@@ -182,7 +182,7 @@ class BodyBuffer {
   }
 }
 
-/** Hands on what arrives, inflated; rejects with what `take` throws, and when it arrives too slowly or not to its end. */
+/** Passes the decompressed chunks to `take`. Rejects with the errors of `take`, and if the body is too slow or incomplete. */
 function receiveChunks(
   request: IncomingMessage,
   inflater: Transform | undefined,
@@ -194,7 +194,7 @@ function receiveChunks(
   return new Promise<void>((resolve, reject) => {
     const firstByte = socket.bytesRead
     let seconds = 0
-    // Counts turns, not the clock's time: a node that was busy for long has itself to blame.
+    // Counts ticks rather than time: a busy node must not blame the client.
     const everySecond = setInterval(() => {
       seconds++
       const received = socket.bytesRead - firstByte
@@ -202,7 +202,7 @@ function receiveChunks(
         end(() => reject(new BodyRejectedError(408, bodyTooSlow(minBytesPerSecond))))
       }
     }, SECOND_MS)
-    // What has arrived since, in one piece: a client may send it byte by byte.
+    // Reads everything that has arrived: a client may send single bytes.
     const onReadable = () => {
       try {
         for (let chunk: Buffer | null = source.read(); chunk; chunk = source.read()) take(chunk)
@@ -211,9 +211,9 @@ function receiveChunks(
       }
     }
     const onEnd = () => end(resolve)
-    const onFault = (error: Error) => end(() => reject(decompressionFailed(error)))
+    const onError = (error: Error) => end(() => reject(decompressionFailed(error)))
     const onClose = () => {
-      // What has arrived may still have to be inflated.
+      // A complete body may still have to be decompressed.
       if (!request.complete) end(() => reject(new ClientGoneError()))
     }
     const end = (settle: () => void) => {
@@ -222,19 +222,19 @@ function receiveChunks(
       request.off('close', onClose)
       if (inflater) request.unpipe(inflater)
       inflater?.destroy()
-      // Whatever follows is not kept; the next request comes behind it.
+      // Discards the rest of the body; the next request follows it.
       request.resume()
       settle()
     }
     source.on('readable', onReadable).once('end', onEnd)
     request.once('close', onClose)
-    // Both may fail again when nobody listens any more.
-    inflater?.on('error', onFault)
+    // Both may emit further errors, which must have a listener.
+    inflater?.on('error', onError)
     request.on('error', onClose)
   })
 }
 
-/** RFC 8259 asks for UTF-8; what is not is turned into it. */
+/** RFC 8259 requires UTF-8; other encodings of Unicode are converted. */
 function decoderFor(contentType = ''): TextDecoder | undefined {
   const [type = '', ...parameters] = contentType.split(';').map((part) => part.trim().toLowerCase())
   if (type !== 'application/json') throw new BodyRejectedError(400, notJson())
@@ -274,24 +274,24 @@ function inflaterFor(encoding = 'identity'): Transform | undefined {
 }
 
 function parseJson(text: string): unknown {
-  // Apollo says what is missing.
+  // Apollo reports what is missing.
   if (text === '') return {}
   let body: unknown
   try {
     body = JSON.parse(text)
   } catch {
-    // said below
+    // Reported below.
   }
   if (typeof body === 'object' && body !== null) return body
   throw new BadUserInputError([{ path: 'body', reason: 'is not JSON; send {"query": …, "variables": …}' }])
 }
 
-/** The client has hung up: there is no one to tell. */
+/** The client has disconnected. */
 class ClientGoneError extends Error {
   override readonly name = 'ClientGoneError'
 }
 
-/** A refusal with a status that does not follow from its code. */
+/** A refusal with its HTTP status. */
 class BodyRejectedError extends Error {
   override readonly name = 'BodyRejectedError'
 
@@ -314,8 +314,8 @@ function rejectionFor(error: unknown): BodyRejectedError {
 function bodyTooLarge(limit: number): TooLargeError {
   return new TooLargeError(
     limit === MAX_BODY_BYTES
-      ? `The request is larger than ${limit / MIB} MiB. Send fewer or smaller files, or make a template of them.`
-      : `The request is larger than ${limit / MIB} MiB. Only those who may deploy can send more.`,
+      ? `The request is larger than ${limit / MIB} MiB. Send fewer or smaller files, or turn them into a template.`
+      : `The request is larger than ${limit / MIB} MiB. Larger requests require the role "deployer".`,
   )
 }
 
@@ -337,7 +337,7 @@ function badRequest(message: string): GraphQLError {
   return new GraphQLError(message, { extensions: { code: 'BAD_REQUEST' } })
 }
 
-/** Answers before the body has been read, and reads on for a while: the answer would be lost with the connection. */
+/** Responds before the body has been read, then keeps reading for a while: closing at once could discard the response. */
 export function rejectRequest(
   request: IncomingMessage,
   response: ServerResponse,
@@ -363,7 +363,7 @@ export function rejectRequest(
   request.once('end', end).once('close', end)
 }
 
-/** A client that hangs up does not end what it has begun: that goes on until the answer is written, to no one. */
+/** Calls back once the response is written, even if the client has disconnected: its operation continues until then. */
 function onResponseFinished(response: ServerResponse, done: () => void): void {
   const onClose = () => {
     if (response.writableEnded) return done()

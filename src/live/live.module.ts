@@ -1,8 +1,8 @@
 import { Module } from '@nestjs/common'
-import { SessionMonitor } from '../auth/credentials/session-monitor.ts'
-import { Config } from '../config/config.ts'
+import { AuthModule } from '../auth/auth.module.ts'
+import { EventsModule } from '../events/events.module.ts'
 import { GraphQLHttpModule } from '../http/graphql.module.ts'
-import { OriginGuard } from '../http/origin-guard.ts'
+import { HttpModule } from '../http/http.module.ts'
 import { DocumentCache } from './document-cache.ts'
 import { ExecutionScheduler } from './execution-scheduler.ts'
 import { FanOut } from './fan-out.ts'
@@ -12,17 +12,15 @@ import { EncodedEventCache } from './shared-subscription.ts'
 import { SocketClock, SubscriptionSocket } from './subscription-socket.ts'
 
 @Module({
-  imports: [GraphQLHttpModule],
+  imports: [AuthModule, EventsModule, GraphQLHttpModule, HttpModule],
   providers: [
     SubscriptionSocket,
     SocketClock,
-    { provide: OriginGuard, inject: [Config], useFactory: (config: Config) => new OriginGuard(config) },
     GraphQLProtocol,
     DocumentCache,
     FanOut,
     EncodedEventCache,
     { provide: ExecutionScheduler, useFactory: () => new ExecutionScheduler() },
-    SessionMonitor,
     LiveMetrics,
   ],
 })

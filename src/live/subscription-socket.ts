@@ -11,14 +11,13 @@ import {
 import { HttpAdapterHost } from '@nestjs/core'
 import { CloseCode, GRAPHQL_TRANSPORT_WS_PROTOCOL, handleProtocols } from 'graphql-ws'
 import { WebSocketServer } from 'ws'
-import { clientAddress } from '../auth/credentials/authenticator.ts'
+import { ClientAddress, networkOf } from '../auth/client-address.ts'
 import { SessionMonitor } from '../auth/credentials/session-monitor.ts'
-import { networkOf } from '../auth/rate-limiter.ts'
 import { LOCAL_SUBJECT, type Subject } from '../auth/rights.ts'
 import { Config } from '../config/config.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import { maxSocketsOf } from '../http/connection-limits.ts'
-import { OriginGuard } from '../http/origin-guard.ts'
+import { OriginPolicy } from '../http/origin.middleware.ts'
 import { Counts } from '../runtime/counts.ts'
 import { Connection, type ConnectionListener, ConnectionWebSocket, SLOW_CONSUMER } from './connection.ts'
 import { GraphQLProtocol } from './graphql-protocol.ts'
@@ -106,7 +105,6 @@ export class SubscriptionSocket
   private readonly unauthenticatedByNetwork = new Counts()
   private readonly countsBySubject = new Counts()
   private readonly hasProxies: boolean
-  private readonly addressOf: (request: IncomingMessage) => string
   private server: Server | undefined
   private stopClock: (() => void) | undefined
   private isShuttingDown = false
@@ -116,14 +114,14 @@ export class SubscriptionSocket
   constructor(
     private readonly config: Config,
     private readonly adapterHost: HttpAdapterHost,
-    private readonly originGuard: OriginGuard,
+    private readonly originPolicy: OriginPolicy,
+    private readonly clientAddress: ClientAddress,
     private readonly protocol: GraphQLProtocol,
     private readonly sessionMonitor: SessionMonitor,
     private readonly metrics: LiveMetrics,
     private readonly feed: EventFeed,
     private readonly clock: SocketClock,
   ) {
-    this.addressOf = clientAddress(config.trustedProxies)
     this.hasProxies = config.trustedProxies.length > 0
   }
 
@@ -193,7 +191,7 @@ export class SubscriptionSocket
   }
 
   private readonly onUpgrade = (request: IncomingMessage, stream: Duplex, head: Buffer): void => {
-    const address = this.addressOf(request)
+    const address = this.clientAddress.of(request)
     const network = networkOf(address)
     const rejection = this.upgradeRejection(request, network)
     if (rejection) {
@@ -226,7 +224,7 @@ export class SubscriptionSocket
       const message = 'This node is shutting down; use another node.'
       return { status: '503 Service Unavailable', reason: 'leaving', message }
     }
-    const originRejection = this.originGuard.rejectionReason(request)
+    const originRejection = this.originPolicy.rejectionReason(request)
     if (originRejection) return { status: '403 Forbidden', reason: 'origin', message: originRejection }
     const maxSockets = this.server ? maxSocketsOf(this.server) : 0
     if (this.openConnections.size >= maxSockets) {

@@ -1,8 +1,12 @@
-import { Controller, Get, Header, Res } from '@nestjs/common'
+import { Controller, Get, Header, Res, UseFilters, UseGuards } from '@nestjs/common'
 import type { Response } from 'express'
+import { AllOrganizationsGuard, AuthGuard } from '../auth/auth.guard.ts'
+import { AuthErrorsFilter } from '../auth/http-authenticator.ts'
 import { Metrics } from './metrics.ts'
 
-/** For Prometheus. */
+/** For Prometheus. The figures cover all organizations. */
+@UseGuards(AuthGuard, AllOrganizationsGuard)
+@UseFilters(AuthErrorsFilter)
 @Controller('metrics')
 export class MetricsController {
   constructor(private readonly metrics: Metrics) {}

@@ -1,6 +1,5 @@
 import {
   type BeforeApplicationShutdown,
-  Global,
   Inject,
   Module,
   type OnApplicationShutdown,
@@ -14,7 +13,6 @@ import { PostgresPubSub } from './postgres-pubsub.ts'
  * The PubSub provider. Messages can arrive late, repeatedly or never: use them only to react faster. `publish` reaches
  * the subscribers of this process at once, and those of other nodes soon.
  */
-@Global()
 @Module({
   providers: [
     {
@@ -24,7 +22,7 @@ import { PostgresPubSub } from './postgres-pubsub.ts'
     },
     { provide: PubSubEngine, useExisting: PostgresPubSub },
   ],
-  exports: [PubSubEngine, PostgresPubSub],
+  exports: [PubSubEngine],
 })
 export class PubSubModule implements OnModuleInit, BeforeApplicationShutdown, OnApplicationShutdown {
   constructor(@Inject(PostgresPubSub) private readonly pubSub: PostgresPubSub) {}

@@ -1,7 +1,7 @@
 import { ConsoleLogger, type LogLevel as NestLogLevel } from '@nestjs/common'
 import type { LogLevel } from '../config/config.ts'
 
-/** Text on a terminal, otherwise JSON with the fields beside the message. */
+/** Text on a terminal, JSON lines otherwise; the fields of an entry are beside its message. */
 export function createLogger(level: LogLevel): ConsoleLogger {
   const levels: NestLogLevel[] = ['fatal', 'error', 'warn', 'log', 'debug']
   const upTo = { error: 2, warn: 3, info: 4, debug: 5 }[level]
@@ -9,14 +9,14 @@ export function createLogger(level: LogLevel): ConsoleLogger {
   return new QuietStartLogger({ logLevels: levels.slice(0, upTo), json: !isTerminal, flattenParams: true })
 }
 
-/** Nest logs each module and route at start: debug information. */
+/** Nest logs every module and route at start: only of use at the level `debug`. */
 class QuietStartLogger extends ConsoleLogger {
   override log(message: unknown, ...rest: unknown[]): void {
     if (rest.length === 1 && NEST_START_CONTEXTS.has(rest[0])) this.debug(message, ...rest)
     else super.log(message, ...rest)
   }
 
-  /** `start.ts` reports why a start failed. */
+  /** `main.ts` reports once why the server cannot start. */
   override error(message: unknown, ...rest: unknown[]): void {
     if (!NEST_START_FAILURES.has(rest.at(-1))) super.error(message, ...rest)
   }

@@ -6,7 +6,7 @@ import { matchesGlob } from 'node:path/posix'
 import { MAX_FILE_BYTES, MAX_FILES } from '../deployments/contents/decode-content.ts'
 import { validateGitFile } from '../deployments/contents/git-file-rules.ts'
 import { validatePath } from '../deployments/contents/path-rules.ts'
-import type { FieldError } from '../errors.ts'
+import { type FieldError, StartupError } from '../errors.ts'
 import { parseTemplateText, type TemplateText } from './render-template.ts'
 import { BUILT_INS, readManifest, type TemplateManifest } from './template-manifest.ts'
 
@@ -28,7 +28,7 @@ export interface TemplateFile {
 }
 
 /** Names everything that is wrong with one template, file and field. */
-export class BrokenTemplateError extends Error {
+export class BrokenTemplateError extends StartupError {
   override readonly name = 'BrokenTemplateError'
 
   constructor(template: string, faults: readonly FieldError[]) {

@@ -2,11 +2,11 @@ import { Provider } from 'oidc-provider'
 import type { OidcProgramSettings, People } from './oidc-server.ts'
 
 /**
- * An OpenID provider in a process of its own: `node oidc-program.ts <settings as JSON>`. Whoever comes says who they
- * are by pressing a button. Tells its parent when it listens; a message from there is the people as they are from now on.
+ * An OpenID provider in a separate process: `node oidc-program.ts <settings as JSON>`. People sign in by pressing a
+ * button. It notifies its parent once it listens; a message from the parent replaces the people.
  */
-const { port, client, redirectUrls, ...given }: OidcProgramSettings = JSON.parse(process.argv[2] ?? '')
-let people: People = given.people
+const { port, client, redirectUrls, ...settings }: OidcProgramSettings = JSON.parse(process.argv[2] ?? '')
+let people: People = settings.people
 const issuer = `http://localhost:${port}`
 
 const provider: Provider = new Provider(issuer, {
@@ -19,7 +19,7 @@ const provider: Provider = new Provider(issuer, {
     accountId: id,
     claims: () => ({ sub: id, preferred_username: id, groups: people[id] ?? [] }),
   }),
-  // Nobody is asked whether Shipcast may know their name.
+  // Grants the scopes without a consent screen.
   async loadExistingGrant({ oidc }) {
     const grant = new provider.Grant({
       clientId: oidc.client?.clientId ?? '',

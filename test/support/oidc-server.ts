@@ -5,7 +5,7 @@ import { withTimeout } from './processes.ts'
 
 const PROGRAM = fileURLToPath(new URL('./oidc-program.ts', import.meta.url))
 
-/** Who there is, and the groups that they are in. */
+/** People by name, with their groups. */
 export type People = Record<string, readonly string[]>
 
 export interface OidcProgramSettings {
@@ -16,8 +16,8 @@ export interface OidcProgramSettings {
 }
 
 /**
- * A certified OpenID provider (`oidc-provider`) in a process of its own. To a browser `localhost` is another site than
- * `127.0.0.1`, where Shipcast is: the way there and back crosses sites, as it does outside of tests.
+ * A certified OpenID provider (`oidc-provider`) in a separate process. To a browser, `localhost` is another site than
+ * `127.0.0.1`, the address of Shipcast: redirects cross sites, as in production.
  */
 export class OidcServer {
   readonly client = { id: 'shipcast', secret: 'a secret of the tests, and only of them' }
@@ -36,7 +36,7 @@ export class OidcServer {
     return `http://localhost:${this.port}`
   }
 
-  /** For a server of ours that lets these people in. */
+  /** The settings of a Shipcast server that uses this provider. */
   get env(): Record<string, string> {
     return {
       OIDC_ISSUER: this.issuer,
@@ -52,16 +52,16 @@ export class OidcServer {
     const args = ['--disable-warning=ExperimentalWarning', PROGRAM, JSON.stringify(settings)]
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
     this.child = child
-    let complaints = ''
+    let errorOutput = ''
     child.stderr?.on('data', (chunk) => {
-      complaints += chunk
+      errorOutput += chunk
     })
     const ended = once(child, 'exit').then(() => {
-      throw new Error(`The provider ended:\n${complaints}`)
+      throw new Error(`The provider ended:\n${errorOutput}`)
     })
     await withTimeout(
       Promise.race([once(child, 'message'), ended]),
-      () => `the provider is ready:\n${complaints}`,
+      () => `the provider is ready:\n${errorOutput}`,
     )
     ended.catch(() => {})
   }
@@ -71,7 +71,7 @@ export class OidcServer {
     if (!this.child) return
     const changed = once(this.child, 'message')
     this.child.send(people)
-    await withTimeout(changed, 'the provider knows the other people')
+    await withTimeout(changed, 'the provider has the new people')
   }
 
   async stop(): Promise<void> {
@@ -80,6 +80,6 @@ export class OidcServer {
     if (!child || child.exitCode !== null) return
     const exited = once(child, 'exit')
     child.kill()
-    await withTimeout(exited, 'the provider ends')
+    await withTimeout(exited, 'the provider exits')
   }
 }

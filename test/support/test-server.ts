@@ -7,26 +7,26 @@ import { MAX_WAIT_MS, withTimeout } from './processes.ts'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const READY_MESSAGE = 'Shipcast is ready'
-/** A busy machine takes long to set up an embedded Postgres. */
+/** A busy machine takes long to initialize an embedded Postgres. */
 const START_TIMEOUT_MS = 100_000
 
 export interface ServerOptions {
-  /** Kept as it is; by default a folder is made, and removed by `removeData`. */
+  /** Not emptied; by default a new folder, which `removeData` removes. */
   dataDir?: string
   port?: number
   env?: Record<string, string>
   /** For Node itself, before the program. */
   nodeOptions?: string[]
-  /** How many files it may open (ulimit -n). 0, the default: as many as this process. */
+  /** The limit of open files (ulimit -n). 0, the default: the limit of this process. */
   openFiles?: number
 }
 
-/** The built server in a process of its own, as people run it. */
+/** The built server in a separate process, as in production. */
 export class TestServer {
   private child: ChildProcess | undefined
   private output = ''
 
-  // No parameter properties: benches run this file as it is.
+  // No parameter properties: benches run this file with type stripping.
   readonly port: number
   readonly dataDir: string
   private readonly env: Record<string, string>
@@ -68,16 +68,16 @@ export class TestServer {
   }
 
   get pid(): number {
-    if (this.child?.pid === undefined) throw new Error('The server does not run.')
+    if (this.child?.pid === undefined) throw new Error('The server is not running.')
     return this.child.pid
   }
 
-  /** All that it has printed since it was last started. */
+  /** Everything printed since the last start. */
   get log(): string {
     return this.output
   }
 
-  /** Resolves once it answers; rejects with its output when it ends before that. */
+  /** Resolves once the server is ready; rejects with its output if it exits first. */
   async start(): Promise<void> {
     this.output = ''
     const limit = this.openFiles > 0 ? `ulimit -n ${this.openFiles}; ` : ''
@@ -89,33 +89,33 @@ export class TestServer {
     })
     this.child = child
     const ready = new Promise<void>((resolve, reject) => {
-      const take = (chunk: Buffer) => {
+      const onOutput = (chunk: Buffer) => {
         this.output += chunk
         if (this.output.includes(READY_MESSAGE)) resolve()
       }
-      child.stdout.on('data', take)
-      child.stderr.on('data', take)
-      child.once('exit', (code) => reject(new Error(`The server ended with ${code}:\n${this.output}`)))
+      child.stdout.on('data', onOutput)
+      child.stderr.on('data', onOutput)
+      child.once('exit', (code) => reject(new Error(`The server exited with ${code}:\n${this.output}`)))
     })
     try {
-      await withTimeout(ready, () => `the server says that it is ready:\n${this.output}`, START_TIMEOUT_MS)
+      await withTimeout(ready, () => `the server is ready:\n${this.output}`, START_TIMEOUT_MS)
     } catch (error) {
       child.kill('SIGKILL')
       throw error
     }
   }
 
-  /** As the operating system does to a process that takes too much memory: nothing is said to it. */
+  /** SIGKILL, like the operating system when memory runs out. */
   kill(): Promise<void> {
     return this.endWithSignal('SIGKILL')
   }
 
-  /** As an operator does: with time to clean up. */
+  /** SIGTERM: with time to clean up. */
   stop(): Promise<void> {
     return this.endWithSignal('SIGTERM')
   }
 
-  /** As when its machine hangs: it is there, and does nothing. */
+  /** SIGSTOP, like a machine that hangs. */
   pause(): void {
     process.kill(this.pid, 'SIGSTOP')
   }
@@ -128,7 +128,7 @@ export class TestServer {
     await removeDataFolder(this.dataDir)
   }
 
-  /** One operation over HTTP; resolves to the whole answer, errors included. */
+  /** One operation over HTTP; resolves to the response, including errors. */
   async request<Data = Record<string, unknown>>(
     query: string,
     variables: Record<string, unknown> = {},
@@ -149,7 +149,7 @@ export class TestServer {
     if (!child || child.exitCode !== null || child.signalCode !== null) return
     const exited = once(child, 'exit')
     child.kill(signal)
-    await withTimeout(exited, () => `the server ends after ${signal}:\n${this.output}`)
+    await withTimeout(exited, () => `the server exits after ${signal}:\n${this.output}`)
   }
 }
 
@@ -159,11 +159,11 @@ export async function findFreePort(): Promise<number> {
   const address = server.address()
   server.close()
   await once(server, 'close')
-  if (address === null || typeof address === 'string') throw new Error('No port was given.')
+  if (address === null || typeof address === 'string') throw new Error('The system assigned no port.')
   return address.port
 }
 
-/** A developer's own settings must not change what is tested. */
+/** A developer's own settings must not affect the tests. */
 function withoutSettings(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const settings =
     /^(HOST|PORT|PUBLIC_URL|ACCESS|ACCESS_ROLES|OIDC_.*|TRUSTED_PROXIES|SESSION_HOURS|.*_PER_MINUTE|DATA_DIR|DATABASE_URL|DATABASE_LISTEN_URL|RETENTION_DAYS|DRAIN_MS|FORGE|GITHUB_.*|TEMPLATES_DIR|DEPLOY_CONCURRENCY|LEASE_MS|LOG_LEVEL|HTTPS?_PROXY|https?_proxy|NO_PROXY|no_proxy|NODE_EXTRA_CA_CERTS)$/

@@ -1,6 +1,3 @@
-import 'reflect-metadata'
-import { NestFactory } from '@nestjs/core'
-import type { NestExpressApplication } from '@nestjs/platform-express'
 import { PubSubEngine } from 'graphql-subscriptions'
 import pg from 'pg'
 import type { EventNotification, EventRow } from '../../../src/events/event-log.ts'
@@ -10,13 +7,12 @@ import { SAMPLE } from '../events.ts'
 import { serve } from './serve.ts'
 
 /*
- * Shipcast as built, started as start.ts starts it. Events are appended to its log for real, by the SQL function that its
- * runner uses, and told by the hint that its EventLog gives. Those statements are part of what is measured.
+ * Shipcast as built, by the same createApp as main.ts. Events are appended to its log by the SQL function that its runner
+ * uses, and announced by the notification that its EventLog sends. Those statements are part of the measurement.
  */
 
 const statements = countStatements()
 const built = (path: string) => import(new URL(`../../../dist/${path}`, import.meta.url).href)
-const { AppModule } = (await built('app.module.js')) as typeof import('../../../src/app.module.ts')
 const { Config } = (await built('config/config.js')) as typeof import('../../../src/config/config.ts')
 const { Database } = (await built(
   'database/database.js',
@@ -24,19 +20,11 @@ const { Database } = (await built(
 const { DEPLOYMENTS_TOPIC, toEvent } = (await built(
   'events/event-log.js',
 )) as typeof import('../../../src/events/event-log.ts')
-const { configureHttp } = (await built('http/http.js')) as typeof import('../../../src/http/http.ts')
-const { createLogger } = (await built(
-  'runtime/logging.js',
-)) as typeof import('../../../src/runtime/logging.ts')
+const { createApp } = (await built('create-app.js')) as typeof import('../../../src/create-app.ts')
 
 const port = await findFreePort()
 const config = new Config({ ...process.env, PORT: String(port), LOG_LEVEL: 'warn' })
-const app = await NestFactory.create<NestExpressApplication>(AppModule.forRoot(config), {
-  logger: createLogger(config.logLevel),
-  bodyParser: false,
-  abortOnError: false,
-})
-configureHttp(app, config)
+const app = await createApp(config)
 await app.listen(config.port, config.host)
 
 const database = app.get(Database)

@@ -1,66 +1,62 @@
-import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
+import type { IncomingHttpHeaders } from 'node:http'
 import { Injectable } from '@nestjs/common'
 import { parseCookie } from 'cookie'
-import proxyAddress from 'proxy-addr'
 import { Config } from '../../config/config.ts'
 import { Database } from '../../database/database.ts'
 import { UnauthenticatedError } from '../../errors.ts'
 import { appendAuditEntry } from '../audit-log.ts'
 import { RateLimiter } from '../rate-limiter.ts'
 import { LOCAL_SUBJECT, type Subject } from '../rights.ts'
-import { signInOptions } from '../sign-in/sign-in.service.ts'
+import { signInOptions } from '../sign-in/sign-in-provider.ts'
 import { type Credential, CredentialStore } from './credential-store.ts'
 
-/** The prefix makes browsers take it over https only (or from this machine), and from no other host or path. */
+/** The prefix makes browsers accept it over https only (or from this machine), and from no other host or path. */
 export const SESSION_COOKIE = '__Host-shipcast'
 
-/** What came along with a request, or with the upgrade to a socket. */
+/** The headers and the network address of a request, or of the upgrade to a socket. */
 export interface PresentedCredentials {
   headers: Pick<IncomingHttpHeaders, 'authorization' | 'cookie'>
   address: string
 }
 
-/** Who somebody is, and for how long that holds. Shared by all who show the same. */
+/** An authenticated subject, and the credential that proves it. */
 export interface Identity {
   readonly subject: Subject
-  /** Undefined: everybody on this machine, where nothing has to be shown. */
+  /** Undefined: the local subject, where access is not configured. */
   readonly credential: Pick<Credential, 'id' | 'kind' | 'expiresAt'> | undefined
 }
 
 const LOCAL_IDENTITY: Identity = { subject: LOCAL_SUBJECT, credential: undefined }
 
-/** Tells who a request is from. What is shown counts, also where nothing has to be: a wrong token is never overlooked. */
+/** Authenticates requests and sockets. An invalid credential is always refused, even where none is required. */
 @Injectable()
 export class Authenticator {
-  private readonly credentialStore: CredentialStore
   private readonly pendingLookups = new Map<string, Promise<Credential | undefined>>()
 
   constructor(
     private readonly config: Config,
     private readonly database: Database,
+    private readonly credentialStore: CredentialStore,
     private readonly rateLimiter: RateLimiter,
-  ) {
-    this.credentialStore = new CredentialStore(database)
-  }
+  ) {}
 
-  /** `secretShown` goes before what the headers hold. @throws Unauthenticated, RateLimited */
-  async authenticate(shown: PresentedCredentials, secretShown?: string): Promise<Identity> {
-    const { headers } = shown
-    const secret = secretShown ?? parseAuthorization(headers.authorization)
-    if (secret !== undefined) return this.authenticateSecret(secret, shown)
+  /** `token` takes precedence over the headers. @throws UnauthenticatedError, RateLimitedError */
+  async authenticate({ headers, address }: PresentedCredentials, token?: string): Promise<Identity> {
+    const secret = token ?? parseAuthorization(headers.authorization)
+    if (secret !== undefined) return this.authenticateSecret(secret, address)
     const session = headers.cookie && parseCookie(headers.cookie)[SESSION_COOKIE]
-    // Without a provider it is one of another time, and nobody could get a new one.
-    if (session && signInOptions(this.config.access).length > 0)
-      return this.authenticateSecret(session, shown)
+    // Without a provider the cookie is left over from an earlier configuration, and could not be renewed.
+    if (session && signInOptions(this.config.access).length > 0) {
+      return this.authenticateSecret(session, address)
+    }
     if (this.config.access.isRequired) throw this.unauthenticated(AUTHENTICATION_REQUIRED)
     return LOCAL_IDENTITY
   }
 
-  private async authenticateSecret(secret: string, shown: PresentedCredentials): Promise<Identity> {
+  private async authenticateSecret(secret: string, address: string): Promise<Identity> {
+    // The rate limit comes after the lookup: someone who guesses must not lock out others at the same address.
     const credential = await this.findCredential(secret)
     if (credential) return { subject: credential.subject, credential }
-    const { address } = shown
-    // Whoever shows a valid one is let in, also from the address of somebody who guesses.
     if (this.rateLimiter.recordFailedAuth(address)) await this.auditFailedAuth(address)
     throw this.unauthenticated(INVALID_CREDENTIALS)
   }
@@ -70,13 +66,13 @@ export class Authenticator {
     return new UnauthenticatedError(message, signIn.length > 0 ? { signIn } : {})
   }
 
-  /** Many who come at once with the same token share a look. */
+  /** Concurrent requests with the same secret share one lookup. */
   private findCredential(secret: string): Promise<Credential | undefined> {
-    const before = this.pendingLookups.get(secret)
-    if (before) return before
-    const finding = this.credentialStore.find(secret).finally(() => this.pendingLookups.delete(secret))
-    this.pendingLookups.set(secret, finding)
-    return finding
+    const pending = this.pendingLookups.get(secret)
+    if (pending) return pending
+    const lookup = this.credentialStore.find(secret).finally(() => this.pendingLookups.delete(secret))
+    this.pendingLookups.set(secret, lookup)
+    return lookup
   }
 
   private async auditFailedAuth(address: string): Promise<void> {
@@ -86,11 +82,11 @@ export class Authenticator {
 }
 
 const AUTHENTICATION_REQUIRED =
-  'Say who you are: send "Authorization: Bearer <token>", or sign in on the page. Tokens are made with "npm run token -- create".'
+  'Authentication required: send "Authorization: Bearer <token>", or sign in on the page. Create tokens with "npm run token -- create".'
 const INVALID_CREDENTIALS =
-  'The token or session is not valid, or not any more. Get a new one, or sign in again.'
+  'The token or session is invalid, expired or revoked. Get a new token, or sign in again.'
 
-/** From `Bearer <token>`, or from the password of `Basic …`, which is what git can send. An empty text: not one of them. */
+/** The secret of `Bearer <token>`, or the password of `Basic …`, which git sends; empty for other schemes. */
 function parseAuthorization(authorization: string | undefined): string | undefined {
   if (authorization === undefined) return undefined
   const [, scheme = '', value = ''] = /^(\S+) +(\S+) *$/.exec(authorization) ?? []
@@ -100,7 +96,7 @@ function parseAuthorization(authorization: string | undefined): string | undefin
   return password
 }
 
-/** The token in the payload of `connection_init` or of a `ping`; undefined: none was sent. */
+/** The token in the payload of a `connection_init` or `ping` message; undefined if it has none. */
 export function tokenFromPayload(payload: Record<string, unknown> | undefined): string | undefined {
   for (const [name, value] of Object.entries(payload ?? {})) {
     if (typeof value !== 'string') continue
@@ -109,13 +105,4 @@ export function tokenFromPayload(payload: Record<string, unknown> | undefined): 
     if (name.toLowerCase() === 'token') return value
   }
   return undefined
-}
-
-/**
- * The address that a request comes from: of the connection, or what a trusted proxy (TRUSTED_PROXIES) says in
- * X-Forwarded-For.
- */
-export function clientAddress(trustedProxies: readonly string[]): (request: IncomingMessage) => string {
-  const isTrusted = proxyAddress.compile([...trustedProxies])
-  return (request) => proxyAddress(request, isTrusted)
 }

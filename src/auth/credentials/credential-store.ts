@@ -1,11 +1,14 @@
 import { createHash, randomBytes } from 'node:crypto'
+import { Inject, Injectable } from '@nestjs/common'
 import { v7 as uuidv7 } from 'uuid'
+import type { Grant } from '../../config/grants.ts'
+import { Database } from '../../database/database.ts'
 import type { Queryable } from '../../database/statement.ts'
-import { type Grant, rightsOf, type Subject } from '../rights.ts'
+import { rightsOf, type Subject } from '../rights.ts'
 
 export type CredentialKind = 'token' | 'session'
 
-/** What a request may show to say who it is from: a service's token, or the session of a browser. */
+/** Proves the identity of a request: a service's token, or a browser's session. */
 export interface Credential {
   id: string
   kind: CredentialKind
@@ -46,21 +49,19 @@ const SECRET_PREFIX: Record<CredentialKind, string> = { token: 'shipcast_', sess
 const SECRET_BYTES = 32
 /** 32 bytes as base64url, RFC 4648. */
 const SECRET_PATTERN = /^(shipcast_)?[A-Za-z0-9_-]{43}$/
-/** `last_used_at` is this exact, so that a use is mostly a read. */
+/** The resolution of `last_used_at`, so that most lookups only read. */
 const LAST_USED_RESOLUTION_SECONDS = 60
 
 /**
- * Tokens and sessions. Only a SHA-256 hash of the secret is stored: 256 random bits need no slow hash, and a secret is
- * found by the hash, so that no comparison tells by its time how much of a guess was right.
+ * Tokens and sessions. Only a SHA-256 hash of the secret is stored: 256 random bits need no slow hash, and the lookup by
+ * hash leaks nothing through its timing.
  */
+@Injectable()
 export class CredentialStore {
-  private readonly database: Queryable
+  /** @param database the database, or a transaction of it */
+  constructor(@Inject(Database) private readonly database: Queryable) {}
 
-  constructor(database: Queryable) {
-    this.database = database
-  }
-
-  /** The secret is in the answer, and nowhere else. */
+  /** Returns the secret, which is not stored. */
   async create(credential: NewCredential): Promise<{ id: string; secret: string; expiresAt: Date }> {
     const { kind, subjectId, name, grants, lifetimeMs } = credential
     const secret = SECRET_PREFIX[kind] + randomBytes(SECRET_BYTES).toString('base64url')
@@ -74,17 +75,17 @@ export class CredentialStore {
     return { ...row, secret }
   }
 
-  /** Undefined: there is none such, or it has expired or been revoked. Notes that it was used. */
+  /** Finds a valid credential, and updates when it was last used. */
   async find(secret: string): Promise<Credential | undefined> {
     if (!SECRET_PATTERN.test(secret)) return undefined
-    const [row] = await this.database.query<CredentialRow & { isNoted: boolean }>(
-      `select ${COLUMNS}, coalesce(last_used_at > clock_timestamp() - $2 * interval '1 s', false) as "isNoted"
+    const [row] = await this.database.query<CredentialRow & { isUseRecorded: boolean }>(
+      `select ${COLUMNS}, coalesce(last_used_at > clock_timestamp() - $2 * interval '1 s', false) as "isUseRecorded"
        from access_credentials
        where secret_hash = $1 and revoked_at is null and expires_at > clock_timestamp()`,
       [hashSecret(secret), LAST_USED_RESOLUTION_SECONDS],
     )
     if (!row) return undefined
-    if (!row.isNoted) {
+    if (!row.isUseRecorded) {
       await this.database.query(
         'update access_credentials set last_used_at = clock_timestamp() where id = $1',
         [row.id],
@@ -93,7 +94,7 @@ export class CredentialStore {
     return toCredential(row)
   }
 
-  /** Those of `ids` that still hold. */
+  /** The credentials of `ids` that are still valid. */
   async findValid(ids: readonly string[]): Promise<Map<string, Credential>> {
     const rows = await this.database.query<CredentialRow>(
       `select ${COLUMNS} from access_credentials
@@ -103,7 +104,7 @@ export class CredentialStore {
     return new Map(rows.map((row) => [row.id, toCredential(row)]))
   }
 
-  /** Newest last, those that have ended included. */
+  /** Oldest first, including expired and revoked ones. */
   listTokens(): Promise<ListedToken[]> {
     return this.database.query<ListedToken>(
       `select id, name, grants, created_at as "createdAt", expires_at as "expiresAt", revoked_at as "revokedAt",
@@ -112,7 +113,7 @@ export class CredentialStore {
     )
   }
 
-  /** Whether a token has or had this name, in either case of letters. */
+  /** Whether a token has or had this name, ignoring case. */
   async isTokenName(name: string): Promise<boolean> {
     const tokens = await this.database.query(
       `select from access_credentials where kind = 'token' and lower(name) = $1 limit 1`,
@@ -121,7 +122,7 @@ export class CredentialStore {
     return tokens.length > 0
   }
 
-  /** Revokes the tokens of this name, or the one of this id. Returns those that it has ended. */
+  /** Revokes the tokens with this name, or the one with this id. Returns those it revoked. */
   revokeTokens(nameOrId: string): Promise<{ id: string; name: string }[]> {
     return this.database.query(
       `update access_credentials set revoked_at = clock_timestamp()
@@ -131,7 +132,7 @@ export class CredentialStore {
     )
   }
 
-  /** What the tokens of this name may do from now on. Returns those that it has changed. */
+  /** Replaces the grants of the valid tokens with this name. Returns those it changed. */
   updateTokenGrants(name: string, grants: readonly Grant[]): Promise<{ id: string }[]> {
     return this.database.query(
       `update access_credentials set grants = $2
@@ -141,7 +142,7 @@ export class CredentialStore {
     )
   }
 
-  /** What a person may do from now on, in every browser in which they are signed in. */
+  /** Replaces the grants of all sessions of a person. */
   async updateSessionGrants(subjectId: string, grants: readonly Grant[]): Promise<void> {
     await this.database.query(
       `update access_credentials set grants = $2
@@ -150,7 +151,7 @@ export class CredentialStore {
     )
   }
 
-  /** A session that somebody else has taken the place of, in the same browser. */
+  /** Revokes a browser's previous session if it belongs to another person. */
   async revokeSessionOfOtherSubject(id: string, subjectId: string): Promise<void> {
     await this.database.query(
       `update access_credentials set revoked_at = clock_timestamp()
@@ -167,7 +168,7 @@ export class CredentialStore {
     )
   }
 
-  /** Every session of a person, because the provider does not let them in any more. */
+  /** Revokes all sessions of a person. */
   async revokeSessionsOfSubject(subjectId: string): Promise<void> {
     await this.database.query(
       `update access_credentials set revoked_at = clock_timestamp()
@@ -176,7 +177,7 @@ export class CredentialStore {
     )
   }
 
-  /** Sessions that ended long ago, at most `limit`. */
+  /** Deletes sessions that ended more than a day ago. */
   async deleteEndedSessions(limit: number): Promise<void> {
     await this.database.query(
       `delete from access_credentials where id in (
@@ -197,5 +198,5 @@ export function hashSecret(secret: string): Buffer {
   return createHash('sha256').update(secret).digest()
 }
 
-/** The PubSub topic that says "look": a token or session has changed or ended. */
+/** The PubSub topic for changed or revoked tokens and sessions. */
 export const ACCESS_TOPIC = 'access'

@@ -1,42 +1,48 @@
 import { Injectable, Logger, type OnModuleDestroy, type OnModuleInit } from '@nestjs/common'
 import { PubSubEngine } from 'graphql-subscriptions'
-import { Database } from '../../database/database.ts'
-import type { Connection } from '../../live/connection.ts'
 import { CoalescedTask } from '../../runtime/coalesced-task.ts'
 import { areRightsEqual } from '../rights.ts'
 import type { Identity } from './authenticator.ts'
 import { ACCESS_TOPIC, CredentialStore } from './credential-store.ts'
 
-/** graphql-ws's own numbers: to its client the first is final, and after the second it comes back. */
+/** The codes of graphql-ws: its client gives up after the first, and reconnects after the second. */
 export const CLOSE_UNAUTHENTICATED = 4401
 export const CLOSE_FORBIDDEN = 4403
 
-const SESSION_ENDED_REASON = 'Your token or session has ended; sign in again, or come with a new token'
-const RIGHTS_CHANGED_REASON = 'What you may do has changed; come back with your cursor'
+const SESSION_ENDED_REASON =
+  'Token or session expired or revoked; sign in again, or reconnect with a new token'
+const RIGHTS_CHANGED_REASON = 'Access rights changed; reconnect with your last cursor'
 
 const SECOND_MS = 1_000
-/** All credentials in use are looked at so often, whether or not anybody has said that they changed. */
+/** How often all credentials in use are checked, even if no notification arrived. */
 const CHECK_INTERVAL_SECONDS = 5
-/** After so long without an answer nobody is told anything new. Together with the next look well below 30 seconds. */
+/** How old the last successful check may be. Together with the next check well below 30 seconds. */
 const MAX_STALE_MS = 20_000
+
+/** What the monitor needs of a connection. */
+export interface MonitoredConnection {
+  /** Set by the monitor. Connections with the same credential share it. */
+  identity: Identity | undefined
+  readonly writer: { pause(): void; resume(): void }
+  closeAndWait(code: number, reason: string): Promise<void>
+}
 
 interface WatchedCredential {
   identity: Identity
-  connections: Set<Connection>
+  connections: Set<MonitoredConnection>
 }
 
 /**
- * Sees to it that nobody is told anything for longer than their token or session allows, on sockets that are open for
- * days. Each credential is looked at once for all sockets that came with it.
+ * Ends a subscriber's access together with its token or session, on sockets that stay open for days. Each credential is
+ * checked once for all sockets that use it.
  *
- *   valid ──expired, revoked──> closed with 4401: sign in again
- *     │ └──other rights───────> closed with 4403: come back, and get what you may see now
- *     └──no answer for 20 s───> held: nothing is written until there is one
+ *   valid ──expired, revoked─────> closed with 4401: sign in again
+ *     │ └──rights changed────────> closed with 4403: reconnect, and resume with the new rights
+ *     └──no answer for 20 s──────> paused: nothing is written until the database answers
  */
 @Injectable()
 export class SessionMonitor implements OnModuleInit, OnModuleDestroy {
   private readonly logger = new Logger(SessionMonitor.name)
-  private readonly credentialStore: CredentialStore
   private readonly watchedCredentials = new Map<string, WatchedCredential>()
   private subscription: number | undefined
   private timer: NodeJS.Timeout | undefined
@@ -45,18 +51,13 @@ export class SessionMonitor implements OnModuleInit, OnModuleDestroy {
   private isPaused = false
   private readonly checkTask = new CoalescedTask(
     () => this.checkNow(),
-    (error) =>
-      this.logger.warn('Could not look whether tokens and sessions are still valid; looking again soon', {
-        error,
-      }),
+    (error) => this.logger.warn('Checking tokens and sessions failed; retrying', { error }),
   )
 
   constructor(
-    database: Database,
+    private readonly credentialStore: CredentialStore,
     private readonly pubSub: PubSubEngine,
-  ) {
-    this.credentialStore = new CredentialStore(database)
-  }
+  ) {}
 
   async onModuleInit(): Promise<void> {
     this.subscription = await this.pubSub.subscribe(ACCESS_TOPIC, () => this.check(), {})
@@ -69,41 +70,41 @@ export class SessionMonitor implements OnModuleInit, OnModuleDestroy {
     await this.checkTask.idle()
   }
 
-  /** A connection of which it has just been looked who it is. */
-  watch(connection: Connection, identity: Identity): void {
+  /** Starts watching a connection that has just been authenticated. */
+  watch(connection: MonitoredConnection, identity: Identity): void {
     connection.identity = identity
     const { credential } = identity
     if (!credential) return
     if (this.watchedCredentials.size === 0) this.confirmedAt = performance.now()
-    const before = this.watchedCredentials.get(credential.id)
-    if (before && areRightsEqual(before.identity.subject.rights, identity.subject.rights)) {
-      connection.identity = before.identity
-      before.connections.add(connection)
+    const watched = this.watchedCredentials.get(credential.id)
+    if (watched && areRightsEqual(watched.identity.subject.rights, identity.subject.rights)) {
+      connection.identity = watched.identity
+      watched.connections.add(connection)
     } else {
-      // Others have come with it before it was changed.
+      // The other connections were authenticated before the credential's rights changed.
       this.closeConnections(credential.id, CLOSE_FORBIDDEN, RIGHTS_CHANGED_REASON)
       this.watchedCredentials.set(credential.id, { identity, connections: new Set([connection]) })
     }
   }
 
-  /** The same subject with another token: what it may see must be what its subscriptions were given. */
-  renew(connection: Connection, identity: Identity): void {
-    const before = connection.identity
+  /** The same subject with another token. With other rights the connection closes: its subscriptions have the old ones. */
+  renew(connection: MonitoredConnection, identity: Identity): void {
+    const previous = connection.identity
     this.unwatch(connection)
     this.watch(connection, identity)
-    if (before && !areRightsEqual(before.subject.rights, identity.subject.rights)) {
+    if (previous && !areRightsEqual(previous.subject.rights, identity.subject.rights)) {
       void connection.closeAndWait(CLOSE_FORBIDDEN, RIGHTS_CHANGED_REASON)
     }
   }
 
-  unwatch(connection: Connection): void {
+  unwatch(connection: MonitoredConnection): void {
     const id = connection.identity?.credential?.id
     const watched = id === undefined ? undefined : this.watchedCredentials.get(id)
     watched?.connections.delete(connection)
     if (id !== undefined && watched?.connections.size === 0) this.watchedCredentials.delete(id)
   }
 
-  /** Looks at all credentials in use; several calls at once share one look, and one more follows for the latecomers. */
+  /** Checks all credentials in use. Concurrent calls share one check, followed by one more. */
   check(): void {
     this.checkTask.run()
   }
@@ -111,11 +112,12 @@ export class SessionMonitor implements OnModuleInit, OnModuleDestroy {
   private tick(): void {
     this.second = (this.second + 1) % CHECK_INTERVAL_SECONDS
     if (this.second === 0 || this.isPaused || this.hasExpired()) this.check()
-    if (this.watchedCredentials.size > 0 && performance.now() - this.confirmedAt > MAX_STALE_MS)
+    if (this.watchedCredentials.size > 0 && performance.now() - this.confirmedAt > MAX_STALE_MS) {
       this.pauseAll()
+    }
   }
 
-  /** Whether one should have expired. Whether it has is said by the database: our clock may be wrong, or jump. */
+  /** Whether a credential seems to have expired. The database decides: this machine's clock may be wrong, or jump. */
   private hasExpired(): boolean {
     const now = Date.now()
     for (const { identity } of this.watchedCredentials.values()) {
@@ -126,18 +128,20 @@ export class SessionMonitor implements OnModuleInit, OnModuleDestroy {
 
   private async checkNow(): Promise<void> {
     const ids = [...this.watchedCredentials.keys()]
-    const beganAt = performance.now()
+    const startedAt = performance.now()
     if (ids.length > 0) {
       const valid = await this.credentialStore.findValid(ids)
       for (const id of ids) {
         const credential = valid.get(id)
         const rights = this.watchedCredentials.get(id)?.identity.subject.rights
-        if (!credential) this.closeConnections(id, CLOSE_UNAUTHENTICATED, SESSION_ENDED_REASON)
-        else if (rights && !areRightsEqual(rights, credential.subject.rights))
+        if (!credential) {
+          this.closeConnections(id, CLOSE_UNAUTHENTICATED, SESSION_ENDED_REASON)
+        } else if (rights && !areRightsEqual(rights, credential.subject.rights)) {
           this.closeConnections(id, CLOSE_FORBIDDEN, RIGHTS_CHANGED_REASON)
+        }
       }
     }
-    this.confirmedAt = beganAt
+    this.confirmedAt = startedAt
     if (this.isPaused) this.resumeAll()
   }
 

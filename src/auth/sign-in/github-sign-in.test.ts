@@ -6,7 +6,7 @@ import type { SignInChecks } from './sign-in-provider.ts'
 
 const REDIRECT_URL = 'http://127.0.0.1:3000/auth/github/callback'
 const ALICE = { id: 583231, login: 'Alice-Admin', organizations: ['Acme'], teams: ['Acme/platform'] }
-const NOT_ACCEPTED = 'What GitHub sent could not be accepted. Begin again.'
+const INVALID_RESPONSE = 'GitHub sent an invalid response. Sign in again.'
 
 let github: FakeGitHubOAuth
 let signIn: GitHubSignIn
@@ -31,14 +31,14 @@ beforeEach(() => {
 
 afterAll(() => github.close())
 
-/** As the browser goes there and comes back. */
+/** Follows the redirects of a sign-in like a browser. */
 async function sentBack(): Promise<URL> {
   const response = await fetch(await signIn.authorizationUrl(checks, REDIRECT_URL), { redirect: 'manual' })
   expect(response.status).toBe(302)
   return new URL(response.headers.get('location') ?? '')
 }
 
-test('knows a person by their number, their organizations and their teams', async () => {
+test('identifies a person by their numeric id, with their organizations and teams', async () => {
   expect(await signIn.completeSignIn(checks, await sentBack())).toEqual({
     id: `${github.url}#583231`,
     name: 'Alice-Admin',
@@ -46,7 +46,7 @@ test('knows a person by their number, their organizations and their teams', asyn
   })
 })
 
-test('knows a person who is in no team, and one who is in no organization', async () => {
+test('identifies a person without teams, and one without organizations', async () => {
   github.person = { ...ALICE, teams: [] }
   expect((await signIn.completeSignIn(checks, await sentBack())).groups).toEqual(['Acme'])
   github.person = { ...ALICE, organizations: [], teams: [] }
@@ -75,38 +75,40 @@ test('reads all pages', async () => {
   ])
 })
 
-test('takes an answer once, for the question that was asked', async () => {
+test('accepts a response once, for the matching request', async () => {
   const returned = await sentBack()
   await signIn.completeSignIn(checks, returned)
-  await expect(signIn.completeSignIn(checks, returned)).rejects.toThrow(NOT_ACCEPTED)
+  await expect(signIn.completeSignIn(checks, returned)).rejects.toThrow(INVALID_RESPONSE)
   const other = await sentBack()
-  await expect(signIn.completeSignIn({ ...checks, state: 'another' }, other)).rejects.toThrow(NOT_ACCEPTED)
+  await expect(signIn.completeSignIn({ ...checks, state: 'another' }, other)).rejects.toThrow(
+    INVALID_RESPONSE,
+  )
   await expect(signIn.completeSignIn({ ...checks, codeVerifier: 'x'.repeat(43) }, other)).rejects.toThrow(
-    NOT_ACCEPTED,
+    INVALID_RESPONSE,
   )
 })
 
-test('takes an answer that names GitHub as its issuer, and none that names another', async () => {
+test('accepts a response that names GitHub as its issuer, and no other', async () => {
   const returned = await sentBack()
   returned.searchParams.set('iss', 'https://id.example.com')
-  await expect(signIn.completeSignIn(checks, returned)).rejects.toThrow(NOT_ACCEPTED)
+  await expect(signIn.completeSignIn(checks, returned)).rejects.toThrow(INVALID_RESPONSE)
   returned.searchParams.set('iss', `${github.url}/login/oauth`)
   expect((await signIn.completeSignIn(checks, returned)).name).toBe('Alice-Admin')
 })
 
-test('says so when the person has said no', async () => {
+test('reports that the person refused', async () => {
   github.person = null
   await expect(signIn.completeSignIn(checks, await sentBack())).rejects.toThrow(
-    'GitHub did not let you in (access_denied). Begin again.',
+    'GitHub refused the sign-in (access_denied). Sign in again.',
   )
 })
 
-test('says so when GitHub does not tell who it is', async () => {
+test('reports that GitHub does not identify the person', async () => {
   github.apiStatus = 503
   await expect(signIn.completeSignIn(checks, await sentBack())).rejects.toThrow(
-    'GitHub did not tell who you are (status 503 for /api/v3/user). Begin again.',
+    'GitHub did not identify you (status 503 for /api/v3/user). Sign in again.',
   )
   const wrong = { clientId: github.clientId, clientSecret: 'another', url: github.url }
   const other = new GitHubSignIn({ ...wrong, apiUrl: `${github.url}/api/v3` })
-  await expect(other.completeSignIn(checks, await sentBack())).rejects.toThrow(NOT_ACCEPTED)
+  await expect(other.completeSignIn(checks, await sentBack())).rejects.toThrow(INVALID_RESPONSE)
 })

@@ -1,5 +1,5 @@
 import * as oauth from 'openid-client'
-import type { AccessSettings } from '../../config/config.ts'
+import type { AccessSettings } from '../../config/access.config.ts'
 import { toSignInError } from './oidc-sign-in.ts'
 import {
   displayName,
@@ -9,16 +9,15 @@ import {
   type SignInProvider,
 } from './sign-in-provider.ts'
 
-/** Organizations and teams, the private ones too. */
+/** Includes private organizations and teams. */
 const SCOPE = 'read:user read:org'
-/** For people. */
 const PROVIDER_NAME = 'GitHub'
 const PER_PAGE = 100
 const MAX_PAGES = 10
 
 /**
- * GitHub's OAuth, which is not OpenID Connect: who somebody is, is asked for with the token
- * (docs.github.com, "Authorizing OAuth apps"). The token is used here and then forgotten.
+ * GitHub's OAuth, which is not OpenID Connect: the API returns the person for the token (docs.github.com, "Authorizing
+ * OAuth apps"). The token is not stored.
  */
 export class GitHubSignIn implements SignInProvider {
   private readonly configuration: oauth.Configuration
@@ -102,7 +101,7 @@ export class GitHubSignIn implements SignInProvider {
     )
     if (!response.ok) {
       throw new SignInError(
-        `GitHub did not tell who you are (status ${response.status} for ${url.pathname}). Begin again.`,
+        `GitHub did not identify you (status ${response.status} for ${url.pathname}). Sign in again.`,
       )
     }
     return response.json()

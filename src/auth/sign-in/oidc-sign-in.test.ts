@@ -42,7 +42,7 @@ async function come(forgery: Forgery): Promise<Person> {
   return signIn.completeSignIn(checks, returned)
 }
 
-test('takes the name and the groups from the ID token, or from where the provider tells them', async () => {
+test('reads the name and the groups from the ID token, or else from the userinfo endpoint', async () => {
   const alice = { id: `${provider.issuer}#1`, name: 'alice', groups: ['platform-team'] }
   expect(await come({ claims: CLAIMS })).toEqual(alice)
   expect(await come({ userInfo: { sub: '1', ...CLAIMS } })).toEqual(alice)
@@ -51,7 +51,7 @@ test('takes the name and the groups from the ID token, or from where the provide
   expect(await come({ userInfo: { sub: '1', groups: 'platform-team' } })).toEqual({ ...alice, name: '1' })
 })
 
-describe('shows names that mislead no one', () => {
+describe('displays unambiguous names', () => {
   test.each<[unknown, string]>([
     ['a\0b', 'ab'],
     ['\u001b[31mroot\u001b[0m\r\nFAKE', '[31mroot[0mFAKE'],
@@ -75,7 +75,7 @@ describe('shows names that mislead no one', () => {
     expect(await come({ claims })).toMatchObject({ name })
   })
 
-  test('uses the identifier where no claim can be shown', async () => {
+  test('falls back to the identifier if no claim can be displayed', async () => {
     expect(
       await come({ claims: { preferred_username: '\0', groups: [] }, userInfo: { sub: '1' } }),
     ).toMatchObject({
@@ -93,7 +93,7 @@ test.each([45, 240, -45, -240])(
   'takes an ID token of a provider whose clock is %i s ahead',
   async (seconds) => {
     const now = Math.floor(Date.now() / 1000) + seconds
-    // One that is valid for so short a time is over by our clock when that is ahead.
+    // A short-lived token has already expired by a clock that runs ahead.
     const times = { iat: now, nbf: now, exp: now + 5 }
     expect(await come({ claims: { ...CLAIMS, ...times } })).toMatchObject({ name: 'alice' })
   },
@@ -121,14 +121,14 @@ test.each(Object.entries(FORGERIES))('refuses an ID token with %s', async (_name
   const right = hasUserInfo ? {} : CLAIMS
   const refusal = await come({ ...forgery, claims: { ...right, ...forgery.claims } }).catch((error) => error)
   expect(refusal).toBeInstanceOf(SignInError)
-  expect(refusal.message).toBe('What Test ID sent could not be accepted. Begin again.')
+  expect(refusal.message).toBe('Test ID sent an invalid response. Sign in again.')
 })
 
-test('says so when the provider does not tell about a person whom it has let in', async () => {
-  await expect(come({})).rejects.toThrow('What Test ID sent could not be accepted. Begin again.')
+test('reports that the provider does not identify the person', async () => {
+  await expect(come({})).rejects.toThrow('Test ID sent an invalid response. Sign in again.')
 })
 
-test('refuses an answer to another question', async () => {
+test('refuses a response to another request', async () => {
   provider.forgery = { claims: CLAIMS }
   const checks = newChecks()
   const returned = provider.authorize(await signIn.authorizationUrl(checks, REDIRECT_URL))
@@ -138,7 +138,7 @@ test('refuses an answer to another question', async () => {
   )
   const denied = new URL(`${REDIRECT_URL}?error=access_denied&state=${checks.state}`)
   await expect(signIn.completeSignIn(checks, denied)).rejects.toThrow(
-    'Test ID did not let you in (access_denied).',
+    'Test ID refused the sign-in (access_denied).',
   )
   denied.searchParams.set('error', '\u001b[31m\u202e')
   await expect(signIn.completeSignIn(checks, denied)).rejects.toThrow('("\\u001b[31m\\u202e")')

@@ -1,5 +1,5 @@
 import * as oidc from 'openid-client'
-import type { AccessSettings } from '../../config/config.ts'
+import type { AccessSettings } from '../../config/access.config.ts'
 import { quote } from '../../errors.ts'
 import {
   displayName,
@@ -10,10 +10,10 @@ import {
 } from './sign-in-provider.ts'
 
 const TIMEOUT_SECONDS = 10
-/** How far the provider's clock may be from ours. The nonce keeps an ID token from being used later. */
+/** Tolerance between the provider's clock and ours. The nonce prevents the later use of an ID token. */
 const CLOCK_TOLERANCE_SECONDS = 300
 const MAX_GROUPS = 1_000
-/** OpenID Connect Core 1.0, section 2, says ASCII; what is stored and shown must be on one line and visible. */
+/** OpenID Connect Core 1.0, section 2, requires ASCII; what is stored and displayed must be visible, on one line. */
 const SUBJECT_PATTERN = /^[^\p{C}\p{Zl}\p{Zp}]{1,255}$/u
 
 /** Any OpenID Connect provider: authorization code with PKCE, state and nonce (OpenID Connect Core 1.0, 3.1). */
@@ -55,10 +55,10 @@ export class OidcSignIn implements SignInProvider {
       idTokenExpected: true,
     })
     const idToken = tokens.claims()
-    if (!idToken) throw new SignInError('The provider sent no ID token. Ask whoever runs Shipcast.')
+    if (!idToken) throw new SignInError('The provider sent no ID token. Ask the operator of Shipcast.')
     if (!SUBJECT_PATTERN.test(idToken.sub)) {
       throw new SignInError(
-        `${this.settings.name} sent an identifier (sub) with control characters, or with more than 255 characters. Ask its operator.`,
+        `${this.settings.name} sent an identifier (sub) with control characters, or with more than 255 characters. Ask the provider's operator.`,
       )
     }
     const claims = await this.fetchMissingClaims(configuration, tokens.access_token, idToken)
@@ -69,7 +69,7 @@ export class OidcSignIn implements SignInProvider {
     }
   }
 
-  /** Some providers have the name and the groups in the ID token, others tell them when asked. */
+  /** Some providers put the name and groups into the ID token, others only into the userinfo response. */
   private async fetchMissingClaims(
     configuration: oidc.Configuration,
     accessToken: string,
@@ -82,7 +82,7 @@ export class OidcSignIn implements SignInProvider {
     return { ...idToken, ...(await oidc.fetchUserInfo(configuration, accessToken, idToken.sub)) }
   }
 
-  /** Asked for when somebody first signs in: the provider need not be there when Shipcast starts. */
+  /** Fetched at the first sign-in: Shipcast starts even if the provider is unavailable. */
   private getConfiguration(): Promise<oidc.Configuration> {
     this.configuration ??= this.discover().catch((error: unknown) => {
       this.configuration = undefined
@@ -97,30 +97,33 @@ export class OidcSignIn implements SignInProvider {
     return oidc.discovery(new URL(issuer), clientId, metadata, undefined, {
       timeout: TIMEOUT_SECONDS,
       execute: [
-        // The library would take the connection's word for who has sent an ID token.
+        // By default the library trusts the TLS connection instead of the ID token's signature.
         oidc.enableNonRepudiationChecks,
-        // The setting allows it for a provider on this machine only.
+        // The setting allows http: only for a provider on this machine.
         ...(issuer.startsWith('http:') ? [oidc.allowInsecureRequests] : []),
       ],
     })
   }
 }
 
-/** Why somebody could not be signed in, for them. What is our own fault stays as it is. */
+/** Translates errors of the provider into messages for the person. Internal errors pass unchanged. */
 export function toSignInError(error: unknown, provider: string): unknown {
   if (error instanceof oidc.AuthorizationResponseError) {
-    return new SignInError(`${provider} did not let you in (${safeErrorCode(error.error)}). Begin again.`, {
-      cause: error,
-    })
+    return new SignInError(
+      `${provider} refused the sign-in (${safeErrorCode(error.error)}). Sign in again.`,
+      {
+        cause: error,
+      },
+    )
   }
   if (isUnreachable(error)) return providerUnavailable(provider, error)
   if (PROTOCOL_ERRORS.some((kind) => error instanceof kind)) {
-    return new SignInError(`What ${provider} sent could not be accepted. Begin again.`, { cause: error })
+    return new SignInError(`${provider} sent an invalid response. Sign in again.`, { cause: error })
   }
   return error
 }
 
-/** RFC 6749, 4.1.2.1. It comes with the browser, so from anybody. */
+/** RFC 6749, 4.1.2.1. It comes from the browser, so it is untrusted. */
 function safeErrorCode(text: string): string {
   return /^[a-z_.-]{1,50}$/i.test(text) ? text : quote(text)
 }
@@ -128,10 +131,10 @@ function safeErrorCode(text: string): string {
 const PROTOCOL_ERRORS = [oidc.ClientError, oidc.ResponseBodyError, oidc.WWWAuthenticateChallengeError]
 
 function providerUnavailable(provider: string, cause: unknown): SignInError {
-  return new SignInError(`${provider} does not answer at the moment. Try again soon.`, { cause })
+  return new SignInError(`${provider} is not responding. Try again soon.`, { cause })
 }
 
-/** The first is how fetch says that there was no answer at all. */
+/** fetch throws a TypeError if there was no response. */
 function isUnreachable(error: unknown): boolean {
   if (error instanceof TypeError) return error.message === 'fetch failed'
   return error instanceof oidc.ClientError && error.code === 'OAUTH_TIMEOUT'

@@ -1,38 +1,40 @@
-/** A person, as a provider knows them. */
+import type { AccessSettings } from '../../config/access.config.ts'
+
+/** A person, as a provider identifies them. */
 export interface Person {
-  /** Stays the same when they change their name: `https://id.example.com#248289761001`. */
+  /** Stays the same if the name changes: `https://id.example.com#248289761001`. */
   id: string
-  /** Made by `personName`. */
+  /** From `displayName`. */
   name: string
-  /** What ACCESS_ROLES speaks of: groups, or GitHub's `acme` and `acme/platform`. In any case of letters. */
+  /** The groups that ACCESS_ROLES refers to, or GitHub's `acme` and `acme/platform`. In any case. */
   groups: readonly string[]
 }
 
-/** What is made up for one way to a provider and back, and checked when the browser comes back (RFC 6749, RFC 7636). */
+/** Random values of one sign-in, checked when the browser returns (RFC 6749, RFC 7636). */
 export interface SignInChecks {
   state: string
   nonce: string
   codeVerifier: string
 }
 
-/** Why nobody was signed in, as a sentence for them. */
+/** A sign-in that failed. The message is for the person. */
 export class SignInError extends Error {
   override readonly name = 'SignInError'
 }
 
-/** Where people prove who they are. */
+/** An identity provider. */
 export interface SignInProvider {
-  /** Where to send the browser, which is then sent on to `redirectUrl`. */
+  /** Where to send the browser; the provider then redirects it to `redirectUrl`. */
   authorizationUrl(checks: SignInChecks, redirectUrl: string): Promise<URL>
-  /** `returned`: the address that the browser has come back to. @throws SignInFailed */
+  /** `returned`: the URL that the browser came back to. @throws SignInError */
   completeSignIn(checks: SignInChecks, returned: URL): Promise<Person>
 }
 
 const MAX_NAME_LENGTH = 100
 
 /**
- * The first of these texts that somebody can be called by: on one line, and without characters that do not show or that
- * change how others show. Whoever names themselves at a provider chooses what stands in our log and on our page.
+ * The first candidate that is usable as a name, on one line and without invisible characters or characters that change
+ * how others are displayed. People choose their names at the provider; logs and pages must be safe from them.
  */
 export function displayName(...candidates: readonly unknown[]): string | undefined {
   for (const candidate of candidates) {
@@ -40,11 +42,24 @@ export function displayName(...candidates: readonly unknown[]): string | undefin
     const visible = candidate
       .replace(/[\p{C}\p{DI}]/gu, '')
       .normalize('NFC')
-      // U+2800 is the pattern of Braille without a dot.
+      // U+2800 is the Braille pattern without dots.
       .replace(/[\p{Z}\u2800]+/gu, ' ')
       .trim()
     const name = [...visible].slice(0, MAX_NAME_LENGTH).join('').trim()
     if (name !== '') return name
   }
   return undefined
+}
+
+/** A provider that people can sign in with: the label of the page's button, and its link. */
+export interface SignInOption {
+  name: string
+  url: string
+}
+
+export function signInOptions({ oidc, github }: Pick<AccessSettings, 'oidc' | 'github'>): SignInOption[] {
+  return [
+    ...(oidc ? [{ name: oidc.name, url: '/auth/oidc' }] : []),
+    ...(github ? [{ name: 'GitHub', url: '/auth/github' }] : []),
+  ]
 }

@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto'
+import { Inject, Injectable } from '@nestjs/common'
+import { Database } from '../../database/database.ts'
 import type { Queryable } from '../../database/statement.ts'
 import { hashSecret } from '../credentials/credential-store.ts'
 import type { SignInChecks } from './sign-in-provider.ts'
@@ -8,21 +10,18 @@ const SECRET_BYTES = 32
 
 export interface PendingSignIn {
   checks: SignInChecks
-  /** Where the person wanted to be. */
+  /** The path to return to. */
   returnTo: string
-  /** The session that the browser had before; null: none. */
+  /** The browser's previous session, if any. */
   sessionId: string | null
 }
 
-/** Those who are on their way to a provider and back; on any node. */
+/** Sign-ins in progress, which any node can complete. */
+@Injectable()
 export class SignInStore {
-  private readonly database: Queryable
+  constructor(@Inject(Database) private readonly database: Queryable) {}
 
-  constructor(database: Queryable) {
-    this.database = database
-  }
-
-  /** Returns a secret for the browser in which it began: the answer is taken from no other one. */
+  /** Returns a secret for the browser: only the browser that started a sign-in can complete it. */
   async create(provider: string, { checks, returnTo, sessionId }: PendingSignIn): Promise<string> {
     const browserSecret = randomBytes(SECRET_BYTES).toString('base64url')
     await this.database.query('delete from sign_ins where expires_at < clock_timestamp()', [])
@@ -43,7 +42,7 @@ export class SignInStore {
     return browserSecret
   }
 
-  /** Once: whoever comes with the same answer again finds nothing. */
+  /** Each sign-in can be completed once. */
   async consume(provider: string, state: string, browserSecret: string): Promise<PendingSignIn | undefined> {
     const [row] = await this.database.query<Omit<PendingSignIn, 'checks'> & Omit<SignInChecks, 'state'>>(
       `delete from sign_ins
@@ -52,7 +51,7 @@ export class SignInStore {
       [hashSecret(state), hashSecret(browserSecret), provider],
     )
     if (!row) return undefined
-    const { nonce, codeVerifier, ...begun } = row
-    return { ...begun, checks: { state, nonce, codeVerifier } }
+    const { nonce, codeVerifier, ...pending } = row
+    return { ...pending, checks: { state, nonce, codeVerifier } }
   }
 }

@@ -1,27 +1,43 @@
 import { createHash } from 'node:crypto'
-import { Controller, Get, HttpCode, Logger, Param, Post, Query, Req, Res } from '@nestjs/common'
+import {
+  Controller,
+  Get,
+  HttpCode,
+  Logger,
+  Param,
+  Post,
+  Query,
+  Req,
+  Res,
+  UseFilters,
+  UseGuards,
+} from '@nestjs/common'
 import { parseCookie } from 'cookie'
 import type { CookieOptions, Request, Response } from 'express'
 import { RateLimitedError } from '../../errors.ts'
+import { AuthGuard } from '../auth.guard.ts'
+import { ClientAddress } from '../client-address.ts'
 import { SESSION_COOKIE } from '../credentials/authenticator.ts'
-import { HttpAccess, principalOf } from '../http-access.ts'
-import { SignInService } from './sign-in.service.ts'
+import { AuthErrorsFilter } from '../http-authenticator.ts'
+import { Auth } from '../principal.ts'
+import type { Principal } from '../request-context.ts'
+import { SignInService, UNKNOWN_PROVIDER } from './sign-in.service.ts'
 import { SignInError } from './sign-in-provider.ts'
 
 const SIGN_IN_COOKIE_MS = 10 * 60_000
-/** Only for our own page, whoever leads there. */
+/** Sent with requests from our own pages only. */
 const SESSION_COOKIE_OPTIONS: CookieOptions = { httpOnly: true, secure: true, sameSite: 'strict', path: '/' }
-/** The provider's page leads back to us. */
+/** Also sent when the provider's page redirects here. */
 const SIGN_IN_COOKIE_OPTIONS: CookieOptions = { ...SESSION_COOKIE_OPTIONS, sameSite: 'lax' }
 
-/** `GET /auth/<provider>` leads to the provider, which leads back to `…/callback`. */
+/** `GET /auth/<provider>` redirects to the provider, which redirects back to `…/callback`. */
 @Controller('auth')
 export class SignInController {
   private readonly logger = new Logger(SignInController.name)
 
   constructor(
     private readonly service: SignInService,
-    private readonly access: HttpAccess,
+    private readonly clientAddress: ClientAddress,
   ) {}
 
   @Get(':provider')
@@ -33,18 +49,18 @@ export class SignInController {
   ): Promise<void> {
     await this.respond(response, async () => {
       const from = {
-        address: this.access.addressOf(request),
+        address: this.clientAddress.of(request),
         returnTo: safeReturnPath(returnTo),
         session: cookiesOf(request)[SESSION_COOKIE],
       }
-      const begun = await this.service.startSignIn(provider, from)
-      if (!begun) throw new SignInError('There is no such way to sign in here.')
+      const started = await this.service.startSignIn(provider, from)
+      if (!started) throw new SignInError(UNKNOWN_PROVIDER)
       response
-        .cookie(signInCookieName(begun.state), begun.browserSecret, {
+        .cookie(signInCookieName(started.state), started.browserSecret, {
           ...SIGN_IN_COOKIE_OPTIONS,
           maxAge: SIGN_IN_COOKIE_MS,
         })
-        .redirect(303, begun.url.href)
+        .redirect(303, started.url.href)
     })
   }
 
@@ -59,7 +75,7 @@ export class SignInController {
       const name = signInCookieName(String(state))
       response.clearCookie(name, SIGN_IN_COOKIE_OPTIONS)
       const from = {
-        address: this.access.addressOf(request),
+        address: this.clientAddress.of(request),
         path: request.originalUrl,
         browserSecret: cookiesOf(request)[name] ?? '',
       }
@@ -72,8 +88,10 @@ export class SignInController {
 
   @Post('sign-out')
   @HttpCode(204)
-  async signOut(@Req() request: Request, @Res({ passthrough: true }) response: Response): Promise<void> {
-    await this.service.signOut(principalOf(request))
+  @UseGuards(AuthGuard)
+  @UseFilters(AuthErrorsFilter)
+  async signOut(@Auth() principal: Principal, @Res({ passthrough: true }) response: Response): Promise<void> {
+    await this.service.signOut(principal)
     response.clearCookie(SESSION_COOKIE, SESSION_COOKIE_OPTIONS)
   }
 
@@ -89,11 +107,16 @@ export class SignInController {
           .type('html')
           .send(errorPage(error.message))
       } else if (error instanceof SignInError) {
-        this.logger.warn('A sign-in failed', { reason: causeChainOf(error) })
+        this.logger.warn('Sign-in failed', { reason: causeChainOf(error) })
         response.status(403).type('html').send(errorPage(error.message))
       } else {
-        this.logger.error('A sign-in failed', { error })
-        response.status(500).type('html').send(errorPage('Something went wrong on our side. Begin again.'))
+        this.logger.error('Sign-in failed', { error })
+        response
+          .status(500)
+          .type('html')
+          .send(
+            errorPage('Internal error. Sign in again; if it happens again, ask the operator of Shipcast.'),
+          )
       }
     }
   }
@@ -103,19 +126,19 @@ function cookiesOf({ headers }: Request) {
   return parseCookie(headers.cookie ?? '')
 }
 
-/** One for each that is under way: two tabs do not disturb each other. */
+/** Each sign-in has its own cookie, so that two tabs do not interfere. */
 function signInCookieName(state: string): string {
   return `__Host-shipcast-sign-in-${createHash('sha256').update(state).digest('hex').slice(0, 8)}`
 }
 
-/** A path of ours; anything else could lead to somebody else's page. */
+/** A path on this server; anything else could redirect to another site. */
 function safeReturnPath(path: unknown): string {
   return typeof path === 'string' && /^\/(?![/\\])[!-~]{0,500}$/.test(path) && !path.includes('\\')
     ? path
     : '/'
 }
 
-/** What is said of an error and of what has led to it; the rest of them may hold tokens. */
+/** The messages of an error and its causes; their other fields may contain tokens. */
 function causeChainOf(error: Error): string {
   return error.cause instanceof Error ? `${error.message} ${causeChainOf(error.cause)}` : error.message
 }

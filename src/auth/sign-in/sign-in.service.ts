@@ -1,32 +1,34 @@
 import { Injectable } from '@nestjs/common'
 import { PubSubEngine } from 'graphql-subscriptions'
 import * as oidc from 'openid-client'
-import { type AccessSettings, Config } from '../../config/config.ts'
+import { Config } from '../../config/config.ts'
+import type { Grant } from '../../config/grants.ts'
 import { Database } from '../../database/database.ts'
 import { appendAuditEntry } from '../audit-log.ts'
 import { ACCESS_TOPIC, CredentialStore } from '../credentials/credential-store.ts'
-import type { Principal } from '../http-access.ts'
 import { RateLimiter } from '../rate-limiter.ts'
-import type { Grant } from '../rights.ts'
+import type { Principal } from '../request-context.ts'
 import { GitHubSignIn } from './github-sign-in.ts'
 import { OidcSignIn } from './oidc-sign-in.ts'
 import { type Person, SignInError, type SignInProvider } from './sign-in-provider.ts'
 import { SignInStore } from './sign-in-store.ts'
 
+export const UNKNOWN_PROVIDER =
+  'This server does not offer that sign-in provider. Choose one of those on the page.'
 const MAX_SWEPT_SESSIONS = 100
-/** No token can have one with brackets. */
+/** Token names cannot contain parentheses. */
 const RESERVED_NAME = /^local$|\((?:person|service|command)\)$/i
 
-/** How people come in and go: to a provider and back, with a session of ours at the end. */
+/** Signs people in with a provider, and out. */
 @Injectable()
 export class SignInService {
   private readonly providers: ReadonlyMap<string, SignInProvider>
-  private readonly pendingSignIns: SignInStore
-  private readonly credentials: CredentialStore
 
   constructor(
     private readonly config: Config,
     private readonly database: Database,
+    private readonly pendingSignIns: SignInStore,
+    private readonly credentials: CredentialStore,
     private readonly rateLimiter: RateLimiter,
     private readonly pubSub: PubSubEngine,
   ) {
@@ -35,57 +37,60 @@ export class SignInService {
       ...(oidc ? [['oidc', new OidcSignIn(oidc)] as const] : []),
       ...(github ? [['github', new GitHubSignIn(github)] as const] : []),
     ])
-    this.pendingSignIns = new SignInStore(database)
-    this.credentials = new CredentialStore(database)
   }
 
-  /** Undefined: there is no such provider. @throws SignInFailed, RateLimited */
+  /** Undefined: the provider is not configured. @throws SignInError, RateLimitedError */
   async startSignIn(
     provider: string,
     from: { address: string; returnTo: string; session: string | undefined },
   ): Promise<{ url: URL; state: string; browserSecret: string } | undefined> {
-    const known = this.providers.get(provider)
-    if (!known) return undefined
+    const signInProvider = this.providers.get(provider)
+    if (!signInProvider) return undefined
     this.rateLimiter.countSignIn(from.address)
     const checks = {
       state: oidc.randomState(),
       nonce: oidc.randomNonce(),
       codeVerifier: oidc.randomPKCECodeVerifier(),
     }
-    const url = await known.authorizationUrl(checks, `${this.config.publicUrl}/auth/${provider}/callback`)
-    const before = from.session === undefined ? undefined : await this.credentials.find(from.session)
+    const url = await signInProvider.authorizationUrl(
+      checks,
+      `${this.config.publicUrl}/auth/${provider}/callback`,
+    )
+    const previous = from.session === undefined ? undefined : await this.credentials.find(from.session)
     const browserSecret = await this.pendingSignIns.create(provider, {
       checks,
       returnTo: from.returnTo,
-      sessionId: before?.id ?? null,
+      sessionId: previous?.id ?? null,
     })
     return { url, state: checks.state, browserSecret }
   }
 
-  /** `path`: of the address that the browser has come back to, with its query. @throws SignInFailed, RateLimited */
+  /** `path`: the path and query that the browser came back to. @throws SignInError, RateLimitedError */
   async completeSignIn(
     provider: string,
     from: { address: string; path: string; browserSecret: string },
   ): Promise<{ secret: string; expiresAt: Date; returnTo: string }> {
     const returned = new URL(from.path, this.config.publicUrl)
     const state = returned.searchParams.get('state') ?? ''
-    const known = this.providers.get(provider)
-    if (!known) throw new SignInError('There is no such way to sign in here.')
-    const begun = await this.pendingSignIns.consume(provider, state, from.browserSecret)
-    if (!begun) {
-      // Anybody can send these.
-      const isNoted = this.rateLimiter.recordFailedAuth(from.address)
-      if (isNoted) await this.audit(null, provider, from.address, 'UNAUTHENTICATED')
+    const signInProvider = this.providers.get(provider)
+    if (!signInProvider) throw new SignInError(UNKNOWN_PROVIDER)
+    const pending = await this.pendingSignIns.consume(provider, state, from.browserSecret)
+    if (!pending) {
+      // Anyone can send such requests.
+      const isAudited = this.rateLimiter.recordFailedAuth(from.address)
+      if (isAudited) await this.audit(null, provider, from.address, 'UNAUTHENTICATED')
       throw new SignInError(
-        'This sign-in has been used, has expired, or began in another browser. Begin again.',
+        'This sign-in was already completed, has expired, or was started in another browser. Sign in again.',
       )
     }
-    const person = await known.completeSignIn(begun.checks, returned).catch(async (error: unknown) => {
-      await this.audit(null, provider, from.address, 'UNAUTHENTICATED')
-      throw error
-    })
-    const session = await this.createSession(person, provider, from.address, begun.sessionId)
-    return { ...session, returnTo: begun.returnTo }
+    const person = await signInProvider
+      .completeSignIn(pending.checks, returned)
+      .catch(async (error: unknown) => {
+        await this.audit(null, provider, from.address, 'UNAUTHENTICATED')
+        throw error
+      })
+    const session = await this.createSession(person, provider, from.address, pending.sessionId)
+    return { ...session, returnTo: pending.returnTo }
   }
 
   async signOut({ credential, subject, address }: Principal): Promise<void> {
@@ -105,19 +110,21 @@ export class SignInService {
     person: Person,
     provider: string,
     address: string,
-    sessionBefore: string | null,
+    previousSessionId: string | null,
   ): Promise<{ secret: string; expiresAt: Date }> {
     const subject = { id: `user:${person.id}`, name: await this.subjectNameOf(person) }
     const grants = this.grantsOf(person, provider)
-    // What has changed since they last came changes in their other browsers, too.
+    // The person's sessions in other browsers get the current grants, too.
     if (grants.length > 0) await this.credentials.updateSessionGrants(subject.id, grants)
     else await this.credentials.revokeSessionsOfSubject(subject.id)
-    if (sessionBefore) await this.credentials.revokeSessionOfOtherSubject(sessionBefore, subject.id)
+    if (previousSessionId) {
+      await this.credentials.revokeSessionOfOtherSubject(previousSessionId, subject.id)
+    }
     await this.pubSub.publish(ACCESS_TOPIC, {})
     await this.audit(subject, provider, address, grants.length > 0 ? 'OK' : 'FORBIDDEN')
     if (grants.length === 0) {
       throw new SignInError(
-        `You are ${subject.name}, and nothing says what you may do here. Ask whoever runs Shipcast to add one of your groups to ACCESS_ROLES.`,
+        `You are ${subject.name}, but none of your groups has a role here. Ask the operator of Shipcast to add one of them to ACCESS_ROLES.`,
       )
     }
     await this.credentials.deleteEndedSessions(MAX_SWEPT_SESSIONS)
@@ -130,21 +137,21 @@ export class SignInService {
     })
   }
 
-  /** A person who goes by the name of a service, of `local`, or by what we add to names, is marked. */
+  /** Marks a person whose name is that of a service, `local`, or ends in one of our own marks. */
   private async subjectNameOf({ name }: Person): Promise<string> {
-    // Other forms of the same letters look alike: fullwidth ones, for example.
+    // Other forms of the same letters look alike, for example fullwidth ones.
     const plain = name.normalize('NFKC')
-    const isOurs = RESERVED_NAME.test(plain) || (await this.credentials.isTokenName(plain))
-    return isOurs ? `${name} (person)` : name
+    const isReserved = RESERVED_NAME.test(plain) || (await this.credentials.isTokenName(plain))
+    return isReserved ? `${name} (person)` : name
   }
 
-  /** A group is its provider's own: elsewhere anybody may have one of that name. */
+  /** Groups are qualified by provider: at another provider, anyone may have a group with that name. */
   private grantsOf({ groups }: Person, provider: string): Grant[] {
-    const { grantsByGroup: roles } = this.config.access
-    // Only as Unicode normalises it: the Kelvin sign is no "k", though it becomes one in small letters.
+    const { grantsByGroup } = this.config.access
+    // Only normalized names: the Kelvin sign is not a "K", although its lower case is "k".
     const normal = groups.filter((group) => group === group.normalize('NFC'))
-    const own = new Set(normal.map((group) => group.toLowerCase()))
-    return [...own].sort().flatMap((group) => roles.get(`${provider}:${group}`) ?? [])
+    const names = new Set(normal.map((group) => group.toLowerCase()))
+    return [...names].sort().flatMap((group) => grantsByGroup.get(`${provider}:${group}`) ?? [])
   }
 
   private async audit(
@@ -155,17 +162,4 @@ export class SignInService {
   ): Promise<void> {
     await appendAuditEntry(this.database, { action: 'SIGN_IN', subject, address, target: provider, result })
   }
-}
-
-/** A way for people to sign in: what the page shows on its button, and where that leads. */
-export interface SignInOption {
-  name: string
-  url: string
-}
-
-export function signInOptions({ oidc, github }: Pick<AccessSettings, 'oidc' | 'github'>): SignInOption[] {
-  return [
-    ...(oidc ? [{ name: oidc.name, url: '/auth/oidc' }] : []),
-    ...(github ? [{ name: 'GitHub', url: '/auth/github' }] : []),
-  ]
 }

@@ -16,14 +16,14 @@ const CODE_TTL_MS = 10 * 60_000
 /**
  * GitHub's OAuth for apps and the REST calls behind it, as strict as docs.github.com describes them ("Authorizing OAuth
  * apps", "Troubleshooting OAuth app access token request errors", "Getting started with the REST API"). `emulate`, which
- * stands for GitHub elsewhere, looks at no PKCE and knows no `/user/teams`.
+ * replaces GitHub in other tests, ignores PKCE and lacks `/user/teams`.
  */
 export class FakeGitHubOAuth {
   readonly clientId = 'Ov23liTests'
   readonly clientSecret = 'a secret of the tests'
-  /** Who is at the browser; null: somebody who presses Cancel. */
+  /** The person at the browser; null: one who presses Cancel. */
   person: GitHubUser | null = null
-  /** The status of each answer of the REST API, when it is not to be right. */
+  /** Replaces the status of every response of the REST API. */
   apiStatus: number | undefined
   readonly apiRequests: string[] = []
   private readonly codes = new Map<string, { scope: string; challenge: string; expiresAt: number }>()
@@ -103,16 +103,16 @@ export class FakeGitHubOAuth {
       return { error: 'redirect_uri_mismatch', error_description: 'The redirect_uri must match.' }
     }
     const code = body.get('code') ?? ''
-    const begun = this.codes.get(code)
+    const issued = this.codes.get(code)
     this.codes.delete(code)
     const challenge = createHash('sha256')
       .update(body.get('code_verifier') ?? '')
       .digest('base64url')
-    if (!begun || begun.expiresAt < Date.now() || begun.challenge !== challenge || !this.person) {
+    if (!issued || issued.expiresAt < Date.now() || issued.challenge !== challenge || !this.person) {
       return { error: 'bad_verification_code', error_description: 'The code passed is incorrect or expired.' }
     }
     const token = `gho_${randomBytes(18).toString('hex')}`
-    const scopes = begun.scope.split(/[ ,]+/)
+    const scopes = issued.scope.split(/[ ,]+/)
     this.tokens.set(token, { scopes, person: this.person })
     return { access_token: token, token_type: 'bearer', scope: scopes.join(',') }
   }

@@ -4,20 +4,20 @@ import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
 export interface Forgery {
-  /** What the ID token's header says; it is signed, or not, as that asks for. */
+  /** The algorithm in the ID token's header, by which it is signed. */
   alg?: 'RS256' | 'HS256' | 'none'
-  /** Over what is right. */
+  /** Overrides the correct claims. */
   claims?: Record<string, unknown>
-  /** Signed by somebody else, under the provider's own key id. */
+  /** Signed by another key, under the provider's own key id. */
   isSignedByOtherKey?: boolean
-  /** What it says when asked who somebody is. */
+  /** The response of the userinfo endpoint. */
   userInfo?: Record<string, unknown>
 }
 
 const NOT_GRANTED = { status: 400, headers: { 'content-type': 'application/json' } }
 const UNAUTHORIZED = { status: 401, headers: { 'www-authenticate': 'Bearer error="invalid_token"' } }
 
-/** An OpenID provider that sends what it is told to. It is strict with us: the code counts once, and needs its verifier. */
+/** An OpenID provider that sends forgeries. It is strict itself: a code is valid once, and requires its verifier. */
 export class ForgingProvider {
   forgery: Forgery = {}
   readonly clientSecret = 'a secret of the tests'
@@ -54,14 +54,14 @@ export class ForgingProvider {
     await once(this.server, 'close')
   }
 
-  /** What a browser would come back with that has been sent here. */
+  /** The URL that the provider redirects a browser to. */
   authorize(url: URL): URL {
-    const of = (name: string) => url.searchParams.get(name) ?? ''
+    const parameter = (name: string) => url.searchParams.get(name) ?? ''
     const code = randomBytes(16).toString('hex')
-    const redirectUrl = of('redirect_uri')
-    this.codes.set(code, { nonce: of('nonce'), challenge: of('code_challenge'), redirectUrl })
+    const redirectUrl = parameter('redirect_uri')
+    this.codes.set(code, { nonce: parameter('nonce'), challenge: parameter('code_challenge'), redirectUrl })
     const back = new URL(redirectUrl)
-    back.search = new URLSearchParams({ code, state: of('state') }).toString()
+    back.search = new URLSearchParams({ code, state: parameter('state') }).toString()
     return back
   }
 
@@ -75,14 +75,14 @@ export class ForgingProvider {
     if (request.url === '/userinfo') return this.forgery.userInfo
     const body = new URLSearchParams(Buffer.concat(await request.toArray()).toString())
     const code = body.get('code') ?? ''
-    const begun = this.codes.get(code)
+    const issued = this.codes.get(code)
     this.codes.delete(code)
     const challenge = createHash('sha256')
       .update(body.get('code_verifier') ?? '')
       .digest('base64url')
-    const isRight = begun?.challenge === challenge && begun.redirectUrl === body.get('redirect_uri')
-    if (!begun || !isRight || body.get('client_secret') !== this.clientSecret) return undefined
-    const [accessToken, idToken] = [randomBytes(16).toString('hex'), this.idToken(begun.nonce)]
+    const isValid = issued?.challenge === challenge && issued.redirectUrl === body.get('redirect_uri')
+    if (!issued || !isValid || body.get('client_secret') !== this.clientSecret) return undefined
+    const [accessToken, idToken] = [randomBytes(16).toString('hex'), this.idToken(issued.nonce)]
     this.issuedTokens.push(accessToken, idToken)
     return { access_token: accessToken, token_type: 'Bearer', id_token: idToken }
   }
@@ -97,24 +97,24 @@ export class ForgingProvider {
       jwks_uri: `${issuer}/jwks`,
       response_types_supported: ['code'],
       subject_types_supported: ['public'],
-      // Of what it says that it can do, nothing is believed either.
+      // Offers insecure algorithms, too, which clients must not accept.
       id_token_signing_alg_values_supported: ['RS256', 'HS256', 'none'],
     }
   }
 
   private idToken(nonce: string): string {
-    const { alg = 'RS256', claims, isSignedByOtherKey: isSignedByAnother } = this.forgery
+    const { alg = 'RS256', claims, isSignedByOtherKey } = this.forgery
     const now = Math.floor(Date.now() / 1000)
-    const right = { iss: this.issuer, aud: 'shipcast', sub: '1', iat: now, exp: now + 60, nonce }
+    const correct = { iss: this.issuer, aud: 'shipcast', sub: '1', iat: now, exp: now + 60, nonce }
     const header = { alg, kid: 'own' }
-    const signed = `${encodePart(header)}.${encodePart({ ...right, ...claims })}`
-    const key = (isSignedByAnother ? this.otherKeys : this.keys).privateKey
+    const signed = `${encodePart(header)}.${encodePart({ ...correct, ...claims })}`
+    const key = (isSignedByOtherKey ? this.otherKeys : this.keys).privateKey
     return `${signed}.${this.signature(alg, signed, key)}`
   }
 
   private signature(alg: string, signed: string, key: KeyObject): string {
     if (alg === 'none') return ''
-    // With the secret that both sides know: somebody could take it for a proof.
+    // Signed with the client secret, which both sides know: it proves nothing.
     if (alg === 'HS256') return createHmac('sha256', this.clientSecret).update(signed).digest('base64url')
     return sign('sha256', Buffer.from(signed), key).toString('base64url')
   }

@@ -6,7 +6,9 @@ import { NestFactory } from '@nestjs/core'
 import { GraphQLSchemaHost } from '@nestjs/graphql'
 import { buildSchema, type GraphQLSchema } from 'graphql'
 import { PubSub, PubSubEngine } from 'graphql-subscriptions'
+import { ClientAddress } from '../../../src/auth/client-address.ts'
 import { Authenticator } from '../../../src/auth/credentials/authenticator.ts'
+import { CredentialStore } from '../../../src/auth/credentials/credential-store.ts'
 import { SessionMonitor } from '../../../src/auth/credentials/session-monitor.ts'
 import { RateLimiter } from '../../../src/auth/rate-limiter.ts'
 import { originOf, type RequestContext } from '../../../src/auth/request-context.ts'
@@ -17,7 +19,7 @@ import type { LoggedEvent } from '../../../src/events/deployment-event.ts'
 import { EventFeed } from '../../../src/events/event-feed.ts'
 import { EventLog } from '../../../src/events/event-log.ts'
 import { EVENT_SUBSCRIPTION } from '../../../src/events/event-subscription.ts'
-import { OriginGuard } from '../../../src/http/origin-guard.ts'
+import { OriginPolicy } from '../../../src/http/origin.middleware.ts'
 import type { Connection } from '../../../src/live/connection.ts'
 import { DocumentCache } from '../../../src/live/document-cache.ts'
 import { ExecutionScheduler } from '../../../src/live/execution-scheduler.ts'
@@ -64,16 +66,18 @@ export class LiveNode {
           { provide: PubSubEngine, useValue: pubSub },
           { provide: GraphQLSchemaHost, useValue: schemaHost },
           { provide: EventFeed, useValue: feed },
-          { provide: OriginGuard, useValue: new OriginGuard(config) },
           { provide: SocketClock, useValue: clock },
           { provide: ExecutionScheduler, useValue: new ExecutionScheduler(slice) },
           Authenticator,
+          ClientAddress,
+          CredentialStore,
           DocumentCache,
           EncodedEventCache,
           FanOut,
           GraphQLProtocol,
           LiveMetrics,
           Metrics,
+          OriginPolicy,
           RateLimiter,
           SessionMonitor,
           SubscriptionSocket,
