@@ -5,7 +5,7 @@ import type { DeployInput, FileInput } from './deploy-input.ts'
 import { validateDeployInput } from './validate-deploy-input.ts'
 
 const NO_TEMPLATES = {
-  render: async () => ({ faults: [{ path: 'input.contents.template.name', reason: 'is not a template' }] }),
+  render: async () => ({ errors: [{ path: 'input.contents.template.name', reason: 'is not a template' }] }),
 }
 
 function read(input: DeployInput, signal = new AbortController().signal) {

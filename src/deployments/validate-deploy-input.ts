@@ -89,7 +89,7 @@ async function readContents(
       const given = Object.fromEntries(variables.map(({ name, value }) => [name, value]))
       return { files: rendered.files, template: { name: template.name, variables: given } }
     }
-    for (const fault of rendered.faults) faults.push(fault)
+    for (const error of rendered.errors) faults.push(error)
   } else if (files && !template) {
     return { files: await readFiles(files, new CooperativeScheduler(signal), faults) }
   } else {

@@ -35,7 +35,7 @@ async function render(
   const catalog = await TemplateCatalog.load(TEMPLATES)
   const variables = Object.entries(given).map(([name, value]) => ({ name, value }))
   const rendered = await catalog.render(name, variables, builtIns, new AbortController().signal)
-  if ('faults' in rendered) throw new Error(JSON.stringify(rendered.faults))
+  if ('errors' in rendered) throw new Error(JSON.stringify(rendered.errors))
   for (const { path, content, executable } of rendered.files) {
     await mkdir(dirname(join(into, path)), { recursive: true })
     await writeFile(join(into, path), content)
