@@ -6,7 +6,7 @@ import type { RequestContext } from '../auth/request-context.ts'
 import { rightsOf } from '../auth/rights.ts'
 import { MIGRATIONS } from '../database/schema.ts'
 import { closePackingThreads } from '../github/git/packing-threads.ts'
-import type { DeployInput } from './deploy-input.ts'
+import type { DeployInput } from './deploy.input.ts'
 
 let test_: TestDatabase
 let node: TestNode

@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { BadUserInputError, type FieldError } from '../errors.ts'
-import type { DeployInput, FileInput } from './deploy-input.ts'
+import type { DeployInput, FileInput } from './deploy.input.ts'
 import { validateDeployInput } from './validate-deploy-input.ts'
 
 const NO_TEMPLATES = {

@@ -12,7 +12,7 @@ import {
   toCursor,
 } from './event-log.ts'
 import { LogReader } from './log-reader.ts'
-import { ACTIVE_STATUSES, type DeploymentStatus, type LoggedEvent } from './logged-event.ts'
+import { ACTIVE_STATUSES, type DeploymentStatus, isActive, type LoggedEvent } from './logged-event.ts'
 import { MissedNotifications } from './missed-notifications.ts'
 
 /** Events kept in memory for those who join or lag; a kilobyte each, or so. */
@@ -296,7 +296,7 @@ export class EventFeed implements OnModuleInit, BeforeApplicationShutdown {
     this.recent.push(event)
     if (this.recent.length > 2 * MAX_RECENT_EVENTS) this.recent = this.recent.slice(-MAX_RECENT_EVENTS)
     this.active.delete(event.deploymentId)
-    if (isActive(event)) this.active.set(event.deploymentId, event)
+    if (isActive(event.deployment)) this.active.set(event.deploymentId, event)
     for (const listener of this.listeners) listener(event)
     for (const wake of [...this.waiters]) wake()
   }
@@ -308,7 +308,3 @@ interface FeedState {
 }
 
 type NotifiedEvent = NonNullable<EventNotification['event']>
-
-function isActive({ deployment }: LoggedEvent): boolean {
-  return ACTIVE_STATUSES.some((status) => status === deployment.status)
-}

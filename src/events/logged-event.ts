@@ -4,6 +4,10 @@ export type DeploymentStatus = 'QUEUED' | 'RUNNING' | 'WAITING' | 'SUCCEEDED' | 
 /** Statuses of a deployment that is not finished; at most one such deployment exists for a repository. */
 export const ACTIVE_STATUSES = ['QUEUED', 'RUNNING', 'WAITING'] as const satisfies DeploymentStatus[]
 
+export function isActive({ status }: Pick<DeploymentSnapshot, 'status'>): boolean {
+  return ACTIVE_STATUSES.some((active) => active === status)
+}
+
 export interface DeploymentProblem {
   code: string
   message: string

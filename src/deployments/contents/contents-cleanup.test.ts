@@ -60,7 +60,7 @@ test('removes the contents of what ended long ago, keeps its events, and a retry
 
   await expect(node.service.retry(old, LOCAL_REQUEST)).rejects.toMatchObject({
     message: expect.stringMatching(
-      /contents of this deployment were removed on \d{4}-.*Deploy the repository anew/,
+      /contents of this deployment were removed on \d{4}-.*Deploy the repository again/,
     ),
     extensions: { code: 'CONFLICT', deploymentId: old },
   })

@@ -205,10 +205,10 @@ test('knows all of git’s own files by the names that other systems have for th
 })
 
 test.each(['.gitmodules', '.gitattributes', 'GITMOD~1', 'gi7d29~1', 'a/.gitmodules .'])(
-  'refuses a folder that git takes for a file: %s',
+  'rejects a folder that git treats as a file: %s',
   (name) => {
     expect(validatePath(`${name}/x`)).toEqual([
-      expect.stringContaining('must not have a folder that git takes for'),
+      expect.stringContaining('must not have a folder that git treats as'),
     ])
     const repository = mkdtempSync(join(folder, 'r-'))
     const git = (...args: string[]) =>

@@ -1,11 +1,11 @@
 /*
- * The rules for the fields of a request besides its contents. Each function returns the reasons against a value, as the
- * end of "<field> …". A value that is far too long gets that one reason only: nothing reads it to the end.
+ * The rules for the fields of a request other than its contents. Each function returns what is wrong with a value, as
+ * the end of "<field> …". A value that is too long gets that one reason only and is not examined further.
  */
 
 const MAX_ORG_LENGTH = 39
 const MAX_REPO_LENGTH = 100
-/** GitHub takes references of at most 255 bytes, `refs/heads/` included. */
+/** GitHub allows references of 255 bytes, including `refs/heads/`. */
 const MAX_BRANCH_BYTES = 244
 const MAX_MESSAGE_BYTES = 64 * 1024
 const MAX_DESCRIPTION_LENGTH = 350
@@ -21,7 +21,7 @@ export function validateOrg(org: string): string[] {
   ]
 }
 
-/** A GitHub repository name; the suffixes are those that GitHub's own addresses need. */
+/** A GitHub repository name; GitHub's own URLs use the suffixes. */
 export function validateRepo(repo: string): string[] {
   if (repo.length > MAX_REPO_LENGTH || !/^[A-Za-z0-9._-]+$/.test(repo)) {
     return [`must be 1 to ${MAX_REPO_LENGTH} of the characters A–Z a–z 0–9 . _ -`]
@@ -31,7 +31,7 @@ export function validateRepo(repo: string): string[] {
   return []
 }
 
-/** git-check-ref-format(1), and what GitHub refuses besides. */
+/** git-check-ref-format(1), and GitHub's additional rules. */
 export function validateBranch(branch: string): string[] {
   if (branch === '') return ['must not be empty']
   if (Buffer.byteLength(branch) > MAX_BRANCH_BYTES) return [`must be at most ${MAX_BRANCH_BYTES} bytes`]
@@ -74,7 +74,7 @@ export function validateDescription(description: string): string[] {
   return reasons
 }
 
-/** Keys are compared as they are sent: "é" composed and decomposed are two. */
+/** Keys are compared exactly: "é" composed and decomposed are two keys. */
 export function validateIdempotencyKey(key: string): string[] {
   if (key === '') return ['must not be empty']
   // A character is at most two code units.
@@ -86,12 +86,12 @@ export function validateIdempotencyKey(key: string): string[] {
   return reasons
 }
 
-/** Lines of text: newline and tab are the only control characters. */
+/** Text of several lines: newline and tab are the only control characters. */
 export function validateText(text: string): string[] {
   const reasons: string[] = []
   if (!text.isWellFormed()) reasons.push(NOT_WELL_FORMED)
   if (/[^\P{Cc}\n\t]/u.test(text)) {
-    reasons.push('must not contain control characters but newline (\\n) and tab')
+    reasons.push('must not contain control characters other than newline (\\n) and tab')
   }
   return reasons
 }

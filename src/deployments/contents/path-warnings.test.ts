@@ -1,9 +1,9 @@
 import { expect, test } from '@jest/globals'
 import { CooperativeScheduler } from '../../runtime/cooperative-scheduler.ts'
-import { pathWarnings } from './path-warnings.ts'
+import { findPathWarnings } from './path-warnings.ts'
 
 const slices = () => new CooperativeScheduler(new AbortController().signal)
-const warningsOf = (...paths: string[]) => pathWarnings(paths, slices())
+const warningsOf = (...paths: string[]) => findPathWarnings(paths, slices())
 
 test('ordinary names give no warning', async () => {
   const paths = [
@@ -70,7 +70,7 @@ test.each([
 ])('%j and %j are one name on Windows or macOS', async (one, other) => {
   const { messages: listed } = await warningsOf(one, other)
   expect(listed.at(-1)).toMatch(
-    /^".*" and ".*" are the same name on Windows or macOS, where only one of them is kept\.$/,
+    /^".*" and ".*" are the same name on Windows or macOS, which keep only one of them\.$/,
   )
 })
 
@@ -98,7 +98,7 @@ test('characters that Unicode does not define are warned about', async () => {
 
 test('at most 20 are listed, all are counted, and a long path shows its end', async () => {
   const many = Array.from({ length: 20_000 }, (_, n) => `${'deep/'.repeat(20)}${n}?`)
-  const { messages: listed, count } = await pathWarnings(many, slices())
+  const { messages: listed, count } = await findPathWarnings(many, slices())
   expect(count).toBe(20_000)
   expect(listed).toHaveLength(20)
   expect(listed[7]).toMatch(/^"…[^"]{72,80}\/7\?" cannot/)

@@ -6,14 +6,13 @@ import { Config } from '../../../src/config/config.ts'
 import type { Database } from '../../../src/database/database.ts'
 import { DeploymentService } from '../../../src/deployments/deployment.service.ts'
 import { DeploymentStore } from '../../../src/deployments/deployment-store.ts'
-import { isFinished } from '../../../src/deployments/deployment-texts.ts'
 import { DeploymentMetrics } from '../../../src/deployments/runner/deployment-metrics.ts'
 import { DeploymentRunner } from '../../../src/deployments/runner/deployment-runner.ts'
 import { LeaseStore } from '../../../src/deployments/runner/lease-store.ts'
 import { RunnerSignals } from '../../../src/deployments/runner/runner-signals.ts'
 import { EventFeed } from '../../../src/events/event-feed.ts'
 import { EventLog } from '../../../src/events/event-log.ts'
-import type { LoggedEvent } from '../../../src/events/logged-event.ts'
+import { isActive, type LoggedEvent } from '../../../src/events/logged-event.ts'
 import type { GitHubClient } from '../../../src/github/github-client.ts'
 import { Metrics } from '../../../src/metrics/metrics.ts'
 import { TemplateCatalog } from '../../../src/templates/template-catalog.ts'
@@ -101,7 +100,7 @@ export class TestNode {
   /** Resolves to the deployment's events up to the first that `isLast` holds for; by default, that it has ended. */
   async eventsOf(
     deploymentId: string,
-    isLast = (event: LoggedEvent) => isFinished(event.deployment.status),
+    isLast = (event: LoggedEvent) => !isActive(event.deployment),
   ): Promise<LoggedEvent[]> {
     const events: LoggedEvent[] = []
     const follower = await this.feed.follow({
