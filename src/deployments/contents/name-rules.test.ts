@@ -10,27 +10,27 @@ import {
   validateRepo,
 } from './name-rules.ts'
 
-describe('orgFaults', () => {
+describe('validateOrg', () => {
   test.each(['a', 'A1', 'octo-org', 'a-b-c', 'x'.repeat(39)])('accepts %j', (org) =>
     expect(validateOrg(org)).toEqual([]),
   )
-  test.each(['', '-a', 'a-', 'a--b', 'a_b', 'a.b', 'a b', 'é', 'a\n', 'x'.repeat(40)])('refuses %j', (org) =>
+  test.each(['', '-a', 'a-', 'a--b', 'a_b', 'a.b', 'a b', 'é', 'a\n', 'x'.repeat(40)])('rejects %j', (org) =>
     expect(validateOrg(org)).toHaveLength(1),
   )
 })
 
-describe('repoFaults', () => {
+describe('validateRepo', () => {
   test.each(['a', '.github', 'a.b_c-D', '-', '_', '...', 'git', 'a.gitx', '.git.x', 'x'.repeat(100)])(
     'accepts %j',
     (repo) => expect(validateRepo(repo)).toEqual([]),
   )
   test.each(['', '.', '..', 'a.git', 'a.GIT', '.git', 'a.wiki', 'a/b', 'a b', 'ä', 'a\n', 'x'.repeat(101)])(
-    'refuses %j',
+    'rejects %j',
     (repo) => expect(validateRepo(repo)).toHaveLength(1),
   )
 })
 
-describe('branchFaults', () => {
+describe('validateBranch', () => {
   const GOOD = [
     'main',
     'feature/a',
@@ -75,9 +75,9 @@ describe('branchFaults', () => {
     'x'.repeat(245),
   ]
   test.each(GOOD)('accepts %j', (branch) => expect(validateBranch(branch)).toEqual([]))
-  test.each(BAD)('refuses %j', (branch) => expect(validateBranch(branch)).not.toEqual([]))
+  test.each(BAD)('rejects %j', (branch) => expect(validateBranch(branch)).not.toEqual([]))
 
-  test('accepts nothing that git refuses', () => {
+  test('accepts nothing that git rejects', () => {
     const parts = [
       'a',
       '/',

@@ -13,7 +13,7 @@ let testDatabase: TestDatabase
 
 beforeAll(async () => {
   testDatabase = await createTestDatabase(MIGRATIONS)
-  // No deployment is needed for what is tried here.
+  // These tests store contents without a deployment.
   await testDatabase.database.query(
     'alter table deployment_contents drop constraint deployment_contents_deployment_id_fkey',
   )
@@ -28,7 +28,7 @@ test.each([
   ['of one part', EDGE_CASE_FILES],
   // Eight parts of 32 KiB are written and read at once.
   ['of many parts', [{ path: 'noise', content: randomBytes(3_000_000), executable: false }]],
-])('a pack %s comes back from the database byte for byte, with its index', async (_, files) => {
+])('a pack %s is read back from the database byte for byte, with its index', async (_, files) => {
   const { database } = testDatabase
   const { packParts, packBytes, index, ...facts } = await packContents(files, SAMPLE_PLAN)
   const id = crypto.randomUUID()
