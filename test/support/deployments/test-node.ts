@@ -20,7 +20,7 @@ import { GitHubModule } from '../../../src/github/github.module.ts'
 import { GitHubClient } from '../../../src/github/github-client.ts'
 import { MetricsModule } from '../../../src/metrics/metrics.module.ts'
 import { PubSubModule } from '../../../src/pubsub/pubsub.module.ts'
-import { withTimeout } from '../processes.ts'
+import { waitUntil, withTimeout } from '../processes.ts'
 
 export interface TestNodeOptions {
   database: Database
@@ -83,7 +83,10 @@ export class TestNode {
       .setLogger(new ConsoleLogger(process.env.LOG_LEVEL ? {} : { logLevels: [] }))
       .compile()
     await module.init()
-    return new TestNode(module)
+    const node = new TestNode(module)
+    // A claim reserves slots for a moment: a deployment accepted meanwhile would be queued.
+    await waitUntil(() => node.runner.isClaiming, 'the first claim ends')
+    return node
   }
 
   /** As at SIGTERM; a second call has no effect. */
