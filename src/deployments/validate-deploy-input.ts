@@ -1,18 +1,12 @@
 import { BadUserInputError, type FieldError } from '../errors.ts'
 import type { ContentFile } from '../github/git/commit-pack.ts'
 import type { Visibility } from '../github/github-client.ts'
+import { validateBranch, validateOrg, validateRepo } from '../github/repository-names.ts'
 import { CooperativeScheduler } from '../runtime/cooperative-scheduler.ts'
 import type { TemplateCatalog } from '../templates/template-catalog.ts'
 import type { BuiltIns } from '../templates/template-manifest.ts'
 import { decodeFiles } from './contents/decode-content.ts'
-import {
-  validateBranch,
-  validateCommitMessage,
-  validateDescription,
-  validateIdempotencyKey,
-  validateOrg,
-  validateRepo,
-} from './contents/name-rules.ts'
+import { validateCommitMessage, validateDescription, validateIdempotencyKey } from './contents/name-rules.ts'
 import { findPathWarnings, type Warnings } from './contents/path-warnings.ts'
 import type { ContentsInput, DeployInput } from './deploy.input.ts'
 
