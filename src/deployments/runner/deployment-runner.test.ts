@@ -273,7 +273,7 @@ describe('cancelling', () => {
     const { cancelling } = await testDatabase.database.transaction(async (tx) => {
       await tx.query('select from deployments where id = $1 for update', [id])
       const cancelling = node.service.cancel(id, LOCAL_REQUEST)
-      // It has found the deployment running, and waits to say so.
+      // It saw the deployment running; its request to the runner waits for the row.
       await waitUntil(async () => (await waitingForLock()).length > 0, 'the cancellation waits for the row')
       await tx.query(
         `update deployments set status = 'WAITING', epoch = epoch + 1, run_at = now() + interval '1 hour' where id = $1`,
