@@ -31,7 +31,7 @@ async function deploy(overrides: Record<string, unknown> = {}, headers: Record<s
   return answer.data.deploy
 }
 
-test('deploys, tells everyone each step in order, and the repository can be cloned', async () => {
+test('deploys a repository that can be cloned, and reports each step to every subscriber in order', async () => {
   const viewers = [new Viewer(server.socketUrl), new Viewer(server.socketUrl)]
   for (const viewer of viewers) {
     await viewer.connected()
@@ -62,7 +62,7 @@ test('deploys, tells everyone each step in order, and the repository can be clon
   }
 })
 
-test('stores bytes and modes just as they were sent', async () => {
+test('stores bytes and file modes exactly as sent', async () => {
   const files = [
     { path: '.gitattributes', content: '* text=auto\n' },
     { path: 'crlf.txt', content: 'one\r\ntwo\r\n' },
@@ -101,7 +101,7 @@ test('stores bytes and modes just as they were sent', async () => {
   }
 })
 
-test('deploys a template that runs, with its executable bits', async () => {
+test('deploys a template', async () => {
   const { data } = await server.request<{ templates: { name: string; fileCount: number }[] }>(
     '{ templates { name title description fileCount variables { name description default required } } }',
   )
@@ -116,7 +116,7 @@ test('deploys a template that runs, with its executable bits', async () => {
   expect((await stat(join(clone, 'README.md'))).size).toBeGreaterThan(0)
 })
 
-test('warns of names that other systems cannot check out, in the answer and in every later event', async () => {
+test('warns about names that other systems cannot check out, in the response and every later event', async () => {
   const paths = ['aux.c', 'docs/a?.md', 'README', 'readme', 'trailing.']
   const files = paths.map((path) => ({ path, content: path }))
   const request = deployInput({
@@ -156,8 +156,8 @@ test('warns of names that other systems cannot check out, in the answer and in e
   expect(await git('-C', bare, 'fsck', '--full', '--strict')).toBe('')
 })
 
-describe('one request is one deployment', () => {
-  test('fifty requests at once with one idempotency key', async () => {
+describe('one request creates one deployment', () => {
+  test('for fifty concurrent requests with one idempotency key', async () => {
     const same = deployInput({ idempotencyKey: crypto.randomUUID() })
     const answers = await Promise.all(
       Array.from({ length: 50 }, () => server.request<DeployResult>(DEPLOY_MUTATION, { input: same })),
@@ -171,14 +171,14 @@ describe('one request is one deployment', () => {
     expect(data.deployments.edges).toHaveLength(1)
   })
 
-  test('the key with another input is a conflict that names the deployment', async () => {
+  test('and its key with another input is a conflict that names the deployment', async () => {
     const idempotencyKey = crypto.randomUUID()
     const first = await deploy({ idempotencyKey })
     const { errors } = await server.request(DEPLOY_MUTATION, { input: deployInput({ idempotencyKey }) })
     expect(errors?.[0]?.extensions).toMatchObject({ code: 'CONFLICT', deploymentId: first.id })
   })
 
-  test('files in another order, or defaults spelled out, are the same input', async () => {
+  test('for the same input with files in another order or explicit defaults', async () => {
     const idempotencyKey = crypto.randomUUID()
     const files = [
       { path: 'b', content: '2' },
@@ -195,7 +195,7 @@ describe('one request is one deployment', () => {
     expect(second.id).toBe(first.id)
   })
 
-  test('a repository has one active deployment, whatever the case of its name', async () => {
+  test('at a time per repository, whatever the case of its name', async () => {
     const repo = `Twice-${crypto.randomUUID().slice(0, 8)}`
     const answers = await Promise.all(
       [repo, repo.toUpperCase(), repo.toLowerCase()].map((name) =>
@@ -211,7 +211,7 @@ describe('one request is one deployment', () => {
 })
 
 describe('bad input', () => {
-  test('every fault is named at once, and nothing is left behind', async () => {
+  test('is reported with every error at once, and nothing is stored', async () => {
     const { data, errors } = await server.request(DEPLOY_MUTATION, {
       input: {
         org: '-acme-',
@@ -259,7 +259,7 @@ describe('bad input', () => {
     expect(left.deployments.edges).toEqual([])
   })
 
-  test('what does not fit the schema is told with its place', async () => {
+  test('that does not match the schema is reported with its path', async () => {
     const { errors } = await server.request(DEPLOY_MUTATION, {
       input: { org: 'acme', repo: 'x', contents: { files: [{ path: 3, content: 'x' }] } },
     })
@@ -269,7 +269,7 @@ describe('bad input', () => {
     })
   })
 
-  test('template and files together are refused', async () => {
+  test('with both a template and files is rejected', async () => {
     const { errors } = await server.request(DEPLOY_MUTATION, {
       input: deployInput({
         contents: { files: [{ path: 'a', content: '' }], template: { name: 'hello-world' } },
@@ -278,7 +278,7 @@ describe('bad input', () => {
     expect(errors?.[0]?.extensions.code).toBe('BAD_USER_INPUT')
   })
 
-  test('a request over 32 MiB is TOO_LARGE, a body that is no JSON BAD_USER_INPUT', async () => {
+  test('over 32 MiB is TOO_LARGE, and a body that is not JSON is BAD_USER_INPUT', async () => {
     const { errors } = await server.request(DEPLOY_MUTATION, {
       input: deployInput({ contents: { files: [{ path: 'big', content: 'x'.repeat(33 * 1024 * 1024) }] } }),
     })
@@ -292,7 +292,7 @@ describe('bad input', () => {
     expect(await response.json()).toMatchObject({ errors: [{ extensions: { code: 'BAD_USER_INPUT' } }] })
   })
 
-  test('an unknown deployment is NOT_FOUND, or null where one asks for it', async () => {
+  test('with an unknown deployment is NOT_FOUND in a mutation and null in a query', async () => {
     for (const id of ['nonsense', crypto.randomUUID()]) {
       const { errors } = await server.request('mutation ($id: ID!) { cancelDeployment(id: $id) { id } }', {
         id,
@@ -305,13 +305,13 @@ describe('bad input', () => {
     }
   })
 
-  test('a document too deep, too dear or too long is TOO_LARGE, over HTTP and over the socket', async () => {
+  test('with a document that is too deep, too costly or too long is TOO_LARGE, over HTTP and the socket', async () => {
     const deep = `{ deployments { edges { node { ${'events { deployment { '.repeat(5)} id ${'} }'.repeat(5)} } } } }`
-    const dear = '{ deployments(first: 100) { edges { node { events(first: 1000) { cursor text } } } } }'
+    const costly = '{ deployments(first: 100) { edges { node { events(first: 1000) { cursor text } } } } }'
     const long = `{ templates { name } } #${'x'.repeat(100_000)}`
     const viewer = new Viewer(server.socketUrl)
     const many = `{ ${'templates { name } '.repeat(2_600)} }`
-    for (const query of [deep, dear, long, many]) {
+    for (const query of [deep, costly, long, many]) {
       const response = await post({ query })
       expect(response.status).toBe(400)
       const { errors } = (await response.json()) as { errors: { extensions: object }[] }
@@ -324,13 +324,13 @@ describe('bad input', () => {
   test.each([
     ['character set', { 'content-type': 'application/json; charset=latin1' }],
     ['compression', { 'content-type': 'application/json', 'content-encoding': 'rot13' }],
-  ])('a body of unknown %s is BAD_USER_INPUT', async (_, headers) => {
+  ])('with an unknown %s is BAD_USER_INPUT', async (_, headers) => {
     const response = await fetch(`${server.url}/graphql`, { method: 'POST', headers, body: '{}' })
     expect(response.status).toBe(400)
     expect(await response.json()).toMatchObject({ errors: [{ extensions: { code: 'BAD_USER_INPUT' } }] })
   })
 
-  test('is no failure of ours in the log', async () => {
+  test('is not logged as an error', async () => {
     await server.request(DEPLOY_MUTATION, { input: deployInput({ org: '-' }) })
     const viewer = new Viewer(server.socketUrl)
     await expect(viewer.execute(DEPLOY_MUTATION, { input: deployInput({ org: '-' }) })).rejects.toThrow()
@@ -340,7 +340,7 @@ describe('bad input', () => {
     expect(server.log).not.toContain('"level":"error"')
   })
 
-  test('another method is 405 and another content type 400, with what to do instead', async () => {
+  test('with another method is 405 and with another content type 400, with advice', async () => {
     for (const method of ['PUT', 'PATCH', 'DELETE', 'OPTIONS']) {
       const response = await fetch(`${server.url}/graphql`, { method })
       expect([response.status, response.headers.get('allow')]).toEqual([405, 'GET, POST'])
@@ -356,7 +356,7 @@ describe('bad input', () => {
     })
   })
 
-  test('a subscription over HTTP is told where the socket is', async () => {
+  test('with a subscription over HTTP gets a hint about the WebSocket', async () => {
     const response = await post({ query: 'subscription { deploymentStatus { cursor } }' })
     expect(response.status).toBe(400)
     expect(await response.json()).toMatchObject({
@@ -375,7 +375,7 @@ function post(body: object): Promise<Response> {
   })
 }
 
-test('nothing is found by what cannot be a name', async () => {
+test('finds nothing for impossible names', async () => {
   for (const name of ['', 'nö', 'a\u0000']) {
     const { data } = await server.request(
       'query ($name: String) { org: deployments(org: $name) { edges { cursor } } repo: deployments(repo: $name) { edges { cursor } } }',
@@ -410,8 +410,8 @@ interface Page {
   pageInfo: { hasNextPage: boolean; endCursor: string }
 }
 
-describe('who may ask', () => {
-  test('pages of other sites are refused, over HTTP and on the socket', async () => {
+describe('requests from other sites', () => {
+  test('are rejected over HTTP and the socket', async () => {
     const response = await fetch(`${server.url}/graphql`, {
       method: 'POST',
       headers: { 'content-type': 'application/json', origin: 'https://evil.example' },
@@ -424,7 +424,7 @@ describe('who may ask', () => {
     expect(upgrade.status).toBe(403)
   })
 
-  test('a form of another site cannot send a mutation', async () => {
+  test('cannot send a mutation with a form', async () => {
     const response = await fetch(`${server.url}/graphql`, {
       method: 'POST',
       headers: { 'content-type': 'text/plain' },
@@ -434,10 +434,10 @@ describe('who may ask', () => {
   })
 })
 
-test('health checks are answered under any host name or none; nothing else is', async () => {
+test('answers health checks under any host name or none, and nothing else', async () => {
   async function ask(line: string, host = ''): Promise<string> {
     const socket = connect(server.port, '127.0.0.1').setEncoding('utf8')
-    // HTTP/1.0: the server closes the connection behind its answer.
+    // HTTP/1.0: the server closes the connection after its response.
     socket.write(`${line}\r\n${host}\r\n`)
     return (await socket.toArray()).join('')
   }
@@ -460,7 +460,7 @@ test('health checks are answered under any host name or none; nothing else is', 
   }
 })
 
-test('health says ready while the database answers and the runner looks for work', async () => {
+test('reports ready while the database responds and the runner claims work', async () => {
   const live = await fetch(`${server.url}/health/live`)
   expect([live.status, await live.json()]).toEqual([200, { status: 'ok' }])
   const ready = await fetch(`${server.url}/health/ready`)

@@ -215,7 +215,7 @@ test('the details show the warnings of a deployment', async () => {
   await warnings.first().waitFor()
   expect(await warnings.count()).toBe(21)
   expect(await warnings.first().textContent()).toBe(
-    '"0/aux.c" cannot be checked out on Windows, where it is the name of a device.',
+    '"0/aux.c" cannot be checked out on Windows, where it is a device name.',
   )
   expect(await warnings.last().textContent()).toBe('And 3 more.')
 })

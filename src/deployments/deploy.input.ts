@@ -1,56 +1,53 @@
 import { Extensions, Field, InputType, registerEnumType } from '@nestjs/graphql'
 import type { Visibility } from '../github/github-client.ts'
-import { MAX_FILES } from './contents/decode-content.ts'
-import type {
-  ContentsInput as Contents,
-  DeployInput as Deploy,
-  FileInput as File,
-  TemplateInput as Template,
-  VariableInput as Variable,
-} from './deploy-input.ts'
+import { type FileEncoding, MAX_FILES } from './contents/decode-content.ts'
 import { VisibilityEnum } from './deployment.model.ts'
 
-export const FileEncodingEnum = { UTF8: 'UTF8', BASE64: 'BASE64' } as const
+// GraphQL has checked types when the service gets these, but not values; any optional field may be null.
+
+export const FileEncodingEnum = { UTF8: 'UTF8', BASE64: 'BASE64' } as const satisfies {
+  [Encoding in FileEncoding]: Encoding
+}
 
 registerEnumType(FileEncodingEnum, {
   name: 'FileEncoding',
-  description: 'How the bytes of a file are written in `content`.',
+  description: 'How `content` encodes the bytes of a file.',
   valuesMap: {
     UTF8: { description: 'As text.' },
-    BASE64: { description: 'In base64 (RFC 4648 section 4, with padding): for what is not text.' },
+    BASE64: { description: 'As base64 (RFC 4648 section 4, with padding), for binary files.' },
   },
 })
 
-@InputType({ description: "A template's variable, and what to put there." })
-export class VariableInput implements Variable {
-  @Field({ description: 'Its name.' })
+@InputType({ description: 'A value for a variable of a template.' })
+export class VariableInput {
+  @Field({ description: 'The name of the variable.' })
   name!: string
 
   @Field({
     description:
-      'Replaces `{{name}}` in texts and paths. At most 64 KiB, without control characters other than newline and tab.',
+      'Replaces `{{name}}` in files and paths. At most 64 KiB, without control characters other than newline and tab.',
   })
   value!: string
 }
 
-@InputType({ description: 'Contents made from a template.' })
-export class TemplateInput implements Template {
-  @Field({ description: 'One of `templates`.' })
+@InputType({ description: 'Contents created from a template.' })
+export class TemplateInput {
+  @Field({ description: 'The name of one of `templates`.' })
   name!: string
 
   @Field(() => [VariableInput], {
     nullable: true,
     description:
-      'Those that are `required` must be given. Others have their default when they are not, or are empty.',
+      'Values for its variables. Those that are `required` must be given; others default if missing or empty.',
   })
   variables?: VariableInput[] | null
 }
 
-@InputType({ description: 'One file.' })
-export class FileInput implements File {
+@InputType({ description: 'A file.' })
+export class FileInput {
   @Field({
     description:
-      'From the root of the repository, with `/` between folders: `src/main.ts`. What git refuses is refused; what only other systems refuse is in `Deployment.warnings`.',
+      'The path from the root of the repository, with `/` between folders: `src/main.ts`. Paths that git rejects are an error; paths that only other systems reject are listed in `Deployment.warnings`.',
   })
   path!: string
 
@@ -60,56 +57,63 @@ export class FileInput implements File {
   @Field(() => FileEncodingEnum, {
     nullable: true,
     defaultValue: FileEncodingEnum.UTF8,
-    description: 'How `content` is written.',
+    description: 'How `content` is encoded.',
   })
-  encoding?: 'UTF8' | 'BASE64' | null
+  encoding?: FileEncoding | null
 
-  @Field(() => Boolean, { nullable: true, defaultValue: false, description: 'Whether it is a program.' })
+  @Field(() => Boolean, {
+    nullable: true,
+    defaultValue: false,
+    description: 'Whether the executable bit is set.',
+  })
   executable?: boolean | null
 }
 
-@InputType({ isOneOf: true, description: 'What to put into the repository: one of these.' })
-export class ContentsInput implements Contents {
-  @Field(() => TemplateInput, { nullable: true, description: 'A template with its variables.' })
+@InputType({ isOneOf: true, description: 'The contents of the repository: exactly one of these fields.' })
+export class ContentsInput {
+  @Field(() => TemplateInput, { nullable: true, description: 'A template with values for its variables.' })
   template?: TemplateInput | null
 
   @Extensions({ maxItems: MAX_FILES })
-  @Field(() => [FileInput], { nullable: true, description: 'These files; 1 to 20,000.' })
+  @Field(() => [FileInput], { nullable: true, description: 'These files: 1 to 20,000.' })
   files?: FileInput[] | null
 }
 
-@InputType({ description: 'The repository to be made.' })
-export class DeployInput implements Deploy {
-  @Field({ description: 'The organization: letters, digits and single hyphens within, at most 39.' })
+@InputType({ description: 'The repository to create.' })
+export class DeployInput {
+  @Field({
+    description:
+      'The organization: at most 39 letters, digits and single hyphens, with no hyphen at either end.',
+  })
   org!: string
 
   @Field({
     description:
-      'The name of the repository: letters, digits, `.`, `_` and `-`, at most 100. Not `.` or `..`, and not ending in `.git` or `.wiki`.',
+      'The name of the repository: at most 100 letters, digits, `.`, `_` and `-`. Not `.` or `..`, and not ending in `.git` or `.wiki`.',
   })
   repo!: string
 
   @Field(() => VisibilityEnum, {
     nullable: true,
     defaultValue: VisibilityEnum.PRIVATE,
-    description: 'Who may see it.',
+    description: 'Who can see the repository.',
   })
   visibility?: Visibility | null
 
   @Field(() => String, {
     nullable: true,
-    description: 'One line about it, at most 350 characters, without control characters.',
+    description: 'The description of the repository: one line of at most 350 characters.',
   })
   description?: string | null
 
-  @Field(() => ContentsInput, { description: 'What to put there.' })
+  @Field(() => ContentsInput, { description: 'The contents of the repository.' })
   contents!: ContentsInput
 
   @Field(() => String, {
     nullable: true,
     defaultValue: 'main',
     description:
-      'The branch to put it on: a name that git takes, at most 244 bytes, not `HEAD`, below `refs/` or like a commit id.',
+      'The branch to push to: a valid git branch name of at most 244 bytes. Not `HEAD`, not beginning with `refs/`, and not resembling a commit id.',
   })
   branch?: string | null
 
@@ -117,14 +121,14 @@ export class DeployInput implements Deploy {
     nullable: true,
     defaultValue: 'Initial commit',
     description:
-      'The message of the commit, at most 64 KiB, without control characters other than newline and tab; a `Deployment-Id:` line is added.',
+      'The commit message: at most 64 KiB, without control characters other than newline and tab. A `Deployment-Id:` trailer is added.',
   })
   commitMessage?: string | null
 
   @Field(() => String, {
     nullable: true,
     description:
-      'Any text of yours without control characters, 1 to 255 characters; compared exactly as sent. The same key with the same input is the same deployment, however often it is sent; with another input it is an error.',
+      'Any text of 1 to 255 characters without control characters, compared exactly. Repeating a key with the same input returns the same deployment, however often it is sent; with another input it is an error.',
   })
   idempotencyKey?: string | null
 }

@@ -7,40 +7,42 @@ import type { DeploymentSnapshot, DeploymentStatus } from '../events/deployment-
 import { EventLog } from '../events/event-log.ts'
 import type { UnpackedContents } from '../github/git/commit-pack.ts'
 import { insertContents } from './contents/stored-contents.ts'
-import type { DeployRequest } from './deploy-input.ts'
 import { CANCELLED_TEXT, QUEUED_TEXT, STEP_TEXTS } from './deployment-texts.ts'
 import type { LeasedDeploymentRow, LeaseHolder } from './runner/lease-store.ts'
 import { type LeasedDeployment, leasedDeploymentColumns } from './runner/leased-deployment.ts'
+import type { DeployRequest } from './validate-deploy-input.ts'
 
 export interface NewDeployment {
   id: string
   request: DeployRequest
-  /** Tells whether two requests with one idempotency key ask for the same. */
+  /** Equal for requests with the same input. */
   inputDigest: string
   contents: UnpackedContents
-  /** The connection that asked. */
+  /** The connection that the request came from. */
   origin: string | null
   requestedBy: Pick<Subject, 'id' | 'name'>
   audit: AuditEntry
-  /** A runner that can start it now, unless others are waiting. */
+  /** A runner with a free slot: starts it at once unless others are queued. */
   leaseHolder: LeaseHolder | null
 }
 
-/** A deployment that was started, or left to be started by whoever is free. */
+/** A deployment that was started or queued. */
 export interface StartResult {
   deployment: DeploymentSnapshot
-  /** For the runner that was offered; null: it is queued. */
+  /** For the given runner to run; null: queued. */
   leased: LeasedDeployment | null
 }
 
-/** Another active deployment of the repository, or another use of the idempotency key, is in the way. */
+/** The repository has another active deployment, or the idempotency key was used before. */
 export class InUseError extends Error {
+  override readonly name = 'InUseError'
+
   constructor(readonly resource: 'repository' | 'idempotency key') {
     super(`The ${resource} is in use.`)
   }
 }
 
-/** What people do to deployments, one function a move, and how deployments are found. */
+/** The state transitions that people cause, one function each, and the queries for deployments. */
 @Injectable()
 export class DeploymentStore {
   constructor(
@@ -50,16 +52,16 @@ export class DeploymentStore {
 
   /**
    * Stores the deployment, its contents and its first event, in one transaction.
-   * @throws InTheWay
+   * @throws InUseError
    */
-  async accept(acceptance: NewDeployment): Promise<StartResult> {
-    const { id, request, contents, leaseHolder: runner } = acceptance
+  async accept(deployment: NewDeployment): Promise<StartResult> {
+    const { id, request, contents, leaseHolder } = deployment
     const sizeBytes = request.contents.files.reduce((sum, file) => sum + file.content.byteLength, 0)
     const started = await this.start(() =>
       this.database.transaction(async (tx) => {
-        // First, since it takes a while: from the next statement on, others may wait for this transaction.
+        // First, because it takes a while: once the event is appended, other appends wait for this transaction.
         const packBytes = await insertContents(tx, id, contents.pack())
-        await appendAuditEntry(tx, acceptance.audit)
+        await appendAuditEntry(tx, deployment.audit)
         return firstRow(tx, ACCEPT, [
           id,
           request.org,
@@ -72,41 +74,45 @@ export class DeploymentStore {
           request.contents.files.length,
           sizeBytes,
           request.idempotencyKey,
-          acceptance.inputDigest,
+          deployment.inputDigest,
           contents.commit,
           contents.tree,
           contents.objectCount,
           packBytes,
-          runner?.name ?? null,
-          runner?.leaseMs ?? null,
-          acceptance.origin,
-          JSON.stringify(acceptance.requestedBy),
+          leaseHolder?.name ?? null,
+          leaseHolder?.leaseMs ?? null,
+          deployment.origin,
+          JSON.stringify(deployment.requestedBy),
           JSON.stringify(request.contents.warnings.messages),
           request.contents.warnings.count,
         ])
       }),
     )
-    if (!started) throw new Error('An insert returned no row.')
+    if (!started) throw new Error('The insert returned no row.')
     return started
   }
 
   /**
-   * Goes on with a deployment that failed or was cancelled, from the step that it had reached. Undefined: it is not in
-   * such a state.
-   * @throws InTheWay
+   * Resumes a deployment that failed or was cancelled after the last step reached. Undefined: it cannot be retried in
+   * its current state.
+   * @throws InUseError
    */
-  async retry(id: string, runner: LeaseHolder | null, audit: AuditEntry): Promise<StartResult | undefined> {
+  async retry(
+    id: string,
+    leaseHolder: LeaseHolder | null,
+    audit: AuditEntry,
+  ): Promise<StartResult | undefined> {
     const values = [
       id,
       JSON.stringify(STEP_TEXTS),
       QUEUED_TEXT,
-      runner?.name ?? null,
-      runner?.leaseMs ?? null,
+      leaseHolder?.name ?? null,
+      leaseHolder?.leaseMs ?? null,
     ]
     return this.start(() => this.withAudit(audit, (tx) => firstRow(tx, RETRY, values)))
   }
 
-  /** Cancels a deployment that nobody runs at the moment. Undefined: it is not in such a state. */
+  /** Cancels a queued or waiting deployment. Undefined: it is neither. */
   async cancelUnleased(id: string, audit: AuditEntry): Promise<DeploymentSnapshot | undefined> {
     const row = await this.log.append(() =>
       this.withAudit(audit, (tx) => firstRow(tx, CANCEL_UNLEASED, [id, CANCELLED_TEXT])),
@@ -114,19 +120,19 @@ export class DeploymentStore {
     return row?.deployment
   }
 
-  /** Asks the runner of a deployment to stop. False: nobody runs it. */
+  /** Asks the runner of a deployment to stop. False: it is not running. */
   async requestCancel(id: string, audit: AuditEntry): Promise<boolean> {
-    const asked = await this.withAudit(audit, async (tx) => {
+    const requested = await this.withAudit(audit, async (tx) => {
       const [row] = await tx.query<{ id: string }>(
         `update deployments set cancel_requested = true where id = $1 and status = 'RUNNING' returning id`,
         [id],
       )
       return row
     })
-    return asked !== undefined
+    return requested !== undefined
   }
 
-  /** When the contents of a deployment were removed, as RETENTION_DAYS says; undefined: they are stored. */
+  /** When the contents were removed under RETENTION_DAYS; undefined: they are still stored. */
   async contentsRemovedAt(id: string): Promise<Date | undefined> {
     const [row] = await this.database.query<{ at: Date | null }>(
       'select contents_removed_at as at from deployments where id = $1',
@@ -167,8 +173,8 @@ export class DeploymentStore {
     repo: string | null
     statuses: readonly DeploymentStatus[] | null
   }): Promise<DeploymentSnapshot[]> {
-    // Ids are UUIDs of version 7: their order is that of acceptance. Only what is asked for is compared, so that an
-    // index serves each way of asking.
+    // Ids are UUIDs of version 7, so they sort by time of acceptance. Only requested conditions are included, so that
+    // each combination can use its index.
     const values: unknown[] = [page.limit]
     const conditions: string[] = []
     const where = (condition: (parameter: string) => string, value: unknown) => {
@@ -189,26 +195,26 @@ export class DeploymentStore {
   }
 
   private async start(
-    move: () => Promise<LeasedDeploymentRow | undefined>,
+    transition: () => Promise<LeasedDeploymentRow | undefined>,
   ): Promise<StartResult | undefined> {
     try {
-      const row = await this.log.append(move)
+      const row = await this.log.append(transition)
       return row && { deployment: row.deployment, leased: row.deployment.status === 'RUNNING' ? row : null }
     } catch (error) {
       throw toInUseError(error) ?? error
     }
   }
 
-  /** A move that leaves its entry in the audit log, in the same transaction; neither where it does not apply. */
+  /** Stores the audit entry in the transaction of the transition; neither if that does not apply. */
   private async withAudit<Row>(
     audit: AuditEntry,
-    move: (tx: Queryable) => Promise<Row | undefined>,
+    transition: (tx: Queryable) => Promise<Row | undefined>,
   ): Promise<Row | undefined> {
     try {
       return await this.database.transaction(async (tx) => {
-        // First: once a move has appended its event, all other appends wait.
+        // First: once the event is appended, all other appends wait.
         await appendAuditEntry(tx, audit)
-        const row = await move(tx)
+        const row = await transition(tx)
         if (!row) throw new NotAppliedError()
         return row
       })
@@ -230,8 +236,10 @@ export class DeploymentStore {
   }
 }
 
-/** Rolls back a move that found nothing to move. */
-class NotAppliedError extends Error {}
+/** Rolls back the audit entry of a transition that did not apply. */
+class NotAppliedError extends Error {
+  override readonly name = 'NotAppliedError'
+}
 
 async function firstRow(
   through: Queryable,
@@ -252,7 +260,7 @@ function toInUseError(error: unknown): InUseError | undefined {
   return undefined
 }
 
-// Runs at once where a runner is offered and nobody waits: then it is never shown as queued.
+// Starts at once if a runner is given and none is queued: then it never appears as queued.
 const ACCEPT = `
   with here as (
     select $17::text is not null and not exists (select from deployments where status = 'QUEUED') as starts,

@@ -1,6 +1,6 @@
-import type { DeploymentStatus, DeploymentStep } from '../events/deployment-event.ts'
+import type { DeploymentStep } from '../events/deployment-event.ts'
 
-/** What a person is told is happening, once a step has been reached. Word for word as in the original demonstration. */
+/** What a person reads is happening, by the last step reached. The words of the original demonstration. */
 export const STEP_TEXTS: Readonly<Record<DeploymentStep, string>> = {
   DEPLOY: 'Creating org',
   CREATE_ORG: 'Creating repo',
@@ -17,17 +17,13 @@ export function failedText(step: DeploymentStep): string {
   return `${activityText(step)} failed`
 }
 
-export function waitingText(step: DeploymentStep, tries: number, mostTries: number): string {
-  return `${activityText(step)}: trying again (${tries} of ${mostTries})`
+export function waitingText(step: DeploymentStep, retry: number, maxRetries: number): string {
+  return `${activityText(step)}: trying again (${retry} of ${maxRetries})`
 }
 
-/** GitHub has said until when; it does not count as a try. */
+/** Until a time that GitHub named; does not count as a retry. */
 export function pausedText(step: DeploymentStep): string {
   return `${activityText(step)}: waiting for GitHub's rate limit`
-}
-
-export function isFinished(status: DeploymentStatus): boolean {
-  return status === 'SUCCEEDED' || status === 'FAILED' || status === 'CANCELLED'
 }
 
 function activityText(step: DeploymentStep): string {

@@ -21,13 +21,13 @@ export const DeploymentStepEnum = {
 
 registerEnumType(DeploymentStepEnum, {
   name: 'DeploymentStep',
-  description: 'What a deployment has reached.',
+  description: 'The last step that a deployment has reached.',
   valuesMap: {
-    DEPLOY: { description: 'It has been accepted.' },
-    CREATE_ORG: { description: 'The organization is there.' },
-    CREATE_REPO: { description: 'The repository is there, still empty.' },
+    DEPLOY: { description: 'The deployment is accepted.' },
+    CREATE_ORG: { description: 'The organization exists.' },
+    CREATE_REPO: { description: 'The repository exists, but is empty.' },
     PUSH_CONTENTS: { description: 'The contents are on the branch.' },
-    DONE: { description: 'All of it was looked at once more, and is there.' },
+    DONE: { description: 'The result was read back and verified.' },
   },
 })
 
@@ -42,139 +42,148 @@ export const DeploymentStatusEnum = {
 
 registerEnumType(DeploymentStatusEnum, {
   name: 'DeploymentStatus',
-  description: 'How a deployment is doing.',
+  description: 'The status of a deployment.',
   valuesMap: {
     QUEUED: {
       description:
-        'All runners are busy; it starts as soon as one is free. Organizations take turns; within one it is first come, first served.',
+        'All runners are busy; the deployment starts as soon as one is free. Organizations take turns; within an organization, deployments start in the order of their requests.',
     },
-    RUNNING: { description: 'A runner works on it.' },
-    WAITING: { description: 'For the forge, until `waitingUntil`; it goes on by itself.' },
-    SUCCEEDED: { description: 'The repository is there with its contents.' },
-    FAILED: { description: '`error` says why, and whether `retryDeployment` can help.' },
-    CANCELLED: { description: 'Somebody stopped it; `retryDeployment` goes on.' },
+    RUNNING: { description: 'A runner is executing the deployment.' },
+    WAITING: {
+      description: 'The deployment waits for the forge and resumes automatically at `waitingUntil`.',
+    },
+    SUCCEEDED: { description: 'The repository exists with its contents.' },
+    FAILED: { description: '`error` gives the reason, and whether `retryDeployment` can help.' },
+    CANCELLED: { description: 'A user cancelled the deployment; `retryDeployment` resumes it.' },
   },
 })
 
 export const VisibilityEnum = { PUBLIC: 'PUBLIC', PRIVATE: 'PRIVATE' } as const satisfies {
-  [V in Visibility]: V
+  [Value in Visibility]: Value
 }
 
 registerEnumType(VisibilityEnum, {
   name: 'Visibility',
-  description: 'Who may see the repository.',
+  description: 'Who can see the repository.',
   valuesMap: {
-    PUBLIC: { description: 'Everybody.' },
-    PRIVATE: { description: 'Those who are given access.' },
+    PUBLIC: { description: 'Everyone.' },
+    PRIVATE: { description: 'People who were granted access.' },
   },
 })
 
-@ObjectType({ description: 'How far the present step is.' })
+@ObjectType({ description: 'The progress of the current step.' })
 export class Progress {
-  @Field(() => Int, { description: 'How much is done, in `unit`s.' })
+  @Field(() => Int, { description: 'The amount done, in `unit`.' })
   done!: number
 
-  @Field(() => Int, { description: 'How much there is to do, in `unit`s.' })
+  @Field(() => Int, { description: 'The total amount, in `unit`.' })
   total!: number
 
-  @Field({ description: 'What is counted, for people: "bytes".' })
+  @Field({ description: 'The unit to display, such as "bytes".' })
   unit!: string
 }
 
-@ObjectType({ description: 'Why a deployment failed, or has to try again.' })
+@ObjectType({ description: 'Why a deployment failed or is waiting.' })
 export class DeploymentError implements DeploymentProblem {
-  @Field({ description: 'What went wrong, in capitals; stays the same between versions.' })
+  @Field({ description: 'What went wrong, as an upper-case code that is stable across versions.' })
   code!: string
 
-  @Field({ description: 'What went wrong and what to do about it, in a sentence or two.' })
+  @Field({ description: 'What went wrong and what to do about it, in one or two sentences.' })
   message!: string
 
   @Field({
-    description: 'Whether `retryDeployment` can help, perhaps after somebody did what `message` says.',
+    description: 'Whether `retryDeployment` can help, possibly after following the advice in `message`.',
   })
   retryable!: boolean
 
-  @Field(() => DeploymentStepEnum, { description: 'The step that was being taken.' })
+  @Field(() => DeploymentStepEnum, { description: 'The step that was being executed.' })
   step!: DeploymentStep
 }
 
-@ObjectType({ description: 'One repository on its way to the forge.' })
+@ObjectType({ description: 'The deployment of one repository to the forge.' })
 export class Deployment {
   @Field(() => ID, { description: 'A UUID; later deployments have greater ids.' })
   id!: string
 
-  @Field({ description: 'The organization, as it was asked for.' })
+  @Field({ description: 'The organization, as requested.' })
   org!: string
 
-  @Field({ description: 'The repository, as it was asked for.' })
+  @Field({ description: 'The name of the repository, as requested.' })
   repo!: string
 
-  @Field(() => VisibilityEnum, { description: 'Who may see the repository.' })
+  @Field(() => VisibilityEnum, { description: 'Who can see the repository.' })
   visibility!: Visibility
 
-  @Field(() => String, { nullable: true, description: "The repository's description." })
+  @Field(() => String, { nullable: true, description: 'The description of the repository.' })
   description!: string | null
 
-  @Field({ description: 'The branch that the contents are put on.' })
+  @Field({ description: 'The branch that the contents are pushed to.' })
   branch!: string
 
-  @Field(() => DeploymentStepEnum, { description: 'What has been reached.' })
+  @Field(() => DeploymentStepEnum, { description: 'The last step reached.' })
   step!: DeploymentStep
 
-  @Field(() => DeploymentStatusEnum, { description: 'How it is doing.' })
+  @Field(() => DeploymentStatusEnum, { description: 'The current status.' })
   status!: DeploymentStatus
 
-  @Field({ description: 'What is happening now, for people.' })
+  @Field({ description: 'What is happening now, as text to display.' })
   text!: string
 
-  @Field(() => Int, { description: 'Number of its newest event; from 1, without gaps.' })
+  @Field(() => Int, { description: 'The sequence number of the latest event: 1, 2, 3 … without gaps.' })
   sequence!: number
 
-  @Field(() => Int, { description: '1, and one more for each `retryDeployment`.' })
+  @Field(() => Int, { description: '1, plus 1 for each `retryDeployment`.' })
   attempt!: number
 
   @Field(() => Progress, {
     nullable: true,
-    description: 'How far the present step is, where that takes a while.',
+    description: 'The progress of the current step, if it takes a while.',
   })
   progress!: Progress | null
 
   @Field(() => GraphQLISODateTime, {
     nullable: true,
-    description: 'When it goes on by itself, while it is `WAITING`.',
+    description: 'While `WAITING`: when the deployment resumes automatically.',
   })
   waitingUntil!: Date | null
 
-  @Field(() => DeploymentError, { nullable: true, description: 'Why it failed, or has to try again.' })
+  @Field(() => DeploymentError, { nullable: true, description: 'Why the deployment failed or is waiting.' })
   error!: DeploymentError | null
 
-  @Field(() => String, { nullable: true, description: 'Where to look at the repository, once it is there.' })
+  @Field(() => String, {
+    nullable: true,
+    description: 'The URL of the repository page, once the repository exists.',
+  })
   repositoryUrl!: string | null
 
-  @Field(() => String, { nullable: true, description: 'What to `git clone`, once the repository is there.' })
+  @Field(() => String, {
+    nullable: true,
+    description: 'The URL for `git clone`, once the repository exists.',
+  })
   cloneUrl!: string | null
 
   @Field(() => String, {
     nullable: true,
-    description: 'The commit with the contents, once they are there: 40 hex digits.',
+    description: 'The commit with the contents, once pushed: 40 hex digits.',
   })
   commitSha!: string | null
 
-  @Field(() => Int, { description: 'How many files it puts there.' })
+  @Field(() => Int, { description: 'The number of files.' })
   fileCount!: number
 
-  @Field(() => Int, { description: 'Length of all its files together, in bytes.' })
+  @Field(() => Int, { description: 'The total size of the files in bytes.' })
   sizeBytes!: number
 
   @Field(() => String, {
     nullable: true,
-    description: 'Who asked for it: the name of a person or a service; `local` where there are no accounts.',
+    description:
+      'The name of the person or service that requested the deployment; `local` on a server without accounts.',
   })
   requestedBy!: string | null
 
   @Field(() => SubjectKindEnum, {
     nullable: true,
-    description: 'The kind of subject. A person and a service may have the same name.',
+    description: 'The kind of subject that requested it. A person and a service can have the same name.',
   })
   requestedByKind!: SubjectKind | null
 
@@ -183,29 +192,88 @@ export class Deployment {
 
   @Field(() => [String], {
     description:
-      'Problems with the contents that did not stop the deployment: names that Windows or macOS cannot check out. At most 20, a sentence each.',
+      'Problems with the contents that did not prevent the deployment: names that Windows or macOS cannot check out. At most 20, one sentence each.',
   })
   warnings!: string[]
 
   @Field(() => Int, {
-    description: 'How many warnings there are, including those that `warnings` leaves out.',
+    description: 'The total number of warnings, including those left out of `warnings`.',
   })
   warningCount!: number
 
-  @Field(() => GraphQLISODateTime, { description: 'When it was accepted.' })
+  @Field(() => GraphQLISODateTime, { description: 'When the deployment was accepted.' })
   createdAt!: Date
 
-  @Field(() => GraphQLISODateTime, { description: 'When its newest event happened.' })
+  @Field(() => GraphQLISODateTime, { description: 'When the latest event happened.' })
   updatedAt!: Date
 
   @Field(() => GraphQLISODateTime, {
     nullable: true,
-    description: 'When it succeeded, failed or was cancelled.',
+    description: 'When the deployment succeeded, failed or was cancelled.',
   })
   finishedAt!: Date | null
 }
 
-/** As GraphQL tells it. */
+@ObjectType({ description: 'A deployment within a page.' })
+export class DeploymentEdge {
+  @Field({ description: 'The cursor for a page that begins after this item: `deployments(after: …)`.' })
+  cursor!: string
+
+  @Field(() => Deployment, { description: 'The deployment.' })
+  node!: Deployment
+}
+
+@ObjectType({ description: 'A page of deployments, newest first (a Relay connection).' })
+export class DeploymentConnection {
+  @Field(() => [DeploymentEdge], { description: 'The items of the page.' })
+  edges!: DeploymentEdge[]
+
+  @Field(() => PageInfo, { description: 'Information for paging.' })
+  pageInfo!: PageInfo
+}
+
+@ObjectType({ description: 'An event of a deployment. The log keeps all events, in order.' })
+export class DeploymentEvent {
+  @Field(() => ID, { description: 'The id of the deployment.' })
+  deploymentId!: string
+
+  @Field(() => Int, { description: 'The sequence number within the deployment: 1, 2, 3 … without gaps.' })
+  sequence!: number
+
+  @Field({
+    description:
+      'The cursor to resume after this event: `deploymentStatus(after: …)`. Opaque; sorts as text.',
+  })
+  cursor!: string
+
+  @Field(() => DeploymentStepEnum, { description: 'The step reached.' })
+  step!: DeploymentStep
+
+  @Field(() => DeploymentStatusEnum, { description: 'The status of the deployment.' })
+  status!: DeploymentStatus
+
+  @Field({ description: 'What was happening, as text to display.' })
+  text!: string
+
+  @Field(() => Progress, { nullable: true, description: 'The progress of the step, if it takes a while.' })
+  progress!: Progress | null
+
+  @Field(() => GraphQLISODateTime, {
+    nullable: true,
+    description: 'If `WAITING`: when the deployment resumes automatically.',
+  })
+  waitingUntil!: Date | null
+
+  @Field(() => DeploymentError, { nullable: true, description: 'Why the deployment failed or is waiting.' })
+  error!: DeploymentError | null
+
+  @Field(() => GraphQLISODateTime, { description: "When the event happened, by the database's clock." })
+  at!: Date
+
+  @Field(() => Deployment, { description: 'The state of the deployment at this event.' })
+  deployment!: Deployment
+}
+
 export function toDeployment(snapshot: DeploymentSnapshot): Deployment {
   return {
     ...snapshot,
@@ -221,7 +289,6 @@ export function toDeployment(snapshot: DeploymentSnapshot): Deployment {
   }
 }
 
-/** As GraphQL tells it: most of an event is the deployment as it was then. */
 export function toDeploymentEvent(event: LoggedEvent, cursor: string): DeploymentEvent {
   const deployment = toDeployment(event.deployment)
   return {
@@ -241,63 +308,4 @@ export function toDeploymentEvent(event: LoggedEvent, cursor: string): Deploymen
 
 function toDate(time: string | null): Date | null {
   return time === null ? null : new Date(time)
-}
-
-@ObjectType({ description: 'One deployment of a page.' })
-export class DeploymentEdge {
-  @Field({ description: 'Where the next page begins: `deployments(after: …)`.' })
-  cursor!: string
-
-  @Field(() => Deployment, { description: 'The deployment.' })
-  node!: Deployment
-}
-
-@ObjectType({ description: 'One page of deployments, newest first (a Relay connection).' })
-export class DeploymentConnection {
-  @Field(() => [DeploymentEdge], { description: 'The page.' })
-  edges!: DeploymentEdge[]
-
-  @Field(() => PageInfo, { description: 'Where the page stands.' })
-  pageInfo!: PageInfo
-}
-
-@ObjectType({ description: 'One thing that happened to a deployment. The log keeps all of them, in order.' })
-export class DeploymentEvent {
-  @Field(() => ID, { description: 'The deployment that it happened to.' })
-  deploymentId!: string
-
-  @Field(() => Int, { description: 'Number of the event within its deployment: 1, 2, 3 … without gaps.' })
-  sequence!: number
-
-  @Field({
-    description: 'Where to go on after this event: `deploymentStatus(after: …)`. Opaque; sorts as text.',
-  })
-  cursor!: string
-
-  @Field(() => DeploymentStepEnum, { description: 'What had been reached.' })
-  step!: DeploymentStep
-
-  @Field(() => DeploymentStatusEnum, { description: 'How the deployment was doing.' })
-  status!: DeploymentStatus
-
-  @Field({ description: 'What was happening, for people.' })
-  text!: string
-
-  @Field(() => Progress, { nullable: true, description: 'How far the step was, where that takes a while.' })
-  progress!: Progress | null
-
-  @Field(() => GraphQLISODateTime, {
-    nullable: true,
-    description: 'When it goes on by itself, if it is `WAITING`.',
-  })
-  waitingUntil!: Date | null
-
-  @Field(() => DeploymentError, { nullable: true, description: 'Why it failed, or has to try again.' })
-  error!: DeploymentError | null
-
-  @Field(() => GraphQLISODateTime, { description: 'When it happened, by the clock of the database.' })
-  at!: Date
-
-  @Field(() => Deployment, { description: 'The deployment as it was at this event.' })
-  deployment!: Deployment
 }

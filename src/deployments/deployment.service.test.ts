@@ -4,21 +4,21 @@ import { LOCAL_REQUEST, TestNode } from '../../test/support/deployments/test-nod
 import { createMigratedDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import type { RequestContext } from '../auth/request-context.ts'
 import { rightsOf } from '../auth/rights.ts'
-import type { DeployInput } from './deploy-input.ts'
+import type { DeployInput } from './deploy.input.ts'
 
-let test_: TestDatabase
+let testDatabase: TestDatabase
 let node: TestNode
 
 beforeAll(async () => {
-  test_ = await createMigratedDatabase()
+  testDatabase = await createMigratedDatabase()
 })
 
 afterAll(async () => {
-  await test_.drop()
+  await testDatabase.drop()
 })
 
 beforeEach(async () => {
-  node = await TestNode.start({ database: test_.database, github: new MockGitHub() })
+  node = await TestNode.start({ database: testDatabase.database, github: new MockGitHub() })
 })
 
 afterEach(() => node.stop())
@@ -33,24 +33,24 @@ function request(overrides: Partial<DeployInput> = {}): DeployInput {
   return { org: 'acme', repo: `demo-${crypto.randomUUID()}`, contents, ...overrides }
 }
 
-/** Too many files to be packed on the main thread. */
+/** Too many files to pack on the main thread. */
 function large(overrides: Partial<DeployInput> = {}): DeployInput {
   const files = Array.from({ length: 3_000 }, (_, n) => ({ path: `src/${n}.txt`, content: `file ${n}\n` }))
   return request({ contents: { files }, ...overrides })
 }
 
-/** What has been noted of a subject, the oldest first. */
-function noted(name: string): Promise<{ action: string; target: string; result: string }[]> {
-  return test_.database.query(
+/** The audit entries of a subject, oldest first. */
+function auditEntriesOf(name: string): Promise<{ action: string; target: string; result: string }[]> {
+  return testDatabase.database.query(
     'select action, target, result from audit_log where subject_id = $1 order by id',
     [`service:${name}`],
   )
 }
 
-const resultsOf = async (name: string) => (await noted(name)).map(({ result }) => result)
+const resultsOf = async (name: string) => (await auditEntriesOf(name)).map(({ result }) => result)
 
 describe('many large deployments at once', () => {
-  test.each(['globex', 'acme'])('do not delay those of another subject in %s', async (org) => {
+  test.each(['globex', 'acme'])('do not delay another subject in %s', async (org) => {
     const [mallory, bob] = [`mallory-${org}`, `bob-${org}`]
     const many = Array.from({ length: 24 }, () => node.service.deploy(large(), by(mallory)))
     const settling = Promise.allSettled(many)
@@ -81,23 +81,28 @@ describe('many large deployments at once', () => {
   })
 })
 
-describe('the audit log has every mutation that was attempted', () => {
-  test('also those that failed by a fault of ours', async () => {
+describe('the audit log', () => {
+  test('records every attempted mutation, including those that fail internally', async () => {
     const { id } = await node.service.deploy(request(), by('faulty'))
     await node.eventsOf(id)
-    await test_.database.query('alter table deployments add constraint broken check (false) not valid', [])
+    await testDatabase.database.query(
+      'alter table deployments add constraint broken check (false) not valid',
+      [],
+    )
     try {
       await expect(node.service.deploy(request(), by('faulty'))).rejects.toThrow('broken')
     } finally {
-      await test_.database.query('alter table deployments drop constraint broken', [])
+      await testDatabase.database.query('alter table deployments drop constraint broken', [])
     }
-    const find = node.store.find
-    Reflect.set(node.store, 'find', () => Promise.reject(new Error('broken')))
-    await expect(node.service.cancel(id, by('faulty'))).rejects.toThrow('broken')
-    await expect(node.service.retry(id, by('faulty'))).rejects.toThrow('broken')
-    Reflect.set(node.store, 'find', find)
+    await testDatabase.database.query('alter function deployment_snapshot rename to renamed', [])
+    try {
+      await expect(node.service.cancel(id, by('faulty'))).rejects.toThrow('deployment_snapshot')
+      await expect(node.service.retry(id, by('faulty'))).rejects.toThrow('deployment_snapshot')
+    } finally {
+      await testDatabase.database.query('alter function renamed rename to deployment_snapshot', [])
+    }
     await expect(node.service.retry(id, by('faulty'))).rejects.toMatchObject({ code: 'CONFLICT' })
-    expect(await noted('faulty')).toMatchObject([
+    expect(await auditEntriesOf('faulty')).toMatchObject([
       { action: 'DEPLOY', result: 'OK' },
       { action: 'DEPLOY', result: 'INTERNAL' },
       { action: 'CANCEL', target: id, result: 'INTERNAL' },
@@ -106,33 +111,33 @@ describe('the audit log has every mutation that was attempted', () => {
     ])
   })
 
-  test('but those refused by the count of a minute, which may be any number', async () => {
+  test('does not record mutations rejected by the rate limit, whose number is unlimited', async () => {
     const attempts = Array.from({ length: 121 }, () => node.service.cancel('x', by('hasty')))
     const settled = await Promise.allSettled(attempts)
     expect(settled.at(-1)).toMatchObject({ reason: { code: 'RATE_LIMITED' } })
     expect(await resultsOf('hasty')).toEqual(Array(120).fill('NOT_FOUND'))
   })
 
-  test('and when it cannot be written, the result of the mutation is still reported', async () => {
-    await test_.database.query('alter table audit_log add constraint shut check (false) not valid', [])
+  test('does not hide the result of a mutation when it cannot be written', async () => {
+    await testDatabase.database.query('alter table audit_log add constraint shut check (false) not valid', [])
     try {
-      const refused = node.service.deploy(request({ org: 'initech' }), by('unheard'))
+      const refused = node.service.deploy(request({ org: 'initech' }), by('unrecorded'))
       await expect(refused).rejects.toMatchObject({ code: 'FORBIDDEN' })
-      // Nothing is done without its entry.
-      await expect(node.service.deploy(request(), by('unheard'))).rejects.toThrow('shut')
+      // Nothing is stored without its entry.
+      await expect(node.service.deploy(request(), by('unrecorded'))).rejects.toThrow('shut')
     } finally {
-      await test_.database.query('alter table audit_log drop constraint shut', [])
+      await testDatabase.database.query('alter table audit_log drop constraint shut', [])
     }
-    expect(await noted('unheard')).toEqual([])
+    expect(await auditEntriesOf('unrecorded')).toEqual([])
   })
 
-  test('with targets that cannot control a terminal', async () => {
+  test('escapes targets that could control a terminal', async () => {
     const odd = ['a\u001b[31m', '\u202egro', 'a\nb', '\0', 'x'.repeat(5_000), '', '\ud800']
     for (const org of odd) {
       await expect(node.service.deploy(request({ org, repo: 'x' }), by('odd'))).rejects.toThrow()
       await expect(node.service.cancel(org, by('odd'))).rejects.toMatchObject({ code: 'NOT_FOUND' })
     }
-    const entries = await noted('odd')
+    const entries = await auditEntriesOf('odd')
     expect(entries).toHaveLength(2 * odd.length)
     for (const { target } of entries) {
       expect(target).not.toMatch(/[\p{C}\p{Zl}\p{Zp}]/u)

@@ -4,7 +4,7 @@ import { validate as isUuid, v7 as uuidv7 } from 'uuid'
 import { type AuditAction, type AuditEntry, appendAuditEntry } from '../auth/audit-log.ts'
 import { RateLimiter } from '../auth/rate-limiter.ts'
 import { originOf, type RequestContext } from '../auth/request-context.ts'
-import { canManage, includesOrg, type Organizations, type Subject } from '../auth/rights.ts'
+import { canManage, includesOrg, type Subject } from '../auth/rights.ts'
 import { Database } from '../database/database.ts'
 import { DatabaseUnavailableError } from '../database/errors.ts'
 import {
@@ -15,27 +15,45 @@ import {
   quote,
   ShipcastError,
 } from '../errors.ts'
-import type { DeploymentSnapshot, DeploymentStatus } from '../events/deployment-event.ts'
+import {
+  type DeploymentSnapshot,
+  type DeploymentStatus,
+  isActive,
+  type LoggedEvent,
+} from '../events/deployment-event.ts'
 import { EventFeed } from '../events/event-feed.ts'
+import type { EventStream } from '../events/event-stream.ts'
 import { prepareContents, type UnpackedContents } from '../github/git/commit-pack.ts'
 import { TemplateCatalog } from '../templates/template-catalog.ts'
 import { withTrailer } from './contents/commit-message.ts'
-import type { DeployInput, DeployRequest } from './deploy-input.ts'
+import type { DeployInput } from './deploy.input.ts'
 import { DeploymentStore, InUseError, type NewDeployment, type StartResult } from './deployment-store.ts'
-import { isFinished } from './deployment-texts.ts'
 import { DeploymentRunner } from './runner/deployment-runner.ts'
+import type { LeaseHolder } from './runner/lease-store.ts'
 import { RunnerSignals } from './runner/runner-signals.ts'
-import { validateDeployInput } from './validate-deploy-input.ts'
+import { type DeployRequest, validateDeployInput } from './validate-deploy-input.ts'
 
 const AUTHOR = { name: 'Shipcast', email: 'shipcast@users.noreply.github.com' }
-/** What was in the way may be gone when we look at it; then it is tried again, this often. */
+/** A conflict may be gone by the time its cause is looked up; then the deployment is accepted again. */
 const MAX_ACCEPT_ATTEMPTS = 3
-/** It may be taken up, or begin to wait, between two looks at it; then it is looked at again, this often. */
+/** A deployment may start or begin to wait between two statements; then cancelling begins again. */
 const MAX_CANCEL_ATTEMPTS = 5
-/** The runner, here or on another node, is told at once, and in the worst case by its heartbeat; the answer waits this long. */
+/** How long a cancellation waits for the runner, which learns of it by a signal or, at worst, its next heartbeat. */
 const CANCEL_WAIT_MS = 5_000
 
-/** What people can do to deployments. Decides; does not speak GraphQL, and leaves the steps to the runner. */
+/** The sender of a request. */
+export type Caller = Pick<RequestContext, 'subject' | 'address' | 'connectionId' | 'signal'>
+
+export interface DeploymentPage {
+  limit: number
+  /** Only deployments older than this id. */
+  before: string | null
+  org: string | null | undefined
+  repo: string | null | undefined
+  statuses: readonly DeploymentStatus[] | null | undefined
+}
+
+/** What people can do with deployments. Independent of GraphQL; the runner executes the steps. */
 @Injectable()
 export class DeploymentService {
   private readonly logger = new Logger(DeploymentService.name)
@@ -51,21 +69,21 @@ export class DeploymentService {
   ) {}
 
   /**
-   * Accepts a deployment: stored with its contents and its first event, and started where there is room.
-   * @throws BadUserInput, Conflict, Forbidden, RateLimited
+   * Stores a deployment with its contents and first event, and starts it if this node has a free slot.
+   * @throws BadUserInputError, ConflictError, ForbiddenError, RateLimitedError
    */
-  async deploy(input: DeployInput, context: RequestContext): Promise<DeploymentSnapshot> {
-    return this.runMutation('DEPLOY', `${input.org}/${input.repo}`, context, (audit) =>
-      this.checkAndAccept(input, context, audit),
+  async deploy(input: DeployInput, caller: Caller): Promise<DeploymentSnapshot> {
+    return this.runMutation('DEPLOY', `${input.org}/${input.repo}`, caller, (audit) =>
+      this.validateAndAccept(input, caller, audit),
     )
   }
 
-  private async checkAndAccept(
+  private async validateAndAccept(
     input: DeployInput,
-    context: RequestContext,
+    caller: Caller,
     audit: AuditEntry,
   ): Promise<DeploymentSnapshot> {
-    const { subject, signal } = context
+    const { subject, signal } = caller
     if (!includesOrg(subject.rights.deploysTo, input.org)) throw deployForbidden(subject, input.org)
     const request = await validateDeployInput(input, { templates: this.templates, signal })
     const id = uuidv7()
@@ -76,24 +94,24 @@ export class DeploymentService {
       id,
       request,
       contents,
-      origin: originOf(context) ?? null,
+      origin: originOf(caller) ?? null,
       requestedBy: { id: subject.id, name: subject.name },
       audit: { ...audit, deploymentId: id },
     })
   }
 
   /**
-   * Stops a deployment; one that was cancelled already is returned as it is.
-   * @throws NotFound, Forbidden, RateLimited, Conflict when it has ended otherwise
+   * Cancels a deployment; a cancelled one is returned unchanged.
+   * @throws NotFoundError, ForbiddenError, RateLimitedError, ConflictError if it has succeeded or failed
    */
-  async cancel(anyId: string, context: RequestContext): Promise<DeploymentSnapshot> {
-    return this.runMutationOn('CANCEL', anyId, context, (deployment, audit) =>
+  async cancel(id: string, caller: Caller): Promise<DeploymentSnapshot> {
+    return this.runMutationOn('CANCEL', id, caller, (deployment, audit) =>
       this.cancelUntilStopped(deployment.id, audit),
     )
   }
 
   private async cancelUntilStopped(id: string, audit: AuditEntry): Promise<DeploymentSnapshot> {
-    for (let tries = 1; tries <= MAX_CANCEL_ATTEMPTS; tries++) {
+    for (let attempt = 1; attempt <= MAX_CANCEL_ATTEMPTS; attempt++) {
       const cancelled = await this.store.cancelUnleased(id, audit)
       if (cancelled) return cancelled
       if (await this.store.requestCancel(id, audit)) {
@@ -104,38 +122,38 @@ export class DeploymentService {
       const deployment = await this.findOrThrow(id)
       if (deployment.status === 'SUCCEEDED' || deployment.status === 'FAILED') {
         throw new ConflictError(
-          `This deployment has ${deployment.status.toLowerCase()} already; there is nothing to cancel.`,
+          `This deployment has already ${deployment.status.toLowerCase()}, so it cannot be cancelled.`,
           { deploymentId: id },
         )
       }
-      // Running still: its runner has been asked. Waiting: it began to between our two looks, and nobody has been asked.
+      // Still running: its runner was asked. Otherwise it began to wait between the two statements: start over.
       if (deployment.status === 'CANCELLED' || deployment.status === 'RUNNING') return deployment
     }
-    throw new ConflictError('The deployment keeps changing. Cancel it again.', { deploymentId: id })
+    throw new ConflictError('The deployment kept changing while it was being cancelled. Cancel it again.', {
+      deploymentId: id,
+    })
   }
 
   /**
-   * Goes on from the step that failed.
-   * @throws NotFound, Forbidden, RateLimited, Conflict when it is not in such a state, or another deployment of the
-   * repository is active
+   * Resumes a deployment at the step that failed.
+   * @throws NotFoundError, ForbiddenError, RateLimitedError, ConflictError if it cannot be retried, or another
+   * deployment of the repository is active
    */
-  async retry(anyId: string, context: RequestContext): Promise<DeploymentSnapshot> {
-    return this.runMutationOn('RETRY', anyId, context, (deployment, audit) =>
-      this.retryFailed(deployment, audit),
-    )
+  async retry(id: string, caller: Caller): Promise<DeploymentSnapshot> {
+    return this.runMutationOn('RETRY', id, caller, (deployment, audit) => this.retryFailed(deployment, audit))
   }
 
-  private async retryFailed(before: DeploymentSnapshot, audit: AuditEntry): Promise<DeploymentSnapshot> {
+  private async retryFailed(deployment: DeploymentSnapshot, audit: AuditEntry): Promise<DeploymentSnapshot> {
     try {
-      return await this.startWithSlot((runner) => this.store.retry(before.id, runner, audit))
+      return await this.startWithSlot((holder) => this.store.retry(deployment.id, holder, audit))
     } catch (error) {
-      if (error instanceof InUseError) throw await this.activeConflict(before)
-      if (error instanceof NotStartedError) throw await this.retryConflict(before.id)
+      if (error instanceof InUseError) throw await this.activeConflict(deployment)
+      if (error instanceof NotStartedError) throw await this.retryConflict(deployment.id)
       throw error
     }
   }
 
-  /** By its id in either case of letters. Undefined: there is none, or the subject may not see it. */
+  /** Undefined: it does not exist, or the subject cannot view it. The case of the id does not matter. */
   async find(id: string, { rights }: Subject): Promise<DeploymentSnapshot | undefined> {
     const deployment = isUuid(id) ? await this.store.find(id) : undefined
     return deployment && includesOrg(rights.sees, deployment.org) ? deployment : undefined
@@ -147,81 +165,105 @@ export class DeploymentService {
     return deployment
   }
 
-  list(page: {
-    limit: number
-    before: string | null
-    sees: Organizations
-    org: string | null
-    repo: string | null
-    statuses: readonly DeploymentStatus[] | null
-  }): Promise<DeploymentSnapshot[]> {
-    return this.store.list(page)
+  /** Newest first, only those that the subject can view. */
+  async list(page: DeploymentPage, { rights }: Subject): Promise<DeploymentSnapshot[]> {
+    const { org = null, repo = null, statuses = null, ...range } = page
+    if (![org, repo].every(isPossibleName)) return []
+    return this.store.list({ ...range, org, repo, statuses, sees: rights.sees })
   }
 
   /**
-   * Counts a mutation, carries it out, and has it in the audit log whatever it ends with. `work` stores the entry in the
-   * transaction of what it does.
+   * The events that a subscription delivers: of one deployment or of all, from now or after a cursor.
+   * @throws NotFoundError, RateLimitedError, UnknownCursorError
+   */
+  async follow(
+    deploymentId: string | null | undefined,
+    after: string | null | undefined,
+    caller: Caller,
+  ): Promise<EventStream<LoggedEvent>> {
+    const { subject } = caller
+    this.rateLimiter.countSubscription(subject)
+    const { sees } = subject.rights
+    // An empty id matches no deployment; it must not mean "all".
+    const visibleId = deploymentId == null ? undefined : await this.requireVisibleId(deploymentId, subject)
+    return this.feed.follow({
+      deploymentId: visibleId,
+      after,
+      sees,
+      origin: originOf(caller),
+    })
+  }
+
+  /** The id as stored, which is in lower case. Asks the feed: many may subscribe at once. */
+  private async requireVisibleId(deploymentId: string, { rights }: Subject): Promise<string> {
+    const id = deploymentId.toLowerCase()
+    const [event] = isUuid(id) ? (await this.feed.snapshot(id)).events : []
+    if (event && includesOrg(rights.sees, event.deployment.org)) return id
+    throw deploymentNotFound(deploymentId)
+  }
+
+  /**
+   * Counts a mutation, runs it and records it in the audit log, whatever its result. `mutate` stores the entry of a
+   * success in its own transaction.
    */
   private async runMutation<T>(
     action: AuditAction,
     target: string,
-    { subject, address, signal }: RequestContext,
-    work: (audit: AuditEntry) => Promise<T>,
+    { subject, address, signal }: Caller,
+    mutate: (audit: AuditEntry) => Promise<T>,
   ): Promise<T> {
     this.rateLimiter.countMutation(subject)
     const audit: AuditEntry = { action, subject, address, target, result: 'OK' }
     try {
-      return await work(audit)
+      return await mutate(audit)
     } catch (error) {
-      const noted = this.auditFailure({ ...audit, result: auditResultOf(error, signal) })
-      // A second wait for a database that is away would keep the caller from hearing of it.
-      if (!(error instanceof DatabaseUnavailableError)) await noted
+      const recorded = this.auditFailure({ ...audit, result: auditResultOf(error, signal) })
+      // The caller should not wait for an unavailable database a second time.
+      if (!(error instanceof DatabaseUnavailableError)) await recorded
       throw error
     }
   }
 
-  /** Never rejects: what the mutation ended with counts more than that it could not be noted. */
+  /** Never rejects: the mutation's own error matters more to the caller. */
   private async auditFailure(entry: AuditEntry): Promise<void> {
     try {
       await appendAuditEntry(this.database, entry)
     } catch (error) {
       const { action, subject, address, target, result } = entry
-      this.logger.error('A mutation is missing from the audit log', {
+      this.logger.error('Could not record a mutation in the audit log', {
         ...{ action, subjectId: subject?.id, address, target, result },
         error,
       })
     }
   }
 
-  /** The same, of a deployment that the subject may change. */
+  /** The same for a deployment that the subject can manage. */
   private runMutationOn<T>(
     action: AuditAction,
     id: string,
-    context: RequestContext,
-    work: (deployment: DeploymentSnapshot, audit: AuditEntry) => Promise<T>,
+    caller: Caller,
+    mutate: (deployment: DeploymentSnapshot, audit: AuditEntry) => Promise<T>,
   ): Promise<T> {
-    const { subject } = context
-    return this.runMutation(action, id, context, async (audit) => {
+    const { subject } = caller
+    return this.runMutation(action, id, caller, async (audit) => {
       const found = isUuid(id) ? await this.store.find(id) : undefined
       if (found) audit.target = `${found.org}/${found.repo}`
-      if (!found || !includesOrg(subject.rights.sees, found.org)) {
-        throw new NotFoundError(`Deployment ${id.slice(0, 50)}`)
-      }
+      if (!found || !includesOrg(subject.rights.sees, found.org)) throw deploymentNotFound(id)
       if (!canManage(subject, { ...found, requestedBy: found.requestedBy ?? null }))
-        throw changeForbidden(subject)
-      return work(found, { ...audit, deploymentId: found.id })
+        throw manageForbidden(subject)
+      return mutate(found, { ...audit, deploymentId: found.id })
     })
   }
 
   private async accept(
-    wanted: Omit<NewDeployment, 'inputDigest' | 'leaseHolder'>,
+    deployment: Omit<NewDeployment, 'inputDigest' | 'leaseHolder'>,
   ): Promise<DeploymentSnapshot> {
-    const { request, contents, requestedBy, audit } = wanted
+    const { request, contents, requestedBy, audit } = deployment
     const inputDigest = computeInputDigest(request, contents)
-    for (let tries = 1; ; tries++) {
+    for (let attempt = 1; ; attempt++) {
       try {
-        return await this.startWithSlot((runner) =>
-          this.store.accept({ ...wanted, inputDigest, leaseHolder: runner }),
+        return await this.startWithSlot((leaseHolder) =>
+          this.store.accept({ ...deployment, inputDigest, leaseHolder }),
         )
       } catch (error) {
         if (!(error instanceof InUseError)) throw error
@@ -230,31 +272,31 @@ export class DeploymentService {
           await appendAuditEntry(this.database, { ...audit, deploymentId: earlier.id })
           return earlier
         }
-        if (tries === MAX_ACCEPT_ATTEMPTS)
-          throw new ConflictError('Other requests for this repository keep coming in between. Try again.')
+        if (attempt === MAX_ACCEPT_ATTEMPTS)
+          throw new ConflictError('Concurrent requests for this repository kept interfering. Try again.')
       }
     }
   }
 
-  /** Runs a move that may start a deployment, with a place for it if this node has one. */
+  /** Runs a transition that may start a deployment, with a slot for it if this node has one. */
   private async startWithSlot(
-    move: (runner: { name: string; leaseMs: number } | null) => Promise<StartResult | undefined>,
+    transition: (leaseHolder: LeaseHolder | null) => Promise<StartResult | undefined>,
   ): Promise<DeploymentSnapshot> {
-    const place = this.runner.reserveSlot()
+    const slot = this.runner.reserveSlot()
     let isStarted = false
     try {
-      const started = await move(place?.leaseHolder ?? null)
+      const started = await transition(slot?.leaseHolder ?? null)
       if (!started) throw new NotStartedError()
-      if (place && started.leased) {
-        place.startRun(started.leased)
+      if (slot && started.leased) {
+        slot.startRun(started.leased)
         isStarted = true
       }
       if (started.deployment.status === 'QUEUED') await this.signals.notifyWorkAvailable()
       return started.deployment
     } finally {
       if (!isStarted) {
-        place?.release()
-        // It may have been queued although a place has become free since.
+        slot?.release()
+        // It may have been queued although a slot has become free since.
         this.runner.pollNow()
       }
     }
@@ -265,16 +307,16 @@ export class DeploymentService {
     const removedAt = await this.store.contentsRemovedAt(id)
     if (removedAt && (status === 'FAILED' || status === 'CANCELLED')) {
       return new ConflictError(
-        `The contents of this deployment were removed on ${removedAt.toISOString().slice(0, 10)}, as those of all that ended long ago (RETENTION_DAYS). Deploy the repository anew, with its contents.`,
+        `The contents of this deployment were removed on ${removedAt.toISOString().slice(0, 10)} because it ended more than RETENTION_DAYS ago. Deploy the repository again with its contents.`,
         { deploymentId: id },
       )
     }
     return new ConflictError(
-      'Only a deployment that was cancelled, or that failed and may be retried, can be retried.',
+      'Only a cancelled deployment, or a failed one whose error is retryable, can be retried.',
     )
   }
 
-  /** Who was in the way: the same request, which is answered with what it made; or another, which is a conflict. */
+  /** Resolves to the deployment of an earlier, identical request; throws the conflict with a different one, if any. */
   private async resolveConflict(
     request: DeployRequest,
     subject: Pick<Subject, 'id'>,
@@ -285,8 +327,8 @@ export class DeploymentService {
       if (earlier?.inputDigest === inputDigest) return earlier.deployment
       if (earlier) {
         throw new ConflictError(
-          'This idempotency key was used for another input. Use a new key for a new deployment, and the same input with the same key.',
-          // Elsewhere the subject may see nothing any more.
+          'This idempotency key was already used with a different input. Use a new key for a new deployment.',
+          // The subject may no longer be allowed to view another organization.
           includesOrg([request.org.toLowerCase()], earlier.deployment.org)
             ? { deploymentId: earlier.deployment.id }
             : {},
@@ -304,26 +346,26 @@ export class DeploymentService {
   }: Pick<DeploymentSnapshot, 'org' | 'repo'>): Promise<ConflictError> {
     const active = await this.store.findActive(org, repo)
     return new ConflictError(
-      `Another deployment of ${org}/${repo} is active. Follow it, cancel it, or wait until it has ended.`,
+      `Another deployment of ${org}/${repo} is active. Follow it, cancel it, or wait until it ends.`,
       active ? { deploymentId: active.id } : {},
     )
   }
 
-  /** Resolves when the deployment has ended, or after a while. */
+  /** Resolves when the deployment ends, or after `CANCEL_WAIT_MS`. */
   private async waitUntilFinished(id: string): Promise<void> {
-    const follower = (await this.feed.follow({ deploymentId: id, sees: 'all' }))[Symbol.asyncIterator]()
-    const giveUp = setTimeout(() => void follower.return(), CANCEL_WAIT_MS)
+    const events = (await this.feed.follow({ deploymentId: id, sees: 'all' }))[Symbol.asyncIterator]()
+    const timer = setTimeout(() => void events.return(), CANCEL_WAIT_MS)
     try {
-      for await (const event of follower) {
-        if (isFinished(event.deployment.status)) return
+      for await (const { deployment } of events) {
+        if (!isActive(deployment)) return
       }
     } finally {
-      clearTimeout(giveUp)
+      clearTimeout(timer)
     }
   }
 }
 
-/** The code that the caller is answered with. */
+/** The error code that the caller receives. */
 function auditResultOf(error: unknown, signal: AbortSignal): ErrorCode | 'BAD_REQUEST' {
   if (error instanceof ShipcastError) return error.code
   return signal.aborted && error === signal.reason ? 'BAD_REQUEST' : 'INTERNAL'
@@ -332,26 +374,37 @@ function auditResultOf(error: unknown, signal: AbortSignal): ErrorCode | 'BAD_RE
 function deployForbidden({ rights }: Subject, org: string): ForbiddenError {
   if (rights.role === 'viewer')
     return new ForbiddenError(
-      'You may see deployments, and not deploy. Ask an admin for the role "deployer".',
+      'You can view deployments but not create them. Ask an admin for the role "deployer".',
     )
-  const own = rights.deploysTo === 'all' ? '' : rights.deploysTo.join(', ')
+  const allowed = rights.deploysTo === 'all' ? '' : rights.deploysTo.join(', ')
   return new ForbiddenError(
-    `You may deploy to ${own}, and not to ${quote(org)}. Ask an admin, or deploy to one of yours.`,
+    `You can deploy to ${allowed}, but not to ${quote(org)}. Ask an admin for access.`,
   )
 }
 
-function changeForbidden({ rights }: Subject): ForbiddenError {
+function manageForbidden({ rights }: Subject): ForbiddenError {
   return new ForbiddenError(
     rights.role === 'viewer'
-      ? 'You may see this deployment, and not change it. Ask who requested it, or an admin.'
-      : 'You may cancel and retry the deployments that you requested yourself. Ask who requested this one, or an admin.',
+      ? 'You can view this deployment but not change it. Ask the person who requested it, or an admin.'
+      : 'You can cancel and retry only your own deployments. Ask the person who requested this one, or an admin.',
   )
 }
 
-/** The move did not apply: the deployment was not in such a state. */
-class NotStartedError extends Error {}
+/** The transition did not apply: the deployment was not in a state to be started. */
+class NotStartedError extends Error {
+  override readonly name = 'NotStartedError'
+}
 
-/** Fixed here, once: however often the commit is pushed, it is the same commit. */
+function deploymentNotFound(id: string): NotFoundError {
+  return new NotFoundError(`Deployment ${id.slice(0, 50)}`)
+}
+
+/** Excludes the empty name, and values that Postgres would reject with an error. */
+function isPossibleName(name: string | null): boolean {
+  return name === null || /^[A-Za-z0-9._-]{1,100}$/.test(name)
+}
+
+/** Fixed once, so that every push creates the same commit. */
 function commitPlan(id: string, request: DeployRequest) {
   return {
     message: withTrailer(request.commitMessage, `Deployment-Id: ${id}`),
@@ -360,15 +413,15 @@ function commitPlan(id: string, request: DeployRequest) {
   }
 }
 
-/** Equal for equal inputs. Files count by the tree that they make, in any order; a template by name and variables. */
+/** Equal for equal inputs: files are compared by their tree, in any order; templates by name and variables. */
 function computeInputDigest(
   { contents, idempotencyKey: _, ...request }: DeployRequest,
   planned: UnpackedContents,
 ): string {
-  const from = contents.template
+  const source = contents.template
     ? { template: contents.template.name, variables: Object.entries(contents.template.variables).sort() }
     : { tree: planned.tree }
   return createHash('sha256')
-    .update(JSON.stringify([Object.entries(request).sort(), from]))
+    .update(JSON.stringify([Object.entries(request).sort(), source]))
     .digest('hex')
 }

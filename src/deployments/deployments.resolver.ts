@@ -1,13 +1,10 @@
 import { UseFilters } from '@nestjs/common'
 import { Args, ID, Int, Mutation, Parent, Query, ResolveField, Resolver } from '@nestjs/graphql'
 import DataLoader from 'dataloader'
-import { validate as isUuid } from 'uuid'
 import { OpaqueSubjectIds } from '../auth/opaque-subject-ids.ts'
 import { Auth, CurrentSubject } from '../auth/principal.ts'
-import { RateLimiter } from '../auth/rate-limiter.ts'
-import { originOf, type RequestContext } from '../auth/request-context.ts'
-import { includesOrg, type Organizations, type Subject } from '../auth/rights.ts'
-import { NotFoundError } from '../errors.ts'
+import type { RequestContext } from '../auth/request-context.ts'
+import type { Subject } from '../auth/rights.ts'
 import type { DeploymentStatus, LoggedEvent } from '../events/deployment-event.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import { EventLog, type EventRange } from '../events/event-log.ts'
@@ -35,13 +32,10 @@ const MAX_EVENTS = 1_000
 @UseFilters(PassThroughErrorsFilter)
 @Resolver(() => Deployment)
 export class DeploymentsResolver {
-  /** One statement for all deployments of a page. Nothing is kept: the next one reads again. */
+  /** One statement for all deployments of a page. Nothing is cached: the next page reads again. */
   private readonly eventsLoader = new DataLoader<EventRange, LoggedEvent[]>(
     (ranges) => this.log.readRanges(ranges),
-    {
-      cache: false,
-      maxBatchSize: MAX_DEPLOYMENTS,
-    },
+    { cache: false, maxBatchSize: MAX_DEPLOYMENTS },
   )
 
   constructor(
@@ -49,22 +43,23 @@ export class DeploymentsResolver {
     private readonly templateCatalog: TemplateCatalog,
     private readonly log: EventLog,
     private readonly feed: EventFeed,
-    private readonly rateLimiter: RateLimiter,
     private readonly opaqueIds: OpaqueSubjectIds,
   ) {}
 
   @Mutation(() => Deployment, {
     description:
-      'Puts a repository with these contents on the forge. Answers as soon as that is stored; follow it with `deploymentStatus`.',
+      'Deploys a repository with these contents to the forge. Returns as soon as the deployment is stored; follow it with `deploymentStatus`.',
   })
   async deploy(
-    @Args('input', { description: 'Where the repository goes, and what is in it.' }) input: DeployInput,
+    @Args('input', { description: 'The repository and its contents.' }) input: DeployInput,
     @Auth() context: RequestContext,
   ): Promise<Deployment> {
     return toDeployment(await this.service.deploy(input, context))
   }
 
-  @Mutation(() => Deployment, { description: 'Stops a deployment, a call to the forge in flight included.' })
+  @Mutation(() => Deployment, {
+    description: 'Cancels a deployment and aborts its call to the forge, if one is in flight.',
+  })
   async cancelDeployment(
     @Args('id', { type: () => ID, description: 'The id of the deployment.' }) id: string,
     @Auth() context: RequestContext,
@@ -73,7 +68,7 @@ export class DeploymentsResolver {
   }
 
   @Mutation(() => Deployment, {
-    description: 'Goes on with a deployment that failed or was cancelled, from the step that it had reached.',
+    description: 'Resumes a deployment that failed or was cancelled, after the last step reached.',
   })
   async retryDeployment(
     @Args('id', { type: () => ID, description: 'The id of the deployment.' }) id: string,
@@ -84,7 +79,7 @@ export class DeploymentsResolver {
 
   @Query(() => Deployment, {
     nullable: true,
-    description: 'One deployment as it is now; null: there is none, or you may not see it.',
+    description: 'The current state of a deployment, or null if it does not exist or you cannot view it.',
   })
   async deployment(
     @Args('id', { type: () => ID, description: 'The id of the deployment.' }) id: string,
@@ -94,41 +89,40 @@ export class DeploymentsResolver {
     return found ? toDeployment(found) : null
   }
 
-  @Query(() => DeploymentConnection, { description: 'Deployments that you may see, newest first.' })
+  @Query(() => DeploymentConnection, { description: 'The deployments that you can view, newest first.' })
   async deployments(
     @Args('first', { type: () => Int, nullable: true, defaultValue: 20, description: 'At most 100.' })
     first: number | null,
-    @Args('after', { type: () => String, nullable: true, description: 'Those behind this one.' }) after:
+    @Args('after', { type: () => String, nullable: true, description: 'Items after this cursor.' }) after:
       | string
       | null,
-    @Args('org', { type: () => String, nullable: true, description: 'Only of this organization.' }) org:
-      | string
-      | null,
-    @Args('repo', { type: () => String, nullable: true, description: 'Only of repositories of this name.' })
+    @Args('org', {
+      type: () => String,
+      nullable: true,
+      description: 'Only deployments to this organization.',
+    })
+    org: string | null,
+    @Args('repo', {
+      type: () => String,
+      nullable: true,
+      description: 'Only deployments of repositories with this name.',
+    })
     repo: string | null,
     @Args('status', {
       type: () => [DeploymentStatusEnum],
       nullable: true,
-      description: 'Only in one of these.',
+      description: 'Only deployments with one of these statuses.',
     })
     status: DeploymentStatus[] | null,
     @CurrentSubject() subject: Subject,
   ): Promise<DeploymentConnection> {
     const paging = parsePaging(first ?? 20, after ?? null, MAX_DEPLOYMENTS)
-    const found = [org, repo].every(isPossibleName)
-      ? await this.service.list({
-          limit: paging.limit + 1,
-          before: paging.before,
-          sees: subject.rights.sees,
-          org: org ?? null,
-          repo: repo ?? null,
-          statuses: status ?? null,
-        })
-      : []
+    const page = { limit: paging.limit + 1, before: paging.before, org, repo, statuses: status }
+    const found = await this.service.list(page, subject)
     return connectionOf(found.map(toDeployment), paging)
   }
 
-  @Query(() => [Template], { description: 'The templates that this server offers, by name.' })
+  @Query(() => [Template], { description: 'The templates on this server, sorted by name.' })
   templates(): Template[] {
     return [...this.templateCatalog.list()]
   }
@@ -144,7 +138,7 @@ export class DeploymentsResolver {
 
   @ResolveField(() => [DeploymentEvent], {
     description:
-      'What has happened to it, in order. Not in a subscription, which brings each event as it happens.',
+      'The events of the deployment, in order. Not available in a subscription, which delivers each event as it happens.',
   })
   async events(
     @Parent() deployment: Deployment,
@@ -152,7 +146,7 @@ export class DeploymentsResolver {
       type: () => Int,
       nullable: true,
       defaultValue: 0,
-      description: 'Those after this sequence.',
+      description: 'Events after this sequence number.',
     })
     after: number | null,
     @Args('first', { type: () => Int, nullable: true, defaultValue: 100, description: 'At most 1,000.' })
@@ -168,7 +162,7 @@ export class DeploymentsResolver {
 
   @EventSubscription(() => DeploymentEvent, {
     description:
-      'What happens, as it happens: in order, without gap or repeat. Without `after`: the state now (of each active deployment, or of the one named), then what follows. With `after`: everything since that cursor.',
+      'Events as they happen, in order, without gap or repeat. Without `after`: the current state of each active deployment, or of the given one, then every new event. With `after`: every event since that cursor.',
     resolve(this: DeploymentsResolver, event: LoggedEvent) {
       return toDeploymentEvent(event, this.feed.cursorOf(event.position))
     },
@@ -177,30 +171,17 @@ export class DeploymentsResolver {
     @Args('deploymentId', {
       type: () => ID,
       nullable: true,
-      description: 'Only this one; otherwise every one.',
+      description: 'Only events of this deployment; otherwise of all.',
     })
     deploymentId: string | null,
-    @Args('after', { type: () => String, nullable: true, description: 'The cursor of the last event seen.' })
+    @Args('after', {
+      type: () => String,
+      nullable: true,
+      description: 'The cursor of the last event received.',
+    })
     after: string | null,
     @Auth() context: RequestContext,
   ): Promise<EventStream<LoggedEvent>> {
-    // An empty id is the id of none, and not everybody's.
-    this.rateLimiter.countSubscription(context.subject)
-    const { sees } = context.subject.rights
-    const one = deploymentId == null ? undefined : await this.requireVisibleId(deploymentId, sees)
-    return this.feed.follow({ deploymentId: one, after, sees, origin: originOf(context) })
+    return this.service.follow(deploymentId, after, context)
   }
-
-  /** The id as it is stored, which is in small letters. */
-  private async requireVisibleId(deploymentId: string, sees: Organizations): Promise<string> {
-    const id = deploymentId.toLowerCase()
-    const [event] = isUuid(id) ? (await this.feed.snapshot(id)).events : []
-    if (event && includesOrg(sees, event.deployment.org)) return id
-    throw new NotFoundError(`Deployment ${deploymentId.slice(0, 50)}`)
-  }
-}
-
-/** Nothing has a name such as "", or of a megabyte; some that are none are errors to Postgres. */
-function isPossibleName(name: string | null | undefined): boolean {
-  return name == null || /^[A-Za-z0-9._-]{1,100}$/.test(name)
 }

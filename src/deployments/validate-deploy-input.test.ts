@@ -1,14 +1,14 @@
 import { expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { BadUserInputError, type FieldError } from '../errors.ts'
-import type { DeployInput, FileInput } from './deploy-input.ts'
+import type { DeployInput, FileInput } from './deploy.input.ts'
 import { validateDeployInput } from './validate-deploy-input.ts'
 
 const NO_TEMPLATES = {
-  render: async () => ({ faults: [{ path: 'input.contents.template.name', reason: 'is not a template' }] }),
+  render: async () => ({ errors: [{ path: 'input.contents.template.name', reason: 'is not a template' }] }),
 }
 
-function read(input: DeployInput, signal = new AbortController().signal) {
+function validate(input: DeployInput, signal = new AbortController().signal) {
   return validateDeployInput(input, { templates: NO_TEMPLATES, signal })
 }
 
@@ -18,27 +18,27 @@ const files = (...some: FileInput[]): DeployInput => ({
   contents: { files: some },
 })
 
-async function refused(input: DeployInput): Promise<BadUserInputError> {
-  const error = await read(input).then(
+async function rejectionOf(input: DeployInput): Promise<BadUserInputError> {
+  const error = await validate(input).then(
     () => null,
     (reason: unknown) => reason,
   )
   if (error instanceof BadUserInputError) return error
-  throw new Error(`was not refused with BadUserInput but ${error}`)
+  throw new Error(`Not rejected with BadUserInputError but ${error}`)
 }
 
-async function faultsOf(input: DeployInput): Promise<FieldError[]> {
-  const { fields } = (await refused(input)).extensions
+async function errorsOf(input: DeployInput): Promise<FieldError[]> {
+  const { fields } = (await rejectionOf(input)).extensions
   if (!Array.isArray(fields)) throw new Error('no fields')
   return fields
 }
 
-test('fills in what is not given and decodes the files', async () => {
+test('applies defaults and decodes the files', async () => {
   const input = files(
     { path: 'a.txt', content: 'é' },
     { path: 'run.sh', content: 'AP8=', encoding: 'BASE64', executable: true },
   )
-  expect(await read(input)).toEqual({
+  expect(await validate(input)).toEqual({
     org: 'octo',
     repo: 'demo',
     visibility: 'PRIVATE',
@@ -56,7 +56,7 @@ test('fills in what is not given and decodes the files', async () => {
   })
 })
 
-test('takes null for not given', async () => {
+test('treats null as missing', async () => {
   const nulls = {
     visibility: null,
     description: null,
@@ -66,13 +66,13 @@ test('takes null for not given', async () => {
   }
   const file = { path: 'a', content: '', encoding: null, executable: null }
   const contents = { template: null, files: [file] }
-  expect(await read({ ...files(), ...nulls, contents })).toEqual(
-    await read(files({ path: 'a', content: '' })),
+  expect(await validate({ ...files(), ...nulls, contents })).toEqual(
+    await validate(files({ path: 'a', content: '' })),
   )
 })
 
-test('names every fault at once, with its field', async () => {
-  const faults = await faultsOf({
+test('reports every error at once, with its field', async () => {
+  const errors = await errorsOf({
     org: '-octo',
     repo: 'demo.git',
     description: 'a\nb',
@@ -90,7 +90,7 @@ test('names every fault at once, with its field', async () => {
       ],
     },
   })
-  expect(faults.map((fault) => fault.path)).toEqual([
+  expect(errors.map((error) => error.path)).toEqual([
     'input.org',
     'input.repo',
     'input.description',
@@ -107,13 +107,13 @@ test('names every fault at once, with its field', async () => {
   ])
 })
 
-test('names the faults of a template together with the others', async () => {
-  const faults = await faultsOf({ org: '', repo: 'demo', contents: { template: { name: 'none' } } })
-  expect(faults.map((fault) => fault.path)).toEqual(['input.org', 'input.contents.template.name'])
+test('reports the errors of a template together with the others', async () => {
+  const errors = await errorsOf({ org: '', repo: 'demo', contents: { template: { name: 'none' } } })
+  expect(errors.map((error) => error.path)).toEqual(['input.org', 'input.contents.template.name'])
 })
 
-test('says the first faults in the message, and how many more there are', async () => {
-  const error = await refused(
+test('includes the first errors in the message, and the number of the others', async () => {
+  const error = await rejectionOf(
     files(...Array.from({ length: 250 }, (_, n) => ({ path: `/${n}`, content: '' }))),
   )
   expect(error.message).toMatch(
@@ -125,19 +125,19 @@ test('says the first faults in the message, and how many more there are', async 
 })
 
 test.each([[{}], [{ template: { name: 'a' }, files: [] }], [{ template: null, files: null }]])(
-  'wants either a template or files: %j',
+  'requires either a template or files: %j',
   async (contents) => {
-    expect(await faultsOf({ org: 'octo', repo: 'demo', contents })).toEqual([
-      { path: 'input.contents', reason: 'must have either "template" or "files", and not both' },
+    expect(await errorsOf({ org: 'octo', repo: 'demo', contents })).toEqual([
+      { path: 'input.contents', reason: 'must have either "template" or "files", but not both' },
     ])
   },
 )
 
-test('wants at least one file and at most 20,000', async () => {
+test('requires at least one file and at most 20,000', async () => {
   const at = 'input.contents.files'
-  expect(await faultsOf(files())).toEqual([{ path: at, reason: 'must have at least one file' }])
+  expect(await errorsOf(files())).toEqual([{ path: at, reason: 'must have at least one file' }])
   const many = Array.from({ length: 20_001 }, (_, n) => ({ path: `${n}`, content: '' }))
-  expect(await faultsOf(files(...many))).toEqual([
+  expect(await errorsOf(files(...many))).toEqual([
     { path: at, reason: 'must have at most 20000 files, but has 20001' },
   ])
 })
@@ -149,7 +149,7 @@ const LARGE = files(
   })),
 )
 
-test('reads 20,000 files and lets others have their turns meanwhile', async () => {
+test('validates 20,000 files without blocking the event loop', async () => {
   let turns = 0
   let isDone = false
   const count = () => {
@@ -157,32 +157,32 @@ test('reads 20,000 files and lets others have their turns meanwhile', async () =
     if (!isDone) setImmediate(count)
   }
   setImmediate(count)
-  const { contents } = await read(LARGE)
+  const { contents } = await validate(LARGE)
   isDone = true
   expect(contents.files).toHaveLength(20_000)
   expect(contents.files[19_999]?.content).toEqual(Buffer.from(`19999 ${'x'.repeat(1600)}`))
   expect(turns).toBeGreaterThan(1)
 })
 
-test('stops when it is told to', async () => {
+test('stops when aborted', async () => {
   const stop = new AbortController()
-  const reading = read(LARGE, stop.signal)
+  const reading = validate(LARGE, stop.signal)
   stop.abort(new Error('the client has left'))
   await expect(reading).rejects.toThrow('the client has left')
-  await expect(read(LARGE, stop.signal)).rejects.toThrow('the client has left')
+  await expect(validate(LARGE, stop.signal)).rejects.toThrow('the client has left')
 })
 
-test('answers a small request before the event loop turns', async () => {
+test('validates a small request within one turn of the event loop', async () => {
   let hasTurned = false
   const turn = setImmediate(() => {
     hasTurned = true
   })
-  await read(files({ path: 'a', content: 'a' }, { path: 'b', content: 'b' }))
+  await validate(files({ path: 'a', content: 'a' }, { path: 'b', content: 'b' }))
   expect(hasTurned).toBe(false)
   clearImmediate(turn)
 })
 
-test('never fails otherwise than with faults, whatever it is given', async () => {
+test('rejects any invalid input with BadUserInputError', async () => {
   const text = fc.string({ unit: 'binary', maxLength: 30 })
   const file = fc.record({
     path: text,
@@ -201,7 +201,7 @@ test('never fails otherwise than with faults, whatever it is given', async () =>
   })
   await fc.assert(
     fc.asyncProperty(anyInput, async (input) => {
-      const outcome = await read(input).catch((error: unknown) => error)
+      const outcome = await validate(input).catch((error: unknown) => error)
       if (outcome instanceof Error) expect(outcome).toBeInstanceOf(BadUserInputError)
     }),
   )

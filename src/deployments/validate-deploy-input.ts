@@ -1,12 +1,34 @@
 import { BadUserInputError, type FieldError } from '../errors.ts'
+import type { ContentFile } from '../github/git/commit-pack.ts'
+import type { Visibility } from '../github/github-client.ts'
 import { validateBranch, validateOrg, validateRepo } from '../github/repository-names.ts'
 import { CooperativeScheduler } from '../runtime/cooperative-scheduler.ts'
 import type { TemplateCatalog } from '../templates/template-catalog.ts'
 import type { BuiltIns } from '../templates/template-manifest.ts'
-import { readFiles } from './contents/decode-content.ts'
+import { decodeFiles } from './contents/decode-content.ts'
 import { validateCommitMessage, validateDescription, validateIdempotencyKey } from './contents/name-rules.ts'
-import { pathWarnings } from './contents/path-warnings.ts'
-import type { ContentsInput, DeployInput, DeployRequest, RequestedContents } from './deploy-input.ts'
+import { findPathWarnings, type Warnings } from './contents/path-warnings.ts'
+import type { ContentsInput, DeployInput } from './deploy.input.ts'
+
+/** A valid input with defaults filled in and contents decoded. */
+export interface DeployRequest {
+  org: string
+  repo: string
+  visibility: Visibility
+  description: string | null
+  branch: string
+  commitMessage: string
+  idempotencyKey: string | null
+  contents: RequestedContents
+}
+
+export interface RequestedContents {
+  /** In the order given. A template's are shared between requests: never change or transfer them. */
+  files: ContentFile[]
+  /** The source, if it is a template: its variables as given, by name. */
+  template?: { name: string; variables: Record<string, string> }
+  warnings: Warnings
+}
 
 interface ValidationContext {
   templates: Pick<TemplateCatalog, 'render'>
@@ -14,27 +36,27 @@ interface ValidationContext {
 }
 
 /**
- * Checks everything about a request at once and decodes its contents in the same pass. Small requests are answered
- * without leaving the turn of the event loop, large ones never hold it for long. Rejects with `BadUserInput`, which
- * has all faults, or with the signal's reason.
+ * Validates a whole request and decodes its contents in the same pass. Small requests finish within one turn of the
+ * event loop; large ones never block it for long. Rejects with a `BadUserInputError` that lists every error, or with the
+ * signal's reason.
  */
 export async function validateDeployInput(
   input: DeployInput,
   context: ValidationContext,
 ): Promise<DeployRequest> {
-  const faults: FieldError[] = []
-  const fields = validateFields(input, faults)
-  const builtIns = builtInsOf(fields, faults)
-  const contents = await readContents(input.contents, builtIns, context, faults)
-  if (faults.length > 0) throw new BadUserInputError(faults)
+  const errors: FieldError[] = []
+  const fields = validateFields(input, errors)
+  const builtIns = builtInsOf(fields, errors)
+  const contents = await validateContents(input.contents, builtIns, context, errors)
+  if (errors.length > 0) throw new BadUserInputError(errors)
   const paths = contents.files.map((file) => file.path)
-  const warnings = await pathWarnings(paths, new CooperativeScheduler(context.signal))
+  const warnings = await findPathWarnings(paths, new CooperativeScheduler(context.signal))
   return { ...fields, contents: { ...contents, warnings } }
 }
 
 type Fields = Omit<DeployRequest, 'contents'>
 
-function validateFields(input: DeployInput, faults: FieldError[]): Fields {
+function validateFields(input: DeployInput, errors: FieldError[]): Fields {
   const fields: Fields = {
     org: input.org,
     repo: input.repo,
@@ -44,37 +66,35 @@ function validateFields(input: DeployInput, faults: FieldError[]): Fields {
     commitMessage: input.commitMessage ?? 'Initial commit',
     idempotencyKey: input.idempotencyKey ?? null,
   }
-  const refuse = (field: keyof Fields, reasons: string[]) => {
-    for (const reason of reasons) faults.push({ path: `input.${field}`, reason })
+  const addErrors = (field: keyof Fields, reasons: string[]) => {
+    for (const reason of reasons) errors.push({ path: `input.${field}`, reason })
   }
-  refuse('org', validateOrg(fields.org))
-  refuse('repo', validateRepo(fields.repo))
-  if (fields.visibility !== 'PUBLIC' && fields.visibility !== 'PRIVATE') {
-    refuse('visibility', ['must be PUBLIC or PRIVATE'])
-  }
-  if (fields.description !== null) refuse('description', validateDescription(fields.description))
-  refuse('branch', validateBranch(fields.branch))
-  refuse('commitMessage', validateCommitMessage(fields.commitMessage))
-  if (fields.idempotencyKey !== null) refuse('idempotencyKey', validateIdempotencyKey(fields.idempotencyKey))
+  addErrors('org', validateOrg(fields.org))
+  addErrors('repo', validateRepo(fields.repo))
+  if (fields.description !== null) addErrors('description', validateDescription(fields.description))
+  addErrors('branch', validateBranch(fields.branch))
+  addErrors('commitMessage', validateCommitMessage(fields.commitMessage))
+  if (fields.idempotencyKey !== null)
+    addErrors('idempotencyKey', validateIdempotencyKey(fields.idempotencyKey))
   return fields
 }
 
-/** A field that is refused already must not be the cause of more faults in the template. */
-function builtInsOf({ org, repo, description, branch }: Fields, faults: readonly FieldError[]): BuiltIns {
-  const isRefused = (field: string) => faults.some((fault) => fault.path === `input.${field}`)
+/** Replaces invalid values, so that one wrong field does not cause more errors in the template. */
+function builtInsOf({ org, repo, description, branch }: Fields, errors: readonly FieldError[]): BuiltIns {
+  const isInvalid = (field: string) => errors.some((error) => error.path === `input.${field}`)
   return {
-    org: isRefused('org') ? 'org' : org,
-    repo: isRefused('repo') ? 'repo' : repo,
-    description: isRefused('description') ? '' : (description ?? ''),
-    branch: isRefused('branch') ? 'main' : branch,
+    org: isInvalid('org') ? 'org' : org,
+    repo: isInvalid('repo') ? 'repo' : repo,
+    description: isInvalid('description') ? '' : (description ?? ''),
+    branch: isInvalid('branch') ? 'main' : branch,
   }
 }
 
-async function readContents(
+async function validateContents(
   { template, files }: ContentsInput,
   builtIns: BuiltIns,
   { templates, signal }: ValidationContext,
-  faults: FieldError[],
+  errors: FieldError[],
 ): Promise<Omit<RequestedContents, 'warnings'>> {
   if (template && !files) {
     const variables = template.variables ?? []
@@ -83,11 +103,11 @@ async function readContents(
       const given = Object.fromEntries(variables.map(({ name, value }) => [name, value]))
       return { files: rendered.files, template: { name: template.name, variables: given } }
     }
-    for (const fault of rendered.faults) faults.push(fault)
+    for (const error of rendered.errors) errors.push(error)
   } else if (files && !template) {
-    return { files: await readFiles(files, new CooperativeScheduler(signal), faults) }
+    return { files: await decodeFiles(files, new CooperativeScheduler(signal), errors) }
   } else {
-    faults.push({ path: 'input.contents', reason: 'must have either "template" or "files", and not both' })
+    errors.push({ path: 'input.contents', reason: 'must have either "template" or "files", but not both' })
   }
   return { files: [] }
 }

@@ -4,6 +4,10 @@ export type DeploymentStatus = 'QUEUED' | 'RUNNING' | 'WAITING' | 'SUCCEEDED' | 
 /** Statuses of an unfinished deployment; a repository has at most one of these at a time. */
 export const ACTIVE_STATUSES = ['QUEUED', 'RUNNING', 'WAITING'] as const satisfies DeploymentStatus[]
 
+export function isActive({ status }: Pick<DeploymentSnapshot, 'status'>): boolean {
+  return ACTIVE_STATUSES.some((active) => active === status)
+}
+
 export interface DeploymentProblem {
   code: string
   message: string

@@ -4,7 +4,7 @@ import { PubSubEngine } from 'graphql-subscriptions'
 import type { Organizations } from '../auth/rights.ts'
 import { UnknownCursorError } from '../errors.ts'
 import { CoalescedTask } from '../runtime/coalesced-task.ts'
-import { ACTIVE_STATUSES, type DeploymentStatus, type LoggedEvent } from './deployment-event.ts'
+import { ACTIVE_STATUSES, type DeploymentStatus, isActive, type LoggedEvent } from './deployment-event.ts'
 import { DeploymentEventSource, type DeploymentFeed } from './deployment-event-source.ts'
 import {
   DEPLOYMENTS_TOPIC,
@@ -301,7 +301,7 @@ export class EventFeed implements DeploymentFeed, OnModuleInit, BeforeApplicatio
     if (this.recent.length > 2 * MAX_RECENT_EVENTS) this.recent = this.recent.slice(-MAX_RECENT_EVENTS)
     // Deleted first, so that it moves to the end.
     this.active.delete(deploymentId)
-    if (isActive(event)) this.active.set(deploymentId, event)
+    if (isActive(event.deployment)) this.active.set(deploymentId, event)
     for (const listener of this.listeners.get(undefined) ?? []) listener(event)
     for (const listener of this.listeners.get(deploymentId) ?? []) listener(event)
     this.emitter.emit('change')
@@ -314,7 +314,3 @@ interface FeedState {
 }
 
 type NotifiedEvent = NonNullable<EventNotification['event']>
-
-function isActive({ deployment }: LoggedEvent): boolean {
-  return ACTIVE_STATUSES.some((status) => status === deployment.status)
-}

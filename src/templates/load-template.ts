@@ -7,10 +7,10 @@ import { MAX_FILE_BYTES, MAX_FILES } from '../deployments/contents/decode-conten
 import { validateGitFile } from '../deployments/contents/git-file-rules.ts'
 import { validatePath } from '../deployments/contents/path-rules.ts'
 import { type FieldError, StartupError } from '../errors.ts'
-import { parseTemplateText, type TemplateText } from './render-template.ts'
-import { BUILT_INS, readManifest, type TemplateManifest } from './template-manifest.ts'
+import { BUILT_INS, parseManifest, type TemplateManifest } from './template-manifest.ts'
+import { parseTemplateText, type TemplateText } from './template-text.ts'
 
-/** A template as it is kept in memory: all that can be done once is done. */
+/** A template in memory, with everything parsed that can be parsed once. */
 export interface LoadedTemplate {
   name: string
   manifest: TemplateManifest
@@ -19,72 +19,66 @@ export interface LoadedTemplate {
 }
 
 export interface TemplateFile {
-  /** As in the folder, tags and all. */
+  /** Relative to `files/`, before rendering. */
   path: string
   renderedPath: TemplateText | null
-  /** Bytes are handed out as they are. */
+  /** Bytes are copied unchanged. */
   content: Uint8Array | TemplateText
   executable: boolean
 }
 
-/** Names everything that is wrong with one template, file and field. */
+/** Lists everything that is wrong with one template, by file and field. */
 export class BrokenTemplateError extends StartupError {
   override readonly name = 'BrokenTemplateError'
 
-  constructor(template: string, faults: readonly FieldError[]) {
-    const lines = faults.slice(0, 20).map(({ path, reason }) => `  ${path} ${reason}`)
-    if (faults.length > lines.length) lines.push(`  and ${faults.length - lines.length} more`)
+  constructor(template: string, errors: readonly FieldError[]) {
+    const lines = errors.slice(0, MAX_LISTED_ERRORS).map(({ path, reason }) => `  ${path} ${reason}`)
+    if (errors.length > lines.length) lines.push(`  and ${errors.length - lines.length} more`)
     super(
-      `The template "${template}" is broken; mend it or take it out of TEMPLATES_DIR:\n${lines.join('\n')}`,
+      `The template "${template}" is broken. Fix it or remove it from TEMPLATES_DIR:\n${lines.join('\n')}`,
     )
   }
 }
 
-/** A text with tags takes many times its size to parse; larger ones have to be verbatim. */
+const MAX_LISTED_ERRORS = 20
+/** Parsing a text with tags takes many times its size; larger ones must be verbatim. */
 const MAX_RENDERED_BYTES = 1024 * 1024
 
-/** Reads `template.json` and `files/` in `folder`; rejects with `BrokenTemplate`. */
+/** Reads `template.json` and `files/` in `folder`; rejects with `BrokenTemplateError`. */
 export async function loadTemplate(folder: string, name: string): Promise<LoadedTemplate> {
-  const faults: FieldError[] = []
-  const manifest = await loadManifest(join(folder, 'template.json'), faults)
-  // Without a manifest there is no telling what the files mean.
-  if (faults.length > 0) throw new BrokenTemplateError(name, faults)
-  const loader = new FileLoader(manifest, join(folder, 'files'), faults)
+  const manifest = await loadManifest(folder, name)
+  const errors: FieldError[] = []
+  const loader = new FileLoader(manifest, join(folder, 'files'), errors)
   await loader.load()
-  if (faults.length > 0) throw new BrokenTemplateError(name, faults)
+  if (errors.length > 0) throw new BrokenTemplateError(name, errors)
   return { name, manifest, files: loader.files, sizeBytes: loader.sizeBytes }
 }
 
-async function loadManifest(file: string, faults: FieldError[]): Promise<TemplateManifest> {
-  const found: FieldError[] = []
-  const json = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    found.push({ path: '', reason: error.code === 'ENOENT' ? 'is missing' : error.message })
-    return '{}'
+async function loadManifest(folder: string, name: string): Promise<TemplateManifest> {
+  const json = await readFile(join(folder, 'template.json'), 'utf8').catch((error: NodeJS.ErrnoException) => {
+    const reason = error.code === 'ENOENT' ? 'is missing' : `cannot be read: ${error.message}`
+    throw new BrokenTemplateError(name, [{ path: 'template.json', reason }])
   })
-  if (found.length > 0) {
-    faults.push({ path: 'template.json', reason: found[0]?.reason ?? '' })
-    return readManifest('{}', [])
-  }
-  const manifest = readManifest(json, found)
-  for (const { path, reason } of found) {
-    faults.push({ path: path === '' ? 'template.json' : `template.json: ${path}`, reason })
-  }
-  return manifest
+  const parsed = parseManifest(json)
+  if ('manifest' in parsed) return parsed.manifest
+  const errors = parsed.errors.map(({ path, reason }) => ({
+    path: path === '' ? 'template.json' : `template.json: ${path}`,
+    reason,
+  }))
+  throw new BrokenTemplateError(name, errors)
 }
 
 class FileLoader {
   readonly files: TemplateFile[] = []
   sizeBytes = 0
-  private readonly manifest: TemplateManifest
-  private readonly root: string
-  private readonly errors: FieldError[]
   private readonly declaredVariables: ReadonlySet<string>
   private readonly unmatchedGlobs: Set<string>
 
-  constructor(manifest: TemplateManifest, root: string, faults: FieldError[]) {
-    this.manifest = manifest
-    this.root = root
-    this.errors = faults
+  constructor(
+    private readonly manifest: TemplateManifest,
+    private readonly root: string,
+    private readonly errors: FieldError[],
+  ) {
     this.declaredVariables = new Set([...BUILT_INS, ...manifest.variables.map((variable) => variable.name)])
     this.unmatchedGlobs = new Set(manifest.verbatim)
   }
@@ -92,7 +86,7 @@ class FileLoader {
   async load(): Promise<void> {
     const entries = await readdir(this.root, { recursive: true, withFileTypes: true }).catch(() => null)
     if (entries === null)
-      return this.addError('', 'is missing or not readable: it holds what the repository gets')
+      return this.addError('', 'is missing or not readable: it holds the files of the repository')
     const paths = new Map<string, Dirent>()
     for (const entry of entries) {
       if (entry.isDirectory()) continue
@@ -102,7 +96,7 @@ class FileLoader {
     if (paths.size > MAX_FILES) return this.addError('', `has more than ${MAX_FILES} files`)
     for (const path of [...paths.keys()].sort()) {
       if (paths.get(path)?.isFile()) await this.loadFile(path)
-      else this.addError(path, 'is a link or a device: only files and folders can be deployed')
+      else this.addError(path, 'is a link or a device: only regular files can be deployed')
     }
     for (const glob of this.unmatchedGlobs) {
       this.errors.push({ path: 'template.json: verbatim', reason: `has "${glob}", which matches no file` })
@@ -119,7 +113,7 @@ class FileLoader {
     this.sizeBytes += bytes.length
     const content = this.isVerbatim(path) ? bytes : (this.parse(path, bytes) ?? bytes)
     const renderedPath = this.parsePath(path)
-    // A path with tags is checked when it is rendered.
+    // A path with tags is validated once rendered.
     if (renderedPath === null) for (const reason of validatePath(path)) this.addError(path, reason)
     this.files.push({ path, renderedPath, content, executable: (mode & 0o100) !== 0 })
   }
@@ -130,7 +124,7 @@ class FileLoader {
     return globs.length > 0
   }
 
-  /** Null where there is nothing to render: binary, or no tags. */
+  /** Null if there is nothing to render: a binary file, or no tags. */
   private parse(path: string, bytes: Buffer): TemplateText | null {
     if (!isUtf8(bytes) || bytes.includes(0) || !bytes.includes(this.manifest.delimiters[0])) return null
     if (bytes.length > MAX_RENDERED_BYTES) {
@@ -140,7 +134,7 @@ class FileLoader {
     return this.parseText(
       path,
       bytes.toString(),
-      '; "verbatim" and "delimiters" keep braces that are not ours',
+      '; list the file under "verbatim" or set "delimiters" to keep other braces',
     )
   }
 

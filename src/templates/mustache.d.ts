@@ -1,4 +1,4 @@
-/** The part of mustache 4.2 that we use; it comes without types. */
+/** The part of mustache 4.2 that we use; the package has no types. */
 declare module 'mustache' {
   export type Token = [type: string, value: string, start: number, end: number]
 
@@ -6,9 +6,9 @@ declare module 'mustache' {
     constructor(view: Readonly<Record<string, string>>)
   }
 
-  /** Keeps all that it has parsed, for as long as it lives. */
+  /** Caches everything it parses. */
   class Writer {
-    /** Throws an `Error` for a tag or section without its end. */
+    /** Throws an `Error` for an unclosed tag or section. */
     parse(template: string, delimiters: readonly [string, string]): Token[]
     renderTokens(
       tokens: readonly Token[],

@@ -11,7 +11,7 @@ import { parse as parseYaml } from 'yaml'
 import { TemplateCatalog } from './template-catalog.ts'
 
 const TEMPLATES = join(import.meta.dirname, '../../templates')
-/** Whatever quotes somebody puts into a description, what they get has to run. */
+/** Special characters in any value: the rendered files must still work. */
 const BUILT_INS = {
   org: 'octo-org',
   repo: 'my.repo',
@@ -25,7 +25,7 @@ beforeEach(async () => {
 })
 afterEach(() => rm(folder, { recursive: true, force: true }))
 
-/** Renders into the folder, as a clone of the repository would have it. */
+/** Renders into the folder, like a clone of the repository. */
 async function render(
   name: string,
   given: Record<string, string> = {},
@@ -35,7 +35,7 @@ async function render(
   const catalog = await TemplateCatalog.load(TEMPLATES)
   const variables = Object.entries(given).map(([name, value]) => ({ name, value }))
   const rendered = await catalog.render(name, variables, builtIns, new AbortController().signal)
-  if ('faults' in rendered) throw new Error(JSON.stringify(rendered.faults))
+  if ('errors' in rendered) throw new Error(JSON.stringify(rendered.errors))
   for (const { path, content, executable } of rendered.files) {
     await mkdir(dirname(join(into, path)), { recursive: true })
     await writeFile(join(into, path), content)
@@ -46,10 +46,10 @@ async function render(
 
 const text = (path: string) => readFile(join(folder, path), 'utf8')
 
-/** Without what this test run itself tells its child processes (node:test would take itself for a part of it). */
+/** Without this test run's own variables, which would make node:test report to it. */
 const env = { PATH: `${dirname(process.execPath)}:${process.env.PATH}`, HOME: tmpdir() }
 
-test('there are three, each with a default for all that it asks', async () => {
+test('three templates exist, with a default for every variable', async () => {
   const list = (await TemplateCatalog.load(TEMPLATES)).list()
   expect(list.map((template) => template.name)).toEqual(['hello-world', 'node-service', 'static-site'])
   for (const { variables } of list) {
@@ -57,7 +57,7 @@ test('there are three, each with a default for all that it asks', async () => {
   }
 })
 
-test.each(['hello-world', 'node-service', 'static-site'])('%s leaves no tag of ours behind', async (name) => {
+test.each(['hello-world', 'node-service', 'static-site'])('%s renders every tag', async (name) => {
   for (const path of await render(name)) expect(await text(path)).not.toMatch(/(?<!\$)\{\{/)
 })
 
@@ -87,7 +87,7 @@ test('node-service passes its own tests', async () => {
   })
 })
 
-test('node-service starts on its port, says that it is healthy, and stops when told to', async () => {
+test('node-service starts on its port, reports healthy, and stops on SIGTERM', async () => {
   const port = await freePort()
   await render('node-service', { port: String(port) })
   const service = spawn(process.execPath, ['src/main.js'], {
@@ -108,7 +108,7 @@ test('node-service starts on its port, says that it is healthy, and stops when t
   }
 })
 
-test('node-service says what to do when its port is taken', async () => {
+test('node-service explains what to do if its port is in use', async () => {
   const taken = createServer().listen(0, '127.0.0.1')
   await once(taken, 'listening')
   try {
@@ -125,7 +125,7 @@ test('node-service says what to do when its port is taken', async () => {
   }
 })
 
-test('static-site links to nothing that is not there, and loads nothing from elsewhere', async () => {
+test('static-site has no broken links and loads nothing from other sites', async () => {
   const title = `Tom & "Jerry" <3`
   const paths = await render('static-site', { title })
   for (const page of ['site/index.html', 'site/404.html']) {
@@ -163,21 +163,18 @@ describe.each(['-lead', '.dotfiles', '__init__', 'My.App', '_', 'x'.repeat(100)]
       clone = `${folder}/${repo}`
     })
 
-    test.each(['hello-world', 'node-service', 'static-site'])(
-      '%s has files that can be read',
-      async (name) => {
-        for (const path of await render(name, {}, builtIns, clone)) {
-          const content = await readFile(`${clone}/${path}`, 'utf8')
-          if (path.endsWith('.json')) JSON.parse(content)
-          if (path.endsWith('.yml')) expect(parseYaml(content)).toHaveProperty('jobs')
-          if (path.endsWith('.html')) expect(opened(content)).toEqual([])
-          // Not as Markdown has it: __init__ would be bold.
-          if (path.endsWith('.md')) expect(content.split('\n')[0]).toBe(`# \`${repo}\``)
-          // A branch name is not a pattern: in one, "!" and "+" mean something.
-          if (path.includes('workflows')) expect(content).not.toContain('!a+b')
-        }
-      },
-    )
+    test.each(['hello-world', 'node-service', 'static-site'])('%s has files that parse', async (name) => {
+      for (const path of await render(name, {}, builtIns, clone)) {
+        const content = await readFile(`${clone}/${path}`, 'utf8')
+        if (path.endsWith('.json')) JSON.parse(content)
+        if (path.endsWith('.yml')) expect(parseYaml(content)).toHaveProperty('jobs')
+        if (path.endsWith('.html')) expect(opened(content)).toEqual([])
+        // In backticks: Markdown would render __init__ in bold.
+        if (path.endsWith('.md')) expect(content.split('\n')[0]).toBe(`# \`${repo}\``)
+        // A branch name must not become a pattern, in which "!" and "+" have a meaning.
+        if (path.includes('workflows')) expect(content).not.toContain('!a+b')
+      }
+    })
 
     test("hello-world's instructions work beside the clone", async () => {
       await render('hello-world', {}, builtIns, clone)
@@ -210,13 +207,13 @@ test.each([
   ['node-service', 'port', ['80\nRUN id', '0', '65536', '99999', 'x', '', ' 80']],
   ['static-site', 'accent', ['red; } body { display: none', '#fff\n', 'url("x")', '</style>', '/* x']],
   ['static-site', 'language', ['en"', 'en de', 'en\n']],
-])('%s refuses a %s that would be more than that', async (template, name, values) => {
+])('%s rejects a %s that is anything else', async (template, name, values) => {
   for (const value of values) {
     await expect(render(template, { [name]: value })).rejects.toThrow('must match the pattern')
   }
 })
 
-/** What stands between "```sh" and "```". */
+/** The contents of the sh code blocks. */
 async function snippets(path: string): Promise<string[]> {
   return [...(await readFile(path, 'utf8')).matchAll(/^```sh\n(.*?)^```$/gms)].map(
     ([, script = '']) => script,

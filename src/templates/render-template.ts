@@ -1,56 +1,97 @@
-import mustache, { type Token } from 'mustache'
 import { validateGitFile } from '../deployments/contents/git-file-rules.ts'
 import { findPathClashes, validatePath } from '../deployments/contents/path-rules.ts'
 import { type FieldError, quote } from '../errors.ts'
 import type { ContentFile } from '../github/git/commit-pack.ts'
 import type { CooperativeScheduler } from '../runtime/cooperative-scheduler.ts'
 import type { LoadedTemplate, TemplateFile } from './load-template.ts'
-import type { ResolvedVariables } from './template-manifest.ts'
+import { BUILT_INS, type BuiltIns, validateValue } from './template-manifest.ts'
+import { escapeFor, noEscape, renderTemplateText, type TemplateText } from './template-text.ts'
+
+export interface VariableValue {
+  name: string
+  value: string
+}
 
 const INPUT_PATH = 'input.contents.template'
+const VARIABLES_PATH = `${INPUT_PATH}.variables`
 /** What values may add to one file, and to all: a long value used many times must not fill the memory. */
 const MAX_INSERTED_LENGTH_PER_FILE = 1024 * 1024
 const MAX_INSERTED_LENGTH = 16 * 1024 * 1024
+/** Bounds the work, and the errors, of one request. */
+const MAX_INPUT_VARIABLES = 1000
 
-/** All files of the template with these values, or all faults. */
+/** All files of the template with these values, or everything that is wrong. */
 export async function renderTemplate(
-  { name, files }: LoadedTemplate,
-  variables: ResolvedVariables,
-  slices: CooperativeScheduler,
-): Promise<{ files: ContentFile[] } | { faults: FieldError[] }> {
-  const tooMuch = validateInsertedLength(files, variables.values)
-  if (tooMuch.length > 0) return { faults: tooMuch }
+  template: LoadedTemplate,
+  given: readonly VariableValue[],
+  builtIns: BuiltIns,
+  scheduler: CooperativeScheduler,
+): Promise<{ files: ContentFile[] } | { errors: FieldError[] }> {
+  const errors: FieldError[] = []
+  const variables = resolveVariables(template, given, builtIns, errors)
+  if (errors.length === 0) validateInsertedLength(template.files, variables.values, errors)
+  if (errors.length > 0) return { errors }
+  const files = await renderFiles(template.files, variables, scheduler, errors)
+  return errors.length > 0 ? { errors } : { files }
+}
 
-  const faults: FieldError[] = []
-  const rendered: ContentFile[] = []
-  for (const file of files) {
-    if (slices.shouldYield) await slices.yieldToEventLoop()
-    const path = renderPath(file, variables, faults)
-    const content = renderContent(file, path, variables.values)
-    // A file without tags was checked when the template was loaded.
-    if (path !== file.path || content !== file.content) {
-      for (const reason of validateGitFile(path, content)) {
-        faults.push({ path: INPUT_PATH, reason: `renders badly: ${quote(file.path)} ${reason}` })
-      }
+interface ResolvedVariables {
+  /** By name: all variables that the template may use. */
+  values: Record<string, string>
+  /** The position in the input of each given value, for errors found while rendering. */
+  inputIndexes: ReadonlyMap<string, number>
+}
+
+/** The given value, else the default, else the empty string. */
+function resolveVariables(
+  { name: template, manifest }: LoadedTemplate,
+  given: readonly VariableValue[],
+  builtIns: BuiltIns,
+  errors: FieldError[],
+): ResolvedVariables {
+  const inputIndexes = new Map<string, number>()
+  const values: Record<string, string> = { ...builtIns }
+  for (const variable of manifest.variables) values[variable.name] = variable.default ?? ''
+  if (given.length > MAX_INPUT_VARIABLES)
+    errors.push({ path: VARIABLES_PATH, reason: `must have at most ${MAX_INPUT_VARIABLES} items` })
+
+  const declared = new Map(manifest.variables.map((variable) => [variable.name, variable]))
+  const names = [...declared.keys()].join(', ') || 'none'
+  for (const [index, { name, value }] of given.slice(0, MAX_INPUT_VARIABLES).entries()) {
+    const path = `${VARIABLES_PATH}[${index}]`
+    const variable = declared.get(name)
+    const first = inputIndexes.get(name)
+    if (BUILT_INS.some((builtIn) => builtIn === name)) {
+      errors.push({ path: `${path}.name`, reason: `is "${name}", which comes from the input itself` })
+    } else if (variable === undefined) {
+      const reason = `is ${quote(name)}, which is not a variable of "${template}"; available: ${names}`
+      errors.push({ path: `${path}.name`, reason })
+    } else if (first !== undefined) {
+      const reason = `is the same as ${VARIABLES_PATH}[${first}].name: "${name}"`
+      errors.push({ path: `${path}.name`, reason })
+    } else {
+      inputIndexes.set(name, index)
+      values[name] = value
+      for (const reason of validateValue(value, variable.pattern))
+        errors.push({ path: `${path}.value`, reason })
     }
-    rendered.push({ path, content, executable: file.executable })
   }
-  // Paths without tags are those of a folder: they cannot clash.
-  if (files.some((file) => file.renderedPath !== null)) {
-    const paths = rendered.map((file) => file.path)
-    const clashes = await findPathClashes(paths, (index) => `"${files[index]?.path}" in the template`, slices)
-    for (const { path, reason } of clashes)
-      faults.push({ path: INPUT_PATH, reason: `renders badly: ${path} ${reason}` })
+  for (const { name, description, required } of manifest.variables) {
+    if (!required || values[name] !== '') continue
+    const index = inputIndexes.get(name)
+    if (index === undefined)
+      errors.push({ path: VARIABLES_PATH, reason: `must have "${name}": ${description}` })
+    else
+      errors.push({ path: `${VARIABLES_PATH}[${index}].value`, reason: `must not be empty: ${description}` })
   }
-  if (faults.length > 0) return { faults }
-  if (rendered.length === 0) return { faults: [{ path: INPUT_PATH, reason: `"${name}" has no files` }] }
-  return { files: rendered }
+  return { values, inputIndexes }
 }
 
 function validateInsertedLength(
   files: readonly TemplateFile[],
   values: ResolvedVariables['values'],
-): FieldError[] {
+  errors: FieldError[],
+): void {
   let total = 0
   let largest = 0
   for (const { content, renderedPath } of files) {
@@ -58,10 +99,10 @@ function validateInsertedLength(
     total += length
     largest = Math.max(largest, length)
   }
-  if (total <= MAX_INSERTED_LENGTH && largest <= MAX_INSERTED_LENGTH_PER_FILE) return []
+  if (total <= MAX_INSERTED_LENGTH && largest <= MAX_INSERTED_LENGTH_PER_FILE) return
   const reason =
-    'are too long for the number of places where the template uses them: 1 MiB in a file, 16 MiB in all'
-  return [{ path: `${INPUT_PATH}.variables`, reason }]
+    'are too long for how often the template uses them: at most 1 MiB per file and 16 MiB in total'
+  errors.push({ path: VARIABLES_PATH, reason })
 }
 
 function insertedLength(text: TemplateText | Uint8Array | null, values: ResolvedVariables['values']): number {
@@ -69,20 +110,53 @@ function insertedLength(text: TemplateText | Uint8Array | null, values: Resolved
   return text.variableNames.reduce((length, name) => length + (values[name]?.length ?? 0), 0)
 }
 
-/** A fault in the path is laid to the first given variable in it. */
+async function renderFiles(
+  files: readonly TemplateFile[],
+  variables: ResolvedVariables,
+  scheduler: CooperativeScheduler,
+  errors: FieldError[],
+): Promise<ContentFile[]> {
+  const rendered: ContentFile[] = []
+  for (const file of files) {
+    if (scheduler.shouldYield) await scheduler.yieldToEventLoop()
+    const path = renderPath(file, variables, errors)
+    const content = renderContent(file, path, variables.values)
+    // A file without tags was validated when the template was loaded.
+    if (path !== file.path || content !== file.content) {
+      for (const reason of validateGitFile(path, content)) {
+        errors.push({ path: INPUT_PATH, reason: `renders an invalid file: ${quote(file.path)} ${reason}` })
+      }
+    }
+    rendered.push({ path, content, executable: file.executable })
+  }
+  // Paths without tags come from one folder, so they cannot clash.
+  if (files.some((file) => file.renderedPath !== null)) {
+    const paths = rendered.map((file) => file.path)
+    const clashes = await findPathClashes(
+      paths,
+      (index) => `"${files[index]?.path}" in the template`,
+      scheduler,
+    )
+    for (const { path, reason } of clashes)
+      errors.push({ path: INPUT_PATH, reason: `renders an invalid path: ${path} ${reason}` })
+  }
+  return rendered
+}
+
+/** An invalid path is reported at the first given variable in it. */
 function renderPath(
   file: TemplateFile,
-  { values, inputIndexes: givenAt }: ResolvedVariables,
-  faults: FieldError[],
+  { values, inputIndexes }: ResolvedVariables,
+  errors: FieldError[],
 ): string {
   if (file.renderedPath === null) return file.path
   const path = renderTemplateText(file.renderedPath, values, noEscape)
   for (const reason of validatePath(path)) {
     const index = file.renderedPath.variableNames
-      .map((name) => givenAt.get(name))
+      .map((name) => inputIndexes.get(name))
       .find((given) => given !== undefined)
-    const at = index === undefined ? INPUT_PATH : `${INPUT_PATH}.variables[${index}].value`
-    faults.push({ path: at, reason: `makes a path of ${quote(file.path)} that ${reason}` })
+    const at = index === undefined ? INPUT_PATH : `${VARIABLES_PATH}[${index}].value`
+    errors.push({ path: at, reason: `renders the path ${quote(file.path)} so that it ${reason}` })
   }
   return path
 }
@@ -94,97 +168,4 @@ function renderContent(
 ): Uint8Array {
   if (content instanceof Uint8Array) return content
   return Buffer.from(renderTemplateText(content, values, escapeFor(path)))
-}
-
-export type Delimiters = readonly [open: string, close: string]
-
-/** A text with tags in it, parsed once. */
-export interface TemplateText {
-  tokens: readonly Token[]
-  /** The variable of each tag, in order. */
-  variableNames: readonly string[]
-}
-
-const writer = new mustache.Writer()
-
-/**
- * `{{name}}` and, unescaped, `{{{name}}}`; no sections, comments or partials. `${{ … }}` stays as it is: that is
- * GitHub's, in workflows. Returns null for a text without tags; throws an `Error` that gives the line for any other
- * tag, so that neither a slip of the pen nor somebody else's braces go through unnoticed.
- */
-export function parseTemplateText(
-  text: string,
-  declared: ReadonlySet<string>,
-  delimiters: Delimiters,
-): TemplateText | null {
-  if (!text.includes(delimiters[0])) return null
-  const tokens = parse(text, delimiters).map((token): Token => {
-    const [type, name, start, end] = token
-    if (type === 'text') return token
-    if (text[start - 1] === '$') return ['text', text.slice(start, end), start, end]
-    const source = quote(text.slice(start, end))
-    if (type !== 'name' && type !== '&')
-      throw new Error(`line ${lineOf(text, start)}: ${source} is no plain tag`)
-    if (declared.has(name)) return token
-    throw new Error(`line ${lineOf(text, start)}: ${source} names no variable of this template`)
-  })
-  // Mustache drops lines that hold nothing but a section or a comment; a template of ours has none to be dropped.
-  const covered = tokens.reduce((length, [, , start, end]) => length + end - start, 0)
-  if (covered !== text.length) throw new Error('has tags that are not plain')
-  const uses = tokens.filter(([type]) => type !== 'text').map(([, name]) => name)
-  return uses.length === 0 ? null : { tokens, variableNames: uses }
-}
-
-function parse(text: string, delimiters: Delimiters): Token[] {
-  try {
-    // A writer for this once: one that lives on would keep every text.
-    return new mustache.Writer().parse(text, delimiters)
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error)
-    throw new Error(reason.replace(/ at (\d+)$/, (_, position) => `, line ${lineOf(text, Number(position))}`))
-  }
-}
-
-function lineOf(text: string, position: number): number {
-  return text.slice(0, position).split('\n').length
-}
-
-/** `{{name}}` as `escapeValue` has it. What a value brings along is never taken for a tag. */
-export function renderTemplateText(
-  text: TemplateText,
-  values: Readonly<Record<string, string>>,
-  escapeValue: (value: string) => string,
-): string {
-  return writer.renderTokens(text.tokens, new mustache.Context(values), undefined, undefined, {
-    escape: escapeValue,
-  })
-}
-
-/**
- * How a value is written into a file, by the file's extension, so that a quote in a description breaks no package.json:
- * inside double quotes in JSON, YAML and TOML; as text or an attribute in HTML and XML; anywhere else as it is.
- */
-export function escapeFor(path: string): (value: string) => string {
-  const extension = path.slice(path.lastIndexOf('.') + 1).toLowerCase()
-  if (/^(?:json|ya?ml|toml|webmanifest)$/.test(extension))
-    return (value) =>
-      JSON.stringify(value)
-        .slice(1, -1)
-        // YAML 1.1 takes them for line breaks.
-        .replace(/[\u2028\u2029]/g, (end) => (end === '\u2028' ? '\\u2028' : '\\u2029'))
-  if (/^(?:html?|xml|svg)$/.test(extension))
-    return (value) => value.replace(/[&<>"']/g, (c) => ENTITIES[c] ?? c)
-  return noEscape
-}
-
-export function noEscape(value: string): string {
-  return value
-}
-
-const ENTITIES: Readonly<Record<string, string>> = {
-  '&': '&amp;',
-  '<': '&lt;',
-  '>': '&gt;',
-  '"': '&quot;',
-  "'": '&#39;',
 }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
-import type { VariableInput } from '../deployments/deploy-input.ts'
+import type { VariableValue } from './render-template.ts'
 import { TemplateCatalog } from './template-catalog.ts'
 
 const BUILT_INS = { org: 'octo', repo: 'demo', description: 'A "demo" & more', branch: 'main' }
@@ -28,7 +28,7 @@ async function template(files: Record<string, string | Uint8Array>, manifest: ob
 
 const variable = (name: string, more: object = {}) => ({ name, description: `The ${name}`, ...more })
 
-async function render(given: Record<string, string> | VariableInput[] = {}, name = 't') {
+async function render(given: Record<string, string> | VariableValue[] = {}, name = 't') {
   const variables = Array.isArray(given)
     ? given
     : Object.entries(given).map(([name, value]) => ({ name, value }))
@@ -38,18 +38,18 @@ async function render(given: Record<string, string> | VariableInput[] = {}, name
 
 async function texts(given: Record<string, string> = {}): Promise<Record<string, string>> {
   const rendered = await render(given)
-  if ('faults' in rendered) throw new Error(JSON.stringify(rendered.faults))
+  if ('errors' in rendered) throw new Error(JSON.stringify(rendered.errors))
   return Object.fromEntries(
     rendered.files.map(({ path, content }) => [path, Buffer.from(content).toString()]),
   )
 }
 
-async function faults(given: Record<string, string> | VariableInput[] = {}, name?: string) {
+async function errorsOf(given: Record<string, string> | VariableValue[] = {}, name?: string) {
   const rendered = await render(given, name)
-  return 'faults' in rendered ? rendered.faults : []
+  return 'errors' in rendered ? rendered.errors : []
 }
 
-test('lists templates by name, with what they ask', async () => {
+test('lists templates by name, with their variables', async () => {
   await template(
     { a: '', 'b/.c': '' },
     { variables: [variable('x', { default: 'y' }), variable('z', { required: true })] },
@@ -86,7 +86,7 @@ describe('renders', () => {
     })
   })
 
-  test('a value so that it fits the file', async () => {
+  test('a value escaped for the format of its file', async () => {
     await template(
       {
         'a.json': '{"x":"{{x}}"}',
@@ -107,19 +107,19 @@ describe('renders', () => {
     })
   })
 
-  test('nothing of what a value brings along', async () => {
+  test('no tag inside a value', async () => {
     await template({ a: '{{x}}' }, { variables: [variable('x')] })
     const value = `{{org}} \${{ y }} {{#z}}`
     expect(await texts({ x: value })).toEqual({ a: value })
   })
 
-  test("a workflow's own expressions as they are", async () => {
+  test("a workflow's own expressions unchanged", async () => {
     const workflow = `  - x: \${{ github.ref }}\n  - y: \${{m.node}} \${{ !cancelled() }} \${{ a && b }}\n`
     await template({ 'w.yml': `${workflow}  - z: "{{repo}}"\n` })
     expect(await texts()).toEqual({ 'w.yml': `${workflow}  - z: "demo"\n` })
   })
 
-  test('every byte around the tags, whatever it is', async () => {
+  test('every byte around the tags unchanged', async () => {
     const around = fc.string({
       unit: fc.constantFrom('a', ' ', '\n', '\r\n', '\t', '}', '{ ', 'é', '$', '}}', '\u2028'),
     })
@@ -133,7 +133,7 @@ describe('renders', () => {
     )
   })
 
-  test('neither binary files nor those listed as verbatim', async () => {
+  test('neither binary nor verbatim files', async () => {
     const latin1 = Buffer.from('{{x}} \xe9', 'latin1')
     await template(
       { 'a.bin': Buffer.from('{{x}}\0'), 'b.txt': latin1, 'v/c.txt': '{{x}}', '.github/d.yml': '{{#x}}' },
@@ -150,7 +150,7 @@ describe('renders', () => {
     })
   })
 
-  test('with delimiters of its own', async () => {
+  test('with custom delimiters', async () => {
     await template({ '<%repo%>.jsx': '<a style={{ x }}><%repo%></a>' }, { delimiters: ['<%', '%>'] })
     expect(await texts()).toEqual({ 'demo.jsx': '<a style={{ x }}>demo</a>' })
   })
@@ -170,75 +170,78 @@ describe('renders', () => {
 describe('refuses to render', () => {
   const at = 'input.contents.template'
 
-  test('an unknown template, and says which there are', async () => {
+  test('an unknown template, and lists the available ones', async () => {
     await template({ a: '' })
-    expect(await faults({}, 'T')).toEqual([
-      { path: `${at}.name`, reason: 'is "T", which is not a template here; there are: t' },
+    expect(await errorsOf({}, 'T')).toEqual([
+      { path: `${at}.name`, reason: 'is "T", which is not a template on this server; available: t' },
     ])
   })
 
   test('variables that are unknown, built in, given twice or missing, all at once', async () => {
     await template({ a: '' }, { variables: [variable('x'), variable('must', { required: true })] })
     const given = ['x', 'nope', 'org', 'x', '__proto__'].map((name) => ({ name, value: 'v' }))
-    expect(await faults(given)).toEqual([
+    expect(await errorsOf(given)).toEqual([
       {
         path: `${at}.variables[1].name`,
-        reason: 'is "nope", which is not a variable of "t"; there are: x, must',
+        reason: 'is "nope", which is not a variable of "t"; available: x, must',
       },
-      { path: `${at}.variables[2].name`, reason: 'is "org", which is taken from the input itself' },
+      { path: `${at}.variables[2].name`, reason: 'is "org", which comes from the input itself' },
       { path: `${at}.variables[3].name`, reason: `is the same as ${at}.variables[0].name: "x"` },
       {
         path: `${at}.variables[4].name`,
-        reason: 'is "__proto__", which is not a variable of "t"; there are: x, must',
+        reason: 'is "__proto__", which is not a variable of "t"; available: x, must',
       },
       { path: `${at}.variables`, reason: 'must have "must": The must' },
     ])
-    expect(await faults({ must: '' })).toEqual([
+    expect(await errorsOf({ must: '' })).toEqual([
       { path: `${at}.variables[0].value`, reason: 'must not be empty: The must' },
     ])
   })
 
   test.each(['x'.repeat(65_537), 'a\0', 'a\x1b', 'a\r', '\ud800'])('the value %#', async (value) => {
     await template({ a: '' }, { variables: [variable('x')] })
-    expect(await faults({ x: value })).toMatchObject([{ path: `${at}.variables[0].value` }])
+    expect(await errorsOf({ x: value })).toMatchObject([{ path: `${at}.variables[0].value` }])
   })
 
-  test('a value that does not match the pattern of its variable as a whole', async () => {
+  test('a value of which not the whole matches the pattern of its variable', async () => {
     const port = variable('port', { default: '80', pattern: '[1-9][0-9]*|none' })
     await template({ a: 'EXPOSE {{port}}' }, { variables: [port] })
-    for (const value of ['8080', 'none']) expect(await faults({ port: value })).toEqual([])
+    for (const value of ['8080', 'none']) expect(await errorsOf({ port: value })).toEqual([])
     for (const value of ['80\nRUN x', '80 ', '', 'none80', '\n80']) {
-      expect(await faults({ port: value })).toEqual([
+      expect(await errorsOf({ port: value })).toEqual([
         { path: `${at}.variables[0].value`, reason: 'must match the pattern ^(?:[1-9][0-9]*|none)$' },
       ])
     }
   })
 
-  test.each(['../x', '/x', '', '.git', 'a\nb', '.', 'a//b', 'x/'])('a path made of %j', async (value) => {
-    await template({ 'f/{{x}}/a': '', '{{x}}/b': '' }, { variables: [variable('y'), variable('x')] })
-    const found = await faults({ y: 'y', x: value })
-    expect(found.length).toBeGreaterThan(0)
-    for (const { path, reason } of found) {
-      expect(path).toBe(`${at}.variables[1].value`)
-      expect(reason).toMatch(/^makes a path of ".*" that must /)
-    }
-  })
+  test.each(['../x', '/x', '', '.git', 'a\nb', '.', 'a//b', 'x/'])(
+    'a path rendered with %j',
+    async (value) => {
+      await template({ 'f/{{x}}/a': '', '{{x}}/b': '' }, { variables: [variable('y'), variable('x')] })
+      const found = await errorsOf({ y: 'y', x: value })
+      expect(found.length).toBeGreaterThan(0)
+      for (const { path, reason } of found) {
+        expect(path).toBe(`${at}.variables[1].value`)
+        expect(reason).toMatch(/^renders the path ".*" so that it must /)
+      }
+    },
+  )
 
-  test('paths that clash once they are rendered', async () => {
+  test('paths that clash once rendered', async () => {
     await template({ '{{x}}': '', a: '', 'b/c': '' }, { variables: [variable('x')] })
-    expect(await faults({ x: 'ok' })).toEqual([])
-    expect(await faults({ x: 'a' })).toMatchObject([
+    expect(await errorsOf({ x: 'ok' })).toEqual([])
+    expect(await errorsOf({ x: 'a' })).toMatchObject([
       { path: at, reason: expect.stringMatching(/is the same as/) },
     ])
-    expect(await faults({ x: 'b' })).toMatchObject([
+    expect(await errorsOf({ x: 'b' })).toMatchObject([
       { path: at, reason: expect.stringMatching(/both a file and a folder/) },
     ])
   })
 
-  test('long values used so often that they would fill the memory', async () => {
+  test('long values used so often that they would exhaust memory', async () => {
     await template({ a: '{{x}}'.repeat(100) }, { variables: [variable('x')] })
-    expect(await faults({ x: 'x'.repeat(10_000) })).toEqual([])
-    expect(await faults({ x: 'x'.repeat(60_000) })).toMatchObject([{ path: `${at}.variables` }])
+    expect(await errorsOf({ x: 'x'.repeat(10_000) })).toEqual([])
+    expect(await errorsOf({ x: 'x'.repeat(60_000) })).toMatchObject([{ path: `${at}.variables` }])
   })
 })
 
@@ -251,16 +254,16 @@ describe('refuses to start', () => {
 
   test('without its folder', async () => {
     await rm(folder, { recursive: true })
-    expect(await refusal()).toMatch(/^TEMPLATES_DIR is ".*", which does not exist\. Give a folder/)
+    expect(await refusal()).toMatch(/^TEMPLATES_DIR is ".*", which does not exist\. Set it to a folder/)
   })
 
   test.each<[manifest: string, message: RegExp]>([
     ['{', /template\.json is not JSON/],
     ['[]', /template\.json must be an object/],
-    ['{"description":"d"}', /template\.json: title must be a text/],
-    ['{"title":"t","description":3}', /template\.json: description must be a text/],
+    ['{"description":"d"}', /template\.json: title must be a non-empty string/],
+    ['{"title":"t","description":3}', /template\.json: description must be a non-empty string/],
     [JSON.stringify({ ...MANIFEST, varaibles: [] }), /template\.json: varaibles is not a known field/],
-    [JSON.stringify({ ...MANIFEST, variables: {} }), /template\.json: variables must be a list/],
+    [JSON.stringify({ ...MANIFEST, variables: {} }), /template\.json: variables must be an array/],
     [JSON.stringify({ ...MANIFEST, variables: [variable('a b')] }), /variables\[0\]\.name must be a letter/],
     [
       JSON.stringify({ ...MANIFEST, variables: [variable('constructor')] }),
@@ -272,7 +275,7 @@ describe('refuses to start', () => {
     ],
     [
       JSON.stringify({ ...MANIFEST, variables: [{ name: 'x' }] }),
-      /variables\[0\]\.description must be a text/,
+      /variables\[0\]\.description must be a non-empty string/,
     ],
     [
       JSON.stringify({ ...MANIFEST, variables: [variable('x', { default: 1 })] }),
@@ -280,7 +283,7 @@ describe('refuses to start', () => {
     ],
     [
       JSON.stringify({ ...MANIFEST, variables: [variable('x', { default: 'y', required: true })] }),
-      /variables\[0\]\.required must not be true beside a default/,
+      /variables\[0\]\.required must not be true for a variable with a default/,
     ],
     [
       JSON.stringify({ ...MANIFEST, variables: [variable('x', { pattern: '(' })] }),
@@ -299,7 +302,20 @@ describe('refuses to start', () => {
     expect(await refusal()).toMatch(message)
   })
 
-  test('with a template that has no manifest or no files', async () => {
+  test('with everything that is wrong in a manifest, at once', async () => {
+    const wrong = { title: '', nope: 1, variables: [variable('a b', { required: 'yes' }), { name: 'x' }] }
+    await put('t/template.json', JSON.stringify(wrong))
+    expect((await refusal()).split('\n').slice(1)).toEqual([
+      '  template.json: title must be a non-empty string',
+      '  template.json: description must be a non-empty string',
+      expect.stringMatching(/^ {2}template\.json: variables\[0\]\.name must be a letter/),
+      '  template.json: variables[0].required must be true or false',
+      '  template.json: variables[1].description must be a non-empty string',
+      '  template.json: nope is not a known field',
+    ])
+  })
+
+  test('with a template without a manifest or files', async () => {
     await put('t/files/a', '')
     expect(await refusal()).toMatch(/template\.json is missing/)
     await rm(join(folder, 't/files'), { recursive: true })
@@ -310,22 +326,24 @@ describe('refuses to start', () => {
   })
 
   test.each([
-    ['a\n {{nope}}', /files\/x: line 2: "\{\{nope\}\}" names no variable/],
-    ['{{#repo}}a{{/repo}}', /files\/x: line 1: "\{\{#repo\}\}" is no plain tag/],
-    ['{{! comment }}', /is no plain tag/],
-    ['{{> part}}', /is no plain tag/],
-    ['{{=<% %>=}}', /is no plain tag/],
-    ["a\n\nstyle={{ color: 'red' }}", /files\/x: line 3: .* names no variable.*"verbatim"/],
+    ['a\n {{nope}}', /files\/x: line 2: "\{\{nope\}\}" does not name a variable/],
+    ['{{#repo}}a{{/repo}}', /files\/x: line 1: "\{\{#repo\}\}" is not a plain tag/],
+    ['{{! comment }}', /is not a plain tag/],
+    ['{{> part}}', /is not a plain tag/],
+    ['{{=<% %>=}}', /is not a plain tag/],
+    ["a\n\nstyle={{ color: 'red' }}", /files\/x: line 3: .* does not name a variable.*"verbatim"/],
     ['a {{repo', /files\/x: Unclosed tag, line 1/],
   ])('with tags that are not plain: %j', async (text, message) => {
     await template({ x: text })
     expect(await refusal()).toMatch(message)
   })
 
-  test('with paths that nobody could be given', async () => {
+  test('with invalid paths', async () => {
     await template({ 'git~1/x': '', 'a{{nope}}': '' })
     expect(await refusal()).toMatch(/files\/git~1\/x: must not have a "\.git" segment/)
-    expect(await refusal()).toMatch(/files\/a\{\{nope\}\}: line 1: .* names no variable .*\(in the path\)/)
+    expect(await refusal()).toMatch(
+      /files\/a\{\{nope\}\}: line 1: .* does not name a variable .*\(in the path\)/,
+    )
   })
 
   test('with links', async () => {
@@ -345,20 +363,24 @@ describe('refuses to start', () => {
   })
 })
 
-test('refuses values that make one of git’s own files say what git refuses', async () => {
+test("refuses values that make one of git's own files invalid", async () => {
   await template(
     { '.gitmodules': '[submodule "a"]\n\turl = {{x}}\n', 'm/{{y}}': '[submodule "a"] update = !x' },
     { variables: [variable('x'), variable('y')] },
   )
-  expect(await faults({ x: 'https://example.com/a', y: 'modules' })).toEqual([])
-  expect(await faults({ x: '-u./payload', y: '.gitmodules' })).toEqual([
+  expect(await errorsOf({ x: 'https://example.com/a', y: 'modules' })).toEqual([])
+  expect(await errorsOf({ x: '-u./payload', y: '.gitmodules' })).toEqual([
     {
       path: 'input.contents.template',
-      reason: expect.stringMatching(/^renders badly: ".gitmodules" must not give a submodule a url/),
+      reason: expect.stringMatching(
+        /^renders an invalid file: ".gitmodules" must not give a submodule a url/,
+      ),
     },
     {
       path: 'input.contents.template',
-      reason: expect.stringMatching(/^renders badly: "m\/{{y}}" must not give a submodule an update command/),
+      reason: expect.stringMatching(
+        /^renders an invalid file: "m\/{{y}}" must not give a submodule an update command/,
+      ),
     },
   ])
 })

@@ -1,227 +1,139 @@
+import { z } from 'zod'
 import { validateText } from '../deployments/contents/name-rules.ts'
-import type { VariableInput } from '../deployments/deploy-input.ts'
-import { type FieldError, quote } from '../errors.ts'
-import type { LoadedTemplate } from './load-template.ts'
-import type { Delimiters } from './render-template.ts'
+import type { FieldError } from '../errors.ts'
+import type { Delimiters } from './template-text.ts'
 
-export interface TemplateVariable {
-  name: string
-  description: string
-  default: string | null
-  required: boolean
-  /** What the whole of a value has to match; null: any value will do. */
-  pattern: RegExp | null
-}
-
-/** What `template.json` says. */
-export interface TemplateManifest {
-  title: string
-  description: string
-  variables: TemplateVariable[]
-  /** Globs of files, from `files/` on, that are not rendered. */
-  verbatim: string[]
-  delimiters: Delimiters
-}
-
-/** Set by Shipcast in every template; a template cannot declare them. */
+/** Provided by Shipcast to every template; a template cannot declare them. */
 export const BUILT_INS = ['org', 'repo', 'description', 'branch'] as const
 
-const MAX_VARIABLES = 100
-export const MAX_VALUE_LENGTH = 64 * 1024
+export type BuiltIns = Readonly<Record<(typeof BUILT_INS)[number], string>>
 
-/** Reads the manifest's JSON; what is wrong with it is added to `faults`, with the field as the path. */
-export function readManifest(json: string, faults: FieldError[]): TemplateManifest {
-  const reader = new FieldReader(faults)
-  const manifest = reader.object(parseJson(json, faults), '', [
-    'title',
-    'description',
-    'variables',
-    'verbatim',
-    'delimiters',
-  ])
-  return {
-    title: reader.text(manifest.title, 'title'),
-    description: reader.text(manifest.description, 'description'),
-    variables: readVariables(reader, manifest.variables ?? []),
-    verbatim: reader
-      .list(manifest.verbatim ?? [], 'verbatim')
-      .map((glob, n) => reader.text(glob, `verbatim[${n}]`)),
-    delimiters: readDelimiters(reader, manifest.delimiters ?? ['{{', '}}']),
-  }
-}
+/** A template's `template.json`. */
+export type TemplateManifest = z.output<typeof manifestSchema>
+export type ManifestVariable = TemplateManifest['variables'][number]
 
-function parseJson(json: string, faults: FieldError[]): unknown {
+/** `errors` lists everything that is wrong, with the field as the path; an empty path is the file itself. */
+export function parseManifest(json: string): { manifest: TemplateManifest } | { errors: FieldError[] } {
+  let value: unknown
   try {
-    return JSON.parse(json)
+    value = JSON.parse(json)
   } catch (error) {
-    faults.push({ path: '', reason: `is not JSON: ${error instanceof Error ? error.message : error}` })
-    return {}
+    return { errors: [{ path: '', reason: `is not JSON: ${messageOf(error)}` }] }
   }
+  const result = manifestSchema.safeParse(value)
+  return result.success ? { manifest: result.data } : { errors: result.error.issues.flatMap(toFieldErrors) }
 }
 
-function readVariables(reader: FieldReader, value: unknown): TemplateVariable[] {
-  const items = reader.list(value, 'variables')
-  if (items.length > MAX_VARIABLES) reader.addError('variables', `must be at most ${MAX_VARIABLES}`)
-  const names = new Set<string>(BUILT_INS)
-  return items.map((item, n) => {
-    const at = `variables[${n}]`
-    const fields = reader.object(item, at, ['name', 'description', 'default', 'required', 'pattern'])
-    const name = reader.text(fields.name, `${at}.name`)
-    // Mustache looks names up in a plain object: what every object has would not be ours.
-    if (!/^[A-Za-z][A-Za-z0-9_]{0,63}$/.test(name) || name in {}) {
-      reader.addError(`${at}.name`, 'must be a letter, then letters, digits or underscores, 64 at most')
-    }
-    if (names.has(name)) reader.addError(`${at}.name`, `is "${name}", which is built in or declared before`)
-    names.add(name)
-    const required = fields.required ?? false
-    if (typeof required !== 'boolean') reader.addError(`${at}.required`, 'must be true or false')
-    const byDefault = fields.default ?? null
-    if (byDefault !== null && typeof byDefault !== 'string')
-      reader.addError(`${at}.default`, 'must be a string')
-    if (byDefault !== null && required === true) {
-      reader.addError(`${at}.required`, 'must not be true beside a default')
-    }
-    const pattern = readPattern(reader, fields.pattern ?? null, `${at}.pattern`)
-    if (typeof byDefault === 'string') {
-      for (const reason of validateValue(byDefault, pattern)) reader.addError(`${at}.default`, reason)
-    }
-    return {
-      name,
-      description: reader.text(fields.description, `${at}.description`),
-      default: typeof byDefault === 'string' ? byDefault : null,
-      required: required === true,
-      pattern,
-    }
-  })
+function toFieldErrors(issue: z.core.$ZodIssue): FieldError[] {
+  if (issue.code !== 'unrecognized_keys')
+    return [{ path: z.core.toDotPath(issue.path), reason: issue.message }]
+  return issue.keys.map((key) => ({
+    path: z.core.toDotPath([...issue.path, key]),
+    reason: 'is not a known field',
+  }))
 }
 
-function readPattern(reader: FieldReader, value: unknown, at: string): RegExp | null {
-  if (value === null) return null
-  try {
-    return new RegExp(`^(?:${reader.text(value, at)})$`, 'u')
-  } catch (error) {
-    reader.addError(at, `is not a regular expression: ${error instanceof Error ? error.message : error}`)
-    return null
-  }
-}
-
-function readDelimiters(reader: FieldReader, value: unknown): Delimiters {
-  const [open, close, ...more] = reader.list(value, 'delimiters')
-  const areFit = [open, close].every((item) => typeof item === 'string' && /^[^\s=/\p{Cc}]{2,8}$/u.test(item))
-  if (typeof open === 'string' && typeof close === 'string' && areFit && more.length === 0)
-    return [open, close]
-  reader.addError(
-    'delimiters',
-    'must be two strings of 2 to 8 characters, without spaces, "=" and "/", such as ["<%", "%>"]',
-  )
-  return ['{{', '}}']
-}
-
-/** The rules for a variable's value, given or by default. */
+/** The rules for a variable's value, given or default. */
 export function validateValue(value: string, pattern: RegExp | null): string[] {
-  if (value.length > MAX_VALUE_LENGTH || Buffer.byteLength(value) > MAX_VALUE_LENGTH) {
-    return [`must be at most ${MAX_VALUE_LENGTH} bytes`]
+  if (value.length > MAX_VALUE_BYTES || Buffer.byteLength(value) > MAX_VALUE_BYTES) {
+    return [`must be at most ${MAX_VALUE_BYTES} bytes`]
   }
   const reasons = validateText(value)
   if (pattern && !pattern.test(value)) reasons.push(`must match the pattern ${pattern.source}`)
   return reasons
 }
 
-/** Reads values of unknown type; whatever is not as asked becomes a fault and a harmless value. */
-class FieldReader {
-  private readonly errors: FieldError[]
+const MAX_VALUE_BYTES = 64 * 1024
+const MAX_VARIABLES = 100
 
-  constructor(faults: FieldError[]) {
-    this.errors = faults
+const NOT_TEXT = 'must be a non-empty string'
+const NOT_OBJECT = 'must be an object'
+const NOT_ARRAY = 'must be an array'
+const BAD_NAME = 'must be a letter followed by letters, digits or underscores, at most 64 characters'
+const BAD_DELIMITERS =
+  'must be two strings of 2 to 8 characters, without spaces, "=" and "/", such as ["<%", "%>"]'
+
+const text = z.string(NOT_TEXT).refine((value) => value.trim() !== '', NOT_TEXT)
+
+/** The whole value must match. */
+const pattern = text.nullish().transform((source, context) => {
+  if (source == null) return null
+  try {
+    return new RegExp(`^(?:${source})$`, 'u')
+  } catch (error) {
+    context.addIssue(`is not a regular expression: ${messageOf(error)}`)
+    return z.NEVER
   }
+})
 
-  addError(path: string, reason: string): void {
-    this.errors.push({ path, reason })
-  }
-
-  text(value: unknown, path: string): string {
-    if (typeof value === 'string' && value.trim() !== '') return value
-    this.addError(path, 'must be a text that is not empty')
-    return ''
-  }
-
-  list(value: unknown, path: string): unknown[] {
-    if (Array.isArray(value)) return value
-    this.addError(path, 'must be a list')
-    return []
-  }
-
-  /** Refuses fields that are not `known`: a misspelt one would have no effect otherwise. */
-  object(value: unknown, path: string, known: readonly string[]): Partial<Record<string, unknown>> {
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-      this.addError(path, 'must be an object')
-      return {}
-    }
-    for (const key of Object.keys(value)) {
-      if (!known.includes(key)) this.addError(path === '' ? key : `${path}.${key}`, 'is not a known field')
-    }
-    return { ...value }
-  }
-}
-
-/** What every template may use without declaring it. */
-export type BuiltIns = Readonly<Record<(typeof BUILT_INS)[number], string>>
-
-export interface ResolvedVariables {
-  /** By name, all that the template may use. */
-  values: Record<string, string>
-  /** Which of the input's variables gave the value, for faults that show later. */
-  inputIndexes: ReadonlyMap<string, number>
-  errors: FieldError[]
-}
-
-const INPUT_PATH = 'input.contents.template.variables'
-/** So many faults of one request are worth making. */
-const MAX_INPUT_VARIABLES = 1000
-
-/** What is given, else the default, else nothing. */
-export function resolveVariables(
-  { name: template, manifest }: LoadedTemplate,
-  given: readonly VariableInput[],
-  builtIns: BuiltIns,
-): ResolvedVariables {
-  const faults: FieldError[] = []
-  const givenAt = new Map<string, number>()
-  const values: Record<string, string> = { ...builtIns }
-  for (const variable of manifest.variables) values[variable.name] = variable.default ?? ''
-  if (given.length > MAX_INPUT_VARIABLES)
-    faults.push({ path: INPUT_PATH, reason: `must be at most ${MAX_INPUT_VARIABLES}` })
-
-  const declared = new Map(manifest.variables.map((variable) => [variable.name, variable]))
-  const names = [...declared.keys()].join(', ') || 'none'
-  for (const [index, { name, value }] of given.slice(0, MAX_INPUT_VARIABLES).entries()) {
-    const first = givenAt.get(name)
-    if (BUILT_INS.some((builtIn) => builtIn === name)) {
-      faults.push({
-        path: `${INPUT_PATH}[${index}].name`,
-        reason: `is "${name}", which is taken from the input itself`,
+const variable = z
+  .strictObject(
+    {
+      // Mustache looks names up in a plain object, which has properties such as "constructor".
+      name: text.refine((name) => /^[A-Za-z][A-Za-z0-9_]{0,63}$/.test(name) && !(name in {}), BAD_NAME),
+      description: text,
+      default: z
+        .string('must be a string')
+        .nullish()
+        .transform((value) => value ?? null),
+      required: z
+        .boolean('must be true or false')
+        .nullish()
+        .transform((value) => value ?? false),
+      pattern,
+    },
+    NOT_OBJECT,
+  )
+  .superRefine((variable, context) => {
+    if (variable.default === null) return
+    if (variable.required)
+      context.addIssue({
+        code: 'custom',
+        path: ['required'],
+        message: 'must not be true for a variable with a default',
       })
-    } else if (!declared.has(name)) {
-      const reason = `is ${quote(name)}, which is not a variable of "${template}"; there are: ${names}`
-      faults.push({ path: `${INPUT_PATH}[${index}].name`, reason })
-    } else if (first !== undefined) {
-      faults.push({
-        path: `${INPUT_PATH}[${index}].name`,
-        reason: `is the same as ${INPUT_PATH}[${first}].name: "${name}"`,
-      })
-    } else {
-      givenAt.set(name, index)
-      values[name] = value
-      const { pattern = null } = declared.get(name) ?? {}
-      for (const reason of validateValue(value, pattern))
-        faults.push({ path: `${INPUT_PATH}[${index}].value`, reason })
+    for (const message of validateValue(variable.default, variable.pattern))
+      context.addIssue({ code: 'custom', path: ['default'], message })
+  })
+
+const variables = z
+  .array(variable, NOT_ARRAY)
+  .max(MAX_VARIABLES, `must have at most ${MAX_VARIABLES} items`)
+  .superRefine((variables, context) => {
+    const taken = new Set<string>(BUILT_INS)
+    for (const [index, { name }] of variables.entries()) {
+      if (taken.has(name)) {
+        const message = `is "${name}", which is built in or already declared`
+        context.addIssue({ code: 'custom', path: [index, 'name'], message })
+      }
+      taken.add(name)
     }
-  }
-  for (const { name, description, required } of manifest.variables) {
-    if (!required || values[name] !== '') continue
-    const index = givenAt.get(name)
-    if (index === undefined) faults.push({ path: INPUT_PATH, reason: `must have "${name}": ${description}` })
-    else faults.push({ path: `${INPUT_PATH}[${index}].value`, reason: `must not be empty: ${description}` })
-  }
-  return { values, inputIndexes: givenAt, errors: faults }
+  })
+
+const delimiters = z
+  .array(z.string(BAD_DELIMITERS), BAD_DELIMITERS)
+  .refine(
+    (items) => items.length === 2 && items.every((item) => /^[^\s=/\p{Cc}]{2,8}$/u.test(item)),
+    BAD_DELIMITERS,
+  )
+  .transform(([open = '', close = '']): Delimiters => [open, close])
+
+// Strict: a misspelt field would otherwise have no effect.
+const manifestSchema = z.strictObject(
+  {
+    title: text,
+    description: text,
+    variables: variables.nullish().transform((value) => value ?? []),
+    /** Globs of files, relative to `files/`, that are copied without rendering. */
+    verbatim: z
+      .array(text, NOT_ARRAY)
+      .nullish()
+      .transform((value) => value ?? []),
+    delimiters: delimiters.nullish().transform((value): Delimiters => value ?? ['{{', '}}']),
+  },
+  NOT_OBJECT,
+)
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }

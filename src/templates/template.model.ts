@@ -1,34 +1,34 @@
 import { Field, Int, ObjectType } from '@nestjs/graphql'
 
-@ObjectType({ description: 'What a template asks for.' })
+@ObjectType({ description: 'A variable of a template.' })
 export class TemplateVariable {
-  @Field({ description: 'Its name, as in `{{name}}`.' })
+  @Field({ description: 'The name, as in `{{name}}`.' })
   name!: string
 
-  @Field({ description: 'What it is for.' })
+  @Field({ description: 'What the variable is for.' })
   description!: string
 
-  @Field(() => String, { nullable: true, description: 'Taken where no value is given.' })
+  @Field(() => String, { nullable: true, description: 'The value used if none is given.' })
   default!: string | null
 
-  @Field({ description: 'Whether a value must be given.' })
+  @Field({ description: 'Whether a value is mandatory.' })
   required!: boolean
 }
 
-@ObjectType({ description: 'Contents to start from.' })
+@ObjectType({ description: 'Predefined contents for a repository.' })
 export class Template {
-  @Field({ description: 'What to give as `contents.template.name`.' })
+  @Field({ description: 'The value for `contents.template.name`.' })
   name!: string
 
-  @Field({ description: 'Its name for people.' })
+  @Field({ description: 'The display name.' })
   title!: string
 
-  @Field({ description: 'What it is.' })
+  @Field({ description: 'What the template is.' })
   description!: string
 
-  @Field(() => [TemplateVariable], { description: 'What it asks for.' })
+  @Field(() => [TemplateVariable], { description: 'Its variables.' })
   variables!: TemplateVariable[]
 
-  @Field(() => Int, { description: 'How many files it makes.' })
+  @Field(() => Int, { description: 'The number of files it creates.' })
   fileCount!: number
 }

@@ -12,7 +12,7 @@ export interface DeployResult {
   deploy: { id: string; status: string; step: string; text: string; sequence: number; attempt: number }
 }
 
-/** A small, good input; every call names another repository. */
+/** A small, valid input; each call names a new repository. */
 export function deployInput(overrides: Record<string, unknown> = {}): Record<string, unknown> {
   return {
     org: 'acme',
@@ -22,7 +22,7 @@ export function deployInput(overrides: Record<string, unknown> = {}): Record<str
   }
 }
 
-/** Runs git, without anybody's settings; resolves to what it printed. */
+/** Runs git without user or system configuration; resolves to its output. */
 export async function git(...args: string[]): Promise<string> {
   const { stdout } = await execFileAsync('git', args, {
     env: {

@@ -16,7 +16,7 @@ beforeAll(async () => {
 afterAll(() => removeFolder(folder))
 
 describe('a trailer is added', () => {
-  test('to the trailers that end the message, so that git sees all of them', async () => {
+  test('to the trailers at the end of the message, so that git finds all of them', async () => {
     const message =
       'Add the site\n\nBody.\n\nCo-authored-by: Mona <m@example.com>\nSigned-off-by: Al <al@example.com>'
     const added = withTrailer(message, TRAILER)
@@ -43,13 +43,13 @@ describe('a trailer is added', () => {
     ['comments', 'Title\n\nReviewed-by: A', '\n\n# one\n# two'],
     ['a list of conflicts', 'Title\n\nReviewed-by: A', '\n\nConflicts:\n\ta.txt'],
     ['the cut line', 'Title\n\nReviewed-by: A', `\n${SCISSORS}\ndiff --git a b`],
-  ])('before %s that git does not read', async (_what, message, rest) => {
+  ])('before %s that git ignores', async (_what, message, rest) => {
     const added = withTrailer(message + rest, TRAILER)
     expect(added).toBe(`${message}\n${TRAILER}${rest}\n`)
     expect(await readBack([added])).toEqual([`Reviewed-by: A\n${TRAILER}\n`])
   })
 
-  test('whatever the message, so that git sees it and all that it saw before, and nothing else is changed', async () => {
+  test('to any message, so that git finds it and every trailer it found before, and nothing else changes', async () => {
     await fc.assert(
       fc.asyncProperty(messages(), async (originals) => {
         const ours = originals.map((each) => withTrailer(each, TRAILER))
@@ -62,10 +62,10 @@ describe('a trailer is added', () => {
     )
   })
 
-  test('as git interpret-trailers adds it', async () => {
+  test('exactly as git interpret-trailers does', async () => {
     await fc.assert(
       fc.asyncProperty(messages(), async (all) => {
-        // git drops comments between trailers, and takes a line of spaces before a comment for the end of the block.
+        // git drops comments between trailers, and treats a blank line before a comment as the end of the block.
         const originals = all.filter((each) => !/^(#|Conflicts:|[ \t\r]+$)/m.test(each))
         const ours = originals.map((each) => withTrailer(each, TRAILER))
         expect(await readBack(ours)).toEqual(await readBack(await addedByGit(originals)))
@@ -75,7 +75,7 @@ describe('a trailer is added', () => {
   })
 })
 
-/** Lines of all the kinds that decide where trailers begin. */
+/** Every kind of line that affects where trailers begin. */
 function messages(): fc.Arbitrary<string[]> {
   const line = fc.oneof(
     { weight: 6, arbitrary: fc.constantFrom('', '', '', ' ', '\t', '\r') },
@@ -123,7 +123,7 @@ function messages(): fc.Arbitrary<string[]> {
   return fc.array(message, { minLength: 1, maxLength: 150, size: 'max' })
 }
 
-/** The trailers that `git log` finds in commits with these messages. It writes each on one line, as `key: value`. */
+/** The trailers that `git log` finds in commits with these messages, each on one line as `key: value`. */
 async function readBack(messages: readonly string[]): Promise<string[]> {
   const commits = messages.map((text, i) => {
     const bytes = Buffer.from(text)

@@ -1,10 +1,10 @@
 /**
- * Adds a trailer to a commit message the way `git interpret-trailers --no-divider` does: to the block of trailers at
- * the end of the message, or, where there is none, as a block of its own. (An empty line between them would hide the
- * `Signed-off-by:` and `Co-authored-by:` lines above it from git and from GitHub.)
+ * Adds a trailer to a commit message as `git interpret-trailers --no-divider` does: to the block of trailers at the end
+ * of the message or, if it has none, as a new block. (An empty line within the block would hide the `Signed-off-by:` and
+ * `Co-authored-by:` lines above it from git and GitHub.)
  */
 export function withTrailer(message: string, trailer: string): string {
-  // Without empty lines before the title, which git does not count when it looks for the title.
+  // Git ignores empty lines before the title.
   const lines = message
     .trimEnd()
     .replace(/^([ \t\r]*\n)+/, '')
@@ -12,17 +12,17 @@ export function withTrailer(message: string, trailer: string): string {
   const scissors = lines.indexOf(SCISSORS)
   const text = scissors === -1 ? lines : lines.slice(0, scissors)
   const end = endOfBody(text)
-  // Comments that follow the trailers stay behind them: git looks for trailers in front of such comments.
+  // Comments after the trailers stay there: git looks for trailers before them.
   if (endsInTrailers(text.slice(0, end))) return `${lines.toSpliced(end, 0, trailer).join('\n')}\n`
   const body = text.join('\n').trimEnd()
   const rest = lines.slice(text.length).map((line) => `\n${line}`)
   return `${body}\n\n${trailer}${rest.join('')}\n`
 }
 
-/** git's cut line: what follows it is not part of the message. */
+/** git's cut line: the message ends there. */
 const SCISSORS = '# ------------------------ >8 ------------------------'
 
-/** The lines that git writes itself: a block with one of them may hold other lines, too. */
+/** Written by git itself: a block with one of these lines may also contain other lines. */
 const WRITTEN_BY_GIT = ['Signed-off-by: ', '(cherry picked from commit ']
 
 /** The number of lines before the comments, empty lines and old-style list of conflicts at the end. */
@@ -46,7 +46,7 @@ function endsInTrailers(lines: readonly string[]): boolean {
   let trailers = 0
   let others = 0
   let isWrittenByGit = false
-  /** Indented lines continue the trailer above them; above another line, they count as such. */
+  /** Indented lines continue a trailer; below another line they count as other lines. */
   let continuations = 0
   for (const line of lines.slice(endOfTitle + 1).reverse()) {
     if (isBlank(line)) break

@@ -6,26 +6,27 @@ import { Config } from '../../config/config.ts'
 import { ForgeError } from '../../github/forge-error.ts'
 import { ContentsCleanup } from './contents-cleanup.ts'
 
-let test_: TestDatabase
+let testDatabase: TestDatabase
 let github: MockGitHub
 let node: TestNode
 
 beforeAll(async () => {
-  test_ = await createMigratedDatabase()
+  testDatabase = await createMigratedDatabase()
   github = new MockGitHub()
-  node = await TestNode.start({ database: test_.database, github })
+  node = await TestNode.start({ database: testDatabase.database, github })
 })
 
-afterEach(() => test_.database.query('truncate deployment_contents, events, deployments'))
+afterEach(() => testDatabase.database.query('truncate deployment_contents, events, deployments'))
 
 afterAll(async () => {
   await node.stop()
-  await test_.drop()
+  await testDatabase.drop()
 })
 
-const sweep = () => new ContentsCleanup(new Config({ RETENTION_DAYS: '7' }), test_.database).removeExpired()
+const cleanUp = () =>
+  new ContentsCleanup(new Config({ RETENTION_DAYS: '7' }), testDatabase.database).removeExpired()
 
-/** A deployment that has failed, and so could be retried. */
+/** A failed deployment, which could be retried. */
 async function failed(): Promise<string> {
   github.next('ensureOrganization', new ForgeError('REPO_TAKEN', 'No.'))
   const id = await node.deploy()
@@ -34,32 +35,32 @@ async function failed(): Promise<string> {
 }
 
 async function endedDaysAgo(days: number, ids: readonly string[]): Promise<void> {
-  await test_.database.query(
+  await testDatabase.database.query(
     `update deployments set finished_at = now() - $1 * interval '1 day' where id = any($2)`,
     [days, ids],
   )
 }
 
 async function withContents(): Promise<string[]> {
-  const rows = await test_.database.query<{ id: string }>(
+  const rows = await testDatabase.database.query<{ id: string }>(
     'select distinct deployment_id as id from deployment_contents',
   )
   return rows.map(({ id }) => id)
 }
 
-test('removes the contents of what ended long ago, keeps its events, and a retry then says why it cannot', async () => {
+test('removes expired contents but keeps the events, and a later retry explains why it is impossible', async () => {
   const [old, recent] = [await failed(), await failed()]
   await endedDaysAgo(8, [old])
   await endedDaysAgo(6, [recent])
   const events = await node.eventsOf(old)
-  expect(await sweep()).toBe(1)
-  expect(await sweep()).toBe(0)
+  expect(await cleanUp()).toBe(1)
+  expect(await cleanUp()).toBe(0)
   expect(await withContents()).toEqual([recent])
   expect(await node.eventsOf(old)).toEqual(events)
 
   await expect(node.service.retry(old, LOCAL_REQUEST)).rejects.toMatchObject({
     message: expect.stringMatching(
-      /contents of this deployment were removed on \d{4}-.*Deploy the repository anew/,
+      /contents of this deployment were removed on \d{4}-.*Deploy the repository again/,
     ),
     extensions: { code: 'CONFLICT', deploymentId: old },
   })
@@ -68,21 +69,21 @@ test('removes the contents of what ended long ago, keeps its events, and a retry
   await node.eventsOf(recent, (event) => event.deployment.status === 'SUCCEEDED')
 })
 
-test('leaves alone what is active, however long ago it began', async () => {
+test('keeps the contents of active deployments, however old', async () => {
   const hanging = github.hang('ensureOrganization')
   const id = await node.deploy()
   await hanging.reached
-  await test_.database.query(`update deployments set created_at = now() - interval '99 days'`)
-  expect(await sweep()).toBe(0)
-  hanging.goOn()
+  await testDatabase.database.query(`update deployments set created_at = now() - interval '99 days'`)
+  expect(await cleanUp()).toBe(0)
+  hanging.resume()
   await node.eventsOf(id)
   expect(await withContents()).toEqual([id])
 })
 
-test('of several nodes at once, in batches: each is done by one of them', async () => {
+test('several nodes clean up at once, in batches, and each deployment is processed by one of them', async () => {
   const ids = await Promise.all(Array.from({ length: 50 }, () => failed()))
   await endedDaysAgo(8, ids)
-  const removed = await Promise.all([sweep(), sweep(), sweep()])
+  const removed = await Promise.all([cleanUp(), cleanUp(), cleanUp()])
   expect(removed.reduce((sum, count) => sum + count)).toBe(50)
   expect(await withContents()).toEqual([])
 })

@@ -3,17 +3,17 @@ import { Injectable, Logger, type OnApplicationBootstrap, type OnModuleDestroy }
 import { Config } from '../../config/config.ts'
 import { Database } from '../../database/database.ts'
 
-/** Contents are up to 32 MiB each: few at once, so that nobody waits for the disk. */
+/** Small, since contents of up to 32 MiB each keep the disk busy. */
 const BATCH_SIZE = 20
 const PAUSE_BETWEEN_BATCHES_MS = 200
-/** So many batches in one sweep; the next sweep goes on. */
+/** Per cleanup; the next one continues. */
 const MAX_BATCHES = 500
 const CLEANUP_INTERVAL_MS = 3_600_000
 const FIRST_CLEANUP_DELAY_MS = 60_000
 
 /**
- * Removes the contents of deployments that ended `RETENTION_DAYS` ago; what happened to them stays. Every node sweeps:
- * a row that another node has in hand is passed over, so that none is done twice and none waits.
+ * Removes the contents of deployments that ended `RETENTION_DAYS` ago; their events stay. Every node does so: rows that
+ * another node has locked are skipped, so that none is processed twice and no node waits.
  */
 @Injectable()
 export class ContentsCleanup implements OnApplicationBootstrap, OnModuleDestroy {
@@ -35,7 +35,7 @@ export class ContentsCleanup implements OnApplicationBootstrap, OnModuleDestroy 
     await this.running
   }
 
-  /** Resolves to the number of deployments whose contents it has removed. */
+  /** Resolves to the number of deployments whose contents were removed. */
   async removeExpired(): Promise<number> {
     const { signal } = this.stopController
     let removed = 0
@@ -48,7 +48,7 @@ export class ContentsCleanup implements OnApplicationBootstrap, OnModuleDestroy 
     return removed
   }
 
-  /** Never rejects. Nodes that were started together do not sweep together. */
+  /** Never rejects. The pauses are random, so that nodes started together do not clean up together. */
   private async runPeriodically(): Promise<void> {
     const { signal } = this.stopController
     const pause = (ms: number) =>
@@ -57,17 +57,16 @@ export class ContentsCleanup implements OnApplicationBootstrap, OnModuleDestroy 
     while (!signal.aborted) {
       try {
         const removed = await this.removeExpired()
-        if (removed > 0)
-          this.logger.log('Removed the contents of deployments that ended long ago', { removed })
+        if (removed > 0) this.logger.log('Removed expired contents', { removed })
       } catch (error) {
-        this.logger.warn('Could not remove old contents; trying again in an hour or so', { error })
+        this.logger.warn('Could not remove expired contents; retrying in about an hour', { error })
       }
       await pause(CLEANUP_INTERVAL_MS)
     }
   }
 }
 
-// The row is locked until the contents are gone: a retry waits, and then finds them gone.
+// The row stays locked until its contents are deleted: a concurrent retry waits, then finds them removed.
 const REMOVE_CONTENTS = `
   with ended as (
     select id from deployments

@@ -8,7 +8,7 @@ const slices = () => new CooperativeScheduler(new AbortController().signal)
 const decode = async (content: string, encoding: 'UTF8' | 'BASE64') =>
   decodeContent(content, encoding, slices())
 
-test('gives back the bytes that were sent as BASE64, whatever they are', async () => {
+test('returns any bytes that were sent as BASE64', async () => {
   await fc.assert(
     fc.asyncProperty(fc.uint8Array({ maxLength: 200 }), async (bytes) => {
       expect(await decode(Buffer.from(bytes).toString('base64'), 'BASE64')).toEqual(Buffer.from(bytes))
@@ -16,7 +16,7 @@ test('gives back the bytes that were sent as BASE64, whatever they are', async (
   )
 })
 
-test('gives the UTF-8 of any text', async () => {
+test('encodes any text as UTF-8', async () => {
   await fc.assert(
     fc.asyncProperty(fc.string({ unit: 'binary' }), async (text) => {
       expect(await decode(text, 'UTF8')).toEqual(Buffer.from(text))
@@ -39,30 +39,30 @@ test.each([
   'AAA A',
   'AAAA\n',
   ' AAAA',
-])('refuses %j as BASE64', async (content) =>
+])('rejects %j as BASE64', async (content) =>
   expect(await decode(content, 'BASE64')).toMatch(/is not BASE64/),
 )
 
 test.each(['_-8=', '-_-_', 'AAAA,', 'AAé=', 'AA\0='])(
-  'refuses %j, which is not of the standard alphabet',
+  'rejects %j, which is not in the standard alphabet',
   async (content) => expect(await decode(content, 'BASE64')).toMatch(/is not BASE64/),
 )
 
 test.each(['\ud800', 'a\udc00b', '\udc00\ud800'])(
-  'advises BASE64 for the lone surrogate in %j',
+  'suggests BASE64 for the lone surrogate in %j',
   async (content) => expect(await decode(content, 'UTF8')).toMatch(/Send the file as BASE64/),
 )
 
-test('takes the empty file in both encodings', async () => {
+test('accepts the empty file in both encodings', async () => {
   expect(await decode('', 'UTF8')).toEqual(Buffer.alloc(0))
   expect(await decode('', 'BASE64')).toEqual(Buffer.alloc(0))
 })
 
-test('returns small contents at once', () => {
+test('returns small contents synchronously', () => {
   expect(decodeContent('small', 'UTF8', slices())).toBeInstanceOf(Uint8Array)
 })
 
-test('gives back large contents whole, wherever the parts are cut', async () => {
+test('returns large contents complete, wherever they are split', async () => {
   const bytes = randomBytes(3_000_001)
   expect(bytes.equals(await bytesOf(bytes.toString('base64'), 'BASE64'))).toBe(true)
   for (const lead of ['', 'x', 'xx']) {
@@ -77,7 +77,7 @@ async function bytesOf(content: string, encoding: 'UTF8' | 'BASE64'): Promise<Ui
   return decoded
 }
 
-test('is as strict with large contents', async () => {
+test('is just as strict with large contents', async () => {
   const part = 'A'.repeat(512 * 1024)
   expect(await decode(`${part.slice(2)}==AAAA`, 'BASE64')).toMatch(/is not BASE64/)
   expect(await decode(`${part}A`, 'BASE64')).toMatch(/is not BASE64/)
@@ -85,7 +85,7 @@ test('is as strict with large contents', async () => {
   expect(await decode(`${part.slice(1)}\ud800x`, 'UTF8')).toMatch(/lone surrogate/)
 })
 
-test('refuses more than 100 MiB', async () => {
+test('rejects more than 100 MiB', async () => {
   expect(await decode('A'.repeat(100 * 1024 * 1024 + 1), 'UTF8')).toMatch(/at most 100 MiB/)
   expect(await decode('A'.repeat(140 * 1024 * 1024), 'BASE64')).toMatch(/at most 100 MiB/)
 })

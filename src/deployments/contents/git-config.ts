@@ -1,10 +1,10 @@
 export interface ConfigEntry {
-  /** As git puts sections and subsections together: `submodule.lib/a`. The same string for all entries of a section. */
+  /** Joined as git does: `submodule.lib/a`. The same string for all entries of a section. */
   section: string
   key: string
   /** Null for a key without "=". */
   value: string | null
-  /** Counted from 1. Counting takes time. */
+  /** From 1. Scans the text. */
   line(): number
 }
 
@@ -21,23 +21,23 @@ const VALUE_SPACES = /[ \t\r]+/y
 const ESCAPES: Record<string, string> = { t: '\t', b: '\b', n: '\n', '\\': '\\', '"': '"', '\n': '' }
 
 /**
- * Reads a file in git's configuration syntax (git-config(1), "Syntax"), up to its end or its first error: git acts on
- * what comes before that. Bytes are taken for Latin-1, and names and values end at a NUL, as they do in git.
+ * Parses git's configuration syntax (git-config(1), "Syntax") up to the end or the first error: git acts on the entries
+ * before it. Bytes are read as Latin-1, and names and values end at a NUL, as in git.
  */
-export function* readGitConfig(bytes: Uint8Array): Generator<ConfigEntry> {
+export function* parseGitConfig(bytes: Uint8Array): Generator<ConfigEntry> {
   const text = new Scanner(bytes)
   let section: Section = { name: '' }
   text.skip(BYTE_ORDER_MARK)
   for (;;) {
     if (text.read(SPACES) !== '') continue
     if (text.isAtEnd) return
-    const { position: at } = text
+    const { position } = text
     if (text.skip('#') || text.skip(';')) {
       text.read(REST_OF_LINE)
     } else if (text.skip('[')) {
-      const read = readSection(text)
-      if (read === null) return
-      section = read
+      const next = parseSection(text)
+      if (next === null) return
+      section = next
     } else {
       const key = text.read(KEY).toLowerCase()
       if (key === '') return
@@ -45,14 +45,14 @@ export function* readGitConfig(bytes: Uint8Array): Generator<ConfigEntry> {
       let value: string | null = null
       if (!text.isAtEnd && !text.skip('\n')) {
         if (!text.skip('=')) return
-        value = readValue(text)
+        value = parseValue(text)
         if (value === null) return
       }
       yield {
         section: section.name,
         key: section.key ?? key,
         value: value && untilNul(value),
-        line: () => text.lineAt(at),
+        line: () => text.lineAt(position),
       }
     }
   }
@@ -84,8 +84,8 @@ class Scanner {
     return true
   }
 
-  lineAt(at: number): number {
-    return this.text.slice(0, at).split('\n').length
+  lineAt(position: number): number {
+    return this.text.slice(0, position).split('\n').length
   }
 
   nextCharacter(): string {
@@ -95,12 +95,12 @@ class Scanner {
 
 interface Section {
   name: string
-  /** Where a NUL in the name makes the end of it the key of every entry. */
+  /** Set if a NUL in the name makes the end of the name the key of every entry. */
   key?: string
 }
 
-/** `[section]`, `[section.subsection]` or `[section "subsection"]`, behind the bracket. */
-function readSection(text: Scanner): Section | null {
+/** `[section]`, `[section.subsection]` or `[section "subsection"]`, after the opening bracket. */
+function parseSection(text: Scanner): Section | null {
   let name = text.read(SECTION).toLowerCase()
   if (!text.skip(']')) {
     if (text.read(VALUE_SPACES) === '' || !text.skip('"')) return null
@@ -109,13 +109,13 @@ function readSection(text: Scanner): Section | null {
   }
   if (name === '') return null
   if (!name.includes('\0')) return { name }
-  const shown = untilNul(name)
-  const dot = shown.lastIndexOf('.')
-  return { name: shown.slice(0, dot), key: shown.slice(dot + 1) }
+  const visible = untilNul(name)
+  const dot = visible.lastIndexOf('.')
+  return { name: visible.slice(0, dot), key: visible.slice(dot + 1) }
 }
 
-/** Null where it is not closed, or has an escape that git does not know. */
-function readValue(text: Scanner): string | null {
+/** Null for an unclosed quote or an unknown escape. */
+function parseValue(text: Scanner): string | null {
   let value = ''
   let spaces = ''
   let isQuoted = false
@@ -134,9 +134,9 @@ function readValue(text: Scanner): string | null {
       spaces = ''
       if (character === '"') isQuoted = !isQuoted
       else {
-        const meant = ESCAPES[text.nextCharacter()]
-        if (meant === undefined) return null
-        value += meant
+        const unescaped = ESCAPES[text.nextCharacter()]
+        if (unescaped === undefined) return null
+        value += unescaped
       }
     } else {
       const more = text.read(VALUE_SPACES)

@@ -8,7 +8,7 @@ import fc from 'fast-check'
 import { gitFileOf, validateGitFile } from './git-file-rules.ts'
 import { validatePath } from './path-rules.ts'
 
-/** `FUZZ_SECONDS=180 npm test -- git-file-faults` for three minutes of it, each round with another seed. */
+/** `FUZZ_SECONDS=180 npm test -- git-file-rules` runs for three minutes, each round with another seed. */
 const FUZZ_SECONDS = Number(process.env.FUZZ_SECONDS ?? 0)
 const FUZZ_SEED = Number(process.env.FUZZ_SEED ?? 4711)
 const ROUNDS = 3
@@ -61,7 +61,7 @@ const CASES: [name: string, content: string, isAccepted: boolean][] = [
     '[submodule "a"]\n\turl = http://[::1]:3000/a\n\turl = /srv/a.git\n\turl = file:///a\n',
     true,
   ],
-  ['.gitmodules', '[submodule "../x"]\n', true], // says nothing of it
+  ['.gitmodules', '[submodule "../x"]\n', true], // does not check this
   ['.gitmodules', `# ${line(10)}[other "../x"]\n\tpath = -a\n\tupdate = !x\n[submodule]\n\turl = -a\n`, true],
   ['.gitmodules', `[submodule "a/../../b"]\n\tpath = a\n`, false],
   ['.gitmodules', '[submodule "..\\\\a"]\n\tpath = b\n', false],
@@ -120,7 +120,7 @@ beforeAll(() => {
 })
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
-/** Which of the samples `git fsck --strict` refuses. Each has to have contents of its own. */
+/** Which of the samples `git fsck --strict` rejects. The contents must be distinct. */
 function refusedByGit(samples: readonly Sample[]): boolean[] {
   const repository = mkdtempSync(join(folder, 'r-'))
   const git = (args: string[], input: string | Buffer = '') =>
@@ -155,9 +155,9 @@ function refusedByGit(samples: readonly Sample[]): boolean[] {
   })
 }
 
-const faults = ({ name, content }: Sample) => validateGitFile(`a/b/${name}`, Buffer.from(content, 'latin1'))
+const errorsIn = ({ name, content }: Sample) => validateGitFile(`a/b/${name}`, Buffer.from(content, 'latin1'))
 
-test('judges as git fsck does', () => {
+test('agrees with git fsck', () => {
   const samples = CASES.map(([name, content]) => ({ name, content }))
   const expected = CASES.map(([name, content, isAccepted]) => ({
     name,
@@ -166,7 +166,7 @@ test('judges as git fsck does', () => {
   }))
   const refused = refusedByGit(samples)
   expect(expected.map((each, index) => ({ ...each, isAccepted: !refused[index] }))).toEqual(expected)
-  const ours = samples.map((sample) => faults(sample).length)
+  const ours = samples.map((sample) => errorsIn(sample).length)
   expect(expected.map((each, index) => ({ ...each, isAccepted: ours[index] === 0 }))).toEqual(expected)
 })
 
@@ -174,28 +174,28 @@ test.each([
   '\u00ef\u00bb\u00bf[submodule "x"]\n\turl = -q\n',
   '[submodule "x"]\n\turl = https://example.com:0/a\n',
   '[submodule "x"]\n\turl = https://example.com/../a\n',
-])('refuses what newer versions of git refuse: %j', (content) => {
-  expect(faults({ name: '.gitmodules', content })).toHaveLength(1)
+])('rejects what newer versions of git reject: %j', (content) => {
+  expect(errorsIn({ name: '.gitmodules', content })).toHaveLength(1)
 })
 
-test('says what is wrong, in which line of which file, once', () => {
+test('reports what is wrong, with line and file, once', () => {
   const modules = '[submodule "a"]\r\n\tpath = a\r\n# x\n\turl = -u./p\n[submodule ".."]\n\tupdate = !x\n'
-  expect(faults({ name: '.gitmodules', content: modules })).toEqual([
+  expect(errorsIn({ name: '.gitmodules', content: modules })).toEqual([
     'must not give a submodule a url that begins with "-" (line 4): "a/b/.gitmodules"',
   ])
-  expect(faults({ name: 'GITMOD~1', content: modules })).toEqual([
+  expect(errorsIn({ name: 'GITMOD~1', content: modules })).toEqual([
     'must not give a submodule a url that begins with "-" (line 4); "a/b/GITMOD~1" is .gitmodules on some systems',
   ])
 })
 
-test('has bounds of its own', () => {
+test('limits the size of files', () => {
   expect(validateGitFile('.gitmodules', Buffer.alloc(256 * 1024 + 1, '#'))).toEqual([
-    'must be at most 256 KiB, since it is a .gitmodules: ".gitmodules"',
+    'must be at most 256 KiB, which is the limit for a .gitmodules: ".gitmodules"',
   ])
   expect(validateGitFile('.gitattributes', Buffer.alloc(100 * 1024 * 1024 + 1))).toHaveLength(1)
 })
 
-test('knows all of git’s own files by the names that other systems have for them', () => {
+test("recognizes git's own files by their names on other systems", () => {
   expect(['.gitignore ', 'GITIGN~1', 'gi250a~1', '.gitIgnore:x'].map(gitFileOf)).toEqual(
     Array(4).fill('.gitignore'),
   )
@@ -205,10 +205,10 @@ test('knows all of git’s own files by the names that other systems have for th
 })
 
 test.each(['.gitmodules', '.gitattributes', 'GITMOD~1', 'gi7d29~1', 'a/.gitmodules .'])(
-  'refuses a folder that git takes for a file: %s',
+  'rejects a folder that git treats as a file: %s',
   (name) => {
     expect(validatePath(`${name}/x`)).toEqual([
-      expect.stringContaining('must not have a folder that git takes for'),
+      expect.stringContaining('must not have a folder that git treats as'),
     ])
     const repository = mkdtempSync(join(folder, 'r-'))
     const git = (...args: string[]) =>
@@ -222,7 +222,7 @@ test.each(['.gitmodules', '.gitattributes', 'GITMOD~1', 'gi7d29~1', 'a/.gitmodul
   },
 )
 
-test('accepts folders that git has no files in mind for', () => {
+test('accepts folders whose names mean nothing to git', () => {
   expect(validatePath('.gitignore/.mailmap/.gitmodules')).toEqual([])
 })
 
@@ -424,9 +424,9 @@ describe('against git fsck', () => {
         const samples = [...new Map(drawn.map((each) => [each.content, each])).values()]
         const refused = refusedByGit(samples)
         for (const [index, each] of samples.entries()) {
-          const [ours] = faults(each)
+          const [ours] = errorsIn(each)
           if (refused[index]) expect([each, ours]).toEqual([each, expect.any(String)])
-          // Stricter than this git may be: a byte order mark, which only newer versions pass over, and URLs.
+          // May be stricter than this git: about a byte order mark, which only newer versions skip, and URLs.
           else if (!each.content.startsWith('\u00ef\u00bb\u00bf') && !ours?.includes(' url '))
             expect([each, ours]).toEqual([each, undefined])
           if (refused[index]) refusals++
@@ -441,7 +441,7 @@ describe('against git fsck', () => {
   )
 })
 
-test('does not look into other files', () => {
+test('does not read other files', () => {
   expect(validateGitFile('src/gitattributes', Buffer.from(line(5000)))).toEqual([])
   expect(validateGitFile('.gitignore', Buffer.from(line(5000)))).toEqual([])
 })

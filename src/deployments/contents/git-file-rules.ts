@@ -1,18 +1,18 @@
 import { quote } from '../../errors.ts'
-import { readGitConfig } from './git-config.ts'
+import { parseGitConfig } from './git-config.ts'
 
-/** A line of 2,048 bytes is an error to `git fsck` since 2.38.3 (gitattributesLineLength). */
+/** `git fsck` rejects lines of 2,048 bytes since 2.38.3 (gitattributesLineLength). */
 const MAX_ATTRIBUTES_LINE_BYTES = 2047
 /** `git fsck`: gitattributesLarge. */
 const MAX_ATTRIBUTES_BYTES = 100 * 1024 * 1024
-/** Ours: a .gitmodules is read while others wait. */
+/** Our own limit: parsing a .gitmodules blocks the event loop. */
 const MAX_MODULES_BYTES = 256 * 1024
 
 type GitFile = '.gitmodules' | '.gitattributes' | '.gitignore' | '.mailmap'
 
-/** Nearly every name: none that any system takes for another. */
+/** Nearly every name: no system treats it as another. */
 const PLAIN_NAME = /^[A-Za-z0-9_-][A-Za-z0-9_.-]*$/
-/** Code points that HFS+ leaves out when it compares names. */
+/** Code points that HFS+ ignores in names. */
 const HFS_IGNORED = /[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]/g
 const GIT_FILE_NAMES: [GitFile, RegExp][] = [
   ['.gitmodules', ntfsNames('gitmodules', 'gi7eba')],
@@ -22,8 +22,8 @@ const GIT_FILE_NAMES: [GitFile, RegExp][] = [
 ]
 
 /**
- * The file of git's own that some system opens by this name, as `git fsck` has it: HFS+ leaves code points out; NTFS
- * leaves dots and spaces at the end out, has streams behind a colon and short names; Windows takes "\" for "/".
+ * The file of git's own that some system opens by this name, as in `git fsck`: HFS+ ignores code points; NTFS ignores
+ * trailing dots and spaces and has short names and streams after a colon; Windows treats "\" as "/".
  */
 export function gitFileOf(name: string): GitFile | undefined {
   if (PLAIN_NAME.test(name)) return undefined
@@ -31,15 +31,15 @@ export function gitFileOf(name: string): GitFile | undefined {
   return GIT_FILE_NAMES.find(([, pattern]) => pattern.test(compared))?.[0]
 }
 
-/** The name itself, or a short name: six characters and a number, or fewer, or those of its hash. */
+/** The name itself, or a short name: six characters and a number, or characters of its hash. */
 function ntfsNames(name: string, hashed: string): RegExp {
   const short = Array.from({ length: 7 }, (_, kept) => `${hashed.slice(0, kept)}~[1-9][0-9]{${6 - kept}}`)
   return new RegExp(`(?:^|\\\\)(?:\\.${name}|${name.slice(0, 6)}~[1-4]|${short.join('|')})[. ]*(?::|$)`, 'i')
 }
 
 /**
- * What git's own files may not say, in whatever folder they are: forges that check pushes (receive.fsckObjects) refuse
- * the whole commit for it. One reason at most.
+ * Invalid contents of git's own files, in any folder: forges that check pushes (receive.fsckObjects) reject the whole
+ * commit for them. Returns one reason at most.
  */
 export function validateGitFile(path: string, content: Uint8Array): string[] {
   const name = path.slice(path.lastIndexOf('/') + 1)
@@ -58,31 +58,32 @@ export function validateGitFile(path: string, content: Uint8Array): string[] {
 
 function validateAttributes(content: Uint8Array): string | undefined {
   if (content.length > MAX_ATTRIBUTES_BYTES)
-    return 'must be at most 100 MiB, or git refuses it as .gitattributes'
+    return "must be at most 100 MiB, which is git's limit for a .gitattributes"
   const end = content.indexOf(0)
   const text = end < 0 ? content : content.subarray(0, end)
-  // From the start of a line to the last line end that is near enough: what lies between cannot be too long.
+  // Jump from the start of a line to the last line end within the limit: no line in between can be too long.
   for (let start = 0, end = 0; start + MAX_ATTRIBUTES_LINE_BYTES < text.length; start = end + 1) {
     end = text.lastIndexOf(0x0a, start + MAX_ATTRIBUTES_LINE_BYTES)
     if (end < start) {
-      return `must not have lines of more than ${MAX_ATTRIBUTES_LINE_BYTES} bytes, which git refuses in .gitattributes`
+      return `must not have lines of more than ${MAX_ATTRIBUTES_LINE_BYTES} bytes, which git rejects in a .gitattributes`
     }
   }
   return undefined
 }
 
-/** gitmodulesName, gitmodulesUrl, gitmodulesPath, gitmodulesUpdate: what would run or overwrite something. */
+/** gitmodulesName, gitmodulesUrl, gitmodulesPath, gitmodulesUpdate: values that would run or overwrite something. */
 function validateModules(content: Uint8Array): string | undefined {
-  if (content.length > MAX_MODULES_BYTES) return 'must be at most 256 KiB, since it is a .gitmodules'
+  if (content.length > MAX_MODULES_BYTES)
+    return 'must be at most 256 KiB, which is the limit for a .gitmodules'
   let section: string | undefined
-  let nameFault: string | undefined
-  for (const entry of readGitConfig(content)) {
+  let nameError: string | undefined
+  for (const entry of parseGitConfig(content)) {
     if (!entry.section.startsWith('submodule.')) continue
-    // Once for each section: its name may be long, and so may its list of entries.
-    if (entry.section !== section) nameFault = validateSubmoduleName(entry.section.slice('submodule.'.length))
+    // Once per section: both its name and its list of entries can be long.
+    if (entry.section !== section) nameError = validateSubmoduleName(entry.section.slice('submodule.'.length))
     section = entry.section
     const reason =
-      nameFault ?? (entry.value === null ? undefined : validateSubmoduleValue(entry.key, entry.value))
+      nameError ?? (entry.value === null ? undefined : validateSubmoduleValue(entry.key, entry.value))
     if (reason !== undefined) return `${reason} (line ${entry.line()})`
   }
   return undefined
@@ -90,7 +91,7 @@ function validateModules(content: Uint8Array): string | undefined {
 
 function validateSubmoduleName(name: string): string | undefined {
   if (name !== '' && !name.split(/[/\\]/).includes('..')) return undefined
-  return 'must not give a submodule an empty name, or one with ".." in it'
+  return 'must not give a submodule a name that is empty or contains ".."'
 }
 
 function validateSubmoduleValue(key: string, value: string): string | undefined {
@@ -106,24 +107,23 @@ function validateSubmoduleValue(key: string, value: string): string | undefined 
   }
 }
 
-/** Stricter than git in places where no URL that works is meant. */
+/** Stricter than git where no working URL is affected. */
 function validateSubmoduleUrl(url: string): string | undefined {
   if (url.startsWith('-')) return 'must not give a submodule a url that begins with "-"'
-  if (/\n|%0a/i.test(url))
-    return 'must not give a submodule a url with a line break in it, nor one that is encoded'
+  if (/\n|%0a/i.test(url)) return 'must not give a submodule a url with a line break, encoded or not'
   if (/^(?:\.[/\\])*(?:\.\.[/\\])(?:\.{1,2}[/\\])*[:/]/.test(url)) {
-    return 'must not give a submodule a url that leads to another host by way of "../"'
+    return 'must not give a submodule a url that reaches another host through "../"'
   }
   const http =
     /^(?:https?|ftps?)::(.*)$/s.exec(url)?.[1] ?? (/^(?:https?|ftps?):\/\//.test(url) ? url : undefined)
-  if (http !== undefined && !isHttpUrl(http)) return 'must give a submodule a url that is valid'
+  if (http !== undefined && !isHttpUrl(http)) return 'must give a submodule a valid url'
   return undefined
 }
 
 const HTTP_URL =
   /^[A-Za-z][A-Za-z0-9+.-]*:\/\/(?:[^/?#@]*@)?(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(\d*))?(\/[^?#]*)?(?:[?#].*)?$/s
 
-/** What git's url_normalize() takes, or less. */
+/** A subset of what git's url_normalize() accepts. */
 function isHttpUrl(url: string): boolean {
   const parts = HTTP_URL.exec(url)
   if (parts === null || /%(?![0-9a-f]{2})/i.test(url)) return false

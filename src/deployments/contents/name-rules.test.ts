@@ -7,14 +7,14 @@ describe('texts', () => {
     (message) => expect(validateCommitMessage(message)).toEqual([]),
   )
   test.each(['', ' \n\t', 'a\0', 'a\r\nb', 'a\x1b[31m', 'a\ud800', 'x'.repeat(65_537), 'é'.repeat(32_769)])(
-    'refuse the commit message %#',
+    'reject the commit message %#',
     (message) => expect(validateCommitMessage(message)).toHaveLength(1),
   )
   test.each(['', 'A thing', '😀'.repeat(350)])('accept the description %#', (description) =>
     expect(validateDescription(description)).toEqual([]),
   )
   test.each(['x'.repeat(351), '😀'.repeat(351), 'a\nb', 'a\x07', '\udc00'])(
-    'refuse the description %#',
+    'reject the description %#',
     (description) => expect(validateDescription(description)).toHaveLength(1),
   )
   test.each(['k', 'a b~!', 'commande n° 42 ✓', 'é', 'x'.repeat(255), '😀'.repeat(255)])(
@@ -22,7 +22,7 @@ describe('texts', () => {
     (key) => expect(validateIdempotencyKey(key)).toEqual([]),
   )
   test.each(['', 'a\n', 'a\x7f', '\0', '\u0085', 'x'.repeat(256), '😀'.repeat(256), '\ud800'])(
-    'refuse the idempotency key %#',
+    'reject the idempotency key %#',
     (key) => expect(validateIdempotencyKey(key)).toHaveLength(1),
   )
 })

@@ -1,8 +1,8 @@
 import { NOT_WELL_FORMED } from '../../github/repository-names.ts'
 
 /*
- * The rules for the fields of a request besides its contents. Each function returns the reasons against a value, as the
- * end of "<field> …". A value that is far too long gets that one reason only: nothing reads it to the end.
+ * The rules for the fields of a request other than its contents. Each function returns what is wrong with a value, as
+ * the end of "<field> …". A value that is too long gets that one reason only and is not examined further.
  */
 
 const MAX_MESSAGE_BYTES = 64 * 1024
@@ -30,7 +30,7 @@ export function validateDescription(description: string): string[] {
   return reasons
 }
 
-/** Keys are compared as they are sent: "é" composed and decomposed are two. */
+/** Keys are compared exactly: "é" composed and decomposed are two keys. */
 export function validateIdempotencyKey(key: string): string[] {
   if (key === '') return ['must not be empty']
   // A character is at most two code units.
@@ -42,12 +42,12 @@ export function validateIdempotencyKey(key: string): string[] {
   return reasons
 }
 
-/** Lines of text: newline and tab are the only control characters. */
+/** Text of several lines: newline and tab are the only control characters. */
 export function validateText(text: string): string[] {
   const reasons: string[] = []
   if (!text.isWellFormed()) reasons.push(NOT_WELL_FORMED)
   if (/[^\P{Cc}\n\t]/u.test(text)) {
-    reasons.push('must not contain control characters but newline (\\n) and tab')
+    reasons.push('must not contain control characters other than newline (\\n) and tab')
   }
   return reasons
 }

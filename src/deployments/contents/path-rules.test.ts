@@ -49,7 +49,7 @@ const BAD: [path: string, reason: RegExp][] = [
   ['c:/a', /must be relative/],
   ['\\a', /must be relative/],
   ['\\\\server\\share', /must be relative/],
-  ['a/', /without "\/" at the end/],
+  ['a/', /not ending in "\/"/],
   ['a//b', /empty segments/],
   ['.', /"\." or "\.\."/],
   ['..', /"\." or "\.\."/],
@@ -86,18 +86,18 @@ const BAD: [path: string, reason: RegExp][] = [
   [Array.from({ length: 257 }, () => 'd').join('/'), /at most 256 segments/],
 ]
 
-describe('pathFaults', () => {
+describe('validatePath', () => {
   test.each(GOOD)('accepts %j', (path) => expect(validatePath(path)).toEqual([]))
 
-  test.each(BAD)('refuses %j', (path, reason) => {
+  test.each(BAD)('rejects %j', (path, reason) => {
     expect(validatePath(path)).toEqual(expect.arrayContaining([expect.stringMatching(reason)]))
   })
 
-  test('names every fault of a path', () => {
+  test('reports everything that is wrong with a path', () => {
     expect(validatePath('/a/../.git//b\0/')).toHaveLength(6)
   })
 
-  test('shows a long path shortened', () => {
+  test('shortens a long path', () => {
     expect(validatePath('x'.repeat(100_000))[0]?.length).toBeLessThan(150)
   })
 
@@ -141,7 +141,7 @@ describe('git agrees', () => {
     return spawnSync('git', ['-C', folder, 'fsck', '--strict', '--full'], { env }).status === 0
   }
 
-  test('with all that is accepted', () => expect(takes(GOOD)).toBe(true))
+  test('with every accepted example', () => expect(takes(GOOD)).toBe(true))
 
   test.each([
     '/a',
@@ -155,9 +155,9 @@ describe('git agrees', () => {
     'a/../b',
     'a//b',
     'a/',
-  ])('that %j is refused', (path) => expect(takes([path])).toBe(false))
+  ])('that %j is invalid', (path) => expect(takes([path])).toBe(false))
 
-  test('with whatever is accepted', () => {
+  test('with any accepted path', () => {
     const names = [
       '.git',
       'git~1',
@@ -179,7 +179,7 @@ describe('git agrees', () => {
     const path = fc
       .array(fc.constantFrom(...names), { minLength: 1, maxLength: 6 })
       .map((parts) => parts.join(''))
-    // No path within another: what the paths do to each other is another test's matter.
+    // No path within another: clashes have their own tests.
     const accepted = fc.sample(path, 4000).filter((sample) => validatePath(sample).length === 0)
     const apart = [...new Set(accepted)].map((sample, index) => `${index}/${sample}`)
     expect(apart.length).toBeGreaterThan(200)
@@ -187,16 +187,16 @@ describe('git agrees', () => {
   })
 })
 
-describe('clashFaults', () => {
+describe('findPathClashes', () => {
   const at = (index: number) => `files[${index}]`
   const clashes = (paths: string[]) =>
     findPathClashes(paths, at, new CooperativeScheduler(new AbortController().signal))
 
-  test('finds nothing where nothing clashes', async () => {
+  test('returns nothing if no paths clash', async () => {
     expect(await clashes(['a', 'b/a', 'b/c/a', 'A', 'a.b', 'ab/c', 'caf\u00e9', 'cafe\u0301'])).toEqual([])
   })
 
-  test('names both places of a path that is there twice', async () => {
+  test('names both fields of a duplicate path', async () => {
     expect(await clashes(['a', 'b', 'a', 'a'])).toEqual([
       { path: 'files[2]', reason: 'is the same as files[0]: "a"' },
       { path: 'files[3]', reason: 'is the same as files[0]: "a"' },
@@ -208,21 +208,21 @@ describe('clashFaults', () => {
     [['a/b', 'a'], 'files[1]', 'files[0]'],
     [['x', 'a/b/c/d', 'a/b'], 'files[2]', 'files[1]'],
     [['a/b/c', 'a/b/d', 'x', 'a/b'], 'files[3]', 'files[0]'],
-  ])('names both places of a file that is a folder too: %j', async (paths, later, earlier) => {
-    const faults = await clashes(paths)
-    expect(faults).toHaveLength(1)
-    expect(faults[0]?.path).toBe(later)
-    expect(faults[0]?.reason).toMatch(new RegExp(`^clashes with ${earlier.replace(/[[\]]/g, '\\$&')}: `))
+  ])('names both fields of a path that is a file and a folder: %j', async (paths, later, earlier) => {
+    const errors = await clashes(paths)
+    expect(errors).toHaveLength(1)
+    expect(errors[0]?.path).toBe(later)
+    expect(errors[0]?.reason).toMatch(new RegExp(`^clashes with ${earlier.replace(/[[\]]/g, '\\$&')}: `))
   })
 
-  test('refuses more folders than a tree should have', async () => {
+  test('limits the number of folders', async () => {
     const deep = Array.from({ length: 500 }, (_, n) => `${n}/${'d/'.repeat(250)}f`)
-    expect((await clashes(deep)).map((fault) => fault.reason)).toEqual([
-      expect.stringMatching(/at most 100000/),
+    expect((await clashes(deep)).map((error) => error.reason)).toEqual([
+      expect.stringMatching(/limit of 100000/),
     ])
   })
 
-  test('does not walk a path that is refused for its length', async () => {
+  test('does not process a path that is too long', async () => {
     const endless = 'a/'.repeat(16 * 1024 * 1024)
     expect(validatePath(endless)).toEqual([expect.stringMatching(/at most 4096 bytes/)])
     expect(await clashes([endless, 'a', endless])).toEqual([])

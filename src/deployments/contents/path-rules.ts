@@ -5,15 +5,15 @@ import { gitFileOf } from './git-file-rules.ts'
 const MAX_PATH_BYTES = 4096
 const MAX_SEGMENT_BYTES = 255
 const MAX_DEPTH = 256
-/** Each folder becomes a tree object: a few deep paths must not ask for millions. */
+/** Each folder becomes a tree object: a few deep paths must not create millions. */
 const MAX_FOLDERS = 100_000
 
-/** Most paths: nothing in them that any rule below is about, lengths aside. */
+/** Most paths. Apart from lengths, no rule below concerns them. */
 const PLAIN_PATH = /^(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*\/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*$/
 
 /**
- * Why git, or a system that somebody clones on, would refuse this path; each reason as the end of "<path> …".
- * As git's verify_path (read-cache.c) and fsck_tree (fsck.c) with core.protectHFS and core.protectNTFS on.
+ * Why git, or a system to clone on, would reject this path; each reason completes "<path> …".
+ * Follows git's verify_path (read-cache.c) and fsck_tree (fsck.c) with core.protectHFS and core.protectNTFS on.
  */
 export function validatePath(path: string): string[] {
   if (path.length <= MAX_SEGMENT_BYTES && PLAIN_PATH.test(path)) return []
@@ -27,16 +27,16 @@ export function validatePath(path: string): string[] {
   if (!path.isWellFormed()) reasons.push('must be well-formed Unicode, without lone surrogates')
   if (/\p{Cc}/u.test(path)) reasons.push('must not contain control characters')
   if (/^(?:[/\\]|[A-Za-z]:[/\\])/.test(path)) {
-    reasons.push('must be relative, without "/" or a drive in front')
+    reasons.push('must be relative, not beginning with "/" or a drive')
   }
-  if (/.\/$/s.test(path)) reasons.push('must name a file, without "/" at the end')
+  if (/.\/$/s.test(path)) reasons.push('must name a file, not ending in "/"')
   if (/[^/]\/\/+[^/]/.test(path)) reasons.push('must not have empty segments ("//")')
   if (named.some(hasDotSegment)) reasons.push('must not have "." or ".." segments')
   if (named.some(looksLikeDotGit)) {
-    reasons.push('must not have a ".git" segment, nor one that some system takes for it')
+    reasons.push('must not have a ".git" segment, or one that some system treats as ".git"')
   }
   if (segments.slice(0, -1).some(looksLikeGitFile)) {
-    reasons.push('must not have a folder that git takes for its file .gitmodules or .gitattributes')
+    reasons.push('must not have a folder that git treats as its file .gitmodules or .gitattributes')
   }
   if (named.some((segment) => Buffer.byteLength(segment) > MAX_SEGMENT_BYTES)) {
     reasons.push(`must have at most ${MAX_SEGMENT_BYTES} bytes in each segment`)
@@ -45,57 +45,57 @@ export function validatePath(path: string): string[] {
   return reasons.map((reason) => `${reason}: ${quote(path)}`)
 }
 
-/** Windows takes a backslash for a slash. */
+/** Windows treats a backslash as a slash. */
 function hasDotSegment(segment: string): boolean {
   return segment === '.' || segment.split('\\').includes('..')
 }
 
-/** Code points that HFS+ leaves out when it compares names (git's utf8.c, next_hfs_char). */
+/** Code points that HFS+ ignores in names (git's utf8.c, next_hfs_char). */
 const HFS_IGNORED = /[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]/g
-/** NTFS: the short name, dots and spaces at the end, an alternate stream (git's path.c, is_ntfs_dotgit). */
+/** NTFS: the short name, trailing dots and spaces, an alternate stream (git's path.c, is_ntfs_dotgit). */
 const DOT_GIT = /^(?:\.git|git~1)[. ]*(?::|$)/i
 
 function looksLikeDotGit(segment: string): boolean {
   return segment.split('\\').some((name) => DOT_GIT.test(name.replace(HFS_IGNORED, '')))
 }
 
-/** Git wants these to be files (fsck.c, gitmodulesBlob, gitattributesBlob). */
+/** Git requires these to be files (fsck.c, gitmodulesBlob, gitattributesBlob). */
 function looksLikeGitFile(folder: string): boolean {
   const file = gitFileOf(folder)
   return file === '.gitmodules' || file === '.gitattributes'
 }
 
 /**
- * What the paths do to each other: the same path twice, or a path that is a file here and a folder there. `pathAt`
- * names the place of the n-th in the input. Names that differ in case or Unicode form only are different to git.
+ * Paths that exclude each other: the same path twice, or a path that is both a file and a folder. `pathAt` gives the
+ * field of the n-th path. To git, names that differ only in case or Unicode form are different.
  */
 export async function findPathClashes(
   paths: readonly string[],
   pathAt: (index: number) => string,
-  slices: CooperativeScheduler,
+  scheduler: CooperativeScheduler,
 ): Promise<FieldError[]> {
-  const faults: FieldError[] = []
+  const errors: FieldError[] = []
   const files = new Map<string, number>()
   const folders = new Map<string, number>()
   for (const [index, path] of paths.entries()) {
-    if (slices.shouldYield) await slices.yieldToEventLoop()
-    // Refused for its length, and it could have millions of folders.
+    if (scheduler.shouldYield) await scheduler.yieldToEventLoop()
+    // Already invalid, and it could have millions of folders.
     if (path.length > MAX_PATH_BYTES) continue
     const first = files.get(path)
     if (first !== undefined) {
-      faults.push({ path: pathAt(index), reason: `is the same as ${pathAt(first)}: ${quote(path)}` })
+      errors.push({ path: pathAt(index), reason: `is the same as ${pathAt(first)}: ${quote(path)}` })
       continue
     }
     files.set(path, index)
-    // A folder seen before has brought its parents with it.
+    // If a folder is known, so are its parents.
     for (let end = path.lastIndexOf('/'); end > 0; end = path.lastIndexOf('/', end - 1)) {
       const folder = path.slice(0, end)
       if (folders.has(folder)) break
       folders.set(folder, index)
       if (folders.size > MAX_FOLDERS) {
         return [
-          ...faults,
-          { path: pathAt(index), reason: `is in one folder too many: at most ${MAX_FOLDERS} in all` },
+          ...errors,
+          { path: pathAt(index), reason: `exceeds the limit of ${MAX_FOLDERS} folders in total` },
         ]
       }
     }
@@ -104,10 +104,10 @@ export async function findPathClashes(
     const file = files.get(folder)
     if (file === undefined) continue
     const [earlier, later] = file < within ? [file, within] : [within, file]
-    faults.push({
+    errors.push({
       path: pathAt(later),
       reason: `clashes with ${pathAt(earlier)}: ${quote(folder)} cannot be both a file and a folder`,
     })
   }
-  return faults
+  return errors
 }

@@ -1,11 +1,11 @@
 import { expect, test } from '@jest/globals'
 import { CooperativeScheduler } from '../../runtime/cooperative-scheduler.ts'
-import { pathWarnings } from './path-warnings.ts'
+import { findPathWarnings } from './path-warnings.ts'
 
 const slices = () => new CooperativeScheduler(new AbortController().signal)
-const warningsOf = (...paths: string[]) => pathWarnings(paths, slices())
+const warningsOf = (...paths: string[]) => findPathWarnings(paths, slices())
 
-test('ordinary names give no warning', async () => {
+test('ordinary names cause no warning', async () => {
   const paths = [
     'README.md',
     'src/main.ts',
@@ -67,14 +67,14 @@ test.each([
   ['ſ', 's'],
   ['Docs/a', 'docs/A'],
   ['Readme', 'readme/x'],
-])('%j and %j are one name on Windows or macOS', async (one, other) => {
+])('%j and %j are the same name on Windows or macOS', async (one, other) => {
   const { messages: listed } = await warningsOf(one, other)
   expect(listed.at(-1)).toMatch(
-    /^".*" and ".*" are the same name on Windows or macOS, where only one of them is kept\.$/,
+    /^".*" and ".*" are the same name on Windows or macOS, which keep only one of them\.$/,
   )
 })
 
-test('folders that differ by case only are reported once, however much is in them', async () => {
+test('folders that differ only in case are reported once, whatever they contain', async () => {
   const paths = ['Docs/a', 'Docs/b', 'docs/c', 'docs/d', 'docs/sub/e', 'Docs/sub/f']
   expect(await warningsOf(...paths)).toEqual({
     messages: ['"Docs" and "docs" become one folder on Windows or macOS.'],
@@ -83,7 +83,7 @@ test('folders that differ by case only are reported once, however much is in the
 })
 
 test.each(['a\u202egpj.exe', 'a\u200bb', 'a\u2028b', '\u2066x', 'a\u00adb', 'a\u3164'])(
-  '%j does not look like what it is, and the warning shows what it is',
+  '%j can look like another name, and the warning shows its real characters',
   async (path) => {
     const { messages: listed } = await warningsOf(path)
     expect(listed).toEqual([expect.stringContaining('can look like another name')])
@@ -92,13 +92,13 @@ test.each(['a\u202egpj.exe', 'a\u200bb', 'a\u2028b', '\u2066x', 'a\u00adb', 'a\u
   },
 )
 
-test('characters that Unicode does not define are warned about', async () => {
+test('characters that Unicode does not define cause a warning', async () => {
   expect((await warningsOf('a\uffff')).messages).toEqual([expect.stringMatching(/macOS/)])
 })
 
-test('at most 20 are listed, all are counted, and a long path shows its end', async () => {
+test('at most 20 warnings are listed, all are counted, and a long path is shortened to its end', async () => {
   const many = Array.from({ length: 20_000 }, (_, n) => `${'deep/'.repeat(20)}${n}?`)
-  const { messages: listed, count } = await pathWarnings(many, slices())
+  const { messages: listed, count } = await findPathWarnings(many, slices())
   expect(count).toBe(20_000)
   expect(listed).toHaveLength(20)
   expect(listed[7]).toMatch(/^"…[^"]{72,80}\/7\?" cannot/)

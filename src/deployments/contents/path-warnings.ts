@@ -1,11 +1,11 @@
 import { quote } from '../../errors.ts'
 import type { CooperativeScheduler } from '../../runtime/cooperative-scheduler.ts'
 
-/** What people should know about contents that are accepted all the same. */
+/** Problems with contents that are accepted nonetheless. */
 export interface Warnings {
-  /** Sentences; of many, the first 20. */
+  /** Sentences; at most the first 20. */
   messages: string[]
-  /** How many there are in all. */
+  /** Including those left out of `messages`. */
   count: number
 }
 
@@ -17,22 +17,22 @@ const WINDOWS_CHARACTERS = /[<>:"|?*\\]/
 const WINDOWS_DEVICE = /^(?:con|prn|aux|nul|com[1-9¹²³]|lpt[1-9¹²³]|conin\$|conout\$) *(?:[.:]|$)/i
 
 /**
- * Names that git takes and other systems do not: Windows cannot check them out, Windows or macOS takes two of them for
- * one, or they look like something else. Each file and folder is looked at once. The paths have to be without faults.
+ * Names that git accepts but other systems do not: Windows cannot check them out, Windows or macOS treats two of them as
+ * one, or they look like another name. Each file and folder is examined once. The paths must be valid.
  */
-export async function pathWarnings(
+export async function findPathWarnings(
   paths: readonly string[],
-  slices: CooperativeScheduler,
+  scheduler: CooperativeScheduler,
 ): Promise<Warnings> {
   const names = new NameTree()
   for (const path of paths) {
-    if (slices.shouldYield) await slices.yieldToEventLoop()
+    if (scheduler.shouldYield) await scheduler.yieldToEventLoop()
     names.add(path)
   }
   return { messages: names.messages, count: names.count }
 }
 
-/** A file or a folder, as it is spelt. */
+/** A file or folder, as spelled. */
 interface Entry {
   name: string
   parent: Entry | null
@@ -41,23 +41,23 @@ interface Entry {
   folded: FoldedEntry
 }
 
-/** All entries that are one where case and Unicode form do not count. */
+/** All entries that are one if case and Unicode form are ignored. */
 interface FoldedEntry {
   first?: Entry
   children: Map<string, FoldedEntry>
 }
 
-/** A tree, so that each name is compared once, and not once for each folder that it is in. */
+/** A tree, so that each name is compared once and not once per path that contains it. */
 class NameTree {
   readonly messages: string[] = []
   count = 0
   private readonly root = createEntry('', null, false, { children: new Map() })
 
   add(path: string): void {
-    let at = this.root
+    let parent = this.root
     const names = path.split('/')
     for (const [index, name] of names.entries()) {
-      at = at.children.get(name) ?? this.addEntry(at, name, index === names.length - 1)
+      parent = parent.children.get(name) ?? this.addEntry(parent, name, index === names.length - 1)
     }
   }
 
@@ -66,20 +66,20 @@ class NameTree {
     const key = foldName(name)
     const folded: FoldedEntry = siblings.get(key) ?? { children: new Map() }
     siblings.set(key, folded)
-    const entered = createEntry(name, parent, isFile, folded)
-    parent.children.set(name, entered)
-    for (const reason of nameWarnings(name)) this.warn(() => `${displayPath(entered)} ${reason}`)
-    if (folded.first) this.warnOfSameName(folded.first, entered)
-    else folded.first = entered
-    return entered
+    const entry = createEntry(name, parent, isFile, folded)
+    parent.children.set(name, entry)
+    for (const reason of nameWarnings(name)) this.warn(() => `${displayPath(entry)} ${reason}`)
+    if (folded.first) this.warnAboutSameName(folded.first, entry)
+    else folded.first = entry
+    return entry
   }
 
-  private warnOfSameName(one: Entry, other: Entry): void {
+  private warnAboutSameName(one: Entry, other: Entry): void {
     const both = () => `${displayPath(one)} and ${displayPath(other)}`
     if (one.isFile || other.isFile) {
-      this.warn(() => `${both()} are the same name on Windows or macOS, where only one of them is kept.`)
+      this.warn(() => `${both()} are the same name on Windows or macOS, which keep only one of them.`)
     } else if (one.parent === other.parent) {
-      // Otherwise it has been said of their parents.
+      // Otherwise the warning about their parents covers it.
       this.warn(() => `${both()} become one folder on Windows or macOS.`)
     }
   }
@@ -96,8 +96,7 @@ function createEntry(name: string, parent: Entry | null, isFile: boolean, folded
 
 function nameWarnings(name: string): string[] {
   const reasons: string[] = []
-  if (WINDOWS_DEVICE.test(name))
-    reasons.push('cannot be checked out on Windows, where it is the name of a device.')
+  if (WINDOWS_DEVICE.test(name)) reasons.push('cannot be checked out on Windows, where it is a device name.')
   if (WINDOWS_CHARACTERS.test(name)) {
     reasons.push('cannot be checked out on Windows, where names cannot contain < > : " | ? * or \\.')
   }
@@ -116,7 +115,7 @@ function nameWarnings(name: string): string[] {
 
 const IS_ASCII = /^[ -~]*$/
 
-/** Equal for names that differ by case or Unicode form only. Capitals of "ß" and "ﬁ" are two letters, as for APFS. */
+/** Equal for names that differ only in case or Unicode form. As on APFS, "ß" and "ﬁ" become two letters in upper case. */
 function foldName(name: string): string {
   if (IS_ASCII.test(name)) return name.toLowerCase()
   const lower = name.normalize('NFD').toLowerCase()
@@ -124,7 +123,7 @@ function foldName(name: string): string {
   return folded.replaceAll('ς', 'σ').normalize('NFC')
 }
 
-/** The path, or its end: what is wrong is the last name. */
+/** The path, or its end: the warning concerns the last name. */
 function displayPath({ name, parent }: Entry): string {
   let path = name
   for (let at = parent; at?.parent; at = at.parent) path = `${at.name}/${path}`

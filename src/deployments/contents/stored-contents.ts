@@ -2,26 +2,25 @@ import { type CopyRow, encodeInt4, encodeUuid, quoteLiteral } from '../../databa
 import type { Database, Transaction } from '../../database/database.ts'
 import { type PreparedContents, preparedContents } from '../../github/git/commit-pack.ts'
 import type { PackPart } from '../../github/git/pack.ts'
-import type { LeasedDeployment } from '../runner/leased-deployment.ts'
 
 /**
- * Parts that are written or read by one statement, which has to be done in its time: a quarter of a mebibyte. With twice
- * as many, or a quarter of them, pushing 50 MB took at least a quarter more memory.
+ * Written or read per statement, which must finish within its timeout: a quarter of a mebibyte. With twice as many, or a
+ * quarter, pushing 50 MB took at least 25 % more memory.
  */
 const PARTS_PER_STATEMENT = 8
 
-/** Stores what will be pushed, byte for byte, while it is packed. Resolves to the pack's length. */
+/** Stores the pack to push while it is being written. Resolves to its length in bytes. */
 export async function insertContents(
   tx: Transaction,
   deploymentId: string,
-  packed: AsyncIterable<PackPart>,
+  pack: AsyncIterable<PackPart>,
 ): Promise<number> {
   const id = encodeUuid(deploymentId)
-  const parts = packed[Symbol.asyncIterator]()
+  const parts = pack[Symbol.asyncIterator]()
   let packBytes = 0
   let packParts = 0
   let isDone = false
-  async function* someRows(): AsyncGenerator<CopyRow> {
+  async function* nextRows(): AsyncGenerator<CopyRow> {
     for (let i = 0; i < PARTS_PER_STATEMENT; i++) {
       const { done, value } = await parts.next()
       if (done) {
@@ -37,7 +36,7 @@ export async function insertContents(
     while (!isDone) {
       await tx.copyIn(
         'copy deployment_contents (deployment_id, kind, part, bytes) from stdin (format binary)',
-        someRows(),
+        nextRows(),
       )
     }
   } finally {
@@ -46,12 +45,19 @@ export async function insertContents(
   return packBytes
 }
 
-/** Reads it back, some parts at a time. */
+export interface StoredContents {
+  id: string
+  plannedCommit: string
+  plannedTree: string
+  objectCount: number
+  packBytes: number
+}
+
+/** Reads a deployment's contents back, a few parts at a time. */
 export function storedContents(
   database: Database,
-  work: Pick<LeasedDeployment, 'id' | 'plannedCommit' | 'plannedTree' | 'objectCount' | 'packBytes'>,
+  { id, plannedCommit, plannedTree, objectCount, packBytes }: StoredContents,
 ): PreparedContents {
-  const { id, plannedCommit, plannedTree, objectCount, packBytes } = work
   async function* readPack() {
     for (let first = 0, length = 0; length < packBytes; first += PARTS_PER_STATEMENT) {
       const pieces = await readParts(database, id, 'pack', first)
@@ -62,7 +68,7 @@ export function storedContents(
   }
   async function readIndex() {
     const pieces = await readParts(database, id, 'index', 0)
-    if (pieces.length === 0) throw new Error(`The contents of deployment ${id} are not stored any more.`)
+    if (pieces.length === 0) throw new Error(`The contents of deployment ${id} are no longer stored.`)
     return Buffer.concat(pieces)
   }
   return preparedContents(
@@ -72,7 +78,7 @@ export function storedContents(
   )
 }
 
-/** Some parts, one behind the other, in pieces; none when there are no more. */
+/** The next parts, concatenated, in pieces; empty at the end. */
 function readParts(
   database: Database,
   deploymentId: string,

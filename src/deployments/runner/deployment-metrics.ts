@@ -3,7 +3,7 @@ import { Counter, Gauge, Histogram } from 'prom-client'
 import { EventFeed } from '../../events/event-feed.ts'
 import { Metrics } from '../../metrics/metrics.ts'
 
-/** What is counted of deployments. Names and units as Prometheus has them. */
+/** Names and units follow Prometheus' conventions. */
 @Injectable()
 export class DeploymentMetrics {
   readonly stepSeconds: Histogram<'step'>
@@ -12,14 +12,14 @@ export class DeploymentMetrics {
     const registers = [registry]
     this.stepSeconds = new Histogram({
       name: 'shipcast_step_seconds',
-      help: 'How long a step took on this node, until it was stored, by the step reached.',
+      help: 'Duration of steps on this node, including storing the result, by the step reached.',
       labelNames: ['step'],
       buckets: [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
       registers,
     })
     new Gauge({
       name: 'shipcast_active_deployments',
-      help: 'Deployments that have not ended, of all nodes, by status.',
+      help: 'Active deployments on all nodes, by status.',
       labelNames: ['status'],
       registers,
       collect() {
@@ -28,12 +28,30 @@ export class DeploymentMetrics {
     })
     const ended = new Counter({
       name: 'shipcast_ended_deployments_total',
-      help: 'Deployments that ended, of all nodes, by status, since this node has started.',
+      help: 'Deployments on all nodes that ended since this node started, by status.',
       labelNames: ['status'],
       registers,
     })
     feed.onEvent(({ deployment: { status, finishedAt } }) => {
       if (finishedAt !== null) ended.inc({ status })
+    })
+    new Counter({
+      name: 'shipcast_gap_fills_total',
+      help: 'Times the log was read because a notification was missing or out of order.',
+      registers,
+      collect() {
+        this.reset()
+        this.inc(feed.gapFills)
+      },
+    })
+    new Counter({
+      name: 'shipcast_lost_hints_total',
+      help: 'Times a poll of the log found events for which no notification had arrived.',
+      registers,
+      collect() {
+        this.reset()
+        this.inc(feed.missedNotificationCount)
+      },
     })
   }
 }

@@ -3,53 +3,74 @@ import { MockGitHub } from '../../../test/support/deployments/mock-github.ts'
 import { LOCAL_REQUEST, TestNode, type TestNodeOptions } from '../../../test/support/deployments/test-node.ts'
 import { waitUntil } from '../../../test/support/processes.ts'
 import { createMigratedDatabase, type TestDatabase } from '../../../test/support/test-database.ts'
-import type { AuditEntry } from '../../auth/audit-log.ts'
 import type { LoggedEvent } from '../../events/deployment-event.ts'
 import { ForgeError } from '../../github/forge-error.ts'
 import { PostgresPubSub } from '../../pubsub/postgres-pubsub.ts'
 import { MAX_RECLAIMS, MAX_RETRIES } from './retry-policy.ts'
 
-let test_: TestDatabase
+let testDatabase: TestDatabase
 let github: MockGitHub
 let nodes: TestNode[]
 
 beforeAll(async () => {
-  test_ = await createMigratedDatabase()
+  testDatabase = await createMigratedDatabase()
 })
 
-afterAll(() => test_.drop())
+afterAll(() => testDatabase.drop())
 
 beforeEach(async () => {
   github = new MockGitHub()
   nodes = []
-  await test_.database.query('truncate deployment_contents, events, deployments; update log set head = 0')
+  await testDatabase.database.query(
+    'truncate deployment_contents, events, deployments; update log set head = 0',
+  )
 })
 
 afterEach(() => Promise.all(nodes.map((node) => node.stop())))
 
 async function start(options: Partial<TestNodeOptions> = {}): Promise<TestNode> {
-  const node = await TestNode.start({ database: test_.database, github, ...options })
+  const node = await TestNode.start({ database: testDatabase.database, github, ...options })
   nodes.push(node)
   return node
 }
 
-/** Makes what waits for its time due now. */
+/** Makes every waiting deployment due now. */
 async function makeDue(): Promise<void> {
-  await test_.database.query(`update deployments set run_at = clock_timestamp() where status = 'WAITING'`)
+  await testDatabase.database.query(
+    `update deployments set run_at = clock_timestamp() where status = 'WAITING'`,
+  )
 }
 
-const told = (events: readonly LoggedEvent[]) =>
+const summaryOf = (events: readonly LoggedEvent[]) =>
   events.map(({ sequence, deployment: { step, status, text } }) => [sequence, step, status, text])
 
 const hasStatus = (status: string) => (event: LoggedEvent) => event.deployment.status === status
 
 const steps = (calls: readonly string[]) => calls.map((call) => call.split(' ')[0])
 
-test('takes the steps in order and tells each in the words of the original', async () => {
+/** Pids of the connections that wait for a lock. */
+async function waitingForLock(): Promise<number[]> {
+  const rows = await testDatabase.database.query<{ pid: number }>(
+    `select pid from pg_stat_activity
+     where datname = current_database() and wait_event_type = 'Lock' and pid <> pg_backend_pid()`,
+  )
+  return rows.map(({ pid }) => pid)
+}
+
+async function leaseOf(id: string): Promise<{ epoch: number; expiresAt: Date }> {
+  const [lease] = await testDatabase.database.query<{ epoch: number; expiresAt: Date }>(
+    'select epoch, lease_expires_at as "expiresAt" from deployments where id = $1',
+    [id],
+  )
+  if (!lease) throw new Error(`No deployment ${id}.`)
+  return lease
+}
+
+test('runs the steps in order and reports each in the words of the original', async () => {
   const node = await start()
   const id = await node.deploy({ org: 'acme', repo: 'demo' })
   const events = await node.eventsOf(id)
-  expect(told(events)).toEqual([
+  expect(summaryOf(events)).toEqual([
     [1, 'DEPLOY', 'RUNNING', 'Creating org'],
     [2, 'CREATE_ORG', 'RUNNING', 'Creating repo'],
     [3, 'CREATE_REPO', 'RUNNING', 'Pushing contents'],
@@ -71,8 +92,8 @@ test('takes the steps in order and tells each in the words of the original', asy
   })
 })
 
-describe('a step that fails', () => {
-  test('for a while waits, says until when, and goes on from there', async () => {
+describe('a step fails', () => {
+  test('for a transient reason: waits, reports until when, and resumes at that step', async () => {
     const node = await start()
     github.next('ensureRepository', new ForgeError('TRANSIENT', 'Busy.'))
     const id = await node.deploy()
@@ -87,7 +108,7 @@ describe('a step that fails', () => {
     )
     await makeDue()
     const events = await node.eventsOf(id)
-    expect(told(events).slice(2, 4)).toEqual([
+    expect(summaryOf(events).slice(2, 4)).toEqual([
       [3, 'CREATE_ORG', 'WAITING', 'Creating repo: trying again (1 of 8)'],
       [4, 'CREATE_ORG', 'RUNNING', 'Creating repo'],
     ])
@@ -101,13 +122,13 @@ describe('a step that fails', () => {
     ])
   })
 
-  test('again and again has failed in the end', async () => {
+  test('for a transient reason at every retry: the deployment fails', async () => {
     const node = await start()
-    const faults = Array.from({ length: MAX_RETRIES + 1 }, () => new ForgeError('TRANSIENT', 'Busy.'))
-    github.next('ensureOrganization', ...faults)
+    const errors = Array.from({ length: MAX_RETRIES + 1 }, () => new ForgeError('TRANSIENT', 'Busy.'))
+    github.next('ensureOrganization', ...errors)
     const id = await node.deploy()
-    for (let tries = 1; tries <= MAX_RETRIES; tries++) {
-      await node.eventsOf(id, (event) => event.deployment.text.includes(`(${tries} of ${MAX_RETRIES})`))
+    for (let retry = 1; retry <= MAX_RETRIES; retry++) {
+      await node.eventsOf(id, (event) => event.deployment.text.includes(`(${retry} of ${MAX_RETRIES})`))
       await makeDue()
       node.runner.pollNow()
     }
@@ -120,7 +141,7 @@ describe('a step that fails', () => {
     expect(github.calls).toHaveLength(MAX_RETRIES + 1)
   })
 
-  test('because the forge wants fewer requests waits until then, gives its place free, and that counts as no try', async () => {
+  test('because of a rate limit: waits until the given time, frees its slot, and does not count as a retry', async () => {
     const node = await start({ concurrency: 1 })
     const retryAt = new Date(Date.now() + 3_600_000)
     github.next('ensureRepository', new ForgeError('RATE_LIMITED', 'Not before then.', { retryAt }))
@@ -134,8 +155,8 @@ describe('a step that fails', () => {
       60_000,
     )
     expect((await node.eventsOf(await node.deploy())).at(-1)?.deployment.status).toBe('SUCCEEDED')
-    const retries = () => test_.database.query('select retry_count from deployments where id = $1', [id])
-    expect(await retries()).toEqual([{ retry_count: 0 }])
+    const tries = () => testDatabase.database.query('select retry_count from deployments where id = $1', [id])
+    expect(await tries()).toEqual([{ retry_count: 0 }])
     await makeDue()
     node.runner.pollNow()
     expect((await node.eventsOf(id)).at(-1)?.deployment).toMatchObject({
@@ -144,7 +165,7 @@ describe('a step that fails', () => {
     })
   })
 
-  test('because the forge has said so too often has failed', async () => {
+  test('because of a rate limit without a time: the deployment fails', async () => {
     const node = await start()
     github.next('ensureRepository', new ForgeError('RATE_LIMITED', 'Five times.'))
     expect((await node.eventsOf(await node.deploy())).at(-1)?.deployment).toMatchObject({
@@ -153,7 +174,7 @@ describe('a step that fails', () => {
     })
   })
 
-  test('for a reason that a person can mend has failed at once, and a retry goes on from that step', async () => {
+  test('for a reason that a person can fix: fails at once, and a retry resumes at that step', async () => {
     const node = await start()
     github.next('ensureRepository', new ForgeError('REPO_TAKEN', 'The name is in use. Choose another.'))
     const id = await node.deploy()
@@ -186,7 +207,7 @@ describe('a step that fails', () => {
     })
   })
 
-  test('for a reason that is our fault hides it, and gives an id to ask about', async () => {
+  test('for an internal reason: hides the details and gives an id to report', async () => {
     const node = await start()
     github.next('pushContents', new TypeError('secret detail'))
     const failed = (await node.eventsOf(await node.deploy())).at(-1)
@@ -199,13 +220,13 @@ describe('a step that fails', () => {
     expect(failed?.deployment.error?.message).toMatch(/[0-9a-f]{8}-/)
   })
 
-  test('at the last look, because somebody moved the branch, is not told as done', async () => {
+  test('at the final verification, because the branch was moved: never reports it as done', async () => {
     const node = await start()
     const hanging = github.hang('pushContents')
     const id = await node.deploy()
     await hanging.reached
     github.next('branchHead', new ForgeError('REF_MOVED', 'Moved.'))
-    hanging.goOn()
+    hanging.resume()
     const last = (await node.eventsOf(id)).at(-1)
     expect(last?.deployment).toMatchObject({
       status: 'FAILED',
@@ -216,7 +237,7 @@ describe('a step that fails', () => {
 })
 
 describe('cancelling', () => {
-  test('aborts the call in flight, and answers with the end', async () => {
+  test('aborts the call in flight and returns the cancelled deployment', async () => {
     const node = await start()
     const hanging = github.hang('ensureRepository')
     const id = await node.deploy()
@@ -225,7 +246,6 @@ describe('cancelling', () => {
     expect(cancelled).toMatchObject({ status: 'CANCELLED', step: 'CREATE_ORG', text: 'Cancelled' })
     expect(steps(github.calls)).toEqual(['ensureOrganization', 'ensureRepository'])
     expect(await node.service.cancel(id, LOCAL_REQUEST)).toEqual(cancelled)
-    // And somebody may change his mind.
     await node.service.retry(id, LOCAL_REQUEST)
     expect((await node.eventsOf(id, hasStatus('SUCCEEDED'))).at(-1)?.deployment.attempt).toBe(2)
     await expect(node.service.cancel(id, LOCAL_REQUEST)).rejects.toMatchObject({
@@ -233,7 +253,7 @@ describe('cancelling', () => {
     })
   })
 
-  test('takes the id in capital letters as well, and is as quick', async () => {
+  test('accepts the id in upper case, and is just as fast', async () => {
     const node = await start({ leaseMs: 600_000 })
     const hanging = github.hang('ensureRepository')
     const id = await node.deploy()
@@ -244,25 +264,30 @@ describe('cancelling', () => {
     })
   })
 
-  test('one that has just begun to wait ends it all the same', async () => {
+  test('cancels a deployment that begins to wait at that moment', async () => {
     const node = await start()
     const hanging = github.hang('ensureOrganization')
     const id = await node.deploy()
     await hanging.reached
-    const { requestCancel } = node.store
-    Reflect.set(node.store, 'requestCancel', async (it: string, audit: AuditEntry) => {
-      Reflect.set(node.store, 'requestCancel', requestCancel)
-      await test_.database.query(
+    const { cancelling } = await testDatabase.database.transaction(async (tx) => {
+      await tx.query('select from deployments where id = $1 for update', [id])
+      const cancelling = node.service.cancel(id, LOCAL_REQUEST)
+      // It saw the deployment running; its request to the runner waits for the row.
+      await waitUntil(async () => (await waitingForLock()).length > 0, 'the cancellation waits for the row')
+      await tx.query(
         `update deployments set status = 'WAITING', epoch = epoch + 1, run_at = now() + interval '1 hour' where id = $1`,
-        [it],
+        [id],
       )
-      return requestCancel.call(node.store, it, audit)
+      return { cancelling }
     })
-    expect(await node.service.cancel(id, LOCAL_REQUEST)).toMatchObject({ status: 'CANCELLED' })
+    expect(await cancelling).toMatchObject({ status: 'CANCELLED' })
   })
 
-  test('reaches the runner of another node at once', async () => {
-    const [here, there] = [new PostgresPubSub(test_.database), new PostgresPubSub(test_.database)]
+  test('reaches the runner on another node at once', async () => {
+    const [here, there] = [
+      new PostgresPubSub(testDatabase.database),
+      new PostgresPubSub(testDatabase.database),
+    ]
     await Promise.all([here.start(), there.start()])
     const node = await start({ leaseMs: 600_000, pubSub: here })
     const other = await start({ leaseMs: 600_000, pubSub: there })
@@ -273,7 +298,7 @@ describe('cancelling', () => {
     await Promise.all([here.close(), there.close()])
   })
 
-  test('reaches the runner of another node by its heartbeat, should the hint be lost', async () => {
+  test('reaches the runner on another node by its heartbeat if the signal is lost', async () => {
     const node = await start({ leaseMs: 1_500 })
     const other = await start({ leaseMs: 1_500 })
     const hanging = github.hang('ensureRepository')
@@ -282,7 +307,7 @@ describe('cancelling', () => {
     expect(await other.service.cancel(id, LOCAL_REQUEST)).toMatchObject({ status: 'CANCELLED' })
   })
 
-  test('one that waits ends it, and it is not run when its time comes', async () => {
+  test('cancels a waiting deployment, which does not run when it becomes due', async () => {
     const node = await start()
     github.next('ensureOrganization', new ForgeError('TRANSIENT', 'Busy.'))
     const id = await node.deploy()
@@ -298,7 +323,7 @@ describe('cancelling', () => {
   })
 })
 
-test('a run that could not be stored is taken up again, also while its node is busy with others', async () => {
+test('a run whose result could not be stored is reclaimed, even while its node runs others', async () => {
   const node = await start({ leaseMs: 900 })
   const busy = github.hang('ensureOrganization')
   await node.deploy()
@@ -306,23 +331,22 @@ test('a run that could not be stored is taken up again, also while its node is b
   const broken = github.hang('ensureRepository')
   const id = await node.deploy()
   await broken.reached
-  // The write of its step waits for the log, and its connection is cut there.
-  await test_.database.transaction(async (tx) => {
+  // The write of its step waits for the log; its connection is cut meanwhile.
+  await testDatabase.database.transaction(async (tx) => {
     await tx.query('select from log for update')
-    broken.goOn()
-    const cut = () =>
-      tx.query(
-        `select pg_terminate_backend(pid) from pg_stat_activity
-         where datname = current_database() and wait_event_type = 'Lock' and pid <> pg_backend_pid()`,
-      )
-    await waitUntil(async () => (await cut()).length > 0, 'the write waits')
+    broken.resume()
+    await waitUntil(async () => {
+      const pids = await waitingForLock()
+      for (const pid of pids) await tx.query('select pg_terminate_backend($1)', [pid])
+      return pids.length > 0
+    }, 'the write waits')
   })
   expect((await node.eventsOf(id)).at(-1)?.deployment.status).toBe('SUCCEEDED')
-  busy.goOn()
+  busy.resume()
 })
 
-describe('places', () => {
-  test('at most so many run at once; the rest are QUEUED, first come, first served', async () => {
+describe('slots', () => {
+  test('limit how many deployments run at once; the rest are QUEUED in order', async () => {
     const node = await start({ concurrency: 1 })
     const hanging = github.hang('ensureOrganization')
     const first = await node.deploy({ org: 'org-0' })
@@ -336,27 +360,27 @@ describe('places', () => {
         sequence: 1,
       })
     }
-    hanging.goOn()
+    hanging.resume()
     for (const id of [first, ...rest]) await node.eventsOf(id)
     const started = github.calls.filter((call) => call.startsWith('ensureOrganization'))
     expect(started).toEqual([0, 1, 2, 3, 4, 5].map((i) => `ensureOrganization org-${i}`))
-    expect(told(await node.eventsOf(rest[0]!)).slice(0, 3)).toEqual([
+    expect(summaryOf(await node.eventsOf(rest[0]!)).slice(0, 3)).toEqual([
       [1, 'DEPLOY', 'QUEUED', 'Waiting for a free runner'],
       [2, 'DEPLOY', 'RUNNING', 'Creating org'],
       [3, 'CREATE_ORG', 'RUNNING', 'Creating repo'],
     ])
   })
 
-  test('organizations take turns: thirty of one do not hold up the one of another', async () => {
+  test('are shared in turn: thirty deployments of one organization do not delay another', async () => {
     const node = await start({ concurrency: 1 })
     const hanging = github.hang('ensureOrganization')
     const first = await node.deploy({ org: 'many' })
     await hanging.reached
-    // All at once, as a lecturer does.
+    // All at once, as a lecturer would.
     const many = await Promise.all(Array.from({ length: 30 }, () => node.deploy({ org: 'many' })))
     const few = [await node.deploy({ org: 'few' }), await node.deploy({ org: 'Few' })]
     const one = await node.deploy({ org: 'one' })
-    hanging.goOn()
+    hanging.resume()
     for (const id of [first, ...many, ...few, one]) await node.eventsOf(id)
     const started = github.calls.filter((call) => call.startsWith('ensureOrganization'))
     expect(started.slice(0, 7).map((call) => call.split(' ')[1])).toEqual([
@@ -370,7 +394,7 @@ describe('places', () => {
     ])
   })
 
-  test('a retry waits for its turn as a new one does', async () => {
+  test('are given to a retry in turn, as to a new deployment', async () => {
     const node = await start({ concurrency: 1 })
     github.next('ensureOrganization', new ForgeError('REPO_TAKEN', 'No.'))
     const failed = await node.deploy({ org: 'many' })
@@ -380,28 +404,28 @@ describe('places', () => {
     await hanging.reached
     const rest = [await node.deploy({ org: 'many' }), await node.deploy({ org: 'other' })]
     await node.service.retry(failed, LOCAL_REQUEST)
-    hanging.goOn()
+    hanging.resume()
     for (const id of [running, ...rest]) await node.eventsOf(id)
     const last = (await node.eventsOf(failed, hasStatus('SUCCEEDED'))).at(-1)
     expect(last?.deployment.attempt).toBe(2)
-    const started = await test_.database.query<{ id: string }>(
+    const started = await testDatabase.database.query<{ id: string }>(
       `select deployment_id as id from events
        where deployment ->> 'status' = 'RUNNING' and deployment ->> 'step' = 'DEPLOY' order by position`,
     )
     expect(started.map(({ id }) => id)).toEqual([failed, running, rest[1], rest[0], failed])
   })
 
-  test('finding whose turn it is takes one step in an index, however many wait', async () => {
-    await test_.database.query(
+  test('are assigned by one step in an index, however many deployments wait', async () => {
+    await testDatabase.database.query(
       `insert into deployments (id, org, repo, visibility, branch, step, status, text, sequence, attempt, file_count,
          size_bytes, created_at, updated_at, input_digest, planned_commit, planned_tree, object_count, pack_bytes,
          run_at, queue_rank)
        select gen_random_uuid(), 'org-' || n % 7, 'repo-' || n, 'PUBLIC', 'main', 'DEPLOY', 'QUEUED', '', 1, 1, 0, 0,
          now(), now(), '', '', '', 0, 0, now(), n / 7 from generate_series(1, 20000) n`,
     )
-    await test_.database.query('analyze deployments')
+    await testDatabase.database.query('analyze deployments')
     const plan = async (query: string) => {
-      const rows = await test_.database.query<{ 'QUERY PLAN': string }>(`explain ${query}`)
+      const rows = await testDatabase.database.query<{ 'QUERY PLAN': string }>(`explain ${query}`)
       return rows.map((row) => row['QUERY PLAN']).join('\n')
     }
     const claim = await plan(
@@ -414,10 +438,10 @@ describe('places', () => {
       `select max(queue_rank) + 1 from deployments
        where lower(org) = lower('org-3') and status in ('QUEUED', 'RUNNING', 'WAITING')`,
     )
-    expect(next).toContain('deployments_queue_rank_by_organization')
+    expect(next).toContain('deployments_organization_turn')
   })
 
-  test('a planned stop hands its deployments back, and another node goes on at once', async () => {
+  test('are taken over at once after a planned stop of a node', async () => {
     const node = await start({ leaseMs: 600_000 })
     const hanging = github.hang('ensureRepository')
     const id = await node.deploy()
@@ -427,30 +451,28 @@ describe('places', () => {
     await node.stop()
     other.runner.pollNow()
     await again.reached
-    // Nobody died.
-    const [row] = await test_.database.query('select reclaim_count from deployments where id = $1', [id])
+    // No runner died.
+    const [row] = await testDatabase.database.query('select reclaim_count from deployments where id = $1', [
+      id,
+    ])
     expect(row).toEqual({ reclaim_count: 0 })
-    again.goOn()
+    again.resume()
     const events = await other.eventsOf(id)
-    expect(told(events).map(([sequence]) => sequence)).toEqual([1, 2, 3, 4, 5])
+    expect(summaryOf(events).map(([sequence]) => sequence)).toEqual([1, 2, 3, 4, 5])
     expect(events.at(-1)?.deployment.status).toBe('SUCCEEDED')
   })
 })
 
-describe('a runner that is silent', () => {
-  /** As when its process is stopped: no heartbeat gets out, while a call to the forge is still under way. */
-  const silence = (node: TestNode) =>
-    Reflect.set(node.leases, 'renewLeases', () => new Promise(() => undefined))
-
-  test('is taken over, and what it does afterwards is not stored', async () => {
+describe('a runner without a heartbeat', () => {
+  test('loses its deployment to another node, and nothing it does afterwards is stored', async () => {
     const zombie = await start({ leaseMs: 600 })
-    silence(zombie)
-    const hanging = github.hang('ensureRepository', { deaf: true })
+    zombie.silence()
+    const hanging = github.hang('ensureRepository', { ignoresAbort: true })
     const id = await zombie.deploy()
     await hanging.reached
     const other = await start({ leaseMs: 600 })
     const events = await other.eventsOf(id)
-    hanging.goOn()
+    hanging.resume()
     await zombie.stop()
     expect(events.at(-1)?.deployment.status).toBe('SUCCEEDED')
     expect(await other.log.readRanges([{ deploymentId: id, sequence: 0, limit: 100 }])).toEqual([events])
@@ -463,71 +485,69 @@ describe('a runner that is silent', () => {
     ])
   })
 
-  test('stops its own call before another can begin', async () => {
+  test('aborts its own call before another node can repeat it', async () => {
     const zombie = await start({ leaseMs: 1_500 })
-    silence(zombie)
+    zombie.silence()
     const hanging = github.hang('ensureRepository')
     const id = await zombie.deploy()
     await hanging.reached
-    let runsAtZombie = -1
+    let callsInFlight = -1
     github.next('ensureRepository', () => {
-      runsAtZombie = Reflect.get(zombie.runner, 'runs').size
+      callsInFlight = github.callsInFlight
     })
     const other = await start({ leaseMs: 1_500 })
-    Reflect.set(zombie.runner, 'isStopping', true)
-    const takeOver = setInterval(() => other.runner.pollNow(), 5)
+    const polling = setInterval(() => other.runner.pollNow(), 5)
     expect((await other.eventsOf(id)).at(-1)?.deployment.status).toBe('SUCCEEDED')
-    clearInterval(takeOver)
-    expect(runsAtZombie).toBe(0)
+    clearInterval(polling)
+    // Only the second call itself.
+    expect(callsInFlight).toBe(1)
   })
 
-  test('may take over from itself, and is in command of what it then runs', async () => {
+  test('can reclaim its own deployment, and controls the new run', async () => {
     const node = await start({ leaseMs: 600 })
-    const { renewLeases: heartbeat } = node.leases
-    let isSilent = true
-    Reflect.set(node.leases, 'renewLeases', (...args: Parameters<typeof heartbeat>) =>
-      isSilent ? Promise.reject(new Error('Silent.')) : heartbeat.apply(node.leases, args),
-    )
-    const before = github.hang('ensureRepository', { deaf: true })
+    node.silence()
+    const before = github.hang('ensureRepository', { ignoresAbort: true })
     const id = await node.deploy()
     await before.reached
-    const old = Reflect.get(node.runner, 'runs').get(id)
     const again = github.hang('ensureRepository')
     await again.reached
-    isSilent = false
-    before.goOn()
-    await old.ended
-    // The end of the old run is not that of the new one, which counts, beats and can be stopped.
-    expect(Reflect.get(node.runner, 'runs').size).toBe(1)
+    node.unsilence()
+    before.resume()
+    // The writes of another deployment follow those with which the old run ends.
+    await node.eventsOf(await node.deploy())
+    // The end of the old run does not end the new one, whose lease is renewed and which can be cancelled.
+    const lease = await leaseOf(id)
+    await waitUntil(async () => (await leaseOf(id)).expiresAt > lease.expiresAt, 'the lease is renewed')
+    expect((await leaseOf(id)).epoch).toBe(lease.epoch)
     expect(await node.service.cancel(id, LOCAL_REQUEST)).toMatchObject({ status: 'CANCELLED' })
   })
 
-  test('is shown as waiting when nobody has room to take over', async () => {
-    const zombie = await start({ leaseMs: 600 })
-    silence(zombie)
-    // Longer: on a busy machine its own must not run out.
+  test('leaves its deployment QUEUED if no node has a free slot', async () => {
+    // Its slot stays in use, so it cannot reclaim the deployment itself.
+    const zombie = await start({ leaseMs: 600, concurrency: 1 })
+    zombie.silence()
+    // Longer, so that its own lease does not expire on a busy machine.
     const busy = await start({ leaseMs: 3_000, concurrency: 1 })
-    const atZombie = github.hang('ensureRepository', { deaf: true })
+    const atZombie = github.hang('ensureRepository', { ignoresAbort: true })
     const id = await zombie.deploy()
     await atZombie.reached
     const atBusy = github.hang('ensureOrganization')
     const blocker = await busy.deploy()
     await atBusy.reached
-    Reflect.set(zombie.runner, 'isStopping', true)
     const events = await busy.eventsOf(id, hasStatus('QUEUED'))
     expect(events.at(-1)?.deployment.text).toBe('Waiting for a free runner')
-    atBusy.goOn()
+    atBusy.resume()
     await busy.eventsOf(blocker)
     expect((await busy.eventsOf(id)).at(-1)?.deployment.status).toBe('SUCCEEDED')
-    atZombie.goOn()
+    atZombie.resume()
   })
 
-  test('too often at one step ends in a failure that says so', async () => {
+  test('fails a deployment whose runners keep dying at the same step', async () => {
     const node = await start()
     const hanging = github.hang('ensureOrganization')
     const id = await node.deploy()
     await hanging.reached
-    await test_.database.query(
+    await testDatabase.database.query(
       'update deployments set reclaim_count = $1, epoch = epoch + 1, lease_expires_at = now() where id = $2',
       [MAX_RECLAIMS, id],
     )

@@ -7,56 +7,60 @@ import { Database } from '../../database/database.ts'
 import type { DedicatedConnection } from '../../database/dedicated-connection.ts'
 import { DatabaseUnavailableError } from '../../database/errors.ts'
 import { GitHubClient } from '../../github/github-client.ts'
+import { CoalescedTask } from '../../runtime/coalesced-task.ts'
 import { storedContents } from '../contents/stored-contents.ts'
 import { DeploymentMetrics } from './deployment-metrics.ts'
 import { NEXT_STEP, type StepResult } from './deployment-steps.ts'
 import { type LeaseHolder, LeaseStore } from './lease-store.ts'
 import type { LeasedDeployment } from './leased-deployment.ts'
 import { ProgressReporter } from './progress-reporter.ts'
-import { decideRetry, MAX_RECLAIMS, tooManyReclaims } from './retry-policy.ts'
+import { assertReclaimsWithinLimit, decideRetry } from './retry-policy.ts'
 import { RunnerSignals } from './runner-signals.ts'
 
-/** A backstop: whoever makes work says so at once. */
+/** A safety net: new work is normally announced by a signal. */
 const POLL_INTERVAL_MS = 1_000
 
-/** In one transaction. */
+/** Per transaction. */
 const MAX_CLAIM_BATCH = 20
 
-/** How long runs have to hand their leases back when the node stops. */
+/** How long runs have to release their leases when the node stops. */
 const STOP_GRACE_MS = 5_000
 
-/** Why a run is to end before its deployment has. */
+/** Why a run ends before its deployment does. */
 type EndReason = 'cancelled' | 'lease lost' | 'stopping'
 
 class RunEndedError extends Error {
+  override readonly name = 'RunEndedError'
+
   constructor(readonly reason: EndReason) {
     super(`The run has ended: ${reason}.`)
   }
 }
 
 interface Run {
+  /** As of the last step reached. */
   deployment: LeasedDeployment
   controller: AbortController
   ended: Promise<void>
-  /** Aborts the run unless a heartbeat puts it off. */
+  /** Aborts the run unless a heartbeat extends it. */
   leaseDeadline: NodeJS.Timeout | undefined
 }
 
-/** Room for one deployment, kept for the caller until it starts one or gives the place back. */
+/** Room for one deployment, reserved until the caller starts a run in it or releases it. */
 export interface Slot {
   leaseHolder: LeaseHolder
-  startRun(work: LeasedDeployment): void
+  startRun(deployment: LeasedDeployment): void
   release(): void
 }
 
 /**
  * Runs deployments, at most `DEPLOY_CONCURRENCY` at once, each under a lease.
  *
- *   offer a place ──> accepted and started in one transaction
- *   claim         ──> queued, due again, or left behind by a node that died
- *   heartbeat     ──> keeps the leases; learns of cancellations; a lease that is lost aborts the run
- *   signal        ──> another node has work, or a cancellation: looks at once
- *   stop          ──> aborts the runs, hands their leases back, and says so
+ *   reserve slot ──> accepted and started in one transaction
+ *   claim        ──> queued, due again, or left behind by a node that died
+ *   heartbeat    ──> renews the leases; reports cancellations; a lost lease aborts its run
+ *   signal       ──> another node has work or a cancellation: acts at once
+ *   stop         ──> aborts the runs, releases their leases and announces them
  */
 @Injectable()
 export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy {
@@ -65,15 +69,17 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
   private readonly concurrency: number
   private readonly runs = new Map<string, Run>()
   private reservedSlots = 0
-  private claiming: Promise<void> | undefined
-  private claimAgain = false
+  private readonly claiming = new CoalescedTask(
+    () => this.claimWork(),
+    (error) => this.recordClaimFailure(error),
+  )
+  private lastClaimFailed = true
   private isRenewing = false
-  private connection: DedicatedConnection | undefined
+  private heartbeatConnection: DedicatedConnection | undefined
   private pollTimer: NodeJS.Timeout | undefined
   private heartbeatTimer: NodeJS.Timeout | undefined
   private stopListening: (() => void) | undefined
   private isStopping = false
-  private lastClaimFailed = true
 
   constructor(
     config: Config,
@@ -106,238 +112,225 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
     this.isStopping = true
     clearInterval(this.pollTimer)
     this.stopListening?.()
-    await this.claiming
-    // A call that is deaf to its signal is left behind; its lease runs out.
+    await this.claiming.idle()
+    // A call that ignores its signal is left behind; its lease expires.
     await Promise.race([this.abortRuns(), sleep(STOP_GRACE_MS, undefined, { ref: false })])
     clearInterval(this.heartbeatTimer)
-    await this.connection?.close()
+    await this.heartbeatConnection?.close()
   }
 
-  /** One that is being accepted may still be started, and is handed back then: see `start`. */
-  private async abortRuns(): Promise<void> {
-    while (this.runs.size > 0) {
-      const runs = [...this.runs.values()]
-      for (const run of runs) run.controller.abort(new RunEndedError('stopping'))
-      await Promise.all(runs.map((run) => run.ended))
-    }
-  }
-
-  /** Whether the last look for work succeeded; if not, nothing queued is started here. */
+  /** Whether the last claim succeeded; if not, this node starts nothing that is queued. */
   get isClaiming(): boolean {
     return !this.lastClaimFailed && !this.isStopping
   }
 
-  /** A place for a deployment that is about to be accepted, if one is free. */
+  /** A slot for a deployment about to be accepted, if one is free. */
   reserveSlot(): Slot | null {
     if (this.freeSlots <= 0) return null
     this.reservedSlots++
-    let open = true
-    const close = () => {
-      if (open) this.reservedSlots--
-      open = false
+    let isReserved = true
+    const release = () => {
+      if (isReserved) this.reservedSlots--
+      isReserved = false
     }
     return {
       leaseHolder: this.leaseHolder,
-      startRun: (work) => {
-        close()
-        this.start(work)
+      startRun: (deployment) => {
+        release()
+        this.startRun(deployment)
       },
-      release: close,
+      release,
     }
   }
 
-  /** Looks for work; to be called when there may be some. */
+  /** Claims work now instead of at the next poll. */
   pollNow(): void {
-    if (this.isStopping) return
-    if (this.claiming) {
-      this.claimAgain = true
-      return
-    }
-    this.claiming = this.claimWork().finally(() => {
-      this.claiming = undefined
-      if (this.claimAgain) {
-        this.claimAgain = false
-        this.pollNow()
-      }
-    })
+    if (!this.isStopping) this.claiming.run()
   }
 
   private get freeSlots(): number {
     return this.isStopping ? 0 : this.concurrency - this.runs.size - this.reservedSlots
   }
 
-  /** Stops the run of a deployment if it is one of this node's. */
-  private cancelRun(id: string): void {
-    this.runs.get(id)?.controller.abort(new RunEndedError('cancelled'))
-  }
-
   private async claimWork(): Promise<void> {
-    try {
-      while (await this.claim(1, () => this.store.reclaimExpired(this.leaseHolder)));
-      // Once one was queued, whoever comes now is queued behind it: all places may be kept for those that are.
-      let most = 1
-      while (await this.claim(most, (places) => this.store.claimNext(this.leaseHolder, places)))
-        most = MAX_CLAIM_BATCH
-      if (this.freeSlots <= 0 && !this.isStopping) {
-        while (await this.store.requeueExpired(this.leaseHolder));
-      }
-      this.lastClaimFailed = false
-    } catch (error) {
-      if (!this.lastClaimFailed)
-        this.logger.error('Cannot look for deployments to run; trying again', { error })
-      this.lastClaimFailed = true
+    while (await this.claim(1, () => this.store.reclaimExpired(this.leaseHolder)));
+    // The first one alone: while a deployment is queued, new ones queue behind it, so from then on every free slot can
+    // be reserved for the queue.
+    let limit = 1
+    while (await this.claim(limit, (slots) => this.store.claimNext(this.leaseHolder, slots)))
+      limit = MAX_CLAIM_BATCH
+    if (this.freeSlots <= 0 && !this.isStopping) {
+      while (await this.store.requeueExpired(this.leaseHolder));
     }
+    this.lastClaimFailed = false
   }
 
-  /** Starts what is found for the places that are free, at most so many. True: there may be more. */
-  private async claim(most: number, find: (places: number) => Promise<LeasedDeployment[]>): Promise<boolean> {
-    const places = Math.min(most, this.freeSlots)
-    if (places <= 0) return false
-    let found: LeasedDeployment[]
-    this.reservedSlots += places
+  private recordClaimFailure(error: unknown): void {
+    if (!this.lastClaimFailed) this.logger.error('Could not claim deployments; retrying', { error })
+    this.lastClaimFailed = true
+  }
+
+  /** Claims and starts at most `limit` deployments, as slots allow. True: there may be more. */
+  private async claim(
+    limit: number,
+    claimUpTo: (slots: number) => Promise<LeasedDeployment[]>,
+  ): Promise<boolean> {
+    const slots = Math.min(limit, this.freeSlots)
+    if (slots <= 0) return false
+    let claimed: LeasedDeployment[]
+    this.reservedSlots += slots
     try {
-      found = await find(places)
+      claimed = await claimUpTo(slots)
     } finally {
-      this.reservedSlots -= places
+      this.reservedSlots -= slots
     }
-    for (const work of found) this.start(work)
-    return found.length === places
+    for (const deployment of claimed) this.startRun(deployment)
+    return claimed.length === slots
   }
 
-  private start(work: LeasedDeployment): void {
-    // A lease that this node itself has lost and taken again.
-    this.runs.get(work.id)?.controller.abort(new RunEndedError('lease lost'))
+  private startRun(deployment: LeasedDeployment): void {
+    // This node may have lost its own lease and reclaimed it.
+    this.runs.get(deployment.id)?.controller.abort(new RunEndedError('lease lost'))
     const controller = new AbortController()
-    const run: Run = { deployment: work, controller, leaseDeadline: undefined, ended: Promise.resolve() }
-    this.runs.set(work.id, run)
+    const run: Run = { deployment, controller, leaseDeadline: undefined, ended: Promise.resolve() }
+    this.runs.set(deployment.id, run)
     this.extendDeadline(run, performance.now())
     if (this.isStopping) controller.abort(new RunEndedError('stopping'))
-    run.ended = this.run(work, controller.signal).finally(() => {
+    run.ended = this.run(run).finally(() => {
       clearTimeout(run.leaseDeadline)
-      if (this.runs.get(work.id) === run) this.runs.delete(work.id)
+      if (this.runs.get(deployment.id) === run) this.runs.delete(deployment.id)
       this.pollNow()
     })
   }
 
-  /** A run ends before its lease does, which is the database's and began a moment before `since`, or after it. */
-  private extendDeadline(run: Run, since: number): void {
-    clearTimeout(run.leaseDeadline)
-    if (this.runs.get(run.deployment.id) !== run) return
-    const leftMs = since + (this.leaseHolder.leaseMs * 5) / 6 - performance.now()
-    run.leaseDeadline = setTimeout(() => run.controller.abort(new RunEndedError('lease lost')), leftMs)
-  }
-
   /** Never rejects. */
-  private async run(work: LeasedDeployment, signal: AbortSignal): Promise<void> {
-    let reached = work
+  private async run(run: Run): Promise<void> {
+    const { signal } = run.controller
     try {
-      if (work.cancelRequested) throw new RunEndedError('cancelled')
-      if (work.reclaimCount > MAX_RECLAIMS) {
-        const { text, problem } = tooManyReclaims(work)
-        assertLeaseHeld(await this.store.fail(work, text, problem))
-        return
-      }
-      while (reached.step !== 'DONE') {
-        signal.throwIfAborted()
-        const startedAt = performance.now()
-        const result = await this.runStep(reached, signal)
-        const moved = result.step === 'DONE' ? this.store.finish(work) : this.store.advance(reached, result)
-        assertLeaseHeld(await moved)
-        reached = {
-          ...reached,
-          step: result.step,
-          retryCount: 0,
-          repositoryId: result.repository?.id ?? reached.repositoryId,
-        }
-        const ms = Math.round(performance.now() - startedAt)
-        this.metrics.stepSeconds.observe({ step: result.step }, ms / 1000)
-        this.logger.log('Step done', { deployment: work.id, step: result.step, ms })
-      }
+      await this.runSteps(run)
     } catch (error) {
-      await this.recordOutcome(reached, signal.aborted ? signal.reason : error)
+      await this.recordOutcome(run.deployment, signal.aborted ? signal.reason : error)
     }
   }
 
-  private async runStep(work: LeasedDeployment, signal: AbortSignal): Promise<StepResult> {
-    if (work.step === 'DONE') throw new Error('A deployment that is done has no next step.')
-    const progress = new ProgressReporter(work, (value) => this.store.reportProgress(work, value))
+  private async runSteps(run: Run): Promise<void> {
+    const { signal } = run.controller
+    if (run.deployment.cancelRequested) throw new RunEndedError('cancelled')
+    assertReclaimsWithinLimit(run.deployment)
+    while (run.deployment.step !== 'DONE') {
+      signal.throwIfAborted()
+      const startedAt = performance.now()
+      const result = await this.runStep(run.deployment, signal)
+      await this.storeResult(run.deployment, result)
+      run.deployment = {
+        ...run.deployment,
+        step: result.step,
+        retryCount: 0,
+        repositoryId: result.repository?.id ?? run.deployment.repositoryId,
+      }
+      const durationMs = Math.round(performance.now() - startedAt)
+      this.metrics.stepSeconds.observe({ step: result.step }, durationMs / 1000)
+      this.logger.log('Step done', { deployment: run.deployment.id, step: result.step, ms: durationMs })
+    }
+  }
+
+  private async runStep(deployment: LeasedDeployment, signal: AbortSignal): Promise<StepResult> {
+    if (deployment.step === 'DONE') throw new Error('A finished deployment has no next step.')
+    const reporter = new ProgressReporter(deployment, (progress) =>
+      this.store.reportProgress(deployment, progress),
+    )
     try {
-      return await NEXT_STEP[work.step](work, {
+      return await NEXT_STEP[deployment.step](deployment, {
         github: this.github,
-        contents: storedContents(this.database, work),
+        contents: storedContents(this.database, deployment),
         signal,
-        onProgress: (value) => progress.report(value),
+        onProgress: (progress) => reporter.report(progress),
       })
     } finally {
-      // Whatever is told of the progress comes before what is told of the step.
-      await progress.end()
+      // The last progress event precedes the step's own.
+      await reporter.end()
     }
   }
 
-  /** Stores why a run ended early. Where even that fails, the lease runs out and another runner finds the deployment. */
-  private async recordOutcome(work: LeasedDeployment, error: unknown): Promise<void> {
-    const details = { deployment: work.id, reached: work.step }
+  private async storeResult(deployment: LeasedDeployment, result: StepResult): Promise<void> {
+    const isApplied =
+      result.step === 'DONE'
+        ? await this.store.finish(deployment)
+        : await this.store.advance(deployment, result)
+    // Not applied: another runner holds the lease, or the deployment has ended.
+    if (!isApplied) throw new RunEndedError('lease lost')
+  }
+
+  /** Stores why a run ended early. If even that fails, the lease expires and another runner takes over. */
+  private async recordOutcome(deployment: LeasedDeployment, error: unknown): Promise<void> {
+    const details = { deployment: deployment.id, lastStep: deployment.step }
     try {
       if (error instanceof RunEndedError) {
-        this.logger.log(`Run ended: ${error.reason}`, details)
-        if (error.reason === 'cancelled') await this.store.cancel(work)
-        if (error.reason === 'stopping') {
-          await this.store.release(work)
-          await this.signals.notifyWorkAvailable()
-        }
+        this.logger.log('Run ended early', { ...details, reason: error.reason })
+        await this.recordEnd(deployment, error.reason)
       } else if (error instanceof DatabaseUnavailableError) {
-        this.logger.warn('The database is away; the deployment goes on when it is back', {
-          ...details,
-          error,
-        })
+        this.logger.warn('Database unavailable; the run resumes once it is back', { ...details, error })
       } else {
-        await this.recordFailure(work, error)
+        await this.recordFailure(deployment, error)
       }
     } catch (failure) {
-      this.logger.warn('Could not store how a run ended; its lease will run out', {
+      this.logger.warn('Could not store the outcome of a run; its lease will expire', {
         ...details,
         error: failure,
       })
     }
   }
 
-  private async recordFailure(work: LeasedDeployment, error: unknown): Promise<void> {
+  private async recordEnd(deployment: LeasedDeployment, reason: EndReason): Promise<void> {
+    if (reason === 'cancelled') {
+      await this.store.cancel(deployment)
+    } else if (reason === 'stopping') {
+      await this.store.release(deployment)
+      await this.signals.notifyWorkAvailable()
+    }
+  }
+
+  private async recordFailure(deployment: LeasedDeployment, error: unknown): Promise<void> {
     const logId = randomUUID()
-    const decision = decideRetry(error, work, logId)
-    this.logger.warn(`Step failed: ${decision.problem.code}`, {
-      deployment: work.id,
-      step: decision.problem.step,
-      outcome: decision.outcome,
+    const decision = decideRetry(error, deployment, logId)
+    const { outcome, text, problem } = decision
+    this.logger.warn('Step failed', {
+      deployment: deployment.id,
+      step: problem.step,
+      code: problem.code,
+      outcome,
       logId,
       error,
     })
-    if (decision.outcome === 'fail') {
-      await this.store.fail(work, decision.text, decision.problem)
+    if (outcome === 'fail') {
+      await this.store.fail(deployment, text, problem)
       return
     }
-    const { outcome, delayMs, text, problem } = decision
-    const waits = await this.store[outcome](work, delayMs, text, problem)
-    // Somebody asked to cancel in the meantime, or the lease is lost: then neither applies.
-    if (!waits) await this.store.cancel(work)
+    const isWaiting = await this.store[outcome](deployment, decision.delayMs, text, problem)
+    // Not applied: a cancellation was requested meanwhile, or the lease is lost and cancelling has no effect either.
+    if (!isWaiting) await this.store.cancel(deployment)
   }
 
-  /** Renews the leases of all runs, and puts their deadlines off. */
+  private cancelRun(id: string): void {
+    this.runs.get(id)?.controller.abort(new RunEndedError('cancelled'))
+  }
+
+  /** Heartbeat: renews the leases of all runs and extends their deadlines. */
   private async renewLeases(): Promise<void> {
     if (this.isRenewing || this.runs.size === 0) return
     this.isRenewing = true
     try {
       const runs = [...this.runs.values()]
-      const sentAt = performance.now()
-      this.connection ??= this.database.openDedicatedConnection(this.leaseHolder.leaseMs)
-      const ids = runs.map(({ deployment: work }) => work.id)
-      const beats = await this.store.renewLeases(this.leaseHolder, ids, this.connection)
-      const held = new Map(beats.map((beat) => [beat.id, beat]))
+      const sentAtMs = performance.now()
+      this.heartbeatConnection ??= this.database.openDedicatedConnection(this.leaseHolder.leaseMs)
+      const ids = runs.map(({ deployment }) => deployment.id)
+      const renewed = await this.store.renewLeases(this.leaseHolder, ids, this.heartbeatConnection)
+      const renewedById = new Map(renewed.map((lease) => [lease.id, lease]))
       for (const run of runs) {
-        const beat = held.get(run.deployment.id)
-        if (!beat || beat.epoch !== run.deployment.epoch)
-          run.controller.abort(new RunEndedError('lease lost'))
-        else if (beat.cancelRequested) run.controller.abort(new RunEndedError('cancelled'))
-        else this.extendDeadline(run, sentAt)
+        const lease = renewedById.get(run.deployment.id)
+        if (lease?.epoch !== run.deployment.epoch) run.controller.abort(new RunEndedError('lease lost'))
+        else if (lease.cancelRequested) run.controller.abort(new RunEndedError('cancelled'))
+        else this.extendDeadline(run, sentAtMs)
       }
     } catch (error) {
       this.logger.warn('Could not renew leases', { error })
@@ -345,9 +338,21 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
       this.isRenewing = false
     }
   }
-}
 
-/** A write that did not apply: another runner has the deployment, or it was ended. */
-function assertLeaseHeld(applied: boolean): void {
-  if (!applied) throw new RunEndedError('lease lost')
+  /** The deadline lies before the end of the lease, which the database counts from `sinceMs` or a moment later. */
+  private extendDeadline(run: Run, sinceMs: number): void {
+    clearTimeout(run.leaseDeadline)
+    if (this.runs.get(run.deployment.id) !== run) return
+    const remainingMs = sinceMs + (this.leaseHolder.leaseMs * 5) / 6 - performance.now()
+    run.leaseDeadline = setTimeout(() => run.controller.abort(new RunEndedError('lease lost')), remainingMs)
+  }
+
+  /** A deployment accepted meanwhile may still start, and is released at once: see `startRun`. */
+  private async abortRuns(): Promise<void> {
+    while (this.runs.size > 0) {
+      const runs = [...this.runs.values()]
+      for (const run of runs) run.controller.abort(new RunEndedError('stopping'))
+      await Promise.all(runs.map((run) => run.ended))
+    }
+  }
 }

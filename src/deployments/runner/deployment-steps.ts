@@ -9,67 +9,60 @@ import type {
 } from '../../github/github-client.ts'
 import type { LeasedDeployment } from './leased-deployment.ts'
 
-/** What a step has to do its work with. */
+/**
+ * One step. It may run again after a crash at any point and ends in the same state: it finds what it did before instead
+ * of doing it twice. Rejects with `ForgeError`, or with the signal's reason.
+ */
+export type Step = (deployment: LeasedDeployment, context: StepContext) => Promise<StepResult>
+
 export interface StepContext extends CallContext {
   github: GitHubClient
   contents: PreparedContents
 }
 
-/** What a step leaves behind, stored together with the event that tells of it. */
+/** Stored in one transaction with the event that reports it. */
 export interface StepResult {
-  /** The step that has been reached. */
+  /** The step reached. */
   step: DeploymentStep
   repository?: Pick<Repository, 'id' | 'url' | 'cloneUrl'>
   commitSha?: string
 }
 
-/**
- * One step. It may be run again after a crash at any point, and ends in the same state: what it did before is found,
- * not done twice. Rejects with `GitHubError`, or with the signal's reason.
- */
-export type Step = (work: LeasedDeployment, context: StepContext) => Promise<StepResult>
-
-const createOrg: Step = async (work, { github, ...call }) => {
-  const { owner: login, ...repository } = repositoryInput(work)
+const createOrg: Step = async (deployment, { github, ...call }) => {
+  const { owner: login, ...repository } = repositoryInput(deployment)
   await github.ensureOrganization({ login, repository }, call)
   return { step: 'CREATE_ORG' }
 }
 
-const createRepo: Step = async (work, { github, ...call }) => {
-  const repository = await github.ensureRepository(repositoryInput(work), call)
+const createRepo: Step = async (deployment, { github, ...call }) => {
+  const repository = await github.ensureRepository(repositoryInput(deployment), call)
   return { step: 'CREATE_REPO', repository }
 }
 
-const pushContents: Step = async (work, { github, contents, ...call }) => {
-  if (work.repositoryId === null)
-    throw new Error(`Deployment ${work.id} has reached CREATE_REPO without a repository.`)
+const pushContents: Step = async (deployment, { github, contents, ...call }) => {
+  const { id, org: owner, repo: name, repositoryId, branch } = deployment
+  if (repositoryId === null) throw new Error(`Deployment ${id} has reached CREATE_REPO without a repository.`)
   const { commit } = await github.pushContents(
-    {
-      owner: work.org,
-      name: work.repo,
-      repositoryId: work.repositoryId,
-      branch: work.branch,
-      expectedHead: null,
-      contents,
-    },
+    { owner, name, repositoryId, branch, expectedHead: null, contents },
     call,
   )
   return { step: 'PUSH_CONTENTS', commitSha: commit }
 }
 
-/** "Done!" is only said of what is there. */
-const verify: Step = async (work, { github, ...call }) => {
-  const head = await github.branchHead({ owner: work.org, name: work.repo, branch: work.branch }, call)
-  if (head !== work.plannedCommit) {
+/** "Done!" is only reported for a branch that was read back. */
+const verify: Step = async (deployment, { github, ...call }) => {
+  const { org: owner, repo: name, branch, plannedCommit } = deployment
+  const head = await github.branchHead({ owner, name, branch }, call)
+  if (head !== plannedCommit) {
     throw new ForgeError(
       'REF_MOVED',
-      `The branch ${work.branch} is at ${head ?? 'no commit'} although ${work.plannedCommit} was pushed. Somebody has changed it; look at the repository.`,
+      `The branch ${branch} points to ${head ?? 'no commit'} although ${plannedCommit} was pushed. It was changed in between; check the repository.`,
     )
   }
   return { step: 'DONE' }
 }
 
-/** What comes next, once a step has been reached. */
+/** The step to run, by the last step reached. */
 export const NEXT_STEP: Readonly<Record<Exclude<DeploymentStep, 'DONE'>, Step>> = {
   DEPLOY: createOrg,
   CREATE_ORG: createRepo,
@@ -77,15 +70,15 @@ export const NEXT_STEP: Readonly<Record<Exclude<DeploymentStep, 'DONE'>, Step>> 
   PUSH_CONTENTS: verify,
 }
 
-function repositoryInput(work: LeasedDeployment): EnsureRepositoryInput {
+function repositoryInput(deployment: LeasedDeployment): EnsureRepositoryInput {
   return {
-    owner: work.org,
-    name: work.repo,
-    visibility: work.visibility,
-    description: work.description,
-    intentId: work.id,
-    knownId: work.repositoryId,
-    branch: work.branch,
-    plannedCommit: work.plannedCommit,
+    owner: deployment.org,
+    name: deployment.repo,
+    visibility: deployment.visibility,
+    description: deployment.description,
+    intentId: deployment.id,
+    knownId: deployment.repositoryId,
+    branch: deployment.branch,
+    plannedCommit: deployment.plannedCommit,
   }
 }

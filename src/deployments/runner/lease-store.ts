@@ -1,6 +1,7 @@
 import { Injectable } from '@nestjs/common'
 import { Database } from '../../database/database.ts'
 import type { DedicatedConnection } from '../../database/dedicated-connection.ts'
+import type { Queryable } from '../../database/statement.ts'
 import type { DeploymentProblem } from '../../events/deployment-event.ts'
 import { EventLog, type EventRow } from '../../events/event-log.ts'
 import { CANCELLED_TEXT, QUEUED_TEXT, STEP_TEXTS } from '../deployment-texts.ts'
@@ -8,35 +9,35 @@ import type { StepResult } from './deployment-steps.ts'
 import { type Lease, type LeasedDeployment, leasedDeploymentColumns } from './leased-deployment.ts'
 import { type Transition, TransitionBatcher } from './transition-batcher.ts'
 
-/** A runner that waits longer for its write has lost its lease anyway. */
+/** A runner that waits longer for a write has lost its lease anyway. */
 const STATEMENT_TIMEOUT_MS = 5_000
 
 export type LeasedDeploymentRow = EventRow & LeasedDeployment
 
-/** What the heartbeat tells of a deployment that this owner still holds. */
+/** The heartbeat's answer for a lease that the holder still has. */
 export interface RenewedLease extends Pick<Lease, 'id' | 'epoch'> {
   cancelRequested: boolean
 }
 
-/** Whoever asks to run deployments, and for how long it may be silent. */
+/** A runner, and how long its leases last without a heartbeat. */
 export interface LeaseHolder {
   name: string
   leaseMs: number
 }
 
 /**
- * What a runner does to a deployment, one function a move. Each move of a deployment that is held is fenced: it
- * applies only while the lease's epoch is the newest and the owner's, and says so by returning true. All times are the
+ * The state transitions that a runner makes, one function each. Transitions of a leased deployment are fenced: they
+ * apply only while the lease's epoch and owner are the current ones, and return whether they did. All times are the
  * database's.
  *
  *   QUEUED, WAITING ── claimNext ──> RUNNING ── advance … finish ──> SUCCEEDED
  *                                    RUNNING ── fail, cancel ──────> FAILED, CANCELLED
  *                                    RUNNING ── wait, pause ───────> WAITING
- *   RUNNING, lease expired ── takeOver ──> RUNNING (next epoch)      nobody is free: requeueExpired ──> QUEUED
+ *   RUNNING, lease expired ── reclaimExpired ──> RUNNING (next epoch)     no free slot: requeueExpired ──> QUEUED
  */
 @Injectable()
 export class LeaseStore {
-  /** Requests, however many, cannot keep it busy. */
+  /** Its own connection: no number of requests can keep it busy. */
   private readonly connection: DedicatedConnection
   private readonly transitions: TransitionBatcher
 
@@ -48,44 +49,40 @@ export class LeaseStore {
     this.transitions = new TransitionBatcher(this.connection)
   }
 
-  /** Takes those that are due and whose turn it is: organizations take turns, and within one it is who waits longest. */
-  claimNext(owner: LeaseHolder, most: number): Promise<LeasedDeployment[]> {
-    const values = [owner.name, owner.leaseMs, JSON.stringify(STEP_TEXTS), most]
+  /** Claims deployments that are due: organizations take turns, and within one the longest wait goes first. */
+  claimNext(holder: LeaseHolder, limit: number): Promise<LeasedDeployment[]> {
+    const values = [holder.name, holder.leaseMs, JSON.stringify(STEP_TEXTS), limit]
     return this.log.appendAll(() => this.connection.query<LeasedDeploymentRow>(CLAIM_NEXT, values))
   }
 
-  /** Takes one whose runner has been silent for too long. It stays `RUNNING`, which is true again: no event. */
-  reclaimExpired(owner: LeaseHolder): Promise<LeasedDeployment[]> {
-    return this.connection.query<LeasedDeployment>(RECLAIM_EXPIRED, [owner.name, owner.leaseMs])
+  /** Claims one whose lease has expired. It stays `RUNNING`, which is true again: no event. */
+  reclaimExpired(holder: LeaseHolder): Promise<LeasedDeployment[]> {
+    return this.connection.query<LeasedDeployment>(RECLAIM_EXPIRED, [holder.name, holder.leaseMs])
   }
 
-  /** Shows as waiting one that nobody has taken over for another lease: every runner is busy. */
-  async requeueExpired(owner: LeaseHolder): Promise<boolean> {
+  /** Queues one that no runner has reclaimed for the length of another lease: every runner is busy. */
+  async requeueExpired(holder: LeaseHolder): Promise<boolean> {
     const row = await this.log.append(async () => {
-      const [row] = await this.connection.query<EventRow>(REQUEUE_EXPIRED, [owner.leaseMs, QUEUED_TEXT])
+      const [row] = await this.connection.query<EventRow>(REQUEUE_EXPIRED, [holder.leaseMs, QUEUED_TEXT])
       return row
     })
     return row !== undefined
   }
 
   /**
-   * Renews the owner's leases of these, and no others: one whose run has ended without being able to store that has to
-   * run out. A lease that is not among the answers is lost.
+   * Renews the holder's leases of these deployments only: the lease of a run that could not store its end must expire.
+   * A lease that is missing from the result is lost.
    */
-  renewLeases(
-    owner: LeaseHolder,
-    ids: readonly string[],
-    through: Pick<Database, 'query'>,
-  ): Promise<RenewedLease[]> {
+  renewLeases(holder: LeaseHolder, ids: readonly string[], through: Queryable): Promise<RenewedLease[]> {
     return through.query<RenewedLease>(
       `update deployments set lease_expires_at = clock_timestamp() + $2 * interval '1 ms'
        where leased_by = $1 and status = 'RUNNING' and id = any($3)
        returning id, epoch, cancel_requested as "cancelRequested"`,
-      [owner.name, owner.leaseMs, ids],
+      [holder.name, holder.leaseMs, ids],
     )
   }
 
-  /** From the step that the runner knows to be reached: a database that has lost it does not skip one. */
+  /** Only from the step that the runner believes reached: after a lossy failover no step is skipped. */
   advance(lease: Lease & Pick<LeasedDeployment, 'step'>, result: StepResult): Promise<boolean> {
     const { repository, commitSha } = result
     return this.applyTransition(lease, {
@@ -128,7 +125,7 @@ export class LeaseStore {
     return this.applyTransition(lease, { changes, hasEnded: true })
   }
 
-  /** Gives the place free until it is time to try again. Does not apply while a cancellation is asked for. */
+  /** Frees the slot until the next retry. Does not apply once a cancellation is requested. */
   wait(
     lease: Lease & Pick<LeasedDeployment, 'retryCount'>,
     delayMs: number,
@@ -139,13 +136,13 @@ export class LeaseStore {
     return this.applyTransition(lease, { changes, delayMs, unlessCancelled: true })
   }
 
-  /** The same, where the forge has said when; that does not count as a try. */
+  /** The same until a time that the forge named; does not count as a retry. */
   pause(lease: Lease, delayMs: number, text: string, error: DeploymentProblem): Promise<boolean> {
     const changes = { status: 'WAITING', text, error, progress: null }
     return this.applyTransition(lease, { changes, delayMs, unlessCancelled: true })
   }
 
-  /** Ends the lease, so that any node may go on at once. */
+  /** Ends the lease, so that any node can take over at once. */
   async release(lease: Lease): Promise<void> {
     await this.connection.query(
       `update deployments set leased_by = null, lease_expires_at = clock_timestamp()
@@ -154,9 +151,11 @@ export class LeaseStore {
     )
   }
 
-  private async applyTransition(lease: Lease, move: Omit<Transition, 'lease'>): Promise<boolean> {
+  private async applyTransition(lease: Lease, transition: Omit<Transition, 'lease'>): Promise<boolean> {
     const { id, epoch, owner } = lease
-    const row = await this.log.append(() => this.transitions.apply({ ...move, lease: { id, epoch, owner } }))
+    const row = await this.log.append(() =>
+      this.transitions.apply({ ...transition, lease: { id, epoch, owner } }),
+    )
     return row !== undefined
   }
 }
@@ -185,7 +184,7 @@ const RECLAIM_EXPIRED = `
   )
   update deployments d set
     leased_by = $1, lease_expires_at = clock_timestamp() + $2 * interval '1 ms',
-    -- One that was handed back has no owner: nobody died.
+    -- A released one has no owner: no runner died.
     epoch = d.epoch + 1, reclaim_count = d.reclaim_count + (d.leased_by is not null)::int
   from picked where d.id = picked.id
   returning ${leasedDeploymentColumns('d')}`

@@ -1,15 +1,16 @@
 import type { DeploymentStep } from '../../events/deployment-event.ts'
 import type { Visibility } from '../../github/github-client.ts'
 
-/** The right to run a deployment: as long as no other runner has a higher epoch, and the lease is renewed in time. */
+/** The right to run a deployment: valid while no runner has a higher epoch and the lease is renewed in time. */
 export interface Lease {
   id: string
+  /** The fencing token. */
   epoch: number
   /** A failover that loses commits can give the same epoch to another owner. */
   owner: string
 }
 
-/** All that a runner needs to know of a deployment, as it is stored. */
+/** Everything a runner needs to know about a deployment, as stored. */
 export interface LeasedDeployment extends Lease {
   org: string
   repo: string
@@ -18,22 +19,22 @@ export interface LeasedDeployment extends Lease {
   branch: string
   /** The last step reached. */
   step: DeploymentStep
-  /** Fixed at acceptance: the commit that the branch will be at. */
+  /** Fixed at acceptance: the commit that the branch will point to. */
   plannedCommit: string
   plannedTree: string
   objectCount: number
   packBytes: number
   fileCount: number
-  /** Known from when the repository was created. */
+  /** Null until the repository exists. */
   repositoryId: string | null
   cancelRequested: boolean
-  /** Failed calls of the present step that were tried again. */
+  /** Retries of the current step. */
   retryCount: number
   /** Runners that died since the last step was reached. */
   reclaimCount: number
 }
 
-/** The columns behind `Work`, to be selected from a row of `deployments`. */
+/** The select list that reads a `LeasedDeployment` from a row of `deployments`. */
 export function leasedDeploymentColumns(row: string): string {
   return Object.entries(COLUMNS)
     .map(([field, column]) => `${row}.${column} as "${field}"`)

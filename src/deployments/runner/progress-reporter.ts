@@ -6,36 +6,32 @@ export interface Progress {
   unit: string
 }
 
-/** Contents below this are pushed before anybody could read a progress. */
-const LARGE_PACK_BYTES = 1024 * 1024
-const LARGE_FILE_COUNT = 500
-/** Each report is an event for everybody: at most two a second. */
+/** Smaller contents are pushed before anyone could read the progress. */
+const MIN_PACK_BYTES = 1024 * 1024
+const MIN_FILE_COUNT = 500
+/** Each report is an event for every subscriber. */
 const MIN_REPORT_INTERVAL_MS = 500
 
-/** Passes on how far a step is: of large contents only, not too often, one report at a time, none after the end. */
+/** Stores the progress of a step: for large contents only, rate limited, one report at a time, none after the end. */
 export class ProgressReporter {
-  private readonly isLarge: boolean
+  private readonly isEnabled: boolean
   private pendingReport: Promise<unknown> | undefined
   private lastReportAtMs = Number.NEGATIVE_INFINITY
   private hasEnded = false
 
   constructor(
-    work: Pick<LeasedDeployment, 'packBytes' | 'fileCount'>,
+    deployment: Pick<LeasedDeployment, 'packBytes' | 'fileCount'>,
     private readonly store: (progress: Progress) => Promise<unknown>,
   ) {
-    this.isLarge = work.packBytes >= LARGE_PACK_BYTES || work.fileCount >= LARGE_FILE_COUNT
+    this.isEnabled = deployment.packBytes >= MIN_PACK_BYTES || deployment.fileCount >= MIN_FILE_COUNT
   }
 
   report(progress: Progress): void {
-    if (
-      !this.isLarge ||
-      this.hasEnded ||
-      this.pendingReport ||
-      performance.now() - this.lastReportAtMs < MIN_REPORT_INTERVAL_MS
-    )
-      return
-    this.lastReportAtMs = performance.now()
-    // A report that could not be stored is not missed; the step's own result will tell.
+    const nowMs = performance.now()
+    if (!this.isEnabled || this.hasEnded || this.pendingReport) return
+    if (nowMs - this.lastReportAtMs < MIN_REPORT_INTERVAL_MS) return
+    this.lastReportAtMs = nowMs
+    // A failed report does not matter: the step's result follows.
     this.pendingReport = this.store(progress)
       .catch(() => undefined)
       .finally(() => {

@@ -5,15 +5,15 @@ const WORK_AVAILABLE_TOPIC = 'work'
 const CANCELLATIONS_TOPIC = 'cancellations'
 
 export interface SignalHandlers {
-  /** There is work that somebody with a free place could take. */
+  /** A runner with a free slot may find work. */
   onWorkAvailable(): void
-  /** This deployment is to be stopped; undefined: perhaps some are, look. */
+  /** This deployment was cancelled. Undefined: some may have been; check all. */
   onCancel(id: string | undefined): void
 }
 
 /**
- * What nodes call out to each other's runners, and to their own. Hints: whoever misses one finds out by his next look
- * for work, or by his heartbeat.
+ * Signals between the runners of all nodes, this one included. They may be lost: a runner that misses one learns the
+ * same from its next poll or heartbeat.
  */
 @Injectable()
 export class RunnerSignals {
@@ -27,10 +27,10 @@ export class RunnerSignals {
     await this.pubSub.publish(CANCELLATIONS_TOPIC, { id })
   }
 
-  /** Returns a function that ends it. */
-  async listen({ onWorkAvailable: onWork, onCancel }: SignalHandlers): Promise<() => void> {
+  /** Returns a function that stops listening. */
+  async listen({ onWorkAvailable, onCancel }: SignalHandlers): Promise<() => void> {
     const ids = await Promise.all([
-      this.pubSub.subscribe(WORK_AVAILABLE_TOPIC, onWork, {}),
+      this.pubSub.subscribe(WORK_AVAILABLE_TOPIC, onWorkAvailable, {}),
       this.pubSub.subscribe(CANCELLATIONS_TOPIC, ({ id }: { id?: string }) => onCancel(id), {}),
     ])
     return () => {

@@ -6,28 +6,28 @@ import type { Queryable } from '../../database/statement.ts'
 import type { Lease } from './leased-deployment.ts'
 import { type Transition, TransitionBatcher } from './transition-batcher.ts'
 
-let test_: TestDatabase
+let testDatabase: TestDatabase
 
 beforeAll(async () => {
-  test_ = await createMigratedDatabase()
+  testDatabase = await createMigratedDatabase()
 })
 
-afterAll(() => test_.drop())
+afterAll(() => testDatabase.drop())
 
-/** Passes statements on, and counts them. */
-class Counting implements Queryable {
+/** Counts statements. */
+class CountingDatabase implements Queryable {
   count = 0
 
   query<Row>(text: string, values?: readonly unknown[]): Promise<Row[]> {
     this.count++
-    return test_.database.query<Row>(text, values)
+    return testDatabase.database.query<Row>(text, values)
   }
 }
 
-async function held(count: number): Promise<Lease[]> {
+async function insertLeased(count: number): Promise<Lease[]> {
   const leases = Array.from({ length: count }, () => ({ id: uuidv7(), epoch: 3, owner: 'me' }))
   for (const { id, epoch, owner } of leases) {
-    await test_.database.query(
+    await testDatabase.database.query(
       `insert into deployments (id, org, repo, visibility, branch, step, status, text, sequence, attempt, file_count,
          size_bytes, created_at, updated_at, input_digest, planned_commit, planned_tree, object_count, pack_bytes,
          run_at, leased_by, lease_expires_at, epoch)
@@ -39,85 +39,92 @@ async function held(count: number): Promise<Lease[]> {
   return leases
 }
 
-const told = (lease: Lease, text = 'Told'): Transition => ({ lease, changes: { text } })
+const withText = (lease: Lease, text = 'Text'): Transition => ({ lease, changes: { text } })
 
-test('moves that come together are made together: each is told its own event, in the order of positions', async () => {
-  const through = new Counting()
-  const queue = new TransitionBatcher(through)
-  const leases = await held(45)
+test('transitions that arrive together are applied together, and each resolves to its event, in the order of the log', async () => {
+  const database = new CountingDatabase()
+  const batcher = new TransitionBatcher(database)
+  const leases = await insertLeased(45)
   const order: number[] = []
   const rows = await Promise.all(
     leases.map(async (lease) => {
-      const row = await queue.apply(told(lease, `Of ${lease.id}`))
+      const row = await batcher.apply(withText(lease, `Of ${lease.id}`))
       order.push(row?.position ?? 0)
       return row
     }),
   )
-  // One went alone; the rest while it, and those after it, were under way.
-  expect(through.count).toBe(1 + 3)
+  // The first is applied alone; the others arrive meanwhile.
+  expect(database.count).toBe(1 + 3)
   expect(rows.map((row) => row?.deployment.text)).toEqual(leases.map(({ id }) => `Of ${id}`))
   expect(order).toEqual(order.map((_, i) => (order[0] ?? 0) + i))
 })
 
 test.each<[string, (lease: Lease) => Transition]>([
-  ['an older epoch', (lease) => told({ ...lease, epoch: 2 })],
-  ['another owner', (lease) => told({ ...lease, owner: 'you' })],
-  ['another step than is reached', (lease) => ({ ...told(lease), fromStep: 'CREATE_REPO' })],
-])('%s moves nothing, and keeps no other from it', async (_, wrong) => {
-  const queue = new TransitionBatcher(test_.database)
-  const [first, second] = (await held(2)) as [Lease, Lease]
+  ['an older epoch', (lease) => withText({ ...lease, epoch: 2 })],
+  ['another owner', (lease) => withText({ ...lease, owner: 'you' })],
+  ['a step other than the one reached', (lease) => ({ ...withText(lease), fromStep: 'CREATE_REPO' })],
+])('%s changes nothing and does not prevent other transitions', async (_, wrong) => {
+  const batcher = new TransitionBatcher(testDatabase.database)
+  const [first, second] = (await insertLeased(2)) as [Lease, Lease]
   const [a, b, c] = await Promise.all([
-    queue.apply(told(first)),
-    queue.apply(wrong(second)),
-    queue.apply(told(second)),
+    batcher.apply(withText(first)),
+    batcher.apply(wrong(second)),
+    batcher.apply(withText(second)),
   ])
   expect(a?.sequence).toBe(2)
   expect(b).toBeUndefined()
   expect(c?.sequence).toBe(2)
 })
 
-test('two moves of one deployment are made one after the other', async () => {
-  const queue = new TransitionBatcher(test_.database)
-  const [other, lease] = (await held(2)) as [Lease, Lease]
+test('two transitions of one deployment are applied one after the other', async () => {
+  const batcher = new TransitionBatcher(testDatabase.database)
+  const [other, lease] = (await insertLeased(2)) as [Lease, Lease]
   const rows = await Promise.all(
-    [told(other), told(lease, 'a'), told(lease, 'b')].map((move) => queue.apply(move)),
+    [withText(other), withText(lease, 'a'), withText(lease, 'b')].map((transition) =>
+      batcher.apply(transition),
+    ),
   )
   expect(rows.map((row) => [row?.sequence, row?.deployment.text])).toEqual([
-    [2, 'Told'],
+    [2, 'Text'],
     [2, 'a'],
     [3, 'b'],
   ])
 })
 
-test('one that the database refuses fails alone; while it is away, all do', async () => {
-  const leases = await held(4)
-  const queue = new TransitionBatcher(test_.database)
-  const moves = leases.map((lease, i) => ({ lease, changes: { status: i === 2 ? 'NONSENSE' : 'RUNNING' } }))
-  const results = await Promise.allSettled(moves.map((move) => queue.apply(move)))
+test('one that the database rejects fails alone; while it is unavailable, all fail', async () => {
+  const leases = await insertLeased(4)
+  const batcher = new TransitionBatcher(testDatabase.database)
+  const transitions = leases.map((lease, i) => ({
+    lease,
+    changes: { status: i === 2 ? 'NONSENSE' : 'RUNNING' },
+  }))
+  const results = await Promise.allSettled(transitions.map((transition) => batcher.apply(transition)))
   expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'rejected', 'fulfilled'])
 
   const away = new TransitionBatcher({
     query: () => Promise.reject(new DatabaseUnavailableError('test', 'gone')),
   })
-  const lost = await Promise.allSettled(leases.map((lease) => away.apply(told(lease))))
+  const lost = await Promise.allSettled(leases.map((lease) => away.apply(withText(lease))))
   expect(lost.map(({ status }) => status)).toEqual(Array(4).fill('rejected'))
-  expect(await queue.apply(told(leases[0]!))).toMatchObject({ sequence: 3 })
+  expect(await batcher.apply(withText(leases[0]!))).toMatchObject({ sequence: 3 })
 })
 
-test('what ends a run gives its lease up; what waits says until when', async () => {
-  const queue = new TransitionBatcher(test_.database)
-  const [ends, waits, cancelled] = (await held(3)) as [Lease, Lease, Lease]
-  await test_.database.query('update deployments set cancel_requested = true where id = $1', [cancelled.id])
+test('a transition that ends a run releases its lease; one that waits stores until when', async () => {
+  const batcher = new TransitionBatcher(testDatabase.database)
+  const [ends, waits, cancelled] = (await insertLeased(3)) as [Lease, Lease, Lease]
+  await testDatabase.database.query('update deployments set cancel_requested = true where id = $1', [
+    cancelled.id,
+  ])
   const waiting = { changes: { status: 'WAITING' }, delayMs: 60_000, unlessCancelled: true }
   const rows = await Promise.all([
-    queue.apply({ lease: ends, changes: { status: 'FAILED', error: { code: 'X' } }, hasEnded: true }),
-    queue.apply({ lease: waits, ...waiting }),
-    queue.apply({ lease: cancelled, ...waiting }),
+    batcher.apply({ lease: ends, changes: { status: 'FAILED', error: { code: 'X' } }, hasEnded: true }),
+    batcher.apply({ lease: waits, ...waiting }),
+    batcher.apply({ lease: cancelled, ...waiting }),
   ])
   expect(rows[0]?.deployment).toMatchObject({ error: { code: 'X' }, finishedAt: expect.any(String) })
   expect(rows[1]?.deployment).toMatchObject({ waitingUntil: expect.any(String), finishedAt: null })
   expect(rows[2]).toBeUndefined()
-  const owners = await test_.database.query(
+  const owners = await testDatabase.database.query(
     'select leased_by as owner, lease_expires_at is null as "isFree" from deployments where id = any($1) order by id',
     [[ends.id, waits.id, cancelled.id]],
   )

@@ -4,21 +4,21 @@ import type { DeploymentStep } from '../../events/deployment-event.ts'
 import type { EventRow } from '../../events/event-log.ts'
 import type { Lease } from './leased-deployment.ts'
 
-/** What becomes of a deployment that is held. Applies only while the lease does. */
+/** A state transition of a leased deployment. Applies only while the lease is valid. */
 export interface Transition {
   lease: Lease
-  /** Columns of `deployments`, and what they become; the others stay as they are. */
+  /** New values of columns of `deployments`; the others keep theirs. */
   changes: Readonly<Record<string, unknown>>
-  /** Only from this step. */
+  /** Applies only at this step. */
   fromStep?: DeploymentStep
-  /** Not while a cancellation is asked for. */
+  /** Does not apply once a cancellation is requested. */
   unlessCancelled?: boolean
-  /** It is to run again after this time. */
+  /** The deployment is due again after this time. */
   delayMs?: number
   hasEnded?: boolean
 }
 
-/** In one transaction; and for the planner, which would otherwise rather read the whole table. */
+/** Per transaction. Also a hint to the planner, which would otherwise scan the whole table. */
 const MAX_BATCH_SIZE = 20
 
 interface PendingTransition {
@@ -28,8 +28,8 @@ interface PendingTransition {
 }
 
 /**
- * Makes moves one statement after the other, on a connection of its own: what comes while a statement is under way goes
- * with the next one, in one transaction with one flush. Each move applies by itself, or does not.
+ * Group commit: applies transitions one statement after the other. Those that arrive while a statement runs go into the
+ * next one, in one transaction with one flush. Each transition applies or not on its own.
  */
 export class TransitionBatcher {
   private pending: PendingTransition[] = []
@@ -37,10 +37,10 @@ export class TransitionBatcher {
 
   constructor(private readonly connection: Queryable) {}
 
-  /** Resolves, after the commit, to the move's event; to undefined where it did not apply. */
-  apply(move: Transition): Promise<EventRow | undefined> {
+  /** Resolves, after the commit, to the transition's event; to undefined if it did not apply. */
+  apply(transition: Transition): Promise<EventRow | undefined> {
     return new Promise((resolve, reject) => {
-      this.pending.push({ transition: move, resolve, reject })
+      this.pending.push({ transition, resolve, reject })
       if (!this.isApplying) void this.applyPending()
     })
   }
@@ -51,37 +51,37 @@ export class TransitionBatcher {
     this.isApplying = false
   }
 
-  /** One move of a deployment at a time: a statement changes a row once. */
+  /** At most one transition per deployment: a statement changes a row once. */
   private nextBatch(): PendingTransition[] {
-    const taken = new Map<string, PendingTransition>()
-    this.pending = this.pending.filter((one) => {
-      const { id } = one.transition.lease
-      if (taken.size >= MAX_BATCH_SIZE || taken.has(id)) return true
-      taken.set(id, one)
+    const batch = new Map<string, PendingTransition>()
+    this.pending = this.pending.filter((pending) => {
+      const { id } = pending.transition.lease
+      if (batch.size >= MAX_BATCH_SIZE || batch.has(id)) return true
+      batch.set(id, pending)
       return false
     })
-    return [...taken.values()]
+    return [...batch.values()]
   }
 
   /** Never rejects. */
-  private async applyBatch(some: readonly PendingTransition[]): Promise<void> {
+  private async applyBatch(batch: readonly PendingTransition[]): Promise<void> {
     try {
       const rows = await this.connection.query<EventRow>(APPLY_TRANSITIONS, [
-        JSON.stringify(some.map(({ transition: move }) => move)),
+        JSON.stringify(batch.map(({ transition }) => transition)),
       ])
-      const byDeployment = new Map(some.map((one) => [one.transition.lease.id, one]))
-      // In the order of the log, in which they are then told: a hint that comes too early costs a read.
+      const byDeployment = new Map(batch.map((pending) => [pending.transition.lease.id, pending]))
+      // In the order of the log, so that they are also published in it: a notification ahead of its turn costs a read.
       for (const row of rows.toSorted((a, b) => a.position - b.position)) {
         byDeployment.get(row.deployment_id)?.resolve(row)
       }
-      // Nothing more for those that were made.
-      for (const { resolve } of some) resolve(undefined)
+      // Has no effect on those resolved above.
+      for (const { resolve } of batch) resolve(undefined)
     } catch (error) {
-      if (some.length === 1 || error instanceof DatabaseUnavailableError) {
-        for (const { reject } of some) reject(error)
+      if (batch.length === 1 || error instanceof DatabaseUnavailableError) {
+        for (const { reject } of batch) reject(error)
       } else {
-        // One of them is at fault, and nothing is stored.
-        for (const one of some) await this.applyBatch([one])
+        // Nothing was stored because of one of them: apply each alone.
+        for (const pending of batch) await this.applyBatch([pending])
       }
     }
   }

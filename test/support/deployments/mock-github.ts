@@ -12,33 +12,37 @@ import {
 
 type Call = 'ensureOrganization' | 'ensureRepository' | 'pushContents' | 'branchHead'
 
-/** A forge in memory, for what a real one cannot be made to do: to fail, or to hang, at a given call. */
+/** Runs before a call returns. */
+type Action = (context: CallContext) => Promise<void> | void
+
+/** A forge in memory that can fail or hang at a given call, as a real one cannot be made to. */
 export class MockGitHub extends GitHubClient {
   /** Every call, in order, as "call owner/name". */
   readonly calls: string[] = []
+  /** Calls that have not returned yet, by every node. */
+  callsInFlight = 0
   private readonly heads = new Map<string, string>()
-  private readonly faults = new Map<Call, (() => Promise<void> | void)[]>()
+  private readonly actions = new Map<Call, Action[]>()
 
-  /** The next calls of this kind do this first; each once. */
-  next(call: Call, ...faults: ((() => Promise<void> | void) | Error)[]): void {
-    const made = faults.map((fault) => (fault instanceof Error ? () => Promise.reject(fault) : fault))
-    this.faults.set(call, [...(this.faults.get(call) ?? []), ...made])
+  /** The next calls of this kind run these actions first, or fail with these errors; each one once. */
+  next(call: Call, ...actions: (Action | Error)[]): void {
+    const added = actions.map((action) => (action instanceof Error ? () => Promise.reject(action) : action))
+    this.actions.set(call, [...(this.actions.get(call) ?? []), ...added])
   }
 
   /**
-   * The next call of this kind hangs. `reached` resolves when it does; it goes on with `goOn`, or, unless it is deaf,
-   * ends when its signal is aborted.
+   * The next call of this kind hangs. `reached` resolves when it does. It continues after `resume`, or, unless it
+   * ignores aborts, ends when its signal is aborted.
    */
-  hang(call: Call, { deaf = false } = {}): { reached: Promise<void>; goOn: () => void } {
+  hang(call: Call, { ignoresAbort = false } = {}): { reached: Promise<void>; resume: () => void } {
     const reached = Promise.withResolvers<void>()
-    const going = Promise.withResolvers<void>()
-    this.next(call, async () => {
+    const resumed = Promise.withResolvers<void>()
+    this.next(call, async ({ signal }) => {
       reached.resolve()
-      const { signal } = this.context as CallContext
-      if (deaf) await going.promise
-      else await Promise.race([going.promise, sleep(2 ** 30, undefined, { signal, ref: false })])
+      if (ignoresAbort) await resumed.promise
+      else await Promise.race([resumed.promise, sleep(2 ** 30, undefined, { signal, ref: false })])
     })
-    return { reached: reached.promise, goOn: going.resolve }
+    return { reached: reached.promise, resume: resumed.resolve }
   }
 
   ensureOrganization({ login }: EnsureOrganizationInput, context: CallContext): Promise<Organization> {
@@ -70,17 +74,19 @@ export class MockGitHub extends GitHubClient {
     return this.call('branchHead', path, context, () => this.heads.get(path) ?? null)
   }
 
-  private context: CallContext | undefined
-
   private async call<Result>(
     call: Call,
-    of: string,
+    target: string,
     context: CallContext,
-    answer: () => Result,
+    result: () => Result,
   ): Promise<Result> {
-    this.calls.push(`${call} ${of}`)
-    this.context = context
-    await this.faults.get(call)?.shift()?.()
-    return answer()
+    this.calls.push(`${call} ${target}`)
+    this.callsInFlight++
+    try {
+      await this.actions.get(call)?.shift()?.(context)
+      return result()
+    } finally {
+      this.callsInFlight--
+    }
   }
 }
