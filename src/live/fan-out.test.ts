@@ -585,7 +585,8 @@ test('any ordered source of any subscription field is followed, shared and resum
   await node.stop()
   const ticks = new TickSource()
   node = await LiveNode.start(database.database, (schema) => {
-    const extension = 'extend type Subscription { ticks(after: Int): Tick! } type Tick { count: Int! }'
+    const extension =
+      'extend type Subscription { ticks(kind: ID!, after: Int): Tick! } type Tick { count: Int! }'
     const extended = extendSchema(schema, parse(extension))
     const field = extended.getSubscriptionType()?.getFields().ticks
     Object.assign(field!, {
@@ -604,7 +605,8 @@ test('any ordered source of any subscription field is followed, shared and resum
   })
   const subscribe = (id: string, after: number | null) => {
     counts.set(id, [])
-    const query = `subscription ${id}($after: Int) { ticks(after: $after) { count } }`
+    const query = `subscription ${id}($after: Int) { ...F }
+      fragment F on Subscription { ticks(kind: "all", after: $after) { count } }`
     client.socket.send(JSON.stringify({ id, type: 'subscribe', payload: { query, variables: { after } } }))
   }
   const deployments = new Client()

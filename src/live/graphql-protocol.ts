@@ -29,7 +29,7 @@ import type { Connection } from './connection.ts'
 import { DocumentCache, InvalidDocumentError } from './document-cache.ts'
 import { checkSubscriptionFields, FanOut, type SharedOperation } from './fan-out.ts'
 import { LiveMetrics } from './live-metrics.ts'
-import { type NormalForm, normalValues } from './normal-form.ts'
+import { eventSchema, type NormalForm, normalValues } from './normal-form.ts'
 
 const MAX_OPERATIONS = 100
 /** In characters, as JSON. They are kept for as long as the subscription. */
@@ -287,7 +287,7 @@ export class GraphQLProtocol implements OnApplicationBootstrap {
 function toSharedOperation(schema: GraphQLSchema, normal: NormalForm, args: PreparedArgs): SharedOperation {
   const variableValues = normalValues(normal, args.variableValues)
   const key = `${normal.key} ${JSON.stringify(variableValues)}`
-  return { key, args: { schema, document: normal.document, variableValues } }
+  return { key, args: { schema: eventSchema(schema), document: normal.document, variableValues } }
 }
 
 function expiry({ credential }: Identity): { expiresAt?: string } {

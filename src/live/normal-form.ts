@@ -3,6 +3,7 @@ import {
   type DefinitionNode,
   type DocumentNode,
   type FragmentDefinitionNode,
+  GraphQLObjectType,
   type GraphQLSchema,
   Kind,
   type OperationDefinitionNode,
@@ -92,6 +93,28 @@ export function normalValues(
 ): Record<string, unknown> {
   const currentValue = (name: string) => (Object.hasOwn(values, name) ? values[name] : undefined)
   return Object.fromEntries(variables.map(({ name, originalName }) => [name, currentValue(originalName)]))
+}
+
+const eventSchemas = new WeakMap<GraphQLSchema, GraphQLSchema>()
+
+/** The schema that normal forms are executed in: subscription fields have no arguments, not even required ones. */
+export function eventSchema(schema: GraphQLSchema): GraphQLSchema {
+  let derived = eventSchemas.get(schema)
+  if (!derived) {
+    derived = withoutSubscriptionArguments(schema)
+    eventSchemas.set(schema, derived)
+  }
+  return derived
+}
+
+function withoutSubscriptionArguments(schema: GraphQLSchema): GraphQLSchema {
+  const config = schema.getSubscriptionType()?.toConfig()
+  if (!config) return schema
+  const fields = Object.entries(config.fields).map(([name, field]) => [name, { ...field, args: {} }])
+  const subscription = new GraphQLObjectType({ ...config, fields: Object.fromEntries(fields) })
+  const getType: GraphQLSchema['getType'] = (name) =>
+    name === subscription.name ? subscription : schema.getType(name)
+  return Object.assign(Object.create(schema) as GraphQLSchema, { getType, getRootType: () => subscription })
 }
 
 /** Why a subscription cannot be executed for every event; undefined: it can. */
