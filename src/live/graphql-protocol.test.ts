@@ -181,9 +181,7 @@ describe('an operation that is answered', () => {
     }
     client.subscribe('{ __typename }')
     expect(await client.hear(2)).toMatchObject([{ type: 'next' }, { type: 'complete' }])
-    const { protocol } = node.socket as unknown as {
-      protocol: { documentCache: { cache: { size: number } } }
-    }
+    const { protocol } = node.socket as unknown as { protocol: { documentCache: { cache: { size: number } } } }
     expect(protocol.documentCache.cache.size).toBe(1)
   })
 
