@@ -13,6 +13,7 @@ import { enforceMinimumReadRate } from '../runtime/minimum-read-rate.ts'
 import { AuthenticationMiddleware } from './authentication.middleware.ts'
 import { limitConnections } from './connection-limits.ts'
 import { GitMiddleware } from './git.middleware.ts'
+import { MetricsController } from './metrics.controller.ts'
 import { OriginMiddleware, OriginPolicy } from './origin.middleware.ts'
 import { jsonBody, rejectRequest } from './request-body.ts'
 import { securityHeaders } from './security-headers.ts'
@@ -30,7 +31,12 @@ const MIN_READ_RATE = { bytesPerSecond: 64 * 1024, toleranceSeconds: 30 }
 const CLIENT_FOLDER = fileURLToPath(new URL('../../dist/client', import.meta.url))
 
 /** The middleware in front of controllers and GraphQL, in the order in which a request passes it. */
-@Module({ imports: [AuthModule], providers: [OriginPolicy], exports: [OriginPolicy] })
+@Module({
+  imports: [AuthModule],
+  controllers: [MetricsController],
+  providers: [OriginPolicy],
+  exports: [OriginPolicy],
+})
 export class HttpModule implements NestModule {
   constructor(
     private readonly config: Config,

@@ -1,11 +1,9 @@
 import { Global, Module, type OnModuleInit } from '@nestjs/common'
 import { collectDefaultMetrics } from 'prom-client'
-import { AuthModule } from '../auth/auth.module.ts'
-import { MetricsController } from './metrics.controller.ts'
 import { Metrics } from './metrics.ts'
 
 @Global()
-@Module({ imports: [AuthModule], providers: [Metrics], controllers: [MetricsController], exports: [Metrics] })
+@Module({ providers: [Metrics], exports: [Metrics] })
 export class MetricsModule implements OnModuleInit {
   constructor(private readonly metrics: Metrics) {}
 

@@ -2,7 +2,7 @@ import { Controller, Get, Header, Res, UseFilters, UseGuards } from '@nestjs/com
 import type { Response } from 'express'
 import { AllOrganizationsGuard, AuthGuard } from '../auth/auth.guard.ts'
 import { AuthErrorsFilter } from '../auth/http-authenticator.ts'
-import { Metrics } from './metrics.ts'
+import { Metrics } from '../metrics/metrics.ts'
 
 /** For Prometheus. The figures cover all organizations. */
 @UseGuards(AuthGuard, AllOrganizationsGuard)

@@ -1,5 +1,5 @@
 import { ConsoleLogger, type LogLevel as NestLogLevel } from '@nestjs/common'
-import type { LogLevel } from '../config/config.ts'
+import type { LogLevel } from './config.ts'
 
 /** Text on a terminal, JSON lines otherwise; the fields of an entry are beside its message. */
 export function createLogger(level: LogLevel): ConsoleLogger {
