@@ -35,23 +35,5 @@ export class DeploymentMetrics {
     feed.onEvent(({ deployment: { status, finishedAt } }) => {
       if (finishedAt !== null) ended.inc({ status })
     })
-    new Counter({
-      name: 'shipcast_gap_fills_total',
-      help: 'Times the log was read because a notification was missing or out of order.',
-      registers,
-      collect() {
-        this.reset()
-        this.inc(feed.gapFills)
-      },
-    })
-    new Counter({
-      name: 'shipcast_lost_hints_total',
-      help: 'Times a poll of the log found events for which no notification had arrived.',
-      registers,
-      collect() {
-        this.reset()
-        this.inc(feed.missedNotificationCount)
-      },
-    })
   }
 }
