@@ -327,7 +327,8 @@ test('the credential appears in no log, table or response; every request was val
     ),
   )
   const output = outputs.join('\n')
-  expect(output).toContain('Step failed: FORBIDDEN')
+  expect(output).toContain('"message":"Step failed"')
+  expect(output).toContain('"code":"FORBIDDEN"')
   expect(output).toContain('not accessible by ***')
   const basic = Buffer.from(`x-access-token:${github.token}`).toString('base64')
   for (const secret of [github.token, basic, Buffer.from(github.token).toString('base64')]) {

@@ -438,7 +438,7 @@ describe('slots', () => {
       `select max(queue_rank) + 1 from deployments
        where lower(org) = lower('org-3') and status in ('QUEUED', 'RUNNING', 'WAITING')`,
     )
-    expect(next).toContain('deployments_organization_turn')
+    expect(next).toContain('deployments_queue_rank_by_organization')
   })
 
   test('are taken over at once after a planned stop of a node', async () => {
