@@ -85,7 +85,12 @@ export class LiveNode {
       },
       { logger: false, abortOnError: false },
     )
-    await app.listen(0, '127.0.0.1')
+    try {
+      await app.listen(0, '127.0.0.1')
+    } catch (error) {
+      await app.close()
+      throw error
+    }
     return new LiveNode(app, database, feed, clock, slice)
   }
 
