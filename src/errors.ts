@@ -14,7 +14,7 @@ export const ERROR_CODES = [
 ] as const
 export type ErrorCode = (typeof ERROR_CODES)[number]
 
-/** One error in an input: its path (`input.contents.files[3].path`), and the reason, which completes "<path> …". */
+/** One error in an input. `reason` completes "<path> …"; a path is `input.contents.files[3].path`. */
 export interface FieldError {
   path: string
   reason: string
@@ -31,7 +31,7 @@ export class ShipcastError extends GraphQLError {
   }
 }
 
-/** Stops the start for a reason that a person can fix: its message is printed without a stack. */
+/** Stops the start for a reason that a person can fix: the message is printed without a stack. */
 export class StartupError extends Error {
   override readonly name: string = 'StartupError'
 }
@@ -60,7 +60,7 @@ export class UnauthenticatedError extends ShipcastError {
   }
 }
 
-/** The subject may see the object, but not perform the operation. */
+/** The subject can see the object, but not perform the operation. */
 export class ForbiddenError extends ShipcastError {
   override readonly name = 'ForbiddenError'
 
@@ -74,7 +74,10 @@ export class NotFoundError extends ShipcastError {
 
   /** `name` as in "Deployment 4f1c". */
   constructor(name: string) {
-    super('NOT_FOUND', `${escapeInvisible(name)} does not exist, or you may not see it. Check the id.`)
+    super(
+      'NOT_FOUND',
+      `${escapeInvisible(name)} does not exist, or you do not have access to it. Check the id.`,
+    )
   }
 }
 
@@ -123,13 +126,13 @@ export class RateLimitedError extends ShipcastError {
 
 /** Hides the details of an error from the client; the log has them under the same id. */
 export function internalError(id: string): ShipcastError {
-  const message = `Internal error. Try again; if it happens again, report its id, ${id}, which is in the log.`
+  const message = `Internal error. Try again; if it happens again, report the id ${id}, under which it is logged.`
   return new ShipcastError('INTERNAL', message, { id })
 }
 
 /**
- * Quotes untrusted text for a message or the audit log: shortened, on one line, and with characters that are invisible
- * or change how the rest of the line is displayed as `\uXXXX`.
+ * Quotes untrusted text for a message or the audit log: shortened, on one line. Characters that are
+ * invisible, or that change how the rest of the line is displayed, become `\uXXXX`.
  */
 export function quote(text: string): string {
   const shortened = text.length > 80 ? `${text.slice(0, 79)}…` : text
@@ -137,8 +140,8 @@ export function quote(text: string): string {
 }
 
 /**
- * Escapes control, bidirectional, zero-width, private and unassigned characters, fillers and line separators, but not
- * the emoji variation selector.
+ * Escapes control, bidirectional, zero-width, private and unassigned characters, fillers and line separators,
+ * but not the emoji variation selector.
  */
 function escapeInvisible(text: string): string {
   return text.replace(/[[\p{C}\p{DI}\p{Zl}\p{Zp}]--\ufe0f]/gv, (character) =>

@@ -384,7 +384,7 @@ describe('a subject cannot', () => {
 })
 
 describe('the audit log', () => {
-  test('records who did what, to what, from where, with which result; entries cannot be changed or removed', async () => {
+  test('records who did what, to what, from where, and with what result; entries cannot be changed or removed', async () => {
     const by = await token('audited', { role: 'deployer', orgs: ['acme'] })
     const request = deployInput()
     const { data } = await server.request<DeployResult>(DEPLOY_MUTATION, { input: request }, bearer(by))

@@ -1,4 +1,4 @@
-// Not Intl's unit style, which in English says "12 byte" and "4.2 sec".
+// Not Intl's unit style, which in English is "12 byte" and "4.2 sec".
 
 const time = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' })
 const dateAndTime = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'short' })

@@ -17,7 +17,7 @@ export const AUDIT_ACTIONS = [
 ] as const
 export type AuditAction = (typeof AUDIT_ACTIONS)[number]
 
-/** Who did what, when, from where, with which result. Contains no secrets. */
+/** Who did what, when, from where, and with what result. Contains no secrets. */
 export interface AuditEntry {
   action: AuditAction
   /** Null: not authenticated. */
@@ -31,7 +31,7 @@ export interface AuditEntry {
   result: string
 }
 
-export interface StoredAuditEntry {
+interface StoredAuditEntry {
   id: string
   at: Date
   action: AuditAction
@@ -46,7 +46,7 @@ export interface StoredAuditEntry {
 /** A repository, a token name, a provider, or the id of a deployment. */
 const TARGET_PATTERN = /^[A-Za-z0-9._@/-]{1,200}$/
 
-/** Adds an entry, in the transaction of the action itself if it has one. A trigger refuses to change or delete entries. */
+/** Adds an entry, in the transaction of the action if it has one. A trigger refuses changes and deletions. */
 export async function appendAuditEntry(database: Queryable, entry: AuditEntry): Promise<void> {
   const { action, subject, address, target, deploymentId, result } = entry
   await database.query(

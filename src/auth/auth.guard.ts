@@ -14,8 +14,8 @@ import { principalFrom } from './principal.ts'
 import { hasRole } from './rights.ts'
 
 /**
- * Authenticates the requests of a controller. Resolvers do without it: `/graphql` is authenticated before its body is
- * read, and a socket when it sends `connection_init`.
+ * Authenticates the requests of a controller. Resolvers do not need it: `/graphql` is authenticated before
+ * its body is read, and a socket when it sends `connection_init`.
  */
 @Injectable()
 export class AuthGuard implements CanActivate {

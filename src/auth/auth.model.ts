@@ -4,18 +4,18 @@ import { PageInfo } from '../graphql/paging.ts'
 import { AUDIT_ACTIONS, type AuditAction } from './audit-log.ts'
 import { SUBJECT_KINDS, type SubjectKind } from './rights.ts'
 
-export const RoleEnum = { VIEWER: 'viewer', DEPLOYER: 'deployer', ADMIN: 'admin' } as const satisfies Record<
+const RoleEnum = { VIEWER: 'viewer', DEPLOYER: 'deployer', ADMIN: 'admin' } as const satisfies Record<
   string,
   Role
 >
 
 registerEnumType(RoleEnum, {
   name: 'Role',
-  description: 'What a subject may do, in the organizations that its role applies to.',
+  description: 'What a subject can do in the organizations that its role applies to.',
   valuesMap: {
     VIEWER: { description: 'Sees deployments.' },
     DEPLOYER: { description: 'Also deploys, and cancels and retries its own deployments.' },
-    ADMIN: { description: 'May do everything, in every organization, and reads the audit log.' },
+    ADMIN: { description: 'Can do everything in every organization, and reads the audit log.' },
   },
 })
 
@@ -23,7 +23,8 @@ export const SubjectKindEnum = Object.fromEntries(SUBJECT_KINDS.map((kind) => [k
 
 registerEnumType(SubjectKindEnum, {
   name: 'SubjectKind',
-  description: 'Whether a subject is a person or a service. The name does not show it: people choose theirs.',
+  description:
+    'Whether a subject is a person or a service. The name does not reveal it, because people choose their own.',
   valuesMap: {
     PERSON: { description: 'A person who signed in.' },
     SERVICE: { description: 'A service with a token.' },
@@ -43,18 +44,18 @@ export class Me {
   @Field(() => SubjectKindEnum, { description: 'Same as `Deployment.requestedByKind`.' })
   kind!: SubjectKind
 
-  @Field(() => RoleEnum, { description: 'The highest of its roles.' })
+  @Field(() => RoleEnum, { description: "The highest of the subject's roles." })
   role!: Role
 
   @Field(() => [String], {
     nullable: true,
-    description: 'The organizations whose deployments it sees, in lower case; null: all.',
+    description: 'The organizations whose deployments the subject sees, in lower case; null: all.',
   })
   sees!: string[] | null
 
   @Field(() => [String], {
     nullable: true,
-    description: 'The organizations that it can deploy to, in lower case; null: all.',
+    description: 'The organizations that the subject can deploy to, in lower case; null: all.',
   })
   deploysTo!: string[] | null
 
@@ -89,7 +90,7 @@ registerEnumType(AuditActionEnum, {
 })
 
 @ObjectType({
-  description: 'Who did what, when, from where, with which result. Entries are never changed or removed.',
+  description: 'Who did what, when, from where, and with what result. Entries are never changed or removed.',
 })
 export class AuditEntry {
   @Field(() => ID, { description: 'A UUID; later entries have greater ids.' })
@@ -137,7 +138,7 @@ export class AuditEntry {
 }
 
 @ObjectType({ description: 'An entry of the audit log, with its cursor.' })
-export class AuditEdge {
+class AuditEdge {
   @Field({ description: 'Pass it as `after` to get the entries that follow.' })
   cursor!: string
 

@@ -59,7 +59,7 @@ export class AuthResolver {
     action: AuditAction | null,
   ): Promise<AuditConnection> {
     const paging = parsePaging(first ?? 50, after ?? null, MAX_ENTRIES)
-    // PostgreSQL rejects such text; no subject has such a name.
+    // PostgreSQL rejects NUL in text, and no name contains it.
     if (subject?.includes('\0')) return connectionOf([], paging)
     const rows = await readAuditEntries(this.database, {
       limit: paging.limit + 1,

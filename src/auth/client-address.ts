@@ -5,7 +5,7 @@ import ipaddr from 'ipaddr.js'
 import proxyAddress from 'proxy-addr'
 import { Config } from '../config/config.ts'
 
-/** The address that a request comes from: the peer's, or the one in X-Forwarded-For if the peer is in TRUSTED_PROXIES. */
+/** The address of a request: the peer's, or the one in X-Forwarded-For if the peer is in TRUSTED_PROXIES. */
 @Injectable()
 export class ClientAddress {
   private readonly isTrusted: (address: string, index: number) => boolean
@@ -19,7 +19,9 @@ export class ClientAddress {
   }
 }
 
-/** The unit that limits count by: an IPv4 address, or the /64 that one IPv6 subscriber usually has (RFC 6177). */
+/**
+ * The unit that limits apply to: an IPv4 address, or the /64 that one IPv6 subscriber usually has (RFC 6177).
+ */
 export function networkOf(address: string): string {
   if (!isIPv6(address)) return address
   const parsed = ipaddr.process(address)

@@ -9,7 +9,7 @@ import { Authenticator } from './credentials/authenticator.ts'
 import { setPrincipal } from './principal.ts'
 import type { Principal } from './request-context.ts'
 
-/** Authenticates HTTP requests; `principalOf` then has the result. */
+/** Authenticates HTTP requests; `principalOf` then returns the result. */
 @Injectable()
 export class HttpAuthenticator {
   constructor(
@@ -27,7 +27,7 @@ export class HttpAuthenticator {
   }
 }
 
-/** Answers requests that a guard or controller refuses. Without it Nest answers with status 500. */
+/** Responds to requests that a guard or controller refuses. Nest itself would respond with status 500. */
 @Catch(ShipcastError, DatabaseUnavailableError)
 export class AuthErrorsFilter implements ExceptionFilter {
   catch(error: ShipcastError | DatabaseUnavailableError, host: ArgumentsHost): void {

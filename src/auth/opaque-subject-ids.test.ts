@@ -27,6 +27,6 @@ test('an opaque id is the same on every node of an installation, and discloses n
   expect(one.of('service:alice')).not.toBe(one.of('user:alice'))
 })
 
-test('another installation has other ids, so that a known account does not give away its id', async () => {
+test('another installation has other ids, so that a known account does not reveal its id', async () => {
   expect((await nodeOf(0)).of('service:ci')).not.toBe((await nodeOf(1)).of('service:ci'))
 })

@@ -4,8 +4,9 @@ import { Database } from '../database/database.ts'
 
 /**
  * Subject ids as clients see them. Names are not unique, and a subject's own id can contain an account number
- * or an email address; an opaque id tells subjects apart without disclosing it. Keyed with the installation's
- * secret, so that it cannot be guessed from a known account. The same on every node, and for every viewer.
+ * or an email address; an opaque id distinguishes subjects without disclosing it. Keyed with the
+ * installation's secret, so that it cannot be derived from a known account. The same on every node, and for
+ * every viewer.
  */
 @Injectable()
 export class OpaqueSubjectIds implements OnModuleInit {

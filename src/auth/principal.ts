@@ -16,18 +16,18 @@ export function principalOf(request: IncomingMessage): Principal {
   return principal
 }
 
-/** The principal of a resolver's or controller's request. Of resolvers, it is the whole `RequestContext`. */
+/** The principal of a resolver's or controller's request. In resolvers, it is the whole `RequestContext`. */
 export function principalFrom(context: ExecutionContext): Principal {
   if (context.getType<GqlContextType>() !== 'graphql') return principalOf(context.switchToHttp().getRequest())
   return GqlExecutionContext.create(context).getContext<RequestContext>()
 }
 
-/** A handler's parameter: who sent the request. */
+/** Injects the principal of the request into a handler. */
 export const Auth = createParamDecorator(
   (_: undefined, context: ExecutionContext): Principal => principalFrom(context),
 )
 
-/** A handler's parameter: the subject of the request, with its rights. */
+/** Injects the subject of the request, with its rights, into a handler. */
 export const CurrentSubject = createParamDecorator(
   (_: undefined, context: ExecutionContext): Subject => principalFrom(context).subject,
 )

@@ -3,8 +3,8 @@ import { Config } from '../config/config.ts'
 import { RateLimitedError } from '../errors.ts'
 import { RateLimiter } from './rate-limiter.ts'
 
-/** How many failed attempts of these addresses pass, one after the other. */
-function passedAttempts(addresses: Iterable<string>): number {
+/** How many failed attempts from these addresses, one after another, are below the limit. */
+function allowedAttempts(addresses: Iterable<string>): number {
   const rateLimiter = new RateLimiter(new Config({}))
   let count = 0
   for (const address of addresses) {
@@ -26,11 +26,11 @@ test.each([
   ['fe80::1%eth0', 'fe80::2', 'fe80::3%1'],
   ['192.0.2.1', '::ffff:192.0.2.1', '::FFFF:192.0.2.1'],
 ])('%s and similar addresses count as one network', (...addresses) => {
-  expect(passedAttempts(numbers.flatMap(() => addresses))).toBe(30)
+  expect(allowedAttempts(numbers.flatMap(() => addresses))).toBe(30)
 })
 
 test('the addresses of one IPv6 network share a limit', () => {
-  expect(passedAttempts(numbers.map((i) => `2001:db8:1:2::${i.toString(16)}`))).toBe(30)
+  expect(allowedAttempts(numbers.map((i) => `2001:db8:1:2::${i.toString(16)}`))).toBe(30)
 })
 
 test.each([
@@ -38,5 +38,5 @@ test.each([
   ['IPv4 addresses', (i: number) => `192.0.2.${i}`],
   ['IPv4 addresses in IPv6 notation', (i: number) => `::ffff:192.0.2.${i}`],
 ])('different %s are counted separately', (_what, address) => {
-  expect(passedAttempts(numbers.map(address))).toBe(100)
+  expect(allowedAttempts(numbers.map(address))).toBe(100)
 })

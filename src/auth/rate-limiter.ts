@@ -56,7 +56,10 @@ export class RateLimiter {
     )
   }
 
-  /** Counts an invalid token or session. Returns whether to record it in the audit log. @throws RateLimitedError */
+  /**
+   * Counts an invalid token or session. Returns whether to record it in the audit log.
+   * @throws RateLimitedError
+   */
   recordFailedAuth(address: string): boolean {
     const { count, endsInMs } = this.failedAuths.add(networkOf(address))
     if (count > MAX_FAILED_AUTHS) {

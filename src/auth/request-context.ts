@@ -14,7 +14,7 @@ export interface RequestContext extends Principal {
   signal: AbortSignal
 }
 
-/** Identifies a connection in the log. It includes the subject, so that no client can pass for another one. */
+/** Identifies a connection in the log. Includes the subject, so that no client can impersonate another. */
 export function originOf({
   connectionId,
   subject,

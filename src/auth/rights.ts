@@ -3,14 +3,14 @@ import { type Grant, type Organizations, ROLES, type Role } from '../config/gran
 export type { Organizations } from '../config/grants.ts'
 
 /** The sum of a subject's grants. */
-export interface Rights {
+interface Rights {
   /** The highest. */
   role: Role
   sees: Organizations
   deploysTo: Organizations
 }
 
-/** Distinguishes subjects whose names are equal: people choose their names. */
+/** Distinguishes subjects with equal names: people choose their own. */
 export const SUBJECT_KINDS = ['PERSON', 'SERVICE', 'LOCAL', 'COMMAND'] as const
 export type SubjectKind = (typeof SUBJECT_KINDS)[number]
 

@@ -7,7 +7,7 @@ import { AppModule } from '../app.module.ts'
 import { Config } from '../config/config.ts'
 import { describeRootTypes } from '../graphql/root-types.ts'
 
-// Writes the schema of the code to a file; with --check, reports whether the file has it already.
+// Writes the schema of the code to a file; with --check, fails if the file differs.
 const args = process.argv.slice(2)
 const isCheck = args.includes('--check')
 const file = args.find((arg) => !arg.startsWith('--')) ?? 'schema.gql'
@@ -28,7 +28,7 @@ async function buildSchema(): Promise<GraphQLSchema> {
   return describeRootTypes(schema)
 }
 
-/** All providers of the application, of which the factory picks the resolvers. In preview mode none is created. */
+/** All provider classes; the factory picks the resolvers. Preview mode instantiates none of them. */
 async function providerClasses(): Promise<NewableFunction[]> {
   const options = { preview: true, logger: false } as const
   const app = await NestFactory.createApplicationContext(AppModule.forRoot(new Config({})), options)

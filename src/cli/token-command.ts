@@ -30,7 +30,7 @@ class CommandError extends StartupError {
   override readonly name = 'CommandError'
 }
 
-/** Prints the result to stdout, and what is for people only to stderr. Resolves to whether the command succeeded. */
+/** Prints results to stdout, and messages for people to stderr. Resolves to whether the command succeeded. */
 export async function runTokenCommand(args: string[]): Promise<boolean> {
   try {
     await run(args)
@@ -175,7 +175,7 @@ class TokenCommands {
       const revoked = await credentials.revokeTokens(nameOrId)
       if (revoked.length === 0)
         throw new CommandError(
-          `No token that could be revoked is named "${nameOrId}". List tokens with "npm run token -- list".`,
+          `No unrevoked token has the name or id "${nameOrId}". List tokens with "npm run token -- list".`,
         )
       return { revoked, names: revoked.map(({ name }) => name) }
     })
@@ -203,7 +203,7 @@ class TokenCommands {
   }
 }
 
-/** Containers may run as an account that has no name. */
+/** Containers can run under a uid that has no name. */
 function accountName(): string {
   try {
     return userInfo().username
@@ -227,7 +227,7 @@ async function withTokenCommands(work: (tokens: TokenCommands) => Promise<void>)
   }
 }
 
-/** The first token is created before the server may listen for others, so these settings do not apply here. */
+/** The first token is created before the server is configured for access, so these settings do not apply. */
 const WITHOUT_NETWORK_SETTINGS = { HOST: '', PUBLIC_URL: '', ACCESS: '' }
 
 function describeGrant({ role, orgs }: Grant): string {

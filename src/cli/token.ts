@@ -2,5 +2,5 @@ import '../runtime/node-version.ts'
 import 'reflect-metadata'
 
 const { runTokenCommand } = await import('./token-command.ts')
-const isDone = await runTokenCommand(process.argv.slice(2))
-process.exitCode = isDone ? 0 : 1
+const hasSucceeded = await runTokenCommand(process.argv.slice(2))
+process.exitCode = hasSucceeded ? 0 : 1

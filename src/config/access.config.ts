@@ -18,7 +18,7 @@ import { networkSchema } from './network.config.ts'
 export interface AccessSettings extends SignInSettings, LimitSettings {
   /** False: everyone on this machine is an admin, and no one else can reach it. */
   readonly isRequired: boolean
-  /** The roles of a provider's group, or of an organization or team of GitHub, by `oidc:developers`, `github:acme`. */
+  /** By group: `oidc:developers`, or a GitHub organization or team, `github:acme`, `github:acme/platform`. */
   readonly grantsByGroup: ReadonlyMap<string, readonly Grant[]>
 }
 
@@ -35,7 +35,7 @@ interface SignInSettings {
         readonly rolesClaim: string
       }
     | undefined
-  /** OAuth of github.com, or of an Enterprise Server. */
+  /** OAuth on github.com or an Enterprise Server. */
   readonly github:
     | {
         readonly clientId: string
@@ -50,7 +50,7 @@ interface LimitSettings {
   readonly sessionMs: number
   readonly mutationsPerMinute: number
   readonly subscriptionsPerMinute: number
-  /** Of queries and mutations together, about one for each field of an answer. */
+  /** For queries and mutations together; about one for each field of a response. */
   readonly costPerMinute: number
   readonly signInsPerMinute: number
 }
@@ -156,7 +156,7 @@ const signInSchema = combine({
   if (signInSetting && access.ACCESS_ROLES === undefined) {
     rejectSettings(
       context,
-      `${signInSetting} is set but ACCESS_ROLES is not, so no one could sign in. It assigns roles to groups of the provider, or to organizations and teams of GitHub (acme, acme/platform); ${ROLES_EXAMPLE}.`,
+      `${signInSetting} is set but ACCESS_ROLES is not, so no one could sign in. ACCESS_ROLES assigns roles to groups of the provider, or to organizations and teams of GitHub (acme, acme/platform); ${ROLES_EXAMPLE}.`,
     )
   }
   const providers = [...(oidc ? ['oidc'] : []), ...(github ? ['github'] : [])]

@@ -99,7 +99,7 @@ describe('GitHub', () => {
     })
   })
 
-  test('is reached through the proxy of the usual variables', () => {
+  test('is reached through the proxy that the usual variables name', () => {
     const env = { GITHUB_TOKEN: TOKEN, https_proxy: 'http://proxy.example.com:3128', NO_PROXY: 'localhost' }
     expect(new Config(env).github?.proxies).toEqual({
       httpProxy: undefined,
@@ -127,9 +127,9 @@ describe('GitHub', () => {
       /GITHUB_TOKEN must be a personal access token/,
     ],
     [
-      "the address of GitHub's pages",
+      "the address of GitHub's website",
       { GITHUB_TOKEN: TOKEN, GITHUB_API_URL: 'https://github.com' },
-      /GitHub's API, not of its pages.*https:\/\/api\.github\.com/,
+      /GitHub's API, not of its website.*https:\/\/api\.github\.com/,
     ],
     [
       'an API without TLS',
@@ -188,5 +188,5 @@ function thrownBy(env: Record<string, string>): unknown {
   } catch (error) {
     return error
   }
-  throw new Error('It was accepted.')
+  throw new Error('The settings were accepted.')
 }

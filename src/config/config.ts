@@ -16,7 +16,7 @@ import {
 import { type ForgeSettings, forgeSchema, type GitHubSettings } from './github.config.ts'
 import { type NetworkSettings, networkSchema } from './network.config.ts'
 
-/** A setting that cannot be used. The message names the variable, says what is wrong, and shows a good value. */
+/** A setting that cannot be used. The message names the variable, the problem and a good value. */
 export class ConfigError extends StartupError {
   override readonly name = 'ConfigError'
 }
@@ -27,17 +27,19 @@ export type LogLevel = (typeof LOG_LEVELS)[number]
 /** Shipcast's own, independent of the working directory. */
 const BUNDLED_TEMPLATES_DIR = fileURLToPath(new URL('../../templates', import.meta.url))
 
-/** The environment, read once at start. Every setting has a type, a unit and a default. See `.env.example`. */
+/**
+ * The environment, read once at start. Every setting has a type, a unit and a default. See `.env.example`.
+ */
 export class Config implements NetworkSettings, ForgeSettings {
   readonly host: string
   readonly port: number
   readonly publicUrl: string
   readonly trustedProxies: readonly string[]
-  /** Absolute path; of the embedded Postgres and the local forge. */
+  /** Absolute path; holds the data of the embedded Postgres and the local forge. */
   readonly dataDir: string
   /** `postgres://…`; undefined: the embedded Postgres below `dataDir`. */
   readonly databaseUrl: string | undefined
-  /** The same database without its pooler, for LISTEN; undefined: `databaseUrl`. */
+  /** The same database, bypassing its pooler, for LISTEN; undefined: `databaseUrl`. */
   readonly databaseListenUrl: string | undefined
   readonly forge: 'local' | 'github'
   readonly github: GitHubSettings | undefined
@@ -45,7 +47,7 @@ export class Config implements NetworkSettings, ForgeSettings {
   readonly templatesDir: string
   /** How many deployments this node runs at once; the rest stay `QUEUED`. */
   readonly deployConcurrency: number
-  /** Milliseconds without a heartbeat after which another runner takes over. The heartbeat interval is a third of it. */
+  /** Milliseconds without a heartbeat until another runner takes over. Three heartbeats fit into it. */
   readonly leaseMs: number
   /** Milliseconds over which a node that shuts down closes its sockets. */
   readonly drainMs: number
@@ -88,7 +90,7 @@ const serverSchema = z.object({
   LOG_LEVEL: oneOf(LOG_LEVELS, 'info'),
 })
 
-/** The database reads its parameters. Never repeated in a message: it may contain a password. */
+/** `database/` parses its parameters. Never repeated in a message: it may contain a password. */
 const postgresUrl = text.transform((value, context) => {
   if (value === undefined) return undefined
   // libpq's form for a Unix socket has no host: postgres://user@/database?host=/folder

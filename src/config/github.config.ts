@@ -54,7 +54,7 @@ export const githubApiUrl = text.transform((value = 'https://api.github.com', co
     return rejectValue(context, { requirement, example, isSecret: true })
   }
   if (/^(www\.)?github\.com$/.test(url.hostname)) {
-    const requirement = "must be the address of GitHub's API, not of its pages"
+    const requirement = "must be the address of GitHub's API, not of its website"
     return rejectValue(context, { requirement, example })
   }
   if (url.protocol === 'http:' && !isLoopbackHost(url.hostname)) {
@@ -64,7 +64,7 @@ export const githubApiUrl = text.transform((value = 'https://api.github.com', co
   return url.href.replace(/\/+$/, '')
 })
 
-/** Never repeated in a message: it may contain a password. */
+/** A proxy's address. Never repeated in a message: it may contain a password. */
 const proxyUrl = text.transform((value, context) => {
   if (value === undefined || /^https?:$/.test(URL.parse(value)?.protocol ?? '')) return value
   return rejectValue(context, {
@@ -180,7 +180,7 @@ const githubSchema = combine({
   if (billingEmail === undefined || !/^[^@\s]+@[^@\s]+$/.test(billingEmail)) {
     return rejectSettings(
       context,
-      `GITHUB_ENTERPRISE requires GITHUB_BILLING_EMAIL, the address for the bills of new organizations; ${ENTERPRISE_EXAMPLE}.`,
+      `GITHUB_ENTERPRISE requires GITHUB_BILLING_EMAIL, the billing address of new organizations; ${ENTERPRISE_EXAMPLE}.`,
     )
   }
   return { ...settings, enterprise: { slug, billingEmail } }
@@ -194,7 +194,7 @@ export const forgeSchema = z
     return { forge, github: forge === 'github' ? parseAs(githubSchema, env, context) : undefined }
   })
 
-/** The messages of its errors complete "GITHUB_APP_PRIVATE_KEY_FILE …", without the file's contents. */
+/** Its error messages complete "GITHUB_APP_PRIVATE_KEY_FILE …" and never repeat the file's contents. */
 function readPrivateKey(path: string): string {
   let pem: string
   try {

@@ -1,6 +1,6 @@
 /** From the least to the most powerful. */
 export const ROLES = ['viewer', 'deployer', 'admin'] as const
-/** A viewer sees deployments; a deployer also deploys, and cancels and retries its own; an admin may do everything. */
+/** A viewer sees deployments; a deployer creates, cancels and retries its own; an admin can do everything. */
 export type Role = (typeof ROLES)[number]
 
 /** Names in lower case, sorted; or every organization. */
@@ -12,7 +12,7 @@ export interface Grant {
   orgs: Organizations
 }
 
-/** A role or role mapping that cannot be used. The message continues a sentence that names where it comes from. */
+/** A role or role mapping that cannot be used. The message completes a sentence that names its source. */
 export class InvalidGrantError extends Error {
   override readonly name = 'InvalidGrantError'
 }
@@ -20,10 +20,11 @@ export class InvalidGrantError extends Error {
 const ORG_NAME_PATTERN = /^[A-Za-z0-9](?:[A-Za-z0-9-]{0,98}[A-Za-z0-9])?$/
 
 /**
- * Parses `platform-team=admin; developers=deployer:acme,acme-labs; staff=viewer`: for each group of a sign-in provider a
- * role, and the organizations that it applies to. Without organizations, a viewer sees all; a deployer has to name them,
- * or `*`. The keys are qualified by provider, `github:acme/platform`: anyone can create an organization on GitHub that is
- * named like a group of another provider. With two providers, each group has to name its own.
+ * Parses `platform-team=admin; developers=deployer:acme,acme-labs; staff=viewer`: for each group of a sign-in
+ * provider, a role and the organizations that it applies to. A viewer without organizations sees all; a
+ * deployer must list them, or `*`. Keys are qualified by provider, `github:acme/platform`: anyone can create
+ * an organization on GitHub with the name of another provider's group. With two providers, each group must
+ * name its own.
  * @throws InvalidGrantError
  */
 export function parseRoleMapping(text: string, providers: readonly string[]): Map<string, Grant[]> {

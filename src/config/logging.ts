@@ -9,7 +9,7 @@ export function createLogger(level: LogLevel): ConsoleLogger {
   return new QuietStartLogger({ logLevels: levels.slice(0, upTo), json: !isTerminal, flattenParams: true })
 }
 
-/** Nest logs every module and route at start: only of use at the level `debug`. */
+/** Moves Nest's start messages, one for every module and route, to the level `debug`. */
 class QuietStartLogger extends ConsoleLogger {
   override log(message: unknown, ...rest: unknown[]): void {
     if (rest.length === 1 && NEST_START_CONTEXTS.has(rest[0])) this.debug(message, ...rest)

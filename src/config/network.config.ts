@@ -8,7 +8,7 @@ export interface NetworkSettings {
   readonly port: number
   /** Without a trailing slash; clone URLs start with it. */
   readonly publicUrl: string
-  /** Addresses or networks of the proxies whose X-Forwarded-For is believed. */
+  /** Addresses or networks of the proxies whose X-Forwarded-For is trusted. */
   readonly trustedProxies: readonly string[]
 }
 

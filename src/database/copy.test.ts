@@ -8,18 +8,18 @@ import { DatabaseUnavailableError } from './errors.ts'
 const MEBIBYTE = 1024 * 1024
 const INTO_PIECES = 'copy pieces (n, bytes) from stdin (format binary)'
 
-let one: TestDatabase
+let testDatabase: TestDatabase
 let database: Database
 
 beforeAll(async () => {
-  one = await createTestDatabase()
-  database = one.database
+  testDatabase = await createTestDatabase()
+  database = testDatabase.database
   await database.query('create table pieces (n int primary key, bytes bytea not null)')
 })
 
 beforeEach(() => database.query('truncate pieces'))
 
-afterAll(() => one.drop())
+afterAll(() => testDatabase.drop())
 
 const copyIn = (rows: AsyncIterable<CopyRow>) => database.transaction((tx) => tx.copyIn(INTO_PIECES, rows))
 const count = async () => (await database.query<{ n: number }>('select count(*)::int as n from pieces'))[0]?.n
@@ -59,10 +59,10 @@ test('stores nothing and reports the reason if a row cannot be read', async () =
   const copied = copyIn(
     (async function* () {
       yield [encodeInt4(1), new Uint8Array(1)]
-      throw new Error('out of clay')
+      throw new Error('unreadable row')
     })(),
   )
-  await expect(copied).rejects.toThrow('out of clay')
+  await expect(copied).rejects.toThrow('unreadable row')
   expect(await count()).toBe(0)
 })
 
@@ -89,11 +89,11 @@ test('reports why a statement fails, then runs the next one', async () => {
   expect(await count()).toBe(0)
 })
 
-test.each(['in', 'out'])('reports a connection that is lost during copy %s', async (way) => {
+test.each(['in', 'out'])('reports a connection that is lost during copy %s', async (direction) => {
   const kill = `select pg_terminate_backend(pid) from pg_stat_activity
     where pid <> pg_backend_pid() and datname = current_database() and query like 'copy %'`
   const copied =
-    way === 'in'
+    direction === 'in'
       ? copyIn(
           (async function* () {
             for (let n = 0; n < 100; n++) {
@@ -104,12 +104,12 @@ test.each(['in', 'out'])('reports a connection that is lost during copy %s', asy
         )
       : Promise.all([
           database.copyOut('copy (select pg_sleep(20)::text) to stdout (format binary)'),
-          killWhenThere(kill),
+          killWhenRunning(kill),
         ])
   await expect(copied).rejects.toThrow(DatabaseUnavailableError)
   expect(await count()).toBe(0)
 })
 
-async function killWhenThere(kill: string): Promise<void> {
+async function killWhenRunning(kill: string): Promise<void> {
   await waitUntil(async () => (await database.query(kill)).length > 0, 'the copy runs')
 }

@@ -3,8 +3,8 @@ import pg from 'pg'
 import { to } from 'pg-copy-streams'
 
 /*
- * Large values in binary. For a value in a statement, pg allocates several times its length in strings and buffers,
- * which stay until V8 collects them; binary COPY allocates almost nothing.
+ * Large values in binary. For a value in a statement, pg allocates several times its length in strings and
+ * buffers, which V8 collects late; binary COPY allocates almost nothing.
  *
  *   signature | flags, 4 bytes | length of an extension, 4 bytes | row … | -1, 2 bytes
  *   row: number of values, 2 bytes | each value: length, 4 bytes, and the binary value
@@ -96,7 +96,7 @@ class CopyInQuery implements pg.Submittable {
     this.resolve()
   }
 
-  /** Also called when the connection is lost. The error of a row takes precedence over the server's response to it. */
+  /** Also called when the connection is lost. A row's error takes precedence over the server's response. */
   handleError(error: unknown): void {
     this.hasEnded = true
     this.reject(this.failure ? this.failure.error : error)
@@ -122,7 +122,7 @@ class CopyInQuery implements pg.Submittable {
   }
 }
 
-/** Writes a CopyData message. Resolves when it has left the process, or never will: then the statement fails anyway. */
+/** Writes a CopyData message. Resolves when it has left the process, or when the statement has failed. */
 function writeCopyData(stream: Writable, parts: readonly Uint8Array[]): Promise<void> {
   const length = parts.reduce((sum, part) => sum + part.length, 4)
   return new Promise((resolve) => {

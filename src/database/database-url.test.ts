@@ -12,7 +12,7 @@ function sslOf(url: string): unknown {
 }
 
 describe('parseDatabaseUrl', () => {
-  test('contains address, user, pool size and connection timeout', () => {
+  test('returns address, user, pool size and connection timeout', () => {
     expect(parseDatabaseUrl(ADDRESS)).toMatchObject({ poolSize: 10, connectTimeoutMs: 10_000 })
     const settings = parseDatabaseUrl(`${ADDRESS}?pool_max=25&connect_timeout=3&application_name=staging`)
     expect(settings).toMatchObject({ poolSize: 25, connectTimeoutMs: 3_000 })
@@ -48,7 +48,7 @@ describe('parseDatabaseUrl', () => {
     ['?sslmode=prefer', /sslmode=prefer; it must be one of disable, require/],
     ['?sslmode=verify-ca', /without sslrootcert/],
     ['?sslmode=verify-full&sslrootcert=/no/such/file.pem', /cannot be read: \/no\/such\/file\.pem/],
-  ])('refuses %s in a sentence that names the variable and not the password', (rest, sentence) => {
+  ])('rejects %s; names the variable but not the password', (rest, sentence) => {
     const read = () => parseDatabaseUrl(`${ADDRESS}${rest}`, 'DATABASE_LISTEN_URL')
     expect(read).toThrow(DatabaseUrlError)
     expect(read).toThrow(sentence)
@@ -57,7 +57,7 @@ describe('parseDatabaseUrl', () => {
   })
 
   test.each(['postgres://someone:s3cret@db:port/x', 'postgres://someone:s3?cret@db/x'])(
-    'asks for percent-encoding where %s is no URL, and shows nothing of it',
+    'asks for percent-encoding if %s is not a URL, and repeats no part of it',
     (url) => {
       expect(() => parseDatabaseUrl(url)).toThrow(/is not a URL; a password .* must be percent-encoded/)
       expect(() => parseDatabaseUrl(url)).not.toThrow(/s3|cret/)

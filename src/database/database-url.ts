@@ -1,7 +1,9 @@
 import pg from 'pg'
 import { StartupError } from '../errors.ts'
 
-/** A `postgres://` URL that cannot be used. The message never contains the URL, which can contain a password. */
+/**
+ * A `postgres://` URL that cannot be used. The message never contains the URL, which can contain a password.
+ */
 export class DatabaseUrlError extends StartupError {
   override readonly name = 'DatabaseUrlError'
 }
@@ -10,7 +12,7 @@ export class DatabaseUrlError extends StartupError {
 export interface DatabaseSettings {
   /** For `pg`: address, user and encryption. */
   readonly config: pg.ClientConfig
-  /** Maximum of pooled connections, besides four dedicated ones: runner, heartbeats, health checks and LISTEN. */
+  /** Maximum of the pool. Four more are dedicated: runner, heartbeats, health checks, LISTEN. */
   readonly poolSize: number
   readonly connectTimeoutMs: number
 }
@@ -42,22 +44,22 @@ export const DEFAULT_SETTINGS = {
 } as const
 
 /**
- * Parses `postgres://user:password@host:port/database?…`, with libpq's `sslmode`, `sslrootcert`, `sslcert`, `sslkey`,
- * `connect_timeout` (seconds) and `channel_binding`, and our own `pool_max`. `sslmode=require` encrypts without
- * verifying the server, `verify-full` verifies it; without `sslmode` nothing is encrypted.
+ * Parses `postgres://user:password@host:port/database?…`, with libpq's `sslmode`, `sslrootcert`, `sslcert`,
+ * `sslkey`, `connect_timeout` (seconds) and `channel_binding`, and our own `pool_max`. `sslmode=require`
+ * encrypts without verifying the server, `verify-full` verifies it; without `sslmode` nothing is encrypted.
  * @throws DatabaseUrlError
  */
 export function parseDatabaseUrl(url: string, variable = 'DATABASE_URL'): DatabaseSettings {
   const [address = '', query = ''] = url.split(/\?(.*)/s)
   const parameters = new URLSearchParams(query)
-  const take = (name: string) => {
+  const consume = (name: string) => {
     const value = parameters.get(name) ?? undefined
     parameters.delete(name)
     return value
   }
-  const poolSize = parseInteger(variable, POOL_SIZE, take(POOL_SIZE.name))
-  const connectTimeoutMs = parseInteger(variable, CONNECT_TIMEOUT, take(CONNECT_TIMEOUT.name)) * 1_000
-  const channelBinding = take('channel_binding')
+  const poolSize = parseInteger(variable, POOL_SIZE, consume(POOL_SIZE.name))
+  const connectTimeoutMs = parseInteger(variable, CONNECT_TIMEOUT, consume(CONNECT_TIMEOUT.name)) * 1_000
+  const channelBinding = consume('channel_binding')
   for (const name of parameters.keys()) {
     if (LIBPQ_PARAMETERS.includes(name)) continue
     // An "@" belongs before the "?": these are not parameters but the rest of a password.

@@ -5,10 +5,10 @@ import { Database } from './database.ts'
 import { DatabaseUnavailableError } from './errors.ts'
 import { migrate } from './migrate.ts'
 
-export interface DatabaseModuleOptions {
+interface DatabaseModuleOptions {
   /** `postgres://…`; without it, an embedded Postgres runs in dataDir. */
   readonly url?: string | undefined
-  /** The same database without the pooler in front of it: LISTEN needs its own session. */
+  /** The same database without the pooler in front of it: LISTEN requires a session. */
   readonly listenUrl?: string | undefined
   readonly dataDir: string
 }

@@ -9,15 +9,15 @@ import { DatabaseUnavailableError } from './errors.ts'
 import type { Queryable } from './statement.ts'
 
 describe('Database', () => {
-  let one: TestDatabase
+  let testDatabase: TestDatabase
   let database: Database
 
   beforeAll(async () => {
-    one = await createTestDatabase()
-    database = one.database
+    testDatabase = await createTestDatabase()
+    database = testDatabase.database
   })
 
-  afterAll(() => one.drop())
+  afterAll(() => testDatabase.drop())
 
   test('returns stored values in the types that the program uses', async () => {
     await database.query(
@@ -50,7 +50,7 @@ describe('Database', () => {
     for (const setting of ['jit = on', 'max_parallel_workers_per_gather = 8']) {
       await database.query(`alter database ${name} set ${setting}`)
     }
-    const another = await Database.open({ url: one.url, dataDir: '' })
+    const another = await Database.open({ url: testDatabase.url, dataDir: '' })
     expect(
       await another.query(
         `select current_setting('jit') as jit, current_setting('max_parallel_workers_per_gather') as workers`,
@@ -69,9 +69,9 @@ describe('Database', () => {
     expect(returned).toBe('kept')
     const failing = database.transaction(async (tx) => {
       await tx.query('insert into numbers values ($1)', [2])
-      throw new Error('changed my mind')
+      throw new Error('abandoned')
     })
-    await expect(failing).rejects.toThrow('changed my mind')
+    await expect(failing).rejects.toThrow('abandoned')
     expect(await database.query('select n from numbers')).toEqual([{ n: 1 }])
   })
 
@@ -100,7 +100,7 @@ describe('Database', () => {
     expect(await read()).toEqual([{ n: 1, more: null }])
   })
 
-  test('fails one statement when its connection is cut, then continues', async () => {
+  test('fails a statement when its connection is cut, then continues', async () => {
     const cut = database.query('select pg_terminate_backend(pg_backend_pid())')
     await expect(cut).rejects.toThrow(DatabaseUnavailableError)
     const cutInTransaction = database.transaction(async (tx) => {
@@ -128,7 +128,10 @@ describe('Database', () => {
   )
 
   test('fails while all connections stay busy, then continues', async () => {
-    const small = await Database.open({ url: `${one.url}&pool_max=2&connect_timeout=1`, dataDir: '' })
+    const small = await Database.open({
+      url: `${testDatabase.url}&pool_max=2&connect_timeout=1`,
+      dataDir: '',
+    })
     const busy = [1, 2].map(() => small.query('select pg_sleep(2)'))
     await expect(small.query('select 1')).rejects.toThrow(DatabaseUnavailableError)
     expect(await small.isAvailable()).toBe(true)
@@ -154,7 +157,7 @@ describe('Database', () => {
     await expect(pid()).rejects.toThrow('closed')
   })
 
-  test('repeats work that the server rolled back because of a conflict, a few times', async () => {
+  test('repeats work that the server rolled back because of a conflict, up to a limit', async () => {
     await database.query('create table conflicts (n int); insert into conflicts values (0)')
     for (const code of ['40001', '40P01', '55P03']) {
       await database.query('drop sequence if exists attempts; create sequence attempts')
@@ -184,7 +187,7 @@ describe('Database', () => {
 
   test('repeats a prepared statement after another node migrated the table', async () => {
     await database.query('create table migrated (n int)')
-    const small = await Database.open({ url: `${one.url}&pool_max=3`, dataDir: '' })
+    const small = await Database.open({ url: `${testDatabase.url}&pool_max=3`, dataDir: '' })
     const insert = (through: Queryable) => through.query('insert into migrated values ($1) returning *', [1])
     // Each connection has prepared it.
     await Promise.all([1, 2, 3].map(() => small.transaction(insert)))
@@ -196,7 +199,7 @@ describe('Database', () => {
   })
 
   test('reports that a pooler lost a prepared statement, and continues on another connection', async () => {
-    const small = await Database.open({ url: `${one.url}&pool_max=2`, dataDir: '' })
+    const small = await Database.open({ url: `${testDatabase.url}&pool_max=2`, dataDir: '' })
     await small.query('select $1::int as n', [1])
     await small.query('deallocate all')
     await expect(small.query('select $1::int as n', [1])).rejects.toThrow(
@@ -211,7 +214,7 @@ describe('Database', () => {
       'encoding',
       `create database NAME encoding 'LATIN1' template template0`,
       '',
-      /encoding is LATIN1\. Shipcast needs UTF8/,
+      /encoding is LATIN1\. Shipcast requires UTF8/,
     ],
     [
       'search path',
@@ -234,7 +237,7 @@ describe('Database', () => {
   ])('is not opened with a wrong %s', async (_, create, parameters, sentence) => {
     const name = `test_${crypto.randomUUID().replaceAll('-', '')}`
     await database.query(create.replace('NAME', name))
-    const url = one.url.replace(/\/\w+\?/, `/${name}?`) + parameters
+    const url = testDatabase.url.replace(/\/\w+\?/, `/${name}?`) + parameters
     await expect(Database.open({ url, dataDir: '' })).rejects.toThrow(sentence)
     await database.query(`drop database ${name} with (force)`)
   })
@@ -246,7 +249,7 @@ describe('Database', () => {
   })
 
   test('closes during a running statement, twice, and then reports that it is closed', async () => {
-    const closing = await Database.open({ url: one.url, dataDir: '' })
+    const closing = await Database.open({ url: testDatabase.url, dataDir: '' })
     const cut = expect(closing.query('select pg_sleep(20)')).rejects.toThrow(DatabaseUnavailableError)
     await Promise.all([closing.close(), closing.close(), cut])
     await expect(closing.query('select 1')).rejects.toThrow(DatabaseUnavailableError)
@@ -292,11 +295,11 @@ describe('Database on the embedded Postgres', () => {
     )
     for (const pid of await postgresProcesses(cluster)) signal(pid, 'SIGKILL')
     await running
-    // A connection that has not noticed yet may lose one statement more; nothing is repeated on the caller's
+    // A connection that has not noticed yet can fail one more statement; nothing is repeated on the caller's
     // behalf.
-    const ask = () => Promise.all(Array.from({ length: 20 }, () => database.query('select n from kept')))
-    const answers = await ask().catch(ask)
-    expect(answers.flat()).toEqual(Array(20).fill({ n: 1 }))
+    const readAll = () => Promise.all(Array.from({ length: 20 }, () => database.query('select n from kept')))
+    const results = await readAll().catch(readAll)
+    expect(results.flat()).toEqual(Array(20).fill({ n: 1 }))
     await waitUntil(
       async () => (await heartbeat.query('select 1').catch(() => [])).length === 1,
       'the heartbeat is back',

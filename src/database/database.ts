@@ -15,30 +15,30 @@ export interface Transaction extends Queryable {
   copyIn(text: string, rows: AsyncIterable<CopyRow>): Promise<void>
 }
 
-export interface DatabaseOptions {
+interface DatabaseOptions {
   /** `postgres://…`; without it, an embedded Postgres runs in dataDir. */
   readonly url?: string | undefined
-  /** The same database without the pooler in front of it: LISTEN needs its own session. */
+  /** The same database without the pooler in front of it: LISTEN requires a session. */
   readonly listenUrl?: string | undefined
   readonly dataDir: string
   readonly log?: (line: string) => void
 }
 
-export interface TransactionOptions {
+interface TransactionOptions {
   readonly statementTimeoutMs?: number
 }
 
 const HEALTH_TIMEOUT_MS = 2_000
 const CLOSE_GRACE_MS = 3_000
-/** A statement that takes this long starts health checks; this many failures in a row break its connection. */
+/** A statement that takes this long starts health checks; this many failures in a row end its connection. */
 const LIVENESS_CHECK_INTERVAL_MS = 3_000
 const MAX_FAILED_LIVENESS_CHECKS = 2
 
 /**
- * Connections to PostgreSQL. Every wait has a bound: 10 s for a connection (`connect_timeout`), 30 s for a statement
- * (10 s if the server does not respond), 60 s for the embedded server to restart. Failed statements are not repeated,
- * since only the caller knows whether that is safe; except those that the server rolled back because of a conflict
- * (up to 7 times).
+ * Connections to PostgreSQL. Every wait has a bound: 10 s for a connection (`connect_timeout`), 30 s for a
+ * statement (10 s if the server does not respond), 60 s for the embedded server to restart. Failed statements
+ * are not repeated, since only the caller knows whether that is safe. Exceptions are those that the server
+ * rolled back because of a conflict (up to 7 times).
  */
 export class Database implements Queryable {
   private readonly embedded: EmbeddedPostgres | undefined
@@ -54,14 +54,15 @@ export class Database implements Queryable {
   private readonly healthChecks = new SharedCalls<boolean>()
   private closing: Promise<void> | undefined
 
-  /** Connects, after starting the embedded Postgres if there is no url. @throws DatabaseUnavailableError */
+  /** Connects, after starting the embedded Postgres if `url` is not set. @throws DatabaseUnavailableError */
   static async open({ url, listenUrl, dataDir, log = () => {} }: DatabaseOptions): Promise<Database> {
     const settings = url === undefined ? embeddedSettings : parseDatabaseUrl(url)
     const listen = listenUrl === undefined ? settings : parseDatabaseUrl(listenUrl, 'DATABASE_LISTEN_URL')
     const embedded = url === undefined ? await startEmbeddedPostgres({ dataDir, log }) : undefined
     const database = new Database(settings, listen, embedded, log)
     try {
-      // An embedded server whose owner has just died can respond once more, then end; the second attempt starts another.
+      // An embedded server whose owner has just died can respond once more before it ends; the second attempt
+      // starts another.
       await database.query('select 1').catch(() => database.query('select 1'))
       await assertUsable([
         (text, values) => database.query(text, values),
@@ -101,8 +102,8 @@ export class Database implements Queryable {
   }
 
   /**
-   * Commits when `work` resolves; rolls back and rethrows when it rejects. After a conflict it runs again: it must have
-   * no effects outside the database.
+   * Commits when `work` resolves; rolls back and rethrows when it rejects. After a conflict it runs again: it
+   * must have no effects outside the database.
    */
   async transaction<T>(work: (tx: Transaction) => Promise<T>, options: TransactionOptions = {}): Promise<T> {
     return retryConflicts(() => this.runTransaction(work, options.statementTimeoutMs))
@@ -119,8 +120,8 @@ export class Database implements Queryable {
         timeoutMs === undefined ? begin : `${begin}; set local statement_timeout = ${timeoutMs}`,
       )
       const rethrow = (error: unknown): never => {
-        const isGone = isConnectionFailure(error) || (isTemporaryFailure(error) && !isConflict(error))
-        throw isGone ? this.toUnavailableError(error) : error
+        const isUnavailable = isConnectionFailure(error) || (isTemporaryFailure(error) && !isConflict(error))
+        throw isUnavailable ? this.toUnavailableError(error) : error
       }
       const tx: Transaction = {
         query: <Row>(text: string, values?: readonly unknown[]) =>
@@ -153,8 +154,8 @@ export class Database implements Queryable {
   }
 
   /**
-   * A raw connection for LISTEN, which the caller monitors (`error`, `end`) and ends. Uses `listenUrl` if set. Restarts
-   * the embedded server if it has died.
+   * A raw connection for LISTEN, which the caller monitors (`error`, `end`) and ends. Uses `listenUrl` if
+   * set. Restarts the embedded server if it has died.
    * @throws DatabaseUnavailableError
    */
   connectToListen(): Promise<pg.Client> {
@@ -182,7 +183,7 @@ export class Database implements Queryable {
     return withTimeout(response, HEALTH_TIMEOUT_MS, false)
   }
 
-  /** Waits up to 3 s for running operations, ends all connections, then the embedded server if we own it. Idempotent. */
+  /** Waits up to 3 s for operations, ends all connections and our embedded server. Idempotent. */
   close(): Promise<void> {
     this.closing ??= this.shutDown()
     return this.closing
@@ -222,8 +223,8 @@ export class Database implements Queryable {
   }
 
   /**
-   * Ends a connection if a statement takes long and health checks fail as well: callers would otherwise wait for the
-   * whole statement timeout of a server that is frozen or silently disconnected.
+   * Ends a connection if a statement takes long and health checks fail as well: callers would otherwise wait
+   * for the whole statement timeout of a server that is frozen or silently disconnected.
    */
   private monitorResponsiveness(client: pg.PoolClient): () => void {
     let failedChecks = 0
@@ -285,10 +286,10 @@ function describeAddress(config: pg.ClientConfig): string {
 }
 
 /**
- * How results become JavaScript values: int8 is a number (RangeError beyond 2^53), timestamptz a Date, jsonb an object,
- * bytea a Buffer; the rest as in `pg` (numeric stays a string).
+ * How results become JavaScript values: int8 is a number (RangeError beyond 2^53), timestamptz a Date, jsonb
+ * an object, bytea a Buffer; the rest as in `pg` (numeric stays a string).
  */
-export const resultTypes: pg.CustomTypesConfig = {
+const resultTypes: pg.CustomTypesConfig = {
   getTypeParser: ((oid: number, format: 'text' | 'binary' = 'text') =>
     oid === pg.types.builtins.INT8 && format === 'text'
       ? parseInt8

@@ -4,9 +4,9 @@ import { retryConflicts } from './session.ts'
 import { type Queryable, runStatement } from './statement.ts'
 
 /**
- * One connection outside the pool, for one purpose. Runs statements one after another. Connects on first use, and
- * reconnects on the next use after a loss: the statement that met the loss fails, and session state (locks, settings)
- * is gone.
+ * One connection outside the pool, for one purpose. Runs statements one after another. Connects on first use,
+ * and reconnects on the next use after a loss: the statement that encounters the loss fails, and session
+ * state (locks, settings) is gone.
  */
 export class DedicatedConnection implements Queryable {
   private readonly connect: () => Promise<pg.Client>

@@ -3,9 +3,9 @@ import pg from 'pg'
 import { StartupError } from '../errors.ts'
 
 /**
- * The database did not respond: no connection was possible, or the connection broke; or the server has no room or is
- * read-only. If a statement was running, its effect is unknown; a transaction that did not reach its commit had none.
- * A later retry can succeed. `cause` is the original error.
+ * The database cannot be used now: no connection was possible, the connection broke, or the server is out of
+ * resources or read-only. If a statement was running, its effect is unknown; a transaction that did not reach
+ * its commit had none. A later retry can succeed. `cause` is the original error.
  */
 export class DatabaseUnavailableError extends StartupError {
   override readonly name = 'DatabaseUnavailableError'
@@ -28,16 +28,16 @@ export function isConnectionFailure(error: unknown): boolean {
 }
 
 /**
- * Whether the server works but could not run the statement this time: its disk is full or fails, its memory or
- * connections are exhausted, or conflicts persisted. The connection remains usable.
+ * Whether the server works but could not run the statement this time: its disk is full or fails, its memory
+ * or connections are exhausted, or conflicts persisted. The connection remains usable.
  */
 export function isTemporaryFailure(error: unknown): boolean {
   return isConflict(error) || (error instanceof pg.DatabaseError && /^(53...|58030)$/.test(error.code ?? ''))
 }
 
 /**
- * Whether the server rolled the statement or transaction back because of a concurrent one: serialization_failure,
- * deadlock_detected, lock_not_available, or a migration. A repetition can succeed.
+ * Whether the server rolled the statement or transaction back because of a concurrent one:
+ * serialization_failure, deadlock_detected, lock_not_available, or a migration. A retry can succeed.
  */
 export function isConflict(error: unknown): boolean {
   const { cause = error } = error instanceof DatabaseUnavailableError ? error : {}
@@ -55,8 +55,8 @@ function isPreparedStatementLost(error: unknown): boolean {
   return error instanceof pg.DatabaseError && /^(42P05|26000)$/.test(error.code ?? '')
 }
 
-// PostgreSQL, appendix A: class 08; a primary that has become a standby (25006: its successor is elsewhere); shutdown
-// and crash of the server; timeouts that end a session.
+// PostgreSQL, appendix A: class 08; a primary that has become a standby (25006: its successor is elsewhere);
+// shutdown and crash of the server; timeouts that end a session.
 const CONNECTION_ENDING_CODES = /^(08...|25006|57P0[1-5]|25P0[34])$/
 
 // Errors of pg without a code.

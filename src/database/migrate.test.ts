@@ -46,7 +46,7 @@ describe('migrate', () => {
     expect(await empty.database.query('select * from things')).toEqual([{ n: 1, size: null }])
   })
 
-  test('lets four nodes start at once on an empty database', async () => {
+  test('migrates an empty database once, although four nodes start at the same time', async () => {
     const folder = await folderOf({ ...FIRST, ...SECOND })
     const nodes = await Promise.all(
       Array.from({ length: 4 }, () => Database.open({ url: empty.url, dataDir: '' })),
@@ -70,7 +70,7 @@ describe('migrate', () => {
     await expect(refused).rejects.toThrow(/at schema version 2.*supports versions up to 1/)
   })
 
-  test('refuses a database that an unreleased version has created, and says what to do', async () => {
+  test('refuses a database that an unreleased version created, and suggests what to do', async () => {
     await run({
       '0001-deployments and their log.sql': 'create table deployments (id uuid)',
       '0002-turns of organizations.sql': 'alter table deployments add column turn bigint',

@@ -15,21 +15,21 @@ interface AppliedMigration {
   readonly name: string
 }
 
-/** This program cannot use what the schema contains. */
+/** Another version of Shipcast has migrated the schema. */
 export class IncompatibleSchemaError extends StartupError {
   override readonly name = 'IncompatibleSchemaError'
 }
 
 const MIGRATIONS_FOLDER = new URL('./migrations/', import.meta.url)
 
-// Any constant works, as long as all nodes use the same. Combined with the schema's oid, it locks out only the nodes
-// of this installation: other installations can live in other schemas of the database.
+// Any constant works, as long as all nodes use the same. Combined with the schema's oid, it locks out only
+// the nodes of this installation: other installations can use other schemas of the database.
 const LOCK_KEY = 7_447_228
 const MIGRATION_TIMEOUT_MS = 3_600_000
 
 /**
- * Brings the schema to the newest version. Each migration and its record commit together, under a lock: other nodes
- * wait for it, then find the work done.
+ * Brings the schema to the newest version. Each migration and its record commit together, under a lock: other
+ * nodes wait for it, then find the work done.
  * @throws IncompatibleSchemaError if a newer or an unreleased version of Shipcast has migrated the schema
  */
 export async function migrate(database: Database, folder = MIGRATIONS_FOLDER): Promise<void> {

@@ -8,8 +8,8 @@ const IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000
 const MIN_MAJOR_VERSION = 15
 
 /**
- * Settings that our statements rely on. A database, a role, PGOPTIONS or the server's configuration can have other
- * defaults (PostgreSQL manual, chapter 19). The search path and tablespaces are the operator's choice.
+ * Settings that our statements rely on. A database, a role, PGOPTIONS or the server's configuration can have
+ * other defaults (PostgreSQL manual, chapter 19). The search path and tablespaces are the operator's choice.
  */
 const SETTINGS: Readonly<Record<string, string>> = {
   client_encoding: 'UTF8',
@@ -39,8 +39,9 @@ const SETTINGS: Readonly<Record<string, string>> = {
   max_parallel_workers_per_gather: '0',
 }
 
-// Statements instead of startup parameters, which poolers such as PgBouncer refuse. Set only if different: parameters
-// that are new in 17 or that only a superuser can set, and synchronous_commit, which can be stricter than "on".
+// Statements instead of startup parameters, which poolers such as PgBouncer refuse. Set only if different:
+// parameters that are new in 17 or that only a superuser can set, and synchronous_commit, which can be
+// stricter than "on".
 const SESSION_SETUP = `
   ${Object.entries(SETTINGS)
     .map(([name, value]) => `set ${name} = '${value}';`)
@@ -58,7 +59,7 @@ export async function prepareSession(client: pg.ClientBase): Promise<void> {
   await execute(client, SESSION_SETUP)
 }
 
-/** Settings that we cannot make through a pooler that shares sessions, with the values that work. */
+/** Settings that cannot be changed through a pooler that shares sessions, with the values that work. */
 const SELECT_WRONG_DEFAULTS = `
   select s.name, s.reset_val as value, wanted.value as wanted
   from (values
@@ -90,7 +91,7 @@ interface ServerInfo {
 type Query = <Row>(text: string, values?: readonly unknown[]) => Promise<Row[]>
 
 /**
- * Refuses, at start, a database on which something would fail later.
+ * Refuses, at start, a database on which statements would fail later.
  * @param connections two connections that are open at the same time
  * @throws ConfigError, or DatabaseUnavailableError if prepared statements do not last
  */
@@ -98,13 +99,13 @@ export async function assertUsable(connections: readonly [Query, Query]): Promis
   const [query] = connections
   const [server] = await query<ServerInfo>(SELECT_SERVER_INFO)
   const incompatibility = server && findIncompatibility(server)
-  if (incompatibility) throw new ConfigError(`DATABASE_URL leads to ${incompatibility}`)
+  if (incompatibility) throw new ConfigError(`DATABASE_URL points to ${incompatibility}`)
   if (!(await usesTransactionPooling(connections))) return
   for (const { name, value, wanted } of await query<{ name: string; value: string; wanted: string }>(
     SELECT_WRONG_DEFAULTS,
   )) {
     throw new ConfigError(
-      `DATABASE_URL leads through a pooler that shares connections, so Shipcast cannot set ${name}, which is "${value}". ` +
+      `DATABASE_URL goes through a pooler that shares connections, so Shipcast cannot set ${name}, which is "${value}". ` +
         `Run: alter role "${server?.role}" in database "${server?.database}" set ${name} = '${wanted}'; then restart the pooler's connections.`,
     )
   }
@@ -120,10 +121,10 @@ function findIncompatibility({
   role,
 }: ServerInfo): string | undefined {
   if (major < MIN_MAJOR_VERSION) {
-    return `PostgreSQL ${version}. Shipcast needs version ${MIN_MAJOR_VERSION} or newer.`
+    return `PostgreSQL ${version}. Shipcast requires version ${MIN_MAJOR_VERSION} or newer.`
   }
   if (encoding !== 'UTF8') {
-    return `a database whose encoding is ${encoding}. Shipcast needs UTF8: create database shipcast encoding 'UTF8' template template0;`
+    return `a database whose encoding is ${encoding}. Shipcast requires UTF8: create database shipcast encoding 'UTF8' template template0;`
   }
   if (schema === null || /^(pg_|information_schema$)/.test(schema)) {
     return `a session whose search_path, ${searchPath || 'empty'}, names no schema for Shipcast's tables. Create that schema, or select another: alter role … set search_path = shipcast; or options=-c%20search_path%3Dshipcast in the URL.`
@@ -135,8 +136,8 @@ function findIncompatibility({
 }
 
 /**
- * Whether a pooler assigns a session to each transaction. Alternates a prepared statement between two connections, which
- * also shows whether prepared statements last: PgBouncer before 1.21 confuses them.
+ * Whether a pooler assigns a session to each transaction. Alternates a prepared statement between two
+ * connections, which also shows whether prepared statements last: PgBouncer before 1.21 confuses them.
  */
 async function usesTransactionPooling(connections: readonly [Query, Query]): Promise<boolean> {
   const pids: (number | undefined)[] = []

@@ -3,8 +3,8 @@ import type pg from 'pg'
 /** Runs statements: the database, a transaction, or a dedicated connection. */
 export interface Queryable {
   /**
-   * Returns the rows of one statement with values $1, $2 …; without values the text can contain several statements. An
-   * array is sent as a PostgreSQL array: stringify an array that is meant as jsonb. Fails with
+   * Returns the rows of one statement with values $1, $2 …; without values the text can contain several
+   * statements. An array is sent as a PostgreSQL array: stringify an array that is meant as jsonb. Fails with
    * DatabaseUnavailableError, or with pg's DatabaseError (`code`, `constraint`).
    */
   query<Row>(text: string, values?: readonly unknown[]): Promise<Row[]>
@@ -48,8 +48,8 @@ export async function execute(
   return last
 }
 
-// A named statement is parsed and planned once per connection: the write of a step took 0.43 ms without a name and
-// 0.27 ms with one.
+// A named statement is parsed and planned once per connection: the write of a step took 0.43 ms without a
+// name and 0.27 ms with one.
 function statementNameFor(text: string): string | undefined {
   const known = statementNames.get(text)
   if (known || statementNames.size >= MAX_PREPARED_STATEMENTS) return known

@@ -4,7 +4,7 @@ import type { EventBatch, EventSource } from './event-source.ts'
 
 type MaybePromise<T> = T | Promise<T>
 
-/** What a source needs of the feed. */
+/** The part of the feed that a source uses. */
 export interface DeploymentFeed {
   readonly logId: number
   readonly head: number

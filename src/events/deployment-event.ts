@@ -45,7 +45,7 @@ export interface DeploymentSnapshot {
   warningCount?: number
 }
 
-/** An entry of the event log. Contains the whole state, so that a subscriber is up to date after any single event. */
+/** An entry of the event log, with the whole state: a subscriber is up to date after any single event. */
 export interface LoggedEvent {
   /** 1, 2, 3 … over all deployments, in order of commit. */
   position: number
@@ -56,7 +56,7 @@ export interface LoggedEvent {
   /** The connection whose request caused the event, and which does not receive it. */
   origin: string | null
   deployment: DeploymentSnapshot
-  /** A random number, and that of the event before: the same in the same log. */
+  /** A random number, and that of the previous event: they distinguish this log from others. */
   eventId: number
   previousEventId: number
 }

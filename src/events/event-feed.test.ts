@@ -206,10 +206,10 @@ describe('after the database has lost its last events', () => {
   }
 
   test.each([
-    ['fewer', 1],
-    ['as many', 3],
-    ['more', 5],
-  ])('and has %s new ones: each node starts over once and refuses earlier cursors', async (_, count) => {
+    ['fewer new ones', 1],
+    ['as many new ones', 3],
+    ['more new ones', 5],
+  ])('and has %s: each node starts over once and refuses earlier cursors', async (_, count) => {
     const { nodes, log, id, kept, before } = await loseEvents()
     const stream = await nodes[0].feed.follow({ sees: 'all', after: before.cursors[0] })
     const pending = stream[Symbol.asyncIterator]().next()
@@ -310,7 +310,7 @@ describe('a stream', () => {
     }
   })
 
-  test('misses and repeats no event when it starts amid events', async () => {
+  test('misses and repeats no event if it starts while events are appended', async () => {
     const { log, feed } = await start()
     const head = feed.head
     const id = uuidv7()
@@ -335,7 +335,7 @@ describe('a stream', () => {
     }
   })
 
-  test('ends at once when it is ended while it waits, and leaves no listener', async () => {
+  test('ends at once when it is closed while waiting, and leaves no listener', async () => {
     const { feed } = await start()
     const stream = await feed.follow({ sees: 'all', after: feed.cursorOf(feed.head) })
     const iterator = stream[Symbol.asyncIterator]()
@@ -348,7 +348,7 @@ describe('a stream', () => {
     expect(feed.listenerCount).toBe(0)
   })
 
-  test('omits events of organizations that are not visible, and of its own requests', async () => {
+  test('omits events of organizations that are not visible, and those of its own requests', async () => {
     const { log, feed } = await start()
     const after = feed.cursorOf(feed.head)
     const first = (await startDeployment(log))!

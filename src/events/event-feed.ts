@@ -19,7 +19,7 @@ import { EventStream } from './event-stream.ts'
 import { LogReader } from './log-reader.ts'
 import { MissedNotifications } from './missed-notifications.ts'
 
-/** Events kept in memory for subscribers that join or lag; about a kilobyte each. */
+/** Events kept in memory for subscribers that join or lag; each about one kilobyte. */
 const MAX_RECENT_EVENTS = 4_096
 const READ_BATCH_SIZE = 500
 /** Events in one batch from memory. */
@@ -28,17 +28,18 @@ const MAX_BATCH_SIZE = 100
 const POLL_INTERVAL_MS = 2_000
 
 /**
- * This node's view of the log: every event once, in order, without a gap. Holds the newest events and the newest event
- * of each active deployment; reads older ones, once for all callers that need them at the same time.
+ * This node's view of the log: every event once, in order, without a gap. Holds the newest events and the
+ * newest event of each active deployment; reads older ones, once for all callers that need them at the same
+ * time.
  *
- *   notification with the next event ──> accepts it
- *   any other notification           ──> reads the log from the head on
- *   no notification for a while      ──> reads the log, in case one was lost
+ *   notification with the next event  ──> accepts it
+ *   any other notification            ──> reads the log from the head on
+ *   no notification for a while       ──> reads the log, in case one was lost
  *   the log does not contain the head ──> starts over
  */
 @Injectable()
 export class EventFeed implements DeploymentFeed, OnModuleInit, BeforeApplicationShutdown {
-  /** How often a notification was not for the next event, so that the log had to be read. */
+  /** How often the log had to be read because a notification was not for the next event. */
   gapFills = 0
 
   private readonly logger = new Logger(EventFeed.name)
@@ -121,8 +122,8 @@ export class EventFeed implements DeploymentFeed, OnModuleInit, BeforeApplicatio
   }
 
   /**
-   * Events of the deployments in the organizations that `sees` lists, or of one deployment: after a cursor, or the
-   * current state and what follows.
+   * Events of the deployments in the organizations that `sees` lists, or of one deployment: after a cursor,
+   * or the current state and what follows.
    * @throws UnknownCursorError if `after` is a cursor of another log, or beyond the end of this one
    */
   async follow(options: {
@@ -139,8 +140,8 @@ export class EventFeed implements DeploymentFeed, OnModuleInit, BeforeApplicatio
   }
 
   /**
-   * Calls the listener for each event, or each event of one deployment, synchronously and in order. Returns a function
-   * that removes the listener.
+   * Calls the listener for each event, or each event of one deployment, synchronously and in order. Returns a
+   * function that removes the listener.
    */
   onEvent(listener: (event: LoggedEvent) => void, deploymentId?: string): () => void {
     const listeners = this.listeners.get(deploymentId) ?? new Set()
@@ -153,7 +154,7 @@ export class EventFeed implements DeploymentFeed, OnModuleInit, BeforeApplicatio
     }
   }
 
-  /** Calls the listener when the log has lost events that this node has seen; others follow at the same positions. */
+  /** Calls the listener when the log has lost events that this node has seen; positions will be reused. */
   onLogRotated(listener: () => void): void {
     this.emitter.on('rotated', listener)
   }
@@ -182,13 +183,13 @@ export class EventFeed implements DeploymentFeed, OnModuleInit, BeforeApplicatio
     while (this.head <= position && this.logId === logId) await once(this.emitter, 'change', { signal })
   }
 
-  /** Reads new events from the log. Resolves when no read is in progress any more. */
+  /** Reads new events from the log. Resolves when no read is in progress. */
   async poll(): Promise<void> {
     this.pollTask.run()
     await this.pollTask.idle()
   }
 
-  /** Polls, and counts notifications that are missing since the previous call. */
+  /** Polls, and counts notifications that have been missing since the previous call. */
   async pollForMissed(): Promise<void> {
     await this.poll()
     if (!this.missedNotifications.recordPoll(this.head)) return
@@ -203,19 +204,21 @@ export class EventFeed implements DeploymentFeed, OnModuleInit, BeforeApplicatio
     return positionOf(cursor, this.logId)
   }
 
-  /** Another node may have seen more than this one; all its former subscribers share this poll. */
+  /**
+   * The cursor may come from a node that has seen more events; all its former subscribers share this poll.
+   */
   private async catchUpTo(cursor: string): Promise<void> {
     await this.poll()
     const position = positionOf(cursor, this.logId)
     if (position <= this.head) return
-    // The poll may have failed; this read then throws the reason.
+    // If the poll failed, this read throws the reason.
     const newest = await this.log.readHead()
     if (position > newest.position || newest.logId !== this.logId) throw new UnknownCursorError(cursor)
   }
 
   private onNotification({ event, logId }: EventNotification): void {
     if (!event) {
-      // It announces all events that exist now.
+      // Without an event, it announces all events that exist now.
       void this.poll().then(() => this.missedNotifications.recordNotification(this.head))
       return
     }
@@ -244,7 +247,7 @@ export class EventFeed implements DeploymentFeed, OnModuleInit, BeforeApplicatio
     const found = await this.log.readHead()
     if (found.logId === lastSeen.logId) {
       // A pooler can send reads to a replica that is behind.
-      this.logger.warn('A read of the log did not contain the newest event, and the log does', { lastSeen })
+      this.logger.warn('A read of the log missed the newest event, which the log contains', { lastSeen })
       return
     }
     this.logger.error('Database history diverged (failover or restore): log id rotated, sockets closed', {
@@ -269,7 +272,7 @@ export class EventFeed implements DeploymentFeed, OnModuleInit, BeforeApplicatio
     this.missedNotifications.reset(head.position)
   }
 
-  /** Omits deployments with events after `until`: those events follow. */
+  /** Omits deployments with events after `until`, which arrive later. */
   private async readActive(until: number): Promise<Map<string, LoggedEvent>> {
     const active = new Map<string, LoggedEvent>()
     let events: LoggedEvent[]
@@ -286,7 +289,7 @@ export class EventFeed implements DeploymentFeed, OnModuleInit, BeforeApplicatio
     return position === this.head + 1 && previousEventId === this.lastSeen.eventId
   }
 
-  /** Whether it is in memory, or older. */
+  /** Whether the event is in memory, or older. */
   private isKnown({ position, eventId }: NotifiedEvent): boolean {
     if (position > this.head) return false
     const held = this.recent.at(position - this.head - 1)

@@ -8,8 +8,8 @@ import { ACTIVE_STATUSES, type DeploymentSnapshot, type LoggedEvent } from './de
 export const DEPLOYMENTS_TOPIC = 'deployments'
 
 /**
- * The log has grown. Contains the new event if the publisher has it, which saves a read; from another node it arrives
- * as parsed JSON, with the time as text.
+ * The log has grown. Contains the new event if the publisher has it, which saves a read; from another node it
+ * arrives as parsed JSON, with the time as text.
  */
 export interface EventNotification {
   /** The event's log: an event of another log is not accepted. */
@@ -57,8 +57,8 @@ export class EventLog {
   ) {}
 
   /**
-   * Runs a change that appends one event in its own transaction, then notifies. `change` resolves after its commit, to
-   * the row of `append_event`, or to undefined if it did not apply.
+   * Runs a change that appends one event in its own transaction, then notifies. `change` resolves after its
+   * commit, to the row of `append_event`, or to undefined if it did not apply.
    */
   async append<Row extends EventRow>(change: () => Promise<Row | undefined>): Promise<Row | undefined> {
     const [row] = await this.appendAll(async () => {
@@ -68,7 +68,7 @@ export class EventLog {
     return row
   }
 
-  /** The same for a change that appends any number of events. */
+  /** Like `append`, for a change that appends any number of events. */
   async appendAll<Row extends EventRow>(change: () => Promise<Row[]>): Promise<Row[]> {
     let rows: Row[]
     try {
@@ -93,7 +93,7 @@ export class EventLog {
     return row
   }
 
-  /** At most `limit` events after a position, in order; undefined if the log is another one or has lost the event. */
+  /** At most `limit` events after a position, in order; undefined if the log is another or lost the event. */
   async readNext(
     { logId, position, eventId }: LogPosition,
     limit: number,
@@ -108,8 +108,9 @@ export class EventLog {
   }
 
   /**
-   * Gives the log a new id, so that cursors of lost events are recognized, and notifies all nodes. Does nothing if the
-   * log contains the event or already has another id: only the first node to notice rotates it.
+   * Gives the log a new id, so that cursors of lost events are recognized, and notifies all nodes. Does
+   * nothing if the log contains the event or already has another id: only the first node to notice rotates
+   * it.
    */
   async rotateLogId({ logId, position, eventId }: LogPosition): Promise<void> {
     const rotated = await this.database.query(
@@ -160,8 +161,9 @@ export class EventLog {
   }
 
   /**
-   * The newest event of each active deployment (or of the given one, active or not) with a position in (after, until],
-   * in order, at most `limit`. Omits deployments with events after `until`: those events follow.
+   * The newest event of each active deployment (or of the given one, active or not) with a position in
+   * (after, until], in order, at most `limit`. Omits deployments with events after `until`, which arrive
+   * later.
    */
   async readLatest(range: {
     deploymentId?: string | undefined
@@ -209,8 +211,8 @@ export function toEvent(row: EventRow): LoggedEvent {
 }
 
 /**
- * A position as clients keep it: four digits of log id, twelve digits of position. Equal lengths make the order of
- * texts that of numbers. Opaque to clients.
+ * A position as clients keep it: four digits of log id, twelve digits of position. Because lengths are equal,
+ * cursors sort as text in the order of positions. Opaque to clients.
  */
 export function toCursor(logId: number, position: number): string {
   return `${logId}${String(position).padStart(12, '0')}`

@@ -2,7 +2,7 @@
 export interface OrderedEvent {
   /** Ascends within the source; subscribers resume after a position. */
   readonly position: number
-  /** Identifies the event together with its position, which is used again if the database loses the event. */
+  /** Identifies the event together with its position, which is reused if the database loses the event. */
   readonly eventId: number
   /** When the event was committed, by the database's clock. */
   readonly at: Date
@@ -17,13 +17,13 @@ export interface EventBatch<Event extends OrderedEvent = OrderedEvent> {
 }
 
 /**
- * An ordered sequence of events that subscribers share and resume, such as all deployments that a subject can see, or
- * one deployment. What it contains was decided by authorization.
+ * An ordered sequence of events that subscribers share and resume, such as those of all deployments that a
+ * subject can see, or of one deployment. Authorization has decided what it contains.
  */
 export interface EventSource<Event extends OrderedEvent = OrderedEvent> {
   /** Sources with equal keys contain the same events. */
   readonly key: string
-  /** What the events are about, for quotas: an id, or the name of a whole kind. */
+  /** The subject of the events, for quotas: an id, or the name of a whole kind. */
   readonly topic: string
   /** Identifies the log; when it changes, the log has lost events and earlier positions are void. */
   readonly logId: number
@@ -31,7 +31,7 @@ export interface EventSource<Event extends OrderedEvent = OrderedEvent> {
   readonly head: number
   /** The current state, as events in ascending order; `until` is the head. */
   snapshot(): EventBatch<Event> | Promise<EventBatch<Event>>
-  /** All events after the position, or the first of them; without a promise if they are in memory. */
+  /** All events after the position, or the first of them; not as a promise if they are in memory. */
   readAfter(position: number): EventBatch<Event> | Promise<EventBatch<Event>>
   /** Resolves once `head` is beyond the position or `logId` has changed; rejects with the signal's reason. */
   waitForEventAfter(position: number, signal: AbortSignal): Promise<void>

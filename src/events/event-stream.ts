@@ -6,8 +6,8 @@ import type { EventSource, OrderedEvent } from './event-source.ts'
 const DATABASE_RETRY_MS = 500
 
 /**
- * What one subscription receives: the events of a source after a position, without end. Iterated, it reads them by
- * itself; the fan-out instead serves all streams of equal sources together.
+ * What one subscription receives: the events of a source after a position, without end. Iterating it reads
+ * them; the fan-out instead serves all streams of equal sources together.
  */
 export class EventStream<Event extends OrderedEvent = OrderedEvent> implements AsyncIterable<Event> {
   constructor(
@@ -21,7 +21,7 @@ export class EventStream<Event extends OrderedEvent = OrderedEvent> implements A
     return new EventIterator(this)
   }
 
-  /** Whether this connection's own request caused the event; its response contained it. */
+  /** Whether a request of this connection caused the event; the response contained it. */
   isEcho({ origin }: OrderedEvent): boolean {
     return origin !== null && origin === this.origin
   }
@@ -35,11 +35,10 @@ export class EventStream<Event extends OrderedEvent = OrderedEvent> implements A
  *   at the head      ──> waits
  *   another log      ──> ends
  *
- * Written by hand because `return()` must end a pending `next()` at once; an async generator would queue behind it.
+ * Written by hand because `return()` must end a pending `next()` at once; an async generator would queue
+ * behind it.
  */
-export class EventIterator<Event extends OrderedEvent = OrderedEvent>
-  implements AsyncIterableIterator<Event>
-{
+class EventIterator<Event extends OrderedEvent = OrderedEvent> implements AsyncIterableIterator<Event> {
   private readonly abortController = new AbortController()
   private batch: Event[] = []
   private position: number | undefined

@@ -12,7 +12,9 @@ type EventSubscriptionDecorator = <Resolver extends (...args: never[]) => Promis
   descriptor: TypedPropertyDescriptor<Resolver>,
 ) => void
 
-/** Nest's `@Subscription`, for resolvers that return an `EventStream`. All subscriptions are declared with it. */
+/**
+ * Nest's `@Subscription`, for resolvers that return an `EventStream`. All subscriptions are declared with it.
+ */
 export function EventSubscription(
   type: ReturnTypeFunc,
   options: SubscriptionOptions,

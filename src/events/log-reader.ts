@@ -10,8 +10,9 @@ const MAX_CACHED_BLOCKS = 16
 const BLOCK_TTL_MS = 30_000
 
 /**
- * Reads events that are no longer in memory, once for all concurrent callers. Reads the log of all deployments in
- * blocks with fixed borders, so that subscribers who left at different events need the same block.
+ * Reads events that are no longer in memory, once for all concurrent callers. Reads the log of all
+ * deployments in blocks with fixed boundaries, so that subscribers who left at different events need the same
+ * block.
  */
 export class LogReader {
   private readonly blocks = new LRUCache<number, Promise<EventBatch<LoggedEvent>>>({
@@ -22,7 +23,7 @@ export class LogReader {
 
   constructor(private readonly log: EventLog) {}
 
-  /** `head`: how far the caller knows the log to reach; every event up to it can be read. */
+  /** `head`: a position that the log has reached; every event up to it can be read. */
   async readAfter(
     position: number,
     deploymentId: string | undefined,

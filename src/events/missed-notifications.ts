@@ -1,6 +1,6 @@
 /**
- * Counts polls that found events for which no notification arrived. A notification can still be on its way when a poll
- * finds its event, so each poll is judged at the next one.
+ * Counts polls that found events for which no notification arrived. A notification can still be on its way
+ * when a poll finds its event, so each poll is judged at the next one.
  */
 export class MissedNotifications {
   private lastNotified = 0
@@ -23,7 +23,7 @@ export class MissedNotifications {
     this.lastNotified = Math.max(this.lastNotified, position)
   }
 
-  /** A poll read the log up to this position. True: no notification arrived for what the previous poll found. */
+  /** A poll read the log up to this position. True: the previous poll found events without a notification. */
   recordPoll(position: number): boolean {
     const wasMissed = this.lastUnnotified > this.lastNotified
     if (wasMissed) {

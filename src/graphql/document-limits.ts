@@ -5,7 +5,7 @@ import { TooLargeError } from '../errors.ts'
 /** Contents belong in variables, which have their own limits. */
 const MAX_DOCUMENT_LENGTH = 100_000
 export const MAX_DOCUMENT_TOKENS = 10_000
-/** Nesting of brackets of any kind. The parser of graphql-js recurses for each; its introspection query has 14. */
+/** Nesting of any brackets. The parser of graphql-js recurses for each; its introspection query has 14. */
 const MAX_NESTED_BRACKETS = 100
 const MAX_DEPTH = 10
 /** Each error may repeat part of the document. */
@@ -30,7 +30,7 @@ function validationErrors(schema: GraphQLSchema, document: DocumentNode): readon
   try {
     return validate(schema, document, specifiedRules, { maxErrors: MAX_VALIDATION_ERRORS })
   } catch (error) {
-    // One rule throws its error: a variable decides whether a subscription has its only field.
+    // One rule throws: a variable decides whether a subscription selects its only field.
     if (error instanceof GraphQLError) return [error]
     throw error
   }
@@ -76,7 +76,7 @@ function isTooDeep(schema: GraphQLSchema, document: DocumentNode): boolean {
   try {
     return validate(schema, document, [maxDepthRule({ n: MAX_DEPTH })]).length > 0
   } catch (error) {
-    // This rule throws its error.
+    // This rule throws instead of reporting.
     if (error instanceof GraphQLError) return true
     throw error
   }

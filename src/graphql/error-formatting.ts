@@ -11,21 +11,21 @@ import { internalError, ShipcastError, TooLargeError } from '../errors.ts'
 
 const logger = new Logger('GraphQL')
 
-/** Of the messages of graphql-js, which may repeat the whole document. */
+/** Messages of graphql-js can repeat the whole document. */
 const MAX_MESSAGE_LENGTH = 1_000
-/** Places in the document: graphql-js lists every one that an error is about. */
+/** graphql-js lists every place in the document that an error concerns. */
 const MAX_LOCATIONS = 20
 
 /**
- * Formats an error for a client, over HTTP and over the socket. Internal details are logged instead. `code` is for
- * errors of the document, to which graphql-js gives none.
+ * Formats an error for a client, over HTTP and over the socket. Internal details are logged instead. `code`
+ * applies to errors of the document, which graphql-js leaves without one.
  */
 export function toClientError(error: unknown, code?: unknown): GraphQLFormattedError {
   if (!(error instanceof GraphQLError)) return formatForClient(error)
   const { path } = error.toJSON()
   const locations = error.locations?.slice(0, MAX_LOCATIONS)
   const formatted = formatForClient(rootCause(error) ?? error)
-  // Apollo's own: the status of the HTTP response.
+  // For Apollo only: the status of the HTTP response.
   const { http: _, ...extensions } = formatted.extensions ?? {}
   return {
     ...formatted,
@@ -97,8 +97,8 @@ function rootCause({ originalError }: GraphQLError): unknown {
 }
 
 /**
- * Passes errors of resolvers and guards on to GraphQL. Without it, Nest logs each one with its stack: also errors of
- * clients, and a second time those that `toClientError` logs.
+ * Passes errors of resolvers and guards on to GraphQL. Otherwise Nest logs each one with its stack: client
+ * errors too, and a second time those that `toClientError` logs.
  */
 @Catch()
 export class PassThroughErrorsFilter implements ExceptionFilter {

@@ -2,7 +2,7 @@ import { type ExecutionArgs, type ExecutionResult, execute } from 'graphql'
 import { RateLimitedError } from '../errors.ts'
 import { FairSlots } from '../runtime/fair-slots.ts'
 
-/** An answer of this cost takes longer to make than other requests should wait for. */
+/** A response that costs this much takes longer to produce than other requests should wait. */
 const LARGE_COST = 2_000
 const MAX_WAITING_OPERATIONS = 500
 const RETRY_AFTER_MS = 5_000
@@ -18,8 +18,8 @@ interface FairExecutionArgs extends ExecutionArgs {
 }
 
 /**
- * Executes an operation. Large ones run one after the other, subjects in turn, so that no two of their answers are made
- * in the same turn of the event loop.
+ * Executes an operation. Large ones run one at a time, with subjects taking turns, so that no two of them
+ * finish in the same event-loop iteration.
  * @throws RateLimitedError
  */
 export async function executeFairly(args: FairExecutionArgs, cost: number): Promise<ExecutionResult> {

@@ -19,8 +19,8 @@ for (const character of ']}') BYTE_MEANINGS[character.charCodeAt(0)] = CLOSE
 BYTE_MEANINGS[QUOTE] = STRING
 
 /**
- * Checks JSON text before it is parsed, chunk by chunk as it arrives: parsing a few megabytes of `{},{},…` would block
- * the event loop for seconds. Long strings are cheap. The text is UTF-8 (RFC 8259, section 8.1).
+ * Checks JSON text before it is parsed, chunk by chunk as it arrives: parsing a few megabytes of `{},{},…`
+ * would block the event loop for seconds. Long strings are cheap. The text is UTF-8 (RFC 8259, section 8.1).
  */
 export class JsonLimits {
   private parts = 0

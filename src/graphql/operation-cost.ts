@@ -18,7 +18,8 @@ const MAX_FIELDS = 10_000
 const ASSUMED_LIST_LENGTH = 10
 
 /**
- * The estimated cost, about one for each field of the response. An operation that cannot be estimated is refused.
+ * The estimated cost, about one for each field of the response. An operation that cannot be estimated is
+ * refused.
  * @throws TooLargeError
  */
 export function checkCost(
@@ -49,7 +50,7 @@ function costOf(
     return Math.ceil(cost)
   } catch (error) {
     if (!(error instanceof GraphQLError)) throw error
-    // An argument that must not be null got a variable that is.
+    // A variable is null where the argument must not be.
     if (error.nodes) {
       throw new GraphQLError(error.message, { nodes: error.nodes, extensions: { code: 'BAD_USER_INPUT' } })
     }
@@ -76,14 +77,16 @@ function estimatorOf(schema: GraphQLSchema): ComplexityEstimator {
 
 /** The length of a field's list. As in resolvers, `first: null` means the default. */
 function listLengthOf(field: GraphQLField<unknown, unknown>, first: unknown): number {
-  // The list of a connection's edges: its length is the connection's `first`, which has been counted.
+  // The length of a connection's edges is its `first`, which is already counted.
   if (field.name === 'edges') return 1
   const argument = field.args.find(({ name }) => name === 'first')
   if (argument) return Math.max(0, Number(first ?? argument.defaultValue ?? ASSUMED_LIST_LENGTH))
   return String(field.type).includes('[') ? ASSUMED_LIST_LENGTH : 1
 }
 
-/** The average lengths of introspection's lists in this schema. One full introspection query stays within the limit. */
+/**
+ * Average lengths of introspection's lists in this schema. A full introspection query is within the limit.
+ */
 function introspectionLengths(schema: GraphQLSchema): ReadonlyMap<string, number> {
   const types = Object.values(schema.getTypeMap())
   const directives = schema.getDirectives()

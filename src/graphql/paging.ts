@@ -3,7 +3,7 @@ import { validate as isUuid } from 'uuid'
 import { BadUserInputError, UnknownCursorError } from '../errors.ts'
 
 /** The arguments `first` and `after`, validated. Pages are ordered by time-ordered UUIDs, newest first. */
-export interface Paging {
+interface Paging {
   limit: number
   /** The page begins after this id; null: with the newest. */
   before: string | null
@@ -16,7 +16,7 @@ export function parsePaging(first: number, after: string | null, max: number): P
   return { limit, before: after || null }
 }
 
-/** A Relay connection of the rows of a page. The query reads one more than `limit`, which tells whether more follow. */
+/** A Relay connection of the rows of a page. The query reads one row more, to learn whether more follow. */
 export function connectionOf<Node extends { id: string }>(
   rows: readonly Node[],
   { limit, before }: Paging,

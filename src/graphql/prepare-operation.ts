@@ -24,7 +24,10 @@ export interface PreparedArgs extends Pick<ExecutionArgs, 'schema' | 'document'>
   variableValues: Readonly<Record<string, unknown>>
 }
 
-/** Undefined: no operation has that name, or the document has several and none is named. An empty name counts as absent. */
+/**
+ * Undefined: no operation has that name, or the document has several and none is named. An empty name counts
+ * as absent.
+ */
 export function findOperation(
   document: DocumentNode,
   operationName: string | null | undefined,
@@ -40,8 +43,8 @@ export function operationNotFound(): GraphQLError {
 }
 
 /**
- * Prepares an operation of a valid document for execution. Variables are coerced here, once: graphql-js would coerce them
- * again in each execution, so it gets a type that passes values through.
+ * Prepares an operation of a valid document for execution. Variables are coerced here, once: graphql-js would
+ * coerce them again in each execution, so it gets a type that passes values through.
  * @throws BadUserInputError
  */
 export function prepareOperation(

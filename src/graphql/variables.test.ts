@@ -9,16 +9,19 @@ const schema = buildSchema(`
   input Find @oneOf { name: String, all: [Filter!] }
   input Filter { name: String!, state: State = OPEN, limit: Int! = 10, inner: Filter }
 `)
-const files = schema.getType('Find') as unknown as { getFields(): { all: { extensions: object } } }
-files.getFields().all.extensions = { maxItems: 20_000 }
+const findType = schema.getType('Find') as unknown as { getFields(): { all: { extensions: object } } }
+findType.getFields().all.extensions = { maxItems: 20_000 }
 
 function operation(definitions: string): OperationDefinitionNode {
   const [first] = parse(`query (${definitions}) { __typename }`).definitions
-  if (first?.kind !== Kind.OPERATION_DEFINITION) throw new Error('There is no operation.')
+  if (first?.kind !== Kind.OPERATION_DEFINITION) throw new Error('The document has no operation.')
   return first
 }
 
-function fault(definitions: string, variables: Record<string, unknown>): { path: string; reason: string } {
+function fieldErrorOf(
+  definitions: string,
+  variables: Record<string, unknown>,
+): { path: string; reason: string } {
   try {
     coerceVariables(schema, operation(definitions), variables)
   } catch (error) {
@@ -30,7 +33,7 @@ function fault(definitions: string, variables: Record<string, unknown>): { path:
     }
     throw error
   }
-  throw new Error('There is no fault.')
+  throw new Error('The variables were accepted.')
 }
 
 test.each<[string, Record<string, unknown>]>([
@@ -70,9 +73,9 @@ describe('stops at the first error, and reports its path:', () => {
     ['null', '$a: Int!', { a: null }, 'a', /must not be null/],
     ['a missing field', '$a: Find', all({}), 'a.all[1].name', /is required/],
     ['null in a field', '$a: Find', all({ name: null }), 'a.all[1].name', /must not be null/],
-    ['a list for a text', '$a: Find', all({ name: [] }), 'a.all[1].name', /is a list/],
-    ['an object for a text', '$a: Find', { a: { name: {} } }, 'a.name', /is an object/],
-    ['a text for an object', '$a: Find', { a: 'x' }, 'a', /must be an object/],
+    ['a list for a string', '$a: Find', all({ name: [] }), 'a.all[1].name', /is a list/],
+    ['an object for a string', '$a: Find', { a: { name: {} } }, 'a.name', /is an object/],
+    ['a string for an object', '$a: Find', { a: 'x' }, 'a', /must be an object/],
     ['a list for an object', '$a: Filter', { a: [] }, 'a', /must be an object/],
     ['an unknown field', '$a: Find', all({ name: 'x', nope: 1 }), 'a.all[1].nope', /not a field of Filter/],
     [
@@ -82,26 +85,26 @@ describe('stops at the first error, and reports its path:', () => {
       'a.__proto__',
       /not a/,
     ],
-    ['none of a union', '$a: Find', { a: {} }, 'a', /exactly one of "name" and "all"/],
-    ['both of a union', '$a: Find', { a: { name: 'x', all: [] } }, 'a', /exactly one/],
-    ['null of a union', '$a: Find', { a: { name: null } }, 'a', /exactly one/],
-    ['no such value', '$a: [State!]', { a: ['OPEN', 'OPENED'] }, 'a[1]', /"OPENED" does not exist/],
+    ['no field of a oneOf object', '$a: Find', { a: {} }, 'a', /exactly one of "name" and "all"/],
+    ['both fields of a oneOf object', '$a: Find', { a: { name: 'x', all: [] } }, 'a', /exactly one/],
+    ['null in a oneOf object', '$a: Find', { a: { name: null } }, 'a', /exactly one/],
+    ['an unknown enum value', '$a: [State!]', { a: ['OPEN', 'OPENED'] }, 'a[1]', /"OPENED" does not exist/],
     ['a fraction', '$a: Int', { a: 1.5 }, 'a', /non-integer/],
     ['too deep', '$a: Filter', { a: nested }, `a${'.inner'.repeat(30)}`, /nested too deeply/],
   ])('%s', (_, definitions, variables, path, reason) => {
-    expect(fault(definitions, variables)).toEqual({ path, reason: expect.stringMatching(reason) })
+    expect(fieldErrorOf(definitions, variables)).toEqual({ path, reason: expect.stringMatching(reason) })
   })
 })
 
 // Each of these took graphql-js seconds, gigabytes, or a response of megabytes.
-describe('takes no longer for more of the same errors:', () => {
+describe('takes no longer for more of the same:', () => {
   const many = Array.from({ length: 300_000 }, (_, index) => index)
   const object = Object.fromEntries(many.map((index) => [`k${index}`, 1]))
 
   test.each<[string, string, Record<string, unknown>, string, RegExp]>([
-    ['faulty values', '$a: [State!]', { a: many.map(() => 'X') }, 'a', /at most 2 items, but has 300000/],
+    ['invalid values', '$a: [State!]', { a: many.map(() => 'X') }, 'a', /at most 2 items, but has 300000/],
     ['valid values', '$a: [State!]', { a: many.map(() => 'OPEN') }, 'a', /at most 2 items/],
-    ['faulty items', '$a: [ID!]', { a: many.map(() => ({})) }, 'a', /at most 1000 items/],
+    ['invalid items', '$a: [ID!]', { a: many.map(() => ({})) }, 'a', /at most 1000 items/],
     [
       'items of a field with its own limit',
       '$a: Find',
@@ -110,7 +113,7 @@ describe('takes no longer for more of the same errors:', () => {
       /20000/,
     ],
     ['unknown fields', '$a: Filter', { a: { name: 'x', ...object } }, 'a.k0', /not a field/],
-    ['fields of a text', '$a: ID', { a: object }, 'a', /is an object/],
+    ['fields of a string', '$a: ID', { a: object }, 'a', /is an object/],
     ['a long value', '$a: State', { a: 'X'.repeat(5_000_000) }, 'a', /^is not valid: .{1,210}$/],
     [
       'a long name',
@@ -120,13 +123,13 @@ describe('takes no longer for more of the same errors:', () => {
       /not a/,
     ],
     [
-      'an empty object beside a long text',
+      'an error beside a long string',
       '$a: [Filter!]',
       { a: [{ name: 'x'.repeat(5_000_000), limit: 'y' }] },
       'a[0].limit',
       /Int/,
     ],
   ])('%s', (_, definitions, variables, path, reason) => {
-    expect(fault(definitions, variables)).toEqual({ path, reason: expect.stringMatching(reason) })
+    expect(fieldErrorOf(definitions, variables)).toEqual({ path, reason: expect.stringMatching(reason) })
   })
 })

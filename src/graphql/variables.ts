@@ -26,10 +26,10 @@ const MAX_REASON_LENGTH = 200
 const MAX_NAME_LENGTH = 50
 
 /**
- * Coerces the variables of an operation (GraphQL specification, 6.1.2), in one pass that stops at the first error. Lists
- * are bounded, and objects with unknown keys are refused, so that the time depends on what the schema allows rather than
- * on what was sent. The function of graphql-js is several times slower, and describes each of a million errors together
- * with the whole input.
+ * Coerces the variables of an operation (GraphQL specification, 6.1.2), in one pass that stops at the first
+ * error. Lists are bounded and unknown keys are refused, so that the time depends on what the schema allows,
+ * not on what was sent. The function of graphql-js is several times slower, and describes each of a million
+ * errors with the whole input.
  * @throws BadUserInputError
  */
 export function coerceVariables(
@@ -48,13 +48,13 @@ export function coerceVariables(
     } else if (defaultValue) {
       coerced[name] = valueFromAST(defaultValue, type)
     } else if (isNonNullType(type)) {
-      throwFieldError([name], `is required, of type ${type}`)
+      throwFieldError([name], `is required (${type})`)
     }
   }
   return coerced
 }
 
-/** The path of a value: the variable, then field names and list indexes. It is shared: a function that extends it cuts it back. */
+/** Variable, field names and list indexes. Shared: a function that extends a path restores it. */
 type Path = (string | number)[]
 type Coercer = (value: unknown, path: Path) => unknown
 
@@ -104,10 +104,10 @@ function listCoercer(itemType: GraphQLInputType, maxListItems: number): Coercer 
 }
 
 function objectCoercer(type: GraphQLInputObjectType): Coercer {
-  // Created at the first use: a type may have fields of its own type.
+  // Created on first use: a type can have fields of the same type.
   let fields: readonly FieldCoercer[] | undefined
   return (value, path) => {
-    if (!isObject(value)) throwFieldError(path, `must be an object, of type ${type.name}`)
+    if (!isObject(value)) throwFieldError(path, `must be an object of type ${type.name}`)
     fields ??= Object.values(type.getFields()).map(fieldCoercer)
     const coerced: Record<string, unknown> = {}
     const depth = descend(path)
@@ -147,9 +147,9 @@ function fieldCoercer({ name, type, defaultValue, extensions }: GraphQLInputFiel
 function leafCoercer(type: GraphQLLeafType): Coercer {
   const isEnum = isEnumType(type)
   // The messages of graphql-js would print the whole list or object.
-  const takesObjects = !isEnum && !isSpecifiedScalarType(type)
+  const acceptsObjects = !isEnum && !isSpecifiedScalarType(type)
   return (value, path) => {
-    if (typeof value === 'object' && !takesObjects) {
+    if (typeof value === 'object' && !acceptsObjects) {
       throwFieldError(
         path,
         `must be of type ${type.name}, but is ${Array.isArray(value) ? 'a list' : 'an object'}`,
@@ -157,7 +157,7 @@ function leafCoercer(type: GraphQLLeafType): Coercer {
     }
     let parsed: unknown
     try {
-      // Without "Did you mean …", which takes long for a long text.
+      // Without "Did you mean …", which is slow for a long string.
       parsed = isEnum ? type.parseValue(value, isLong(value)) : type.parseValue(value)
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error)

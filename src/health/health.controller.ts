@@ -17,7 +17,7 @@ export class HealthController {
     return { status: 'ok' }
   }
 
-  /** 200 if a deployment would be accepted and run now: the database responds, and the runner claims work. */
+  /** 200 if a deployment would be accepted and run now: the database responds and the runner claims work. */
   @Get('ready')
   async ready(@Res({ passthrough: true }) response: Response): Promise<{ status: string; checks: object }> {
     const checks = {

@@ -3,7 +3,9 @@ import type { NextFunction, Request, Response } from 'express'
 import { HttpAuthenticator, setErrorStatus } from '../auth/http-authenticator.ts'
 import { toClientError } from '../graphql/error-formatting.ts'
 
-/** Authenticates `/graphql` before its body is read, which a guard cannot: it runs after 32 MiB have been parsed. */
+/**
+ * Authenticates `/graphql` before its body is read. A guard would run after up to 32 MiB have been parsed.
+ */
 @Injectable()
 export class AuthenticationMiddleware implements NestMiddleware {
   constructor(private readonly authenticator: HttpAuthenticator) {}

@@ -52,7 +52,7 @@ async function open(localAddress = '127.0.0.1'): Promise<Socket> {
   return socket
 }
 
-const isGone = async (socket: Socket) => {
+const untilClosed = async (socket: Socket) => {
   socket.resume()
   while (!socket.closed) await new Promise(setImmediate)
 }
@@ -63,7 +63,7 @@ function connections(): Promise<number> {
   )
 }
 
-async function ask(socket: Socket, path = '/', headers = ''): Promise<string> {
+async function sendRequest(socket: Socket, path = '/', headers = ''): Promise<string> {
   socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\n${headers}\r\n`)
   const [data] = await once(socket, 'data')
   return String(data)
@@ -74,11 +74,11 @@ test('a new connection replaces the one that has been idle for longest, in its o
   const other = await open('127.0.0.2')
   const first = await open()
   const [second, ...rest] = [await open(), await open(), await open(), await open()]
-  // It has just sent a request.
-  expect(await ask(first)).toContain('here')
+  // No longer the longest idle: it has just sent a request.
+  expect(await sendRequest(first)).toContain('here')
   const newest = connectNow('127.0.0.1')
-  await isGone(second as Socket)
-  for (const socket of [newest, first, ...rest, other]) expect(await ask(socket)).toContain('here')
+  await untilClosed(second as Socket)
+  for (const socket of [newest, first, ...rest, other]) expect(await sendRequest(socket)).toContain('here')
 })
 
 test('a connection with a request in progress and a WebSocket stay open; other connections are accepted', async () => {
@@ -86,7 +86,7 @@ test('a connection with a request in progress and a WebSocket stay open; other c
   const sockets = []
   for (let i = 0; i < 4; i++) {
     const socket = await open()
-    expect(await ask(socket, '/', 'Connection: Upgrade\r\nUpgrade: websocket\r\n')).toContain('101')
+    expect(await sendRequest(socket, '/', 'Connection: Upgrade\r\nUpgrade: websocket\r\n')).toContain('101')
     sockets.push(socket)
   }
   const busy = []
@@ -97,8 +97,8 @@ test('a connection with a request in progress and a WebSocket stay open; other c
     while (waiting.length <= i) await new Promise(setImmediate)
   }
   // In this network, only the newest connection is idle.
-  await isGone(connectNow('127.0.0.1'))
-  expect(await ask(await open('127.0.0.2'))).toContain('here')
+  await untilClosed(connectNow('127.0.0.1'))
+  expect(await sendRequest(await open('127.0.0.2'))).toContain('here')
   for (const response of waiting) response.end('at last')
   for (const socket of busy) {
     const [data] = await once(socket, 'data')
@@ -118,14 +118,14 @@ test('a connection whose request never completes is replaced', async () => {
   }
   // The first one has waited for longest.
   const next = connectNow('127.0.0.1')
-  expect(await ask(next)).toContain('here')
-  await isGone(all[0] as Socket)
+  expect(await sendRequest(next)).toContain('here')
+  await untilClosed(all[0] as Socket)
   expect(all[1]?.closed).toBe(false)
   // A connection with a complete request stays open.
   all[1]?.write('67890')
   while (!received.has(waiting[1] as ServerResponse)) await new Promise(setImmediate)
   for (let i = 0; i < MAX; i++) connectNow('127.0.0.1')
-  await isGone(all[2] as Socket)
+  await untilClosed(all[2] as Socket)
   waiting[1]?.end('at last')
   const [data] = await once(all[1] as Socket, 'data')
   expect(String(data)).toContain('at last')
@@ -144,24 +144,26 @@ test('a connection whose upgrade was refused is replaced', async () => {
     clients.push(socket)
     all.push(socket)
     await once(socket, 'connect')
-    expect(await ask(socket, '/refused', 'Connection: Upgrade\r\nUpgrade: websocket\r\n')).toContain('404')
+    expect(await sendRequest(socket, '/refused', 'Connection: Upgrade\r\nUpgrade: websocket\r\n')).toContain(
+      '404',
+    )
   }
-  expect(await ask(connectNow('127.0.0.1'))).toContain('here')
-  expect(await ask(connectNow('127.0.0.1'))).toContain('here')
+  expect(await sendRequest(connectNow('127.0.0.1'))).toContain('here')
+  expect(await sendRequest(connectNow('127.0.0.1'))).toContain('here')
 })
 
 test('a connection with too many pipelined requests is closed', async () => {
   await start()
   const socket = await open()
   socket.write('GET /wait HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(100))
-  await isGone(socket)
+  await untilClosed(socket)
 })
 
 test('a trusted proxy may use all connections', async () => {
   await start(['127.0.0.1'])
   const all = []
   for (let i = 0; i < MAX - 1; i++) all.push(await open())
-  for (const socket of all) expect(await ask(socket)).toContain('here')
+  for (const socket of all) expect(await sendRequest(socket)).toContain('here')
 })
 
 function connectNow(localAddress: string): Socket {
@@ -185,7 +187,7 @@ test('refuses requests in chunks of a few bytes, and accepts larger chunks', asy
   }
   for (const chunk of ['x', 'x'.repeat(9)]) {
     const { client, answer } = await send(chunk, 30_000)
-    await isGone(client)
+    await untilClosed(client)
     // A client that is still sending may lose the response with its connection.
     expect(answer()).toMatch(/^$|^HTTP\/1\.1 400 [\s\S]*Send larger chunks/)
   }

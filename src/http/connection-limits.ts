@@ -10,18 +10,19 @@ import { Counts } from '../runtime/counts.ts'
 const MAX_CONNECTIONS = 25_000
 /** File descriptors for the database, git, the forge's files and Node itself. */
 const RESERVED_FILES = 128
-/** Pipelined requests of one connection (RFC 9112, section 9.3.2). Common clients send no second one. */
+/** Pipelined requests of one connection (RFC 9112, section 9.3.2). Common clients do not pipeline. */
 const MAX_PIPELINED_REQUESTS = 16
-/** Tiny chunks of a request (RFC 9112, section 7.1): each one costs a call of the parser. */
+/** Tiny chunks of a request (RFC 9112, section 7.1): each one costs a parser call. */
 const MAX_TINY_CHUNKS = 1_000
 const TINY_CHUNK_BYTES = 10
 /** The share of WebSockets: the rest is for health checks, requests and clones. */
 const SOCKET_SHARE = 0.8
 
 /**
- * Limits the TCP connections of a server by the number of files that its process may open. If the limit is reached, the
- * connection that has been idle for longest closes, so that idle connections block no one. Besides its WebSockets, one
- * network has at most half of them; trusted proxies are exempt.
+ * Limits the TCP connections of a server by the number of files that its process may open. If the limit is
+ * reached, the connection that has been idle for longest is closed, so that idle connections block no one.
+ * One network can hold at most half of the connections, in addition to its WebSockets; trusted proxies are
+ * exempt.
  */
 export function limitConnections(
   server: Server,
@@ -64,8 +65,8 @@ export function limitConnections(
 }
 
 /**
- * Refuses a request in chunks of a few bytes. The parser pushes all chunks of one read, each as an object, before any
- * reader of the request runs: so they are counted as they are pushed.
+ * Refuses a request in chunks of a few bytes. The parser pushes all chunks of one read, each as an object,
+ * before any reader of the request runs, so they are counted as they are pushed.
  */
 function rejectTinyChunks(request: IncomingMessage): void {
   const { socket } = request
@@ -126,7 +127,7 @@ class Connections {
   /** Connections other than WebSockets, with their networks. */
   private readonly httpSockets = new Map<Socket, string>()
   private readonly byNetwork = new Counts()
-  /** Those of them without a complete request; the first has been idle for longest. */
+  /** The `httpSockets` without a complete request; the first has been idle for longest. */
   private readonly idle = new Set<Socket>()
   /** Requests in progress. */
   private readonly pendingResponses = new WeakMap<Socket, Set<ServerResponse>>()
@@ -154,7 +155,7 @@ class Connections {
     return requests.size <= MAX_PIPELINED_REQUESTS
   }
 
-  /** A request of this connection is being answered. */
+  /** A response on this connection is in progress. */
   markBusy(socket: Socket): void {
     this.idle.delete(socket)
   }
@@ -175,10 +176,10 @@ class Connections {
     this.byNetwork.remove(network)
   }
 
-  /** Closes the connection that has been idle for longest, of those that may be closed. */
-  closeLongestIdle(mayClose: (socket: Socket, network: string | undefined) => boolean): void {
+  /** Closes the longest idle of the connections that can be closed. */
+  closeLongestIdle(canClose: (socket: Socket, network: string | undefined) => boolean): void {
     for (const socket of this.idle) {
-      if (!mayClose(socket, this.httpSockets.get(socket))) continue
+      if (!canClose(socket, this.httpSockets.get(socket))) continue
       this.idle.delete(socket)
       socket.destroy()
       return

@@ -20,12 +20,12 @@ import { securityHeaders } from './security-headers.ts'
 import { closeIdleConnectionsAtShutdown } from './shutdown.ts'
 
 /**
- * How long an idle connection stays open. It must exceed the proxy's own limit: a proxy that has just sent a request
- * over a connection that closes answers 502. nginx and AWS keep connections for 60 s, Traefik 90 s, Caddy 120 s, and
- * Google's load balancers 600 s.
+ * How long an idle connection stays open. Must exceed the limit of any proxy in front: a proxy that sends a
+ * request just as the connection closes responds with 502. nginx and AWS keep connections for 60 s, Traefik
+ * for 90 s, Caddy for 120 s, and Google's load balancers for 600 s.
  */
 const KEEP_ALIVE_MS = 620_000
-/** The slowest that a response may be read; clone URLs have the same rate. */
+/** The lowest rate at which a client can read a response; clone URLs have the same one. */
 const MIN_READ_RATE = { bytesPerSecond: 64 * 1024, toleranceSeconds: 30 }
 
 const CLIENT_FOLDER = fileURLToPath(new URL('../../dist/client', import.meta.url))
@@ -106,7 +106,7 @@ const checkDocument: RequestHandler = (request, response, next) => {
   else next()
 }
 
-/** The build names assets after their content. */
+/** The build names assets by their content. */
 function setCacheControl(response: express.Response, path: string): void {
   const isNamedByContent = path.includes('/assets/')
   response.setHeader('Cache-Control', isNamedByContent ? 'public, max-age=31536000, immutable' : 'no-cache')

@@ -10,9 +10,9 @@ const MAX_CACHED_HOSTS = 100
 const HEALTH_PATH = /^\/health\/(live|ready)$/
 
 /**
- * Decides whether a request is refused for its origin: a page of another site sent it from a user's browser, or points
- * its own name at this server (DNS rebinding); or a proxy forwards it from another machine although access is limited to
- * this one. Programs other than browsers send no `Origin`, and pass.
+ * Refuses requests for their origin: those that a page of another site sends from a user's browser, also
+ * under a name of that site which points here (DNS rebinding), and those that a proxy forwards from another
+ * machine although access is limited to this one. Programs other than browsers send no `Origin`, and pass.
  */
 @Injectable()
 export class OriginPolicy {
@@ -24,7 +24,7 @@ export class OriginPolicy {
   rejectionReason({ headers, method, url }: IncomingMessage): string | undefined {
     const { host = '', origin } = headers
     if (!this.config.access.isRequired && !forwardedFor(headers).every(isThisMachine)) {
-      return 'A proxy forwards this request from another machine, but access is limited to this one. Set ACCESS=required; see "Access" in the README.'
+      return 'A proxy forwarded this request from another machine, but access is limited to this machine. Set ACCESS=required; see "Access" in the README.'
     }
     if (!this.isOwnHost(host)) {
       return `Host "${host.slice(0, 100)}" is not allowed. If it is this server's own, set PUBLIC_URL to the address that people use.`
@@ -49,8 +49,8 @@ export class OriginPolicy {
   }
 
   /**
-   * On loopback, any other name points here without the operator's knowledge; so does a network address where no access
-   * is configured, by a forwarded port.
+   * If the server listens on loopback, any other name points here without the operator's knowledge. So does a
+   * network address if access is not configured: a forwarded port.
    */
   private checkHost(host: string): boolean {
     if (host === URL.parse(this.config.publicUrl)?.host) return true
@@ -66,7 +66,7 @@ export class OriginMiddleware implements NestMiddleware {
   constructor(private readonly policy: OriginPolicy) {}
 
   use(request: Request, response: Response, next: NextFunction): void {
-    // Load balancers send no Host, or their own; the response reveals nothing, and changes nothing.
+    // Load balancers send no Host, or their own; a health check reveals and changes nothing.
     const isRead = request.method === 'GET' || request.method === 'HEAD'
     const isHealthCheck = isRead && HEALTH_PATH.test(request.path)
     const reason = isHealthCheck ? undefined : this.policy.rejectionReason(request)
@@ -81,7 +81,7 @@ function isFromAnotherSite(headers: IncomingHttpHeaders): boolean {
   return site === 'cross-site' || site === 'same-site'
 }
 
-/** A link to the page, or to one of its files. `GET /graphql` is not one: it runs a query with the user's session. */
+/** A link to the page or one of its files. Not `GET /graphql`: it runs a query with the user's session. */
 function isNavigation(method = 'GET', url = '/'): boolean {
   return (method === 'GET' || method === 'HEAD') && !/^\/graphql\/?(\?|$)/i.test(url)
 }

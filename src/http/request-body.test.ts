@@ -97,20 +97,20 @@ class Conversation {
   }
 
   /** Everything received, once the server has closed the connection. */
-  async toTheEnd(): Promise<string> {
+  async untilClosed(): Promise<string> {
     await this.closed
     return this.received
   }
 }
 
 /** Repeats the request until the server refuses it, because the budget is used up, or accepts it. */
-async function until(status: number, url: string, body: string, subject: Subject) {
+async function postUntil(status: number, url: string, body: string, subject: Subject) {
   let answer = await post(url, body, {}, subject)
-  const hasCome = async () => {
+  const hasStatus = async () => {
     if (answer.status !== status) answer = await post(url, body, {}, subject)
     return answer.status === status
   }
-  await waitUntil(hasCome, () => `the status is ${status}: it is ${answer.status}`)
+  await waitUntil(hasStatus, () => `the status is ${status}: it is ${answer.status}`)
   return answer
 }
 
@@ -118,11 +118,11 @@ describe('bodies in progress', () => {
   test('of one subject are limited in total, and leave room for others', async () => {
     const url = await serve({ maxBytes: 8 * MIB, maxSubjectBytes: 2 * MIB })
     for (let i = 0; i < 3; i++) await begin(url, MIB - 100, DEPLOYER)
-    const refused = await until(503, url, text(MIB), DEPLOYER)
+    const refused = await postUntil(503, url, text(MIB), DEPLOYER)
     expect(refused.error?.extensions).toEqual({ code: 'RATE_LIMITED', retryAfterMs: 2_000 })
     expect(refused.headers.get('retry-after')).toBe('2')
     expect((await post(url, text(MIB), {}, OTHER)).length).toBe(MIB)
-    // This subject may still send queries.
+    // This subject can still send queries.
     expect((await post(url, text(1_000), {}, DEPLOYER)).length).toBe(1_000)
   })
 
@@ -131,7 +131,9 @@ describe('bodies in progress', () => {
     for (let i = 0; i < 3; i++) await begin(url, MIB, LOCAL_SUBJECT)
     expect((await post(url, text(MIB - 100))).length).toBe(MIB - 100)
     await begin(url, MIB, LOCAL_SUBJECT)
-    expect((await until(503, url, text(MIB - 100), LOCAL_SUBJECT)).error?.message).toContain('node is busy')
+    expect((await postUntil(503, url, text(MIB - 100), LOCAL_SUBJECT)).error?.message).toContain(
+      'node is busy',
+    )
     expect((await post(url, text(MIB - 100), {}, OTHER)).status).toBe(503)
     expect((await post(url, text(1_000), {}, OTHER)).length).toBe(1_000)
   })
@@ -150,9 +152,9 @@ describe('bodies in progress', () => {
     const url = await serve({ maxBytes: MIB, maxSubjectBytes: MIB })
     for (let round = 0; round < 3; round++) {
       const { socket } = await begin(url, MIB, DEPLOYER)
-      await until(503, url, text(MIB / 2), DEPLOYER)
+      await postUntil(503, url, text(MIB / 2), DEPLOYER)
       socket.destroy()
-      await until(200, url, text(MIB / 2), DEPLOYER)
+      await postUntil(200, url, text(MIB / 2), DEPLOYER)
     }
   })
 
@@ -186,14 +188,14 @@ describe('bodies in progress', () => {
     socket.destroy()
     for (let i = 0; i < 20; i++) expect((await post(url, body, {}, DEPLOYER)).status).toBe(503)
     finish.resolve()
-    await until(200, url, body, DEPLOYER)
+    await postUntil(200, url, body, DEPLOYER)
   })
 
   test('that arrive too slowly are refused, and their connection is closed', async () => {
     const url = await serve({ graceSeconds: 1, minBytesPerSecond: 1_000 })
     const slow = await begin(url, MIB, LOCAL_SUBJECT)
     const drip = setInterval(() => slow.socket.write('x'), 50)
-    const answer = await slow.toTheEnd()
+    const answer = await slow.untilClosed()
     clearInterval(drip)
     expect(answer).toContain('HTTP/1.1 408 ')
     expect(answer).toContain('"code":"BAD_REQUEST"')
@@ -203,14 +205,14 @@ describe('bodies in progress', () => {
 describe('a body', () => {
   test('of up to 32 MiB is read; a larger one is refused before it has been sent', async () => {
     const url = await serve()
-    const most = 32 * MIB - text(0).length
-    expect((await post(url, text(most))).length).toBe(most)
-    const { status, error } = await post(url, text(most + 1))
+    const maxLength = 32 * MIB - text(0).length
+    expect((await post(url, text(maxLength))).length).toBe(maxLength)
+    const { status, error } = await post(url, text(maxLength + 1))
     expect([status, error?.extensions.code]).toEqual([413, 'TOO_LARGE'])
-    expect(await (await begin(url, 33 * MIB, LOCAL_SUBJECT)).toTheEnd()).toContain('HTTP/1.1 413 ')
+    expect(await (await begin(url, 33 * MIB, LOCAL_SUBJECT)).untilClosed()).toContain('HTTP/1.1 413 ')
   })
 
-  test('of a subject that may not deploy is at most 1 MiB, however it is sent', async () => {
+  test('of a subject that cannot deploy is at most 1 MiB, however it is sent', async () => {
     const url = await serve()
     const bodies: [BodyInit, Record<string, string>][] = [
       [text(2 * MIB), {}],
@@ -249,7 +251,7 @@ describe('a body', () => {
 
   test.each([
     ['not JSON', '{"x":', {}, 400, 'BAD_USER_INPUT'],
-    ['a JSON text, but no object', '"x"', {}, 400, 'BAD_USER_INPUT'],
+    ['JSON, but not an object', '"x"', {}, 400, 'BAD_USER_INPUT'],
     ['not UTF-8', Buffer.from([0x22, 0xff, 0x22]), {}, 400, 'BAD_USER_INPUT'],
     [
       'in another character set',
@@ -287,7 +289,7 @@ test('the next request uses the same connection', async () => {
   )
   conversation.socket.write(Buffer.concat([body, garbage]))
   conversation.socket.write(`${head}Content-Length: 9\r\nConnection: close\r\n\r\n{"x":"y"}`)
-  const answer = await conversation.toTheEnd()
+  const answer = await conversation.untilClosed()
   expect(answer.match(/HTTP\/1.1 200/g)).toHaveLength(3)
   expect(answer).toContain('{"length":10}')
   expect(answer).toContain('{"length":1}')

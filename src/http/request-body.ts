@@ -19,7 +19,7 @@ import { ByteBudget } from './byte-budget.ts'
 const KIB = 1024
 const MIB = 1024 * KIB
 const MAX_BODY_BYTES = 32 * MIB
-/** For subjects that may not deploy: they send queries only. */
+/** For subjects that cannot deploy: they send only queries. */
 const MAX_QUERY_BODY_BYTES = 1 * MIB
 /** Bodies up to this size have a separate budget, so that large bodies do not block queries. */
 const SMALL_BODY_BYTES = 64 * KIB
@@ -33,7 +33,7 @@ const ZSTD_WINDOW_LOG = 23
 
 export interface JsonBodyOptions {
   subjectOf(request: IncomingMessage): Subject
-  /** Bytes held at once, in total and for one subject; small bodies may hold an eighth of it in addition. */
+  /** Bytes held at once, in total and for one subject; small bodies can hold an eighth more, separately. */
   maxBytes?: number
   maxSubjectBytes?: number
   /** After the grace period, a body must arrive at this average rate. */
@@ -42,8 +42,8 @@ export interface JsonBodyOptions {
 }
 
 /**
- * Reads JSON into `request.body`. The bytes of all bodies are limited; they count until the response is written, because
- * the parsed values live as long. Refusals are GraphQL responses.
+ * Reads JSON into `request.body`. The bytes of all bodies together are limited; they count until the response
+ * is written, because the parsed values live that long. Refusals are GraphQL responses.
  */
 export function jsonBody(options: JsonBodyOptions): RequestHandler {
   const { subjectOf, maxBytes = 256 * MIB, maxSubjectBytes = 64 * MIB } = options
@@ -112,7 +112,7 @@ async function readBody(
   reservation: Reservation,
   options: JsonBodyOptions,
 ): Promise<string> {
-  // The client may have disconnected during authentication; no event would report that any more.
+  // The client may have disconnected during authentication; no later event would report it.
   if (request.destroyed) throw new ClientGoneError()
   const { headers } = request
   const decoder = decoderFor(headers['content-type'])
@@ -152,7 +152,7 @@ class BodyBuffer {
     const isSmall = length !== undefined && length <= SMALL_BODY_BYTES
     this.buffer = isSmall
       ? new ArrayBuffer(length)
-      : // A resizable buffer returns its memory when it shrinks; others only after a garbage collection, if at all.
+      : // Shrinking a resizable buffer returns its memory; others return it late, if at all.
         new ArrayBuffer(length ?? 0, { maxByteLength: length ?? limit })
     this.bytes = new Uint8Array(this.buffer)
   }
@@ -182,12 +182,12 @@ class BodyBuffer {
   }
 }
 
-/** Passes the decompressed chunks to `take`. Rejects with the errors of `take`, and if the body is too slow or incomplete. */
+/** Passes decompressed chunks to `onChunk`. Rejects if it throws, or the body is too slow or incomplete. */
 function receiveChunks(
   request: IncomingMessage,
   inflater: Transform | undefined,
   { graceSeconds = 10, minBytesPerSecond = 64 * KIB }: JsonBodyOptions,
-  take: (chunk: Buffer) => void,
+  onChunk: (chunk: Buffer) => void,
 ): Promise<void> {
   const { socket } = request
   const source: Readable = inflater ? request.pipe(inflater) : request
@@ -205,7 +205,7 @@ function receiveChunks(
     // Reads everything that has arrived: a client may send single bytes.
     const onReadable = () => {
       try {
-        for (let chunk: Buffer | null = source.read(); chunk; chunk = source.read()) take(chunk)
+        for (let chunk: Buffer | null = source.read(); chunk; chunk = source.read()) onChunk(chunk)
       } catch (error) {
         end(() => reject(error))
       }
@@ -337,7 +337,7 @@ function badRequest(message: string): GraphQLError {
   return new GraphQLError(message, { extensions: { code: 'BAD_REQUEST' } })
 }
 
-/** Responds before the body has been read, then keeps reading for a while: closing at once could discard the response. */
+/** Responds before the body is read, then keeps reading briefly: closing at once could lose the response. */
 export function rejectRequest(
   request: IncomingMessage,
   response: ServerResponse,
@@ -363,7 +363,7 @@ export function rejectRequest(
   request.once('end', end).once('close', end)
 }
 
-/** Calls back once the response is written, even if the client has disconnected: its operation continues until then. */
+/** Calls back when the response is written, even after a disconnect: the operation continues until then. */
 function onResponseFinished(response: ServerResponse, done: () => void): void {
   const onClose = () => {
     if (response.writableEnded) return done()

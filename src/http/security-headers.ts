@@ -4,7 +4,7 @@ import type { Config } from '../config/config.ts'
 
 const YEAR_SECONDS = 31_536_000
 
-/** Nothing is loaded from other sites, and no other site frames the page. */
+/** The page loads nothing from other sites, and no other site can frame it. */
 export function securityHeaders({ publicUrl }: Pick<Config, 'publicUrl'>): RequestHandler {
   return helmet({
     contentSecurityPolicy: {

@@ -6,12 +6,12 @@ import type { Config } from '../config/config.ts'
 
 /** After `DRAIN_MS`, for responses in progress. */
 const CLOSE_GRACE_MS = 5_000
-/** After that, for the rest of the shutdown: the database's connections, or its server. */
+/** After that, for the rest of the shutdown: closing the database's connections, or stopping its server. */
 const EXIT_GRACE_MS = 15_000
 
 /**
- * When a server closes, Node ends its idle connections, but keeps busy ones open for five seconds after their response:
- * the shutdown would take as long.
+ * When a server closes, Node ends its idle connections, but keeps busy ones open for five seconds after their
+ * response, which would delay the shutdown.
  */
 export function closeIdleConnectionsAtShutdown(server: Server): RequestHandler {
   return (_request, response, next) => {
@@ -23,8 +23,8 @@ export function closeIdleConnectionsAtShutdown(server: Server): RequestHandler {
 }
 
 /**
- * Bounds the duration of a shutdown, whatever clients do. A closed server no longer checks its timeouts, so a single
- * client that sends or reads a byte now and then could delay the shutdown without end.
+ * Bounds the duration of a shutdown, whatever clients do. A closed server no longer checks its timeouts, so a
+ * single client that sends or reads a byte now and then could delay the shutdown indefinitely.
  */
 export function limitShutdownTime(
   server: Server,
@@ -40,11 +40,11 @@ export function limitShutdownTime(
   })
   const closeAll = () => {
     server.close()
-    if (sockets.size > 0) logger.warn('Connections were still in use and are closed', { count: sockets.size })
+    if (sockets.size > 0) logger.warn('Closing connections that are still in use', { count: sockets.size })
     for (const socket of sockets) socket.destroy()
   }
   const exit = () => {
-    logger.error('The shutdown took too long; the process exits')
+    logger.error('Shutdown took too long; exiting')
     process.exit(1)
   }
   let isShuttingDown = false

@@ -43,10 +43,10 @@ afterEach(() => {
   server.close()
 })
 
-test('a client that does not answer our close is terminated soon, and its messages are dropped until then', async () => {
+test('a client that does not answer the close is terminated soon; until then its messages are dropped', async () => {
   client.send('{"type":"ping"}')
   await waitUntil(() => received.length > 0, 'the ping is received')
-  // It does not read our close, and keeps sending.
+  // The client does not read the close, and keeps sending.
   client.pause()
   connection.close(4401, 'Ended')
   client.send('{"type":"pong"}')

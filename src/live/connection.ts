@@ -8,17 +8,17 @@ import { requestScheduler } from '../runtime/fair-scheduler.ts'
 import { textFrame } from './frame-batch.ts'
 import { FrameWriter } from './frame-writer.ts'
 
-/** How long a client has to answer our close before its socket is terminated. */
+/** How long a client has to answer a close before its socket is terminated. */
 const CLOSE_GRACE_MS = 1_000
-/** Responses and pongs that a client has requested and not read. Events have their own bound. */
+/** Responses and pongs that a client has requested but not read. Events have their own bound. */
 const MAX_UNSENT_BYTES = 16 * 1024 * 1024
 
-/** A close, not an error for each operation: an error is final to clients, and after this close they reconnect. */
+/** A close, not an error per operation: errors are final to clients; after this close they reconnect. */
 export const SLOW_CONSUMER = {
   code: 1013,
   reason: 'SLOW_CONSUMER: events are read too slowly; reconnect with your last cursor',
 }
-/** Longer messages may take long to handle: they wait for their turn. */
+/** Longer messages can take long to handle, so they wait for their turn. */
 const SHORT_MESSAGE_BYTES = 2 * 1024
 /** Of short messages that arrive together, this many are handled in one turn. */
 const MAX_MESSAGES_PER_TURN = 20
@@ -38,10 +38,10 @@ export class ConnectionWebSocket extends WebSocket {
   connection?: Connection
 }
 
-/** Receives what happens to all connections. Must not throw. */
+/** Receives the events of all connections. Must not throw. */
 export interface ConnectionListener {
   onMessage(connection: Connection, message: Buffer): void
-  /** Returns false where the subject has too many sockets: then this one is being closed. */
+  /** Returns false if the subject has too many sockets: then this one is being closed. */
   onAuthenticated(connection: Connection, subject: Subject): boolean
   onOperationFailed(connection: Connection, operationId: string, error: unknown): void
   /** `onClose` follows. */
@@ -50,23 +50,25 @@ export interface ConnectionListener {
 }
 
 /**
- * One open socket and its operations; to resolvers, the context of the request. There may be very many of them: nothing
- * is kept that is not needed, and what few need is created on first use.
+ * One open socket and its operations; to resolvers, the context of the request. There can be very many, so
+ * nothing unneeded is kept, and what few connections need is created on first use.
  */
 export class Connection implements RequestContext, PresentedCredentials {
   readonly id = randomUUID()
   readonly writer: FrameWriter
   /** By the ids that the client has chosen. */
   readonly operations = new Map<string, Operation>()
-  /** How many are being executed, including those that the client has completed in the meantime. */
+  /** How many are being executed, including those that the client has completed since they started. */
   executingCount = 0
   /** Whether the client has sent `connection_init`. */
   isInitialised = false
   /** Seconds without `connection_init`. */
   secondsWithoutInit = 0
-  /** Seconds since the message that is arriving began. */
+  /** Seconds since the current incomplete message began to arrive. */
   unfinishedSeconds = 0
-  /** Undefined until the client is authenticated. Shared by all sockets that presented the same credential. */
+  /**
+   * Undefined until the client is authenticated. Shared by all sockets that presented the same credential.
+   */
   identity: Identity | undefined
   private isClosing = false
   private pingsSinceRead = 0
@@ -148,7 +150,7 @@ export class Connection implements RequestContext, PresentedCredentials {
     return this.pingsSinceRead
   }
 
-  /** Returns false where the socket is closing, such as when its subject has too many. */
+  /** Returns false if the socket is closing, for example because its subject has too many. */
   completeAuthentication(subject: Subject): boolean {
     this.headers = NO_HEADERS
     return this.isOpen && this.listener.onAuthenticated(this, subject)
@@ -167,8 +169,8 @@ export class Connection implements RequestContext, PresentedCredentials {
   }
 
   /**
-   * Sends a message to this socket only, behind the frames of this turn. Resolves at once, or, while the client does not
-   * read, once the message has been written. Never rejects: a broken socket closes.
+   * Sends a message to this socket only, after the frames of this turn. Resolves at once or, while the client
+   * does not read, when the message has been written. Never rejects: a broken socket closes.
    */
   send(message: string): Promise<void> {
     this.writer.flush()
@@ -188,7 +190,7 @@ export class Connection implements RequestContext, PresentedCredentials {
     if (this.isOpen) this.socket.ping()
   }
 
-  /** Closes the socket; terminates it where the client does not answer the close in time. */
+  /** Closes the socket; terminates it if the client does not answer the close in time. */
   close(code = 1000, reason = ''): void {
     if (this.isClosing || this.socket.readyState === this.socket.CLOSED) return
     this.isClosing = true
@@ -210,13 +212,13 @@ export class Connection implements RequestContext, PresentedCredentials {
     this.socket.terminate()
   }
 
-  /** Called by the listeners of the socket, and so are the following three. */
+  /** Called by the socket's listeners, as are the next three methods. */
   handleMessage(message: Buffer): void {
     const { bytesRead } = this.stream
     this.messagesInRead = bytesRead === this.finishedBytes ? this.messagesInRead + 1 : 1
-    // Counts in a few bytes of a message that follows in the same read.
+    // Includes a few bytes of a message that follows in the same read.
     this.finishedBytes = bytesRead
-    // Messages that arrive after our close are dropped.
+    // Messages that arrive after the close was sent are dropped.
     if (!this.isOpen) return
     if (this.queuedMessages) {
       this.queuedMessages.push(message)
@@ -245,7 +247,7 @@ export class Connection implements RequestContext, PresentedCredentials {
     for (const operation of operations) operation.end()
   }
 
-  /** Nothing more is read from the stream in the meantime. */
+  /** Until they are handled, nothing more is read from the stream. */
   private async handleQueued(messages: Buffer[]): Promise<void> {
     this.socket.pause()
     while (messages.length > 0) {
@@ -260,7 +262,7 @@ export class Connection implements RequestContext, PresentedCredentials {
     this.socket.resume()
   }
 
-  /** Whose share of the event loop its messages take. */
+  /** Its messages use the event-loop share of this subject or, before authentication, address. */
   private get schedulingKey(): string {
     return this.identity?.subject.id ?? this.address
   }

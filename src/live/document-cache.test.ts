@@ -21,7 +21,7 @@ test('caches documents, and drops the least recently used once large ones fill t
   expect(get(largeQuery(0))).not.toBe(large)
 })
 
-test('an operation name that the document does not have is refused, and takes no room', () => {
+test('refuses an operation name that the document does not have, and does not cache it', () => {
   const documents = new DocumentCache()
   const query = '{ me }'
   const valid = documents.get(schema, { query })

@@ -13,18 +13,18 @@ import { checkEventLimits, type NormalForm, normalForm } from './normal-form.ts'
 
 /** Documents differ by client program, not by viewer: a few dozen are in use. */
 const MAX_CACHED_DOCUMENTS = 500
-/** Of all texts together. A parsed document takes up to 110 bytes for each character: 55 MB. */
+/** Of all documents together. A parsed document takes up to 110 bytes per character: 55 MB. */
 const MAX_CACHED_CHARACTERS = 500_000
 
 /** An operation of a valid document. */
-export interface ParsedDocument {
+interface ParsedDocument {
   document: DocumentNode
   operation: OperationDefinitionNode
-  /** Of a subscription only. */
+  /** For subscriptions only. */
   normalForm: NormalForm | undefined
 }
 
-/** All faults of a document that cannot be executed. */
+/** All errors of a document that cannot be executed. */
 export class InvalidDocumentError extends Error {
   constructor(readonly errors: readonly GraphQLError[]) {
     super('The document is not valid.')

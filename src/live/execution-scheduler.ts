@@ -1,4 +1,4 @@
-/** What executions may take of one turn of the event loop. */
+/** How much of one turn of the event loop executions can use. */
 const SLICE_MS = 12
 
 /** A shared subscription with events that wait for their execution. */
@@ -10,15 +10,15 @@ export interface DeferredDelivery {
 }
 
 /**
- * Keeps executions from blocking the event loop, however many there are. What fits into a slice is executed at once;
- * the rest continues in the following turns, which are shared by
+ * Keeps executions from blocking the event loop, however many there are. What fits into a slice is executed
+ * at once; the rest continues in the following turns, which are shared by
  *
  *   deliveries  events that have just happened: those with the most live subscribers first
  *   catch-ups   events that a subscriber has missed: round-robin over subjects
  */
 export class ExecutionScheduler {
   private spentMs = 0
-  /** What the current slice may take beyond `sliceMs`; negative while half of it is reserved for catch-ups. */
+  /** How far the current slice can exceed `sliceMs`; negative while half of it is reserved for catch-ups. */
   private allowanceMs = 0
   private isScheduled = false
   private readonly deliveries = new Set<DeferredDelivery>()
@@ -30,7 +30,7 @@ export class ExecutionScheduler {
     return this.spentMs >= this.options.sliceMs + this.allowanceMs
   }
 
-  /** Executes now, and counts the time. */
+  /** Executes now, and counts the time that it takes. */
   run<Result>(execution: () => Result): Result {
     const startedAt = performance.now()
     try {
@@ -67,7 +67,8 @@ export class ExecutionScheduler {
     const { sliceMs } = this.options
     this.isScheduled = false
     this.spentMs = 0
-    // Each kind has half of the slice, however long the other's last execution took: neither starves the other.
+    // Each kind has half of the slice, however long the other's last execution took: neither starves the
+    // other.
     const halfMs = this.catchUps.size > 0 ? sliceMs / 2 : 0
     this.allowanceMs = -halfMs
     this.runDeliveries()
@@ -86,7 +87,7 @@ export class ExecutionScheduler {
     }
   }
 
-  /** One a turn: the subscriber that continues with it may use the rest of the slice. */
+  /** One per turn: the subscriber that continues with it can use the rest of the slice. */
   private runNextCatchUp(): void {
     const [next] = this.catchUps
     if (!next || this.isSliceOver) return

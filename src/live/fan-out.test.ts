@@ -152,7 +152,7 @@ describe('a client that stops reading', () => {
   })
 })
 
-/** Counts from now on how often older events are read from the log. The feed's own polls do not count. */
+/** From now on, counts reads of older events from the log. The feed's own polls do not count. */
 function countReads(): () => number {
   const read = jest.spyOn(EventLog.prototype, 'read')
   const readHead = jest.spyOn(EventLog.prototype, 'readHead')
@@ -271,8 +271,8 @@ class MultiClient {
 async function tokenOf(name: string): Promise<string> {
   const grants = [{ role: 'viewer', orgs: 'all' }] as const
   const subjectId = `service:${name}`
-  const made = { kind: 'token', subjectId, name, grants, lifetimeMs: 3_600_000 } as const
-  return (await new CredentialStore(database.database).create(made)).secret
+  const credential = { kind: 'token', subjectId, name, grants, lifetimeMs: 3_600_000 } as const
+  return (await new CredentialStore(database.database).create(credential)).secret
 }
 
 async function metric(gauge: { get(): Promise<{ values: { value: number }[] }> }): Promise<number> {
@@ -290,7 +290,7 @@ describe('many distinct subscriptions', () => {
   const PER_SOCKET = 100
   const aliases = (from: string) => upTo(PER_SOCKET).map((i) => `${from}${i}`)
 
-  test('of one subject are limited, and leave room for others; a completed one makes room for another', async () => {
+  test('of one subject are limited, and leave room for others; completing one makes room for another', async () => {
     const [greedy, other] = [await tokenOf('greedy'), await tokenOf('other')]
     const sockets = await Promise.all(upTo(5).map(() => MultiClient.open(greedy)))
     for (const [i, socket] of sockets.entries())
@@ -351,7 +351,7 @@ describe('many distinct subscriptions', () => {
     await node.append(uuidv7(), EVENTS, 10)
     await Promise.all(bystanders.map((bystander) => bystander.until(() => bystander.has(EVENTS))))
     const executions = (await metric(node.metrics.executions)) - before
-    // In the meantime some clients join, with an older cursor, and some leave.
+    // While they wait, some clients join with an older cursor, and some leave.
     const late = await MultiClient.open(await tokenOf('late'))
     for (const alias of aliases('l')) late.subscribe(alias, null, node.feed.cursorOf(node.feed.head - EVENTS))
     for (const alias of aliases('m0_').slice(0, 50)) many[0]!.complete(alias)
@@ -432,7 +432,7 @@ describe('while a shared subscription waits for its turn', () => {
       )
       await tx.query('delete from events where position > $1', [head])
     })
-    // It does not answer the close, so that its subscription stays until the socket is terminated.
+    // The client does not answer the close, so its subscription stays until the socket is terminated.
     client.socket.pause()
     node.feed.poll()
     await waitUntil(() => node.feed.logId !== logId, 'the log has another id')
@@ -447,7 +447,7 @@ describe('while a shared subscription waits for its turn', () => {
   })
 })
 
-test('an event that cannot be encoded ends only the subscriptions that select the faulty field', async () => {
+test('an event that cannot be encoded ends only the subscriptions that select the failing field', async () => {
   await node.stop()
   node = await LiveNode.start(database.database, (schema) => {
     const { org } = (schema.getType('Deployment') as GraphQLObjectType).getFields()

@@ -21,13 +21,13 @@ export interface SharedOperation {
 }
 
 /**
- * Delivers the events of ordered sources: each event is executed once and encoded once for all subscribers that share
- * a subscription, however many they are.
+ * Delivers the events of ordered sources: each event is executed once and encoded once for all subscribers
+ * that share a subscription.
  *
  *   source ──event──> shared subscriptions ──> one execution, one encoding ──> the sockets of all live subscribers
  *
- * A subscription is shared by equal operations on equal sources. The resolver has run for each subscriber before:
- * what the subscriber may see was decided there, from what was authorised, and is part of the source's key.
+ * Equal operations on equal sources share a subscription. The resolver has already run for each subscriber:
+ * it has decided what the subscriber can see, which is part of the source's key.
  */
 @Injectable()
 export class FanOut {
@@ -52,7 +52,8 @@ export class FanOut {
   }
 
   /**
-   * Adds a subscriber, which the caller then starts. `stream` is what the resolver of the subscription field returned.
+   * Adds a subscriber, which the caller then starts. The resolver of the subscription field returned
+   * `stream`.
    * @throws RateLimitedError
    */
   subscribe(
@@ -65,7 +66,7 @@ export class FanOut {
       throw new Error('A subscription resolver must return an EventStream.')
     const { source } = stream
     const { subject } = socket
-    // Positions are void in another log, so that nothing is shared across logs.
+    // Positions are void in another log, so nothing is shared across logs.
     const key = `${source.logId} ${source.key} ${operation.key}`
     let subscription = this.subscriptions.get(key)
     if (!subscription?.includesSubject(subject.id)) {
@@ -93,7 +94,7 @@ export class FanOut {
     return new RateLimitedError(message)
   }
 
-  /** Once for each event, before its first write. */
+  /** Measured once for each event, before its first write. */
   private observeLatency(event: OrderedEvent): void {
     if (this.deliveredEvents.has(event)) return
     this.deliveredEvents.add(event)
@@ -108,7 +109,7 @@ export class FanOut {
 
 /**
  * The fan-out serves every subscription of the schema.
- * @throws Error, which names the fields whose resolvers return something else than an `EventStream`
+ * @throws Error that names the fields not declared with `@EventSubscription`
  */
 export function checkSubscriptionFields(schema: GraphQLSchema): void {
   const fields = Object.values(schema.getSubscriptionType()?.getFields() ?? {})

@@ -1,4 +1,4 @@
-/** The beginning of a subscriber's messages. A string: small buffers would each keep a slab of Node's pool alive. */
+/** The start of a subscriber's messages. A string: a small buffer would keep a slab of Node's pool alive. */
 export interface FramePrefix {
   text: string
   byteLength: number
@@ -10,7 +10,7 @@ const TEXT_FRAME = 0x81
 const SHORT_LENGTH = 126
 const LONG_LENGTH = 65_536
 
-/** Frames as bytes, for prefixes of one length, which go to `prefixOffsets`. */
+/** Frames as bytes; prefixes of one length go to `prefixOffsets`. */
 interface ComposedFrames {
   bytes: Buffer
   prefixOffsets: readonly number[]
@@ -18,9 +18,9 @@ interface ComposedFrames {
 }
 
 /**
- * What a socket is sent in one turn of the event loop: the suffixes of its frames, in order, as a linked list whose
- * nodes are shared by all sockets that are sent the same. The bytes are composed once for all of them; from one socket
- * to the next only the prefixes change.
+ * The frames of a socket in one turn of the event loop: their suffixes, in order, as a linked list whose
+ * nodes are shared by all sockets that get the same frames. The bytes are composed once for all of them; from
+ * one socket to the next only the prefixes change.
  */
 export class FrameBatch {
   readonly count: number
@@ -80,7 +80,7 @@ export function frameByteLength(prefix: FramePrefix, suffix: Uint8Array): number
   return headerByteLength(length) + length
 }
 
-/** A message for one socket only, in one piece: `ws` writes the header and the text as two. */
+/** A message for one socket only, in one piece: `ws` writes the header and the text separately. */
 export function textFrame(text: string): Buffer {
   const length = Buffer.byteLength(text)
   const bytes = Buffer.allocUnsafe(headerByteLength(length) + length)
@@ -109,7 +109,7 @@ function headerByteLength(length: number): number {
   return length < SHORT_LENGTH ? 2 : length < LONG_LENGTH ? 4 : 10
 }
 
-/** Returns the offset behind the header. */
+/** Returns the offset after the header. */
 function writeHeader(bytes: Buffer, at: number, length: number): number {
   bytes[at] = TEXT_FRAME
   if (length < SHORT_LENGTH) {

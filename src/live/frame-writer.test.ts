@@ -114,7 +114,7 @@ test('frames of several subscriptions on one socket keep their order and their p
 
 test('bytes that the operating system has not accepted from one socket are not overwritten for the next', async () => {
   for (let i = 0; i < 4; i++) await Reader.open()
-  // No client reads, so that the operating system accepts no more after a few megabytes.
+  // No client reads, so the operating system accepts no more after a few megabytes.
   for (const { socket } of readers) socket.pause()
   const suffix = bytes('x'.repeat(1_000_000))
   const turns = 12

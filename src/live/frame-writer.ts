@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream'
 import { FrameBatch, type FramePrefix, frameByteLength } from './frame-batch.ts'
 
-/** From this many unsent bytes on, a socket is not written to. */
+/** Nothing is written to a socket with this many unsent bytes. */
 const MAX_UNSENT_BYTES = 256 * 1024
 
 /** Writers with something to send, flushed together at the end of the turn. */
@@ -10,15 +10,15 @@ let dirtyWriters: FrameWriter[] = []
 let emptyBatch = new FrameBatch()
 
 /**
- * Writes text frames to one socket: all frames of a turn of the event loop in one write. Other users of the socket
- * call `flush` first, so that frames keep their order.
+ * Writes text frames to one socket: all frames of a turn of the event loop in one write. Other users of the
+ * socket call `flush` first, so that frames stay in order.
  */
 export class FrameWriter {
   /** The frames of this turn. */
   private batch: FrameBatch | undefined
   /** The prefix of all of them, … */
   private prefix: FramePrefix | undefined
-  /** … or, where they differ, of each. */
+  /** … or, if they differ, of each. */
   private prefixes: FramePrefix[] | undefined
   private pendingBytes = 0
   /** Created on first use: usually the socket is writable. */
@@ -40,7 +40,7 @@ export class FrameWriter {
     return !this.isDraining && !this.isPaused && this.unsentBytes < MAX_UNSENT_BYTES
   }
 
-  /** Whether a subscriber waits until the socket is writable. */
+  /** Whether a subscriber is waiting for the socket to become writable. */
   get isStalled(): boolean {
     return this.writableCallbacks !== undefined && !this.isPaused
   }
@@ -68,12 +68,12 @@ export class FrameWriter {
     this.pendingBytes = 0
     if (!this.socket.writable) return
     this.socket.write(prefixes ? batch.bytesForEach(prefixes) : batch.bytesFor(prefix))
-    // Bytes that the operating system has not accepted at once are read again later.
+    // The stream still reads bytes that the operating system has not accepted at once.
     if (this.socket.writableLength > 0) batch.detach()
     if (this.writableCallbacks) this.notifyWritable()
   }
 
-  /** Calls back once the socket is writable, in a later turn at the earliest. Returns a function that cancels this. */
+  /** Calls back when the socket is writable, in a later turn. Returns a function that cancels this. */
   onceWritable(callback: () => void): () => void {
     if (!this.writableCallbacks) this.lastProgressAt = performance.now()
     this.writableCallbacks ??= new Set()

@@ -36,7 +36,7 @@ beforeEach(async () => {
 
 afterEach(() => node.stop())
 
-/** The alias says which use of an operation id an event belongs to; there are never this many at a time. */
+/** The alias identifies the use of an operation id; fewer than this many are active at a time. */
 const USES = 64
 const query = (use: number) => `subscription ($after: String, $deploymentId: ID) {
   use${use % USES}: deploymentStatus(after: $after, deploymentId: $deploymentId) { deploymentId cursor }
@@ -167,7 +167,7 @@ class FuzzClient {
     this.socket.close(1000)
   }
 
-  /** Like a pulled cable: this end sends nothing any more, not even a close. */
+  /** Like a pulled cable: this end sends nothing more, not even a close. */
   freeze(): void {
     this.expectedCloseCodes = [1006]
     rawSocket(this.socket).pause()
@@ -370,7 +370,7 @@ async function heapBytes(): Promise<number> {
 }
 
 test(
-  'whatever clients do, the server follows the protocol, and no resource leaks',
+  'the server follows the protocol and leaks no resource, whatever clients do',
   async () => {
     const deployments = Array.from({ length: DEPLOYMENTS }, () => uuidv7())
     for (const id of deployments) await node.append(id, MAX_RECENT_EVENTS / 2, SHORT)

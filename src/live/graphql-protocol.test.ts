@@ -137,10 +137,10 @@ describe('a query', () => {
   })
 
   test.each([
-    ['missing', {}, { path: 'id', reason: 'is required, of type ID!' }],
+    ['missing', {}, { path: 'id', reason: 'is required (ID!)' }],
     ['null', { id: null }, { path: 'id', reason: 'must not be null' }],
     ['wrong', { id: [] }, { path: 'id', reason: 'must be of type ID, but is a list' }],
-  ])('with a variable that is %s is answered with a result that says so', async (_, variables, field) => {
+  ])('with a variable that is %s is answered with a result that reports it', async (_, variables, field) => {
     client.subscribe('query ($id: ID!) { deployment(id: $id) { id } }', '1', { variables })
     const error = { extensions: { code: 'BAD_USER_INPUT', fields: [field] } }
     expect(await client.receive(2)).toMatchObject([
@@ -188,7 +188,7 @@ describe('a subscription', () => {
     expect(ticks.listenerCount).toBe(0)
   })
 
-  test('whose id is reused in the meantime is not mistaken for the new operation', async () => {
+  test('whose id is reused before its resolver has answered is not mistaken for the new operation', async () => {
     client.subscribe('subscription { ticks }')
     await withTimeout(resolverCalled.promise, 'the resolver is called')
     client.complete()
@@ -345,7 +345,7 @@ test('a ping with a large payload closes the socket', async () => {
 describe('an incomplete message', () => {
   const unfinished = () => node.connections.reduce((sum, { unfinishedBytes }) => sum + unfinishedBytes, 0)
 
-  test('closes its socket after thirty seconds, whatever else arrives in the meantime', async () => {
+  test('closes its socket after thirty seconds, whatever else arrives until then', async () => {
     client.socket.send('x'.repeat(5_000), { fin: false })
     await waitUntil(() => unfinished() >= 5_000, 'the fragment has arrived')
     for (let second = 0; second < 30; second++) {

@@ -32,11 +32,11 @@ import { LiveMetrics } from './live-metrics.ts'
 import { eventSchema, type NormalForm, normalValues } from './normal-form.ts'
 
 const MAX_OPERATIONS = 100
-/** In characters, as JSON. They are kept for as long as the subscription. */
+/** In characters of JSON. Variables are kept for as long as the subscription. */
 const MAX_VARIABLES_LENGTH = 4_096
 /** Its payload is sent back, whether or not the client reads it. */
 const MAX_PONG_LENGTH = 4_096
-/** How many subscriptions are known to be cheap enough; beyond it they are forgotten, and checked again. */
+/** Subscriptions known to be cheap enough; beyond this many, they are forgotten and checked again. */
 const MAX_COST_CHECKED = 5_000
 const CLOSE_TRY_AGAIN_LATER = 1013
 /** An operation id is kept, and is part of every frame. */
@@ -53,18 +53,19 @@ const AUTHENTICATION_UNAVAILABLE = 'Authentication temporarily unavailable; reco
 interface PreparedRequest {
   args: PreparedArgs
   cost: number
-  /** Of a subscription only. */
+  /** For subscriptions only. */
   sharedOperation: SharedOperation | undefined
 }
 
 /**
- * The server side of graphql-transport-ws: what each message of a client leads to. A subscription takes three steps:
+ * The server side of graphql-transport-ws: handles each message of a client. A subscription takes three
+ * steps:
  *
  *   prepare    the document is parsed, validated and checked, once for all clients that send it
  *   execute    the resolver runs for this subscriber: it authorises the request, and returns what to follow
  *   subscribe  from here on the fan-out sends the events
  *
- * It is our own because a library's subscription is an event stream of its own for every subscriber. Messages, their
+ * Not a library, because a library creates a separate event stream for every subscriber. Messages, their
  * validation and the close codes are those of graphql-ws, whose client the page and the tests use.
  */
 @Injectable()
@@ -88,7 +89,7 @@ export class GraphQLProtocol implements OnApplicationBootstrap {
     checkSubscriptionFields(this.schemaHost.schema)
   }
 
-  /** Rejects where handling the message itself has failed; errors of an operation are sent to the client. */
+  /** Rejects if handling the message itself fails; errors of an operation are sent to the client. */
   handleMessage(connection: Connection, data: Buffer): Promise<void> | undefined {
     let message: Message
     try {
@@ -165,7 +166,7 @@ export class GraphQLProtocol implements OnApplicationBootstrap {
     await connection.send(pongMessage(expiry(identity)))
   }
 
-  /** Closes the socket where it does not return an identity. */
+  /** Closes the socket if it does not return an identity. */
   private async authenticate(
     connection: Connection,
     token: string | undefined,
@@ -206,7 +207,8 @@ export class GraphQLProtocol implements OnApplicationBootstrap {
     try {
       const prepared = this.prepare(connection, payload)
       const result = await this.execute(connection, prepared)
-      // Otherwise the client has completed it, or the socket has closed; the id may belong to another operation by now.
+      // Otherwise the client has completed it, or the socket has closed; the id may now belong to another
+      // operation.
       if (operations.get(id) === reservation) await this.deliver(connection, id, prepared, result)
     } catch (error) {
       if (operations.get(id) === reservation) await this.refuse(connection, id, error)
@@ -216,9 +218,7 @@ export class GraphQLProtocol implements OnApplicationBootstrap {
     }
   }
 
-  /**
-   * @throws InvalidDocumentError, BadUserInputError, TooLargeError, RateLimitedError
-   */
+  /** @throws InvalidDocumentError, BadUserInputError, TooLargeError, RateLimitedError */
   private prepare(connection: Connection, payload: SubscribePayload): PreparedRequest {
     if (Math.max(connection.operations.size, connection.executingCount) > MAX_OPERATIONS) {
       this.metrics.refusals.inc({ reason: 'operations' })
@@ -252,7 +252,7 @@ export class GraphQLProtocol implements OnApplicationBootstrap {
     this.costChecked.add(key)
   }
 
-  /** Returns the result of a query or mutation; of a subscription, what its resolver returns, or why it refuses. */
+  /** Returns the result; for a subscription, what its resolver returns, or why it refuses. */
   private execute(
     connection: Connection,
     { args, cost, sharedOperation }: PreparedRequest,
@@ -276,7 +276,7 @@ export class GraphQLProtocol implements OnApplicationBootstrap {
     return undefined
   }
 
-  /** Faulty variables are reported in a result, like errors of resolvers; everything else in an error. */
+  /** Invalid variables are reported in a result, like errors of resolvers; everything else in an error. */
   private refuse(connection: Connection, id: string, error: unknown): Promise<void> {
     if (error instanceof BadUserInputError) return this.nextAndComplete(connection, id, { errors: [error] })
     return this.error(connection, id, error instanceof InvalidDocumentError ? error.errors : [error])

@@ -52,7 +52,7 @@ describe('two subscriptions share a key', () => {
     expect(normalValues(other.normal, { at: true, text: false, after: '2' })).toEqual({ v0: false, v1: true })
   })
 
-  test('whose variables are not properties that JavaScript objects inherit', () => {
+  test('if a variable is named like an inherited property, which is not taken for its value', () => {
     const { normal } = normalize(
       'subscription ($toString: Boolean! = true) { deploymentStatus { at @skip(if: $toString) } }',
     )

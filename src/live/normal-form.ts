@@ -16,7 +16,7 @@ import {
 } from 'graphql'
 import { BadUserInputError, type ShipcastError, TooLargeError } from '../errors.ts'
 
-/** An event has a fifth of this number of fields. */
+/** An event has a fifth as many fields. */
 const MAX_FIELDS = 200
 /** In characters, in its normal form, which is kept for as long as the subscription. */
 const MAX_DOCUMENT_LENGTH = 10_000
@@ -25,9 +25,11 @@ const MAX_DOCUMENT_LENGTH = 10_000
 export interface NormalForm {
   /** Equal for all subscriptions that, given equal variables, encode an event alike. */
   key: string
-  /** What is executed for all of them: which client's document came first makes no difference, not even in an error. */
+  /**
+   * Executed for all of them, so that it makes no difference, even in an error, whose document came first.
+   */
   document: DocumentNode
-  /** Of the document's text, in characters. */
+  /** The length of the document's text, in characters. */
   length: number
   /** The variables that the normal form still uses. */
   variables: readonly NormalVariable[]
@@ -40,10 +42,10 @@ interface NormalVariable {
 }
 
 /**
- * Removes everything that makes no difference: names of the operation, its fragments and its variables, unused
- * definitions, white space and comments. Arguments are removed as well: those of the root field have been consumed by
- * its resolver, whose answer is part of the shared subscription's key, and no other field may have arguments (see
- * `checkEventLimits`).
+ * Removes everything that makes no difference: names of the operation, its fragments and its variables,
+ * unused definitions, white space and comments. Arguments are removed as well: the resolver has consumed
+ * those of the root field, and its result is part of the shared subscription's key; no other field may have
+ * arguments (see `checkEventLimits`).
  */
 export function normalForm(document: DocumentNode, operation: OperationDefinitionNode): NormalForm {
   const fragments = fragmentsOf(document)
@@ -86,7 +88,7 @@ export function normalForm(document: DocumentNode, operation: OperationDefinitio
   }
 }
 
-/** The values of the variables still used, under their new names. `values` are coerced, defaults included. */
+/** The values of the remaining variables, under their new names. `values` are coerced, defaults included. */
 export function normalValues(
   { variables }: NormalForm,
   values: Readonly<Record<string, unknown>>,
@@ -97,7 +99,7 @@ export function normalValues(
 
 const eventSchemas = new WeakMap<GraphQLSchema, GraphQLSchema>()
 
-/** The schema that normal forms are executed in: subscription fields have no arguments, not even required ones. */
+/** The schema for normal forms: subscription fields have no arguments, not even required ones. */
 export function eventSchema(schema: GraphQLSchema): GraphQLSchema {
   let derived = eventSchemas.get(schema)
   if (!derived) {
@@ -156,7 +158,7 @@ function fieldReadFromDatabase(schema: GraphQLSchema, document: DocumentNode): s
   return found
 }
 
-/** Counts the fields of a selection, including those of spread fragments; each fragment is walked only once. */
+/** Counts the fields of a selection, including those of spread fragments; walks each fragment only once. */
 function fieldCounter(
   fragments: ReadonlyMap<string, FragmentDefinitionNode>,
 ): (selectionSet: SelectionSetNode) => number {

@@ -10,13 +10,17 @@ import type { DeferredDelivery, ExecutionScheduler } from './execution-scheduler
 import type { LiveMetrics } from './live-metrics.ts'
 import type { SubscriptionQuotas } from './subscription-quotas.ts'
 
-/** Events that wait for their execution; beyond it, each subscriber catches up from its own position. */
+/**
+ * Events that wait for their execution; beyond this many, each subscriber catches up from its own position.
+ */
 const MAX_QUEUED_EVENTS = 1_000
 const MAX_CACHED_BYTES = 64 * 1024 * 1024
-/** What a cached event takes beside its bytes: its key, its entry, the objects around the bytes. */
+/** What a cached event takes in addition to its bytes: its key, its entry, the objects around the bytes. */
 const CACHE_ENTRY_OVERHEAD_BYTES = 400
 
-/** The suffix of an event's `next` message, `…"payload":{…}}`, as bytes; a promise while it is being executed. */
+/**
+ * The suffix of an event's `next` message, `…"payload":{…}}`, as bytes; a promise while it is being executed.
+ */
 export type EncodedEvent = Uint8Array | Promise<Uint8Array>
 
 /** Encoded events of all shared subscriptions, for subscribers that join or catch up. */
@@ -30,7 +34,7 @@ export class EncodedEventCache extends LRUCache<string, EncodedEvent> {
   }
 }
 
-/** What all shared subscriptions have in common. */
+/** The collaborators that all shared subscriptions use. */
 export interface SharedContext {
   metrics: LiveMetrics
   scheduler: ExecutionScheduler
@@ -46,11 +50,11 @@ export interface SharedContext {
 export interface LiveSubscriber {
   /** Sends the next event. */
   send(event: OrderedEvent, encoded: Uint8Array): void
-  /** It is no longer live: it reads the events after `position` from the source. */
+  /** The subscriber is no longer live: it reads the events after `position` from the source. */
   catchUpFrom(position: number): void
 }
 
-/** Executions are shared by all subscribers: no resolver below the subscription field may depend on who they are. */
+/** Subscribers share executions, so no resolver below the subscription field may depend on their identity. */
 const SHARED_REQUEST_CONTEXT: RequestContext = {
   subject: { id: 'nobody', name: 'nobody', rights: { role: 'viewer', sees: [], deploysTo: [] } },
   credential: undefined,
@@ -60,8 +64,8 @@ const SHARED_REQUEST_CONTEXT: RequestContext = {
 }
 
 /**
- * One operation on one source, for all of its subscribers: each event is executed once and encoded once. They share the
- * suffix of the `next` message; its prefix, with the operation's id, is each subscriber's own.
+ * One operation on one source, for all its subscribers: each event is executed once and encoded once.
+ * Subscribers share the suffix of the `next` message; each has its own prefix, with the operation's id.
  */
 export class SharedSubscription implements DeferredDelivery {
   readonly liveSubscribers = new Set<LiveSubscriber>()
@@ -163,7 +167,7 @@ export class SharedSubscription implements DeferredDelivery {
   }
 
   private enqueue(event: OrderedEvent): void {
-    // Of another log: the sockets of these subscribers are closing.
+    // The event belongs to another log: the sockets of these subscribers are closing.
     if (this.source.logId !== this.logId) return
     this.queue.push(event)
     if (this.queue.length > MAX_QUEUED_EVENTS) this.switchToCatchUp()
@@ -175,7 +179,7 @@ export class SharedSubscription implements DeferredDelivery {
     return result instanceof Promise ? result.then(encodeResult) : encodeResult(result)
   }
 
-  /** With the event's id, since a database that has lost events assigns their positions again. */
+  /** Includes the event's id, since a database that has lost events assigns their positions again. */
   private cacheKey({ position, eventId }: OrderedEvent): string {
     return `${position} ${eventId} ${this.key}`
   }
@@ -188,7 +192,7 @@ export class SharedSubscription implements DeferredDelivery {
     for (const subscriber of this.liveSubscribers) subscriber.send(event, encoded)
   }
 
-  /** Does nothing where the queue was cleared in the meantime. */
+  /** Does nothing if the queue was cleared before the encoding resolved. */
   private async deliverAfter(encoding: Promise<Uint8Array>, event: OrderedEvent): Promise<void> {
     const { queue } = this
     try {
@@ -203,7 +207,7 @@ export class SharedSubscription implements DeferredDelivery {
     this.deliverQueued()
   }
 
-  /** Each subscriber fails on its own, when it catches up to the event that cannot be encoded. */
+  /** Each subscriber then fails separately, when it catches up to the event that cannot be encoded. */
   private onEncodingFailed(error: unknown): void {
     this.logger.error('Could not encode an event', { error })
     this.switchToCatchUp()
@@ -219,7 +223,8 @@ export class SharedSubscription implements DeferredDelivery {
 
   private clearQueue(): void {
     this.queue = []
-    // A delivery still scheduled could run while the first event of the new queue is executed, and deliver it twice.
+    // A delivery still scheduled could run while the first event of the new queue is executed, and deliver it
+    // twice.
     this.scheduler.cancelDelivery(this)
   }
 }
@@ -227,6 +232,6 @@ export class SharedSubscription implements DeferredDelivery {
 const encoder = new TextEncoder()
 
 function encodeResult(result: ExecutionResult): Uint8Array {
-  // Its own bytes: a buffer from Node's pool would keep a whole slab alive for as long as it is cached.
+  // Not a Buffer: one from Node's pool would keep a whole slab alive for as long as it is cached.
   return encoder.encode(`,"type":"next","payload":${JSON.stringify(toClientResult(result))}}`)
 }

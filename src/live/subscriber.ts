@@ -25,8 +25,8 @@ export interface SubscriberSocket {
  *                   ^             │ the socket is not writable
  *                   └─────────────┘
  *
- * Its only state is a position: while it is live, that of the shared subscription. There may be very many subscribers,
- * so that everything that can be shared belongs to the shared subscription.
+ * Its only state is a position: while it is live, that of the shared subscription. There can be very many
+ * subscribers, so everything that can be shared belongs to the shared subscription.
  */
 export class Subscriber implements Operation, LiveSubscriber {
   private readonly writer: FrameWriter
@@ -74,7 +74,7 @@ export class Subscriber implements Operation, LiveSubscriber {
   }
 
   catchUpFrom(position: number): void {
-    // It may have caught up further than the shared subscription.
+    // The subscriber may have caught up further than the shared subscription.
     this.position = Math.max(position, this.position ?? position)
     this.catchUp()
   }
@@ -88,7 +88,7 @@ export class Subscriber implements Operation, LiveSubscriber {
     }
   }
 
-  /** In one turn where the missing events are in memory, and encoded or quickly so: no event can come in between. */
+  /** In one turn if the missing events are in memory and quickly encoded: no event can come in between. */
   private catchUpNow(): void {
     if (this.isReading) return
     const { subscription, writer } = this
@@ -114,7 +114,7 @@ export class Subscriber implements Operation, LiveSubscriber {
     return this.position === undefined ? source.snapshot() : source.readAfter(this.position)
   }
 
-  /** Returns false where an execution has to be awaited or scheduled; then nothing was sent. */
+  /** Returns false if an execution must be awaited or scheduled; then nothing was sent. */
   private sendBatch({ events, until }: EventBatch): boolean {
     const { subscription } = this
     const payloads: Uint8Array[] = []
@@ -131,7 +131,7 @@ export class Subscriber implements Operation, LiveSubscriber {
     return true
   }
 
-  /** The same where a read of the source or an execution has to be awaited. */
+  /** The same if a read of the source or an execution must be awaited. */
   private async catchUpAsync(reading: EventBatch | Promise<EventBatch>): Promise<void> {
     this.isReading = true
     let sentUntil = this.position
@@ -142,7 +142,7 @@ export class Subscriber implements Operation, LiveSubscriber {
         const encoded = await this.encodeScheduled(event)
         if (this.hasEnded) return
         this.write(encoded)
-        // After a failure it is not sent again. A snapshot is in ascending order, too.
+        // After a failure, the event is not sent again. Snapshots are also in ascending order.
         sentUntil = event.position
       }
       this.position = until
@@ -151,7 +151,7 @@ export class Subscriber implements Operation, LiveSubscriber {
         this.fail(error)
         return
       }
-      // An incomplete snapshot is read again: its positions do not say what is missing.
+      // An incomplete snapshot is read again: its positions do not show what is missing.
       if (this.position !== undefined) this.position = sentUntil
       await sleep(DATABASE_RETRY_MS, undefined, { ref: false })
     } finally {

@@ -1,20 +1,23 @@
 import { LOCAL_SUBJECT, type Subject } from '../auth/rights.ts'
 import { Counts } from '../runtime/counts.ts'
 
-/** Shared subscriptions of one subject that the same event goes to: each executes it. The page needs one. */
+/**
+ * Shared subscriptions of one subject to the same events, each of which executes them. The page needs one.
+ */
 const MAX_SUBSCRIPTIONS_PER_TOPIC = 200
-/** Shared subscriptions of one subject on this node, such as one for each deployment that it follows. */
+/** Shared subscriptions of one subject on this node, for example one for each deployment that it follows. */
 const MAX_SUBSCRIPTIONS = 2_000
 
 /**
- * Counts the shared subscriptions that each subject takes part in, and bounds its share of the node's and of the cost
- * of one event. Without access control there is only one subject, to which the bound on all of them does not apply.
+ * Counts the shared subscriptions of each subject, and bounds its share of the node's subscriptions and of
+ * the cost of one event. Without access control there is only one subject, to which the former bound does not
+ * apply.
  */
 export class SubscriptionQuotas {
   private readonly countsBySubject = new Counts()
   private readonly countsByTopic = new Counts()
 
-  /** Why the subject cannot take part in one more shared subscription to a topic; undefined: it can. */
+  /** Why the subject cannot join another shared subscription to a topic; undefined: it can. */
   rejectionReason({ id }: Subject, topic: string): string | undefined {
     if (this.countsByTopic.get(topicKey(id, topic)) >= MAX_SUBSCRIPTIONS_PER_TOPIC) {
       return `You already have ${MAX_SUBSCRIPTIONS_PER_TOPIC} distinct subscriptions to the same events on this node. Complete some, or select the same fields in all of them.`

@@ -26,7 +26,7 @@ import { LiveMetrics } from './live-metrics.ts'
 const PATH = '/graphql'
 /** One message from a client. Large contents go over HTTP. */
 const MAX_MESSAGE_BYTES = 1024 * 1024
-/** On this node. Does not apply to the local subject, which is everyone on this machine. */
+/** Sockets on this node. Does not apply to the local subject, which is everyone on this machine. */
 const MAX_SOCKETS_PER_SUBJECT = 500
 /** Bytes of incomplete messages, of all sockets together. */
 const MAX_UNFINISHED_BYTES = 64 * 1024 * 1024
@@ -37,10 +37,10 @@ const MAX_UNFINISHED_SECONDS = 30
 const SMALL_MESSAGE_BYTES = 4 * 1024
 const INIT_SECONDS = 3
 const PING_SECONDS = 12
-/** A slow reader receives our ping only after everything that it has not read yet. */
+/** A slow reader receives a ping only after everything that it has not read yet. */
 const MAX_UNANSWERED_PINGS = 2
 const SECOND_MS = 1_000
-/** How long a socket may accept nothing although there is something to send. */
+/** How long a socket with data to send may accept nothing. */
 const MAX_STALL_MS = 30_000
 /** Up to this many sockets are closed at once at shutdown; more are closed in batches over `DRAIN_MS`. */
 const MIN_DRAIN_BATCH_SIZE = 50
@@ -54,7 +54,7 @@ const UNSUPPORTED_SUBPROTOCOL = {
   code: CloseCode.SubprotocolNotAcceptable,
   reason: 'Subprotocol not acceptable',
 }
-/** A code after which clients reconnect: another node may have room. */
+/** After this code clients reconnect: another node may have room. */
 const TOO_MANY_SOCKETS = {
   code: 1013,
   reason: `You already have ${MAX_SOCKETS_PER_SUBJECT} sockets on this node; close some, or share one between subscriptions`,
@@ -67,10 +67,10 @@ const MESSAGE_TIMEOUT = {
 }
 const SERVICE_RESTART = { code: 1012, reason: 'Service restart; reconnect with your last cursor' }
 const LOG_ROTATED = { code: 1012, reason: 'The database has lost events; reconnect with your last cursor' }
-/** Not 4500, the code of graphql-ws: its client does not reconnect after that. */
+/** Not 4500, the code of graphql-ws: its client does not reconnect after it. */
 const INTERNAL_ERROR = { code: 1013, reason: 'Internal error; reconnect with your last cursor' }
 
-/** Time, as a test may replace it. */
+/** The time, which tests can replace. */
 export class SocketClock {
   now(): number {
     return performance.now()
@@ -84,8 +84,8 @@ export class SocketClock {
 }
 
 /**
- * The subscription socket: `WS /graphql`, subprotocol graphql-transport-ws. It accepts and closes sockets, and enforces
- * the bounds on them; what their messages mean is up to GraphQLProtocol. See PROTOCOL.md.
+ * The subscription socket: `WS /graphql`, subprotocol graphql-transport-ws. Accepts and closes sockets and
+ * enforces the bounds on them; GraphQLProtocol handles their messages. See PROTOCOL.md.
  */
 @Injectable()
 export class SubscriptionSocket
@@ -203,7 +203,7 @@ export class SubscriptionSocket
       const pingSecond = this.openedCount++ % PING_SECONDS
       const forwardedFor = this.hasProxies ? address : undefined
       const { headers } = request
-      // The stream of an HTTP server is a socket, although its type does not say so.
+      // The stream of an HTTP server is a socket, although its type is Duplex.
       const connection = new Connection(socket, stream as Socket, pingSecond, headers, forwardedFor, this)
       this.openConnections.add(connection)
       this.unauthenticated.set(connection, network)
@@ -231,7 +231,8 @@ export class SubscriptionSocket
       const message = 'This node has too many sockets; try again later, or use another node.'
       return { status: '503 Service Unavailable', reason: 'sockets', message }
     }
-    // Behind a proxy that TRUSTED_PROXIES does not list, all clients share one network, and may reconnect at once.
+    // Behind a proxy that TRUSTED_PROXIES does not list, all clients share one network, and may reconnect at
+    // once.
     if (this.unauthenticatedByNetwork.get(network) >= maxSockets / 2) {
       const message = 'Too many sockets from your address have not sent connection_init; try again later.'
       return { status: '503 Service Unavailable', reason: 'unidentified sockets', message }
@@ -313,7 +314,7 @@ export class SubscriptionSocket
 
 interface UpgradeRejection {
   status: string
-  /** The label of the metric. */
+  /** The value of the metric's label. */
   reason: string
   message: string
 }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type pg from 'pg'
 
-/** A connection whose packets are dropped reports nothing for 20 s and more, even with TCP keepalive (measured). */
+/** Measured: if packets are dropped, a connection reports nothing for 20 s and more, even with keepalive. */
 const HEARTBEAT_INTERVAL_MS = 5_000
 const RESPONSE_TIMEOUT_MS = 3_000
 const MIN_RETRY_DELAY_MS = 50
@@ -9,12 +9,12 @@ const MAX_RETRY_DELAY_MS = 5_000
 /** Identifies the connection in pg_stat_activity. */
 const SET_APPLICATION_NAME = `select set_config('application_name', current_setting('application_name') || ' listen', false)`
 
-export interface ListenConnectionOptions {
+interface ListenConnectionOptions {
   readonly connect: () => Promise<pg.Client>
   /** Called for each connection. Must return an identifier without quotes: letters, digits, underscores. */
   readonly channel: () => Promise<string>
   readonly onNotification: (payload: string) => void
-  /** Called when it listens, also after a reconnect: earlier notifications may have been missed. */
+  /** Called when listening starts, also after a reconnect: earlier notifications may have been missed. */
   readonly onListening: () => void
   /** Called once for each loss of the connection. */
   readonly onLost: (error: unknown) => void
@@ -46,7 +46,7 @@ export class ListenConnection {
     return this.client !== undefined
   }
 
-  /** Resolves when it listens, or when the first attempt has failed; it then keeps trying. */
+  /** Resolves when listening, or when the first attempt has failed; then it keeps trying. */
   async start(): Promise<void> {
     const firstAttempt = Promise.withResolvers<void>()
     this.running = this.keepListening(firstAttempt.resolve)
@@ -136,8 +136,8 @@ export class ListenConnection {
   }
 }
 
-// A notification need not survive a power failure: its transaction does not wait for the disk. Not set for the session,
-// which other clients of a pooler may use next.
+// A notification need not survive a power failure, so its transaction does not wait for the disk. Not set for
+// the session, which other clients of a pooler may use next.
 const NOTIFY = `
   with setting as materialized (select set_config('synchronous_commit', 'off', true))
   select pg_notify($1, payload) from setting, unnest($2::text[]) payload`

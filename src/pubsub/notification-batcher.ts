@@ -9,10 +9,10 @@ const BATCH_INTERVAL_MS = 10
 const MAX_BURST = 20
 
 /**
- * Messages for other nodes. Sends them at once, or batches them: while a notification is being sent, and, above a rate
- * of 100 notifications per second (token bucket, burst of 20), for at most 10 ms. Batching always would delay most
- * events of a single deployment, which are a few milliseconds apart. Messages that do not fit are replaced by their
- * topic without a payload.
+ * Sends messages to other nodes: at once, or in batches while a notification is being sent and, above a rate
+ * of 100 notifications per second (token bucket, burst of 20), for at most 10 ms. Always batching would delay
+ * most events of a single deployment, which are a few milliseconds apart. Messages that do not fit are
+ * replaced by their topic without a payload.
  *
  *   idle ── add ──> sending ── sent, messages pending ──> sending, or waiting for a token ──> sending
  */
@@ -27,7 +27,9 @@ export class NotificationBatcher {
   private tokens = MAX_BURST
   private refilledAt = performance.now()
 
-  /** @param sendNotifications takes the messages of each notification as a list; false: nothing can be sent now */
+  /**
+   * @param sendNotifications gets the messages of each notification as a list; false: nothing can be sent now
+   */
   constructor(sendNotifications: (lists: readonly string[]) => Promise<boolean>) {
     this.sendNotifications = sendNotifications
   }
@@ -102,7 +104,7 @@ export class NotificationBatcher {
     this.sending = this.sendNotifications(toPayloads(texts)).then((sent) => {
       this.sending = undefined
       if (sent) this.schedule()
-      // Not repeated: it may have arrived, and after a reconnect nodes read the state anyway.
+      // Not repeated if it failed: it may have arrived, and after a reconnect nodes read the state anyway.
     })
   }
 

@@ -7,8 +7,8 @@ import { ListenConnection } from './listen-connection.ts'
 import { NotificationBatcher } from './notification-batcher.ts'
 
 /**
- * The name of the installation's channel. All users of a database share its channels, so the name is derived from a
- * secret. It includes the table's oid: a copy of the data in another schema has another channel.
+ * The name of the installation's channel. All users of a database share its channels, so the name is derived
+ * from a secret. It includes the table's oid: a copy of the data in another schema has another channel.
  */
 export const SELECT_CHANNEL = `
   select 'shipcast_' || left(encode(sha256(convert_to(id || ' ' || tableoid, 'UTF8')), 'hex'), 32) as channel
@@ -19,9 +19,10 @@ const ECHO_TIMEOUT_MS = 5_000
 const FLUSH_TIMEOUT_MS = 1_000
 
 /**
- * PubSub across nodes over LISTEN and NOTIFY. Subscribers of this process are called at once; other nodes receive the
- * payload as parsed JSON. Delivery and order are not guaranteed. Subscribers also receive an empty payload, `{}`, which
- * means "messages were lost, read the state": after a reconnect, for a payload above 7.5 kB, and under overload.
+ * PubSub across nodes over LISTEN and NOTIFY. Subscribers of this process are called at once; other nodes
+ * receive the payload as parsed JSON. Delivery and order are not guaranteed. Subscribers also receive an
+ * empty payload, `{}`, which means "messages were lost, read the state": after a reconnect, for a payload
+ * above 7.5 kB, and under overload.
  */
 export class PostgresPubSub extends PubSub {
   private readonly logger = new Logger('PubSub')
@@ -49,12 +50,12 @@ export class PostgresPubSub extends PubSub {
     )
   }
 
-  /** Resolves when it listens, or when the first attempt has failed; it then keeps trying. */
+  /** Resolves when listening, or when the first attempt has failed; then it keeps trying. */
   async start(): Promise<void> {
     await this.listenConnection.start()
   }
 
-  /** Whether it receives notifications of other nodes. */
+  /** Whether this node receives the notifications of other nodes. */
   get isListening(): boolean {
     return this.listenConnection.isListening
   }
@@ -125,7 +126,7 @@ export class PostgresPubSub extends PubSub {
     clearTimeout(this.echoTimer)
     this.echoTimer = setTimeout(() => {
       this.logger.error(
-        'Notifications do not arrive: events of other nodes are delayed by up to 2 s. If DATABASE_URL leads through a pooler in transaction mode, set DATABASE_LISTEN_URL to the database itself; if DATABASE_LISTEN_URL is set, make sure that it is the same database.',
+        'Notifications do not arrive: events of other nodes are delayed by up to 2 s. If DATABASE_URL goes through a pooler in transaction mode, set DATABASE_LISTEN_URL to the database itself; if DATABASE_LISTEN_URL is set, make sure that it is the same database.',
       )
     }, ECHO_TIMEOUT_MS)
     await this.database

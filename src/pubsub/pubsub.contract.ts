@@ -2,14 +2,14 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import type { PubSubEngine } from 'graphql-subscriptions'
 import { waitUntil } from '../../test/support/processes.ts'
 
-/** Two ends of one PubSub: a message published at one reaches the subscribers of both. In one process, the same. */
-export interface PubSubEnds {
+/** Two ends of one PubSub: a message published at one reaches both. In one process, they are the same. */
+interface PubSubEnds {
   here: PubSubEngine
   there: PubSubEngine
   close(): Promise<void>
 }
 
-/** What every PubSub provider does. An empty payload, which announces lost messages, can arrive at any time. */
+/** The contract of every PubSub provider. Empty payloads, which announce losses, can arrive at any time. */
 export function describePubSub(name: string, open: () => Promise<PubSubEnds>): void {
   describe(name, () => {
     let ends: PubSubEnds

@@ -10,8 +10,8 @@ import { Database } from '../database/database.ts'
 import { PostgresPubSub } from './postgres-pubsub.ts'
 
 /**
- * The PubSub provider. Messages can arrive late, repeatedly or never: use them only to react faster. `publish` reaches
- * the subscribers of this process at once, and those of other nodes soon.
+ * The PubSub provider. Messages can arrive late, repeatedly or never: use them only to react faster.
+ * `publish` reaches the subscribers of this process at once, and those of other nodes soon.
  */
 @Module({
   providers: [

@@ -129,7 +129,7 @@ describe('PubSub over Postgres', () => {
     await Promise.all([here.close(), there.close()])
   })
 
-  test('ignores what other programs send on its channel', async () => {
+  test('ignores the notifications of other programs on its channel', async () => {
     await withTwoNodes(async (here, there) => {
       const received = await collect(there.pubSub, 'topic')
       for (const text of ['', 'nonsense', 'null', '{"node":"x"}', '{"node":"x","messages":[[1]]}']) {

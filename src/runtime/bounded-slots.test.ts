@@ -2,15 +2,15 @@ import { setImmediate } from 'node:timers/promises'
 import { expect, test } from '@jest/globals'
 import { BoundedSlots } from './bounded-slots.ts'
 
-const calm = new AbortController().signal
+const neverAborted = new AbortController().signal
 
-/** Acquires a slot for each key; returns the keys with a slot in order of admission. */
+/** Acquires a slot for each key; returns the keys in order of admission, and those that were refused. */
 async function enterAll(slots: BoundedSlots, keys: readonly string[]) {
   const entered: string[] = []
   const leaving: (() => void)[] = []
   const refused: string[] = []
   for (const key of keys) {
-    void slots.acquire(calm, key).then((leave) => {
+    void slots.acquire(neverAborted, key).then((leave) => {
       if (leave === null) refused.push(key)
       else {
         entered.push(key)
@@ -22,7 +22,7 @@ async function enterAll(slots: BoundedSlots, keys: readonly string[]) {
   return { entered, leaving, refused }
 }
 
-test('lets keys take turns, whichever has the longer queue', async () => {
+test('admits keys in turn, however long their queues are', async () => {
   const slots = new BoundedSlots(1, 100)
   const { entered, leaving } = await enterAll(slots, ['a', 'a', 'a', 'a', 'b', 'c', 'b'])
   for (let i = 0; i < 7; i++) {
@@ -47,12 +47,12 @@ test('reserves slots for other keys, however many callers of one key wait', asyn
 test('makes room in the queue when a caller aborts', async () => {
   const slots = new BoundedSlots(1, 1, { maxSlots: 1, maxWaiting: 1 })
   const { leaving } = await enterAll(slots, ['a'])
-  const impatient = new AbortController()
-  const waiting = slots.acquire(impatient.signal, 'a')
-  expect(await slots.acquire(calm, 'b')).toBeNull()
-  impatient.abort(new Error('enough'))
+  const aborting = new AbortController()
+  const waiting = slots.acquire(aborting.signal, 'a')
+  expect(await slots.acquire(neverAborted, 'b')).toBeNull()
+  aborting.abort(new Error('enough'))
   await expect(waiting).rejects.toThrow('enough')
-  const next = slots.acquire(calm, 'b')
+  const next = slots.acquire(neverAborted, 'b')
   leaving[0]?.()
   expect(await next).not.toBeNull()
 })

@@ -1,4 +1,4 @@
-export interface PerKeyLimits {
+interface PerKeyLimits {
   /** Slots that one key can hold at a time. */
   maxSlots: number
   /** Callers of one key that can wait. */
@@ -11,8 +11,8 @@ interface KeyQueue {
 }
 
 /**
- * Admits `size` callers at a time; up to `maxWaiting` more wait, first come, first served. Callers can have keys: each
- * key has its own queue and its own limits, and the keys take turns.
+ * Admits `size` callers at a time; up to `maxWaiting` more wait, first come, first served. Callers can have
+ * keys: each key has its own queue and its own limits, and the keys take turns.
  */
 export class BoundedSlots {
   private readonly size: number
@@ -30,8 +30,8 @@ export class BoundedSlots {
   }
 
   /**
-   * Resolves to a function that releases the slot and must be called once; or at once to null if the queue is full.
-   * Rejects with the signal's reason when it is aborted first.
+   * Resolves to a function that releases the slot and must be called once, or immediately to null if the
+   * queue is full. Rejects with the signal's reason if the signal is aborted first.
    */
   async acquire(signal: AbortSignal, key = ''): Promise<(() => void) | null> {
     signal.throwIfAborted()

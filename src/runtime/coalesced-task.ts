@@ -1,4 +1,4 @@
-/** Runs a task on request. Requests during a run share one more run after it, which sees what they are about. */
+/** Runs a task on request. Requests during a run share one further run, which starts after it. */
 export class CoalescedTask {
   private readonly task: () => Promise<void>
   private readonly onError: (error: unknown) => void

@@ -2,12 +2,12 @@ import { setImmediate } from 'node:timers/promises'
 
 const SLICE_MS = 8
 
-/** Waiting schedulers, one behind another: together, all large requests block the loop no longer than one does. */
+/** One queue for all schedulers: together, all large requests block the loop no longer than one does. */
 let yieldQueue: Promise<void> = Promise.resolve()
 
 /**
- * Divides long work into short slices: `if (scheduler.shouldYield) await scheduler.yieldToEventLoop()`. The first slice
- * starts at once, so short work never waits.
+ * Divides long work into short slices: `if (scheduler.shouldYield) await scheduler.yieldToEventLoop()`. The
+ * first slice starts at once, so short work never waits.
  */
 export class CooperativeScheduler {
   private readonly signal: AbortSignal

@@ -1,9 +1,10 @@
-/** The time that requests can use of one event-loop iteration. */
+/** How much of one event-loop iteration requests can use. */
 const SLICE_MS = 10
 
 /**
- * Shares the event loop between requests. A request that arrives late in an iteration waits for a later one: requests
- * that arrive together block the loop for a slice plus the longest of them, not for their sum. Subjects take turns.
+ * Shares the event loop between requests. A request that arrives late in an iteration waits for a later one:
+ * requests that arrive together block the loop for a slice plus the longest of them, not for their sum.
+ * Subjects take turns.
  *
  *   await requestScheduler.waitForTurn(subject.id)
  *   // the code up to the next wait for I/O runs without interruption

@@ -1,10 +1,10 @@
 import { expect, test } from '@jest/globals'
 import { FairSlots } from './fair-slots.ts'
 
-const never = new AbortController().signal
+const neverAborted = new AbortController().signal
 const full = () => new Error('full')
 
-/** Enters, and notes its name when it is let in. */
+/** A queue of named callers that records the order of their admission. */
 class Line {
   readonly slots: FairSlots
   readonly entered: string[] = []
@@ -14,14 +14,14 @@ class Line {
     this.slots = new FairSlots(size, maxWaiting, full)
   }
 
-  async enter(name: string, parties: readonly string[], signal = never): Promise<string> {
+  async enter(name: string, parties: readonly string[], signal = neverAborted): Promise<string> {
     const leave = await this.slots.acquire(parties, signal)
     this.entered.push(name)
     this.leaving.push(leave)
     return name
   }
 
-  /** Lets everybody through, one after the other. */
+  /** Releases all slots, one after another. Resolves to the order of admission. */
   async drain(): Promise<string[]> {
     await new Promise(setImmediate)
     for (let leave = this.leaving.shift(); leave; leave = this.leaving.shift()) {
@@ -35,20 +35,20 @@ class Line {
 const times = (count: number) => Array.from({ length: count }, (_, index) => index + 1)
 
 test('admits a single caller next, however many of another subject or organization wait', async () => {
-  const ways: [string, (n: number) => string[], string[]][] = [
+  const cases: [string, (n: number) => string[], string[]][] = [
     ['one subject in one organization', () => ['mallory', 'acme'], ['bob', 'globex']],
     ['one subject in many organizations', (n) => ['mallory', `org-${n}`], ['bob', 'globex']],
     ['many subjects of one organization', (n) => [`mallory-${n}`, 'acme'], ['bob', 'globex']],
   ]
-  for (const [way, attacker, single] of ways) {
+  for (const [name, attacker, single] of cases) {
     const line = new Line(1, 8)
     const all = times(9).map((n) => line.enter(`m${n}`, attacker(n)))
     const refused = expect(all[8]).rejects.toThrow('full')
     const bob = line.enter('bob', single)
     const [settled] = await Promise.all([line.drain(), bob, refused])
-    expect([way, settled.indexOf('bob')]).toEqual([way, 2])
-    // Only the newest had to go.
-    expect([way, settled.length]).toEqual([way, 9])
+    expect([name, settled.indexOf('bob')]).toEqual([name, 2])
+    // Only the newest was dropped.
+    expect([name, settled.length]).toEqual([name, 9])
   }
 })
 
@@ -60,7 +60,7 @@ test('has room for a single caller, even of the organization that fills the queu
   expect(await Promise.all([line.drain(), bob, refused])).toMatchObject([{ length: 9 }, 'bob', undefined])
 })
 
-test('treats equal demand equally: no caller is replaced by one of a party with as many', async () => {
+test('treats equal demand equally: no caller is replaced by one of a party with as many waiting', async () => {
   const line = new Line(1, 4)
   const entered = ['a', 'b', 'a', 'b', 'a'].map((name) => line.enter(name, [name, 'acme']))
   await expect(line.enter('b', ['b', 'acme'])).rejects.toThrow('full')

@@ -6,21 +6,21 @@ interface Waiter {
 }
 
 /**
- * Admits `size` callers at a time, while up to `maxWaiting` wait. Each caller belongs to parties, the most important
- * first (a subject, then an organization), and no party can block another one:
+ * Admits `size` callers at a time, while up to `maxWaiting` wait. Each caller belongs to parties, the most
+ * important first (a subject, then an organization), and no party can block another one:
  *
- * - Order is fair: a caller waits for earlier callers of its own parties, not for those of others (start-time fair
- *   queueing, as in `next_queue_rank` for deployments).
- * - Room is fair: when the queue is full, a new caller replaces the newest one of the party with the most waiting
- *   callers, if its own party would still have fewer (longest queue drop).
+ * - Order is fair: a caller waits for earlier callers of its own parties, not for those of others (start-time
+ *   fair queueing, as in `next_queue_rank` for deployments).
+ * - Room is fair: when the queue is full, a new caller replaces the newest one of the party with the most
+ *   waiting callers, if its own party would still have fewer (longest queue drop).
  */
 export class FairSlots {
   private readonly waiting: Waiter[] = []
   private inUse = 0
-  /** That of the caller admitted last. */
+  /** The virtual start of the caller admitted last. */
   private virtualTime = 0
 
-  /** @param createError creates the error for callers that find no room in the queue, or are replaced */
+  /** @param createError creates the error for callers that find the queue full, or are replaced */
   constructor(
     private readonly size: number,
     private readonly maxWaiting: number,
@@ -28,8 +28,8 @@ export class FairSlots {
   ) {}
 
   /**
-   * Resolves to a function that releases the slot and must be called once. Rejects with the created error, or with the
-   * signal's reason when it is aborted.
+   * Resolves to a function that releases the slot and must be called once. Rejects with the created error, or
+   * with the signal's reason when it is aborted.
    */
   async acquire(parties: readonly string[], signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted()

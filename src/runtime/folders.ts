@@ -16,16 +16,16 @@ export async function ensureFolder(path: string, mode = 0o777): Promise<void> {
 
 /** Removes other accounts' permissions on a folder. False if the file system does not support that. */
 export async function restrictToOwner(path: string): Promise<boolean> {
-  if (process.platform === 'win32') return true // No such modes: folders inherit their permissions.
+  if (process.platform === 'win32') return true // No modes there: folders inherit their permissions.
   const isRestricted = async () => ((await stat(path)).mode & 0o077) === 0
   if (await isRestricted()) return true
-  await chmod(path, PRIVATE_MODE).catch(() => {}) // Checked below: some file systems only pretend.
+  await chmod(path, PRIVATE_MODE).catch(() => {}) // Checked below: some file systems ignore it.
   return isRestricted()
 }
 
 /** Makes the names in a folder durable (fsync). */
 export async function syncFolder(path: string): Promise<void> {
-  if (process.platform === 'win32') return // No such call; the file system journals names itself.
+  if (process.platform === 'win32') return // Windows has no such call; its file system journals names.
   const folder = await open(path, 'r')
   try {
     await folder.sync()

@@ -9,8 +9,8 @@ export interface MinimumReadRate {
 const CHECK_INTERVAL_MS = 1_000
 
 /**
- * Calls `close` when a client reads a response too slowly. Only the time in which data is available counts. Must be
- * called before anything is written; stops when the response is closed.
+ * Calls `close` when a client reads a response too slowly. Only the time in which data is available counts.
+ * Must be called before anything is written; stops when the response is closed.
  */
 export function enforceMinimumReadRate(
   response: ServerResponse,

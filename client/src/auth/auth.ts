@@ -21,9 +21,9 @@ const ME = graphql(`
 export type Me = MeQuery['me']
 
 /**
- * What the server has said about the current user.
+ * What is known about the current user.
  *
- *   loading ──> known <──> unknown: no answer from the server
+ *   loading ──> known <──> unknown: no response from the server
  *                 │
  *                 └──401, or signed out──> signedOut ──signed in, here or in another tab──> the page reloads
  */
@@ -65,7 +65,7 @@ export function createAuth(client: ApolloClient, socket: LiveSocket): Auth {
   })
   void refresh()
 
-  /** Asks once more if a request is under way: its answer may predate the change. */
+  /** Fetches once more if a request is in progress: its response may predate the change. */
   function refresh(): Promise<void> {
     isStale = true
     refreshing ??= fetchUntilFresh().finally(() => {

@@ -48,22 +48,22 @@ function DeployForm({ onDeploying, onDeployed, me }: Props & { me: Me | null }) 
   const [isMoreOpen, setMoreOpen] = useState(false)
   const form = useRef<HTMLFormElement>(null)
 
-  const noteChange = useCallback((path: string) => setChangedPaths((before) => [...before, path]), [])
+  const markChanged = useCallback((path: string) => setChangedPaths((before) => [...before, path]), [])
   const changeTemplate = useCallback(
     (selection: TemplateSelection) => {
       setTemplate(selection)
-      noteChange('contents')
+      markChanged('contents')
     },
-    [noteChange],
+    [markChanged],
   )
   const isDragging = usePageDrop(
     useCallback(
       (items) => {
         setSource('files')
-        noteChange('contents')
+        markChanged('contents')
         drop(items)
       },
-      [drop, noteChange],
+      [drop, markChanged],
     ),
   )
 
@@ -75,14 +75,14 @@ function DeployForm({ onDeploying, onDeployed, me }: Props & { me: Me | null }) 
     value: values[name],
     onChange: (value: string) => {
       setValues((before) => ({ ...before, [name]: value }))
-      noteChange(name)
+      markChanged(name)
     },
     error: errors.at(name),
   })
   const branch = propsOf('branch')
   const commitMessage = propsOf('commitMessage')
   const hasErrorInMore = branch.error !== undefined || commitMessage.error !== undefined
-  const isShown = (path: string) => path in INITIAL_VALUES || path.startsWith(`contents.${source}`)
+  const isDisplayed = (path: string) => path in INITIAL_VALUES || path.startsWith(`contents.${source}`)
 
   // Each failed submission moves the focus to the first invalid field.
   // biome-ignore lint/correctness/useExhaustiveDependencies: once for each failure.
@@ -163,7 +163,7 @@ function DeployForm({ onDeploying, onDeployed, me }: Props & { me: Me | null }) 
           onTemplateChange={changeTemplate}
           files={files}
           onPickFiles={(picked) => {
-            noteChange('contents')
+            markChanged('contents')
             pick(picked)
           }}
           onRemoveFiles={remove}
@@ -179,7 +179,7 @@ function DeployForm({ onDeploying, onDeployed, me }: Props & { me: Me | null }) 
           <TextField label="Commit message" {...commitMessage} />
         </details>
         {failure && failure.kind !== 'input' && <FailedRequest failure={failure} />}
-        {errors.hasAny && <InvalidInput otherErrors={errors.except(isShown)} />}
+        {errors.hasAny && <InvalidInput otherErrors={errors.except(isDisplayed)} />}
         {/* Not disabled while deploying: the button would lose keyboard focus. */}
         <Button type="submit" variant="primary" size="large" aria-disabled={isDeploying}>
           {isDeploying ? 'Deploying…' : failure?.kind === 'network' ? 'Try again' : 'Deploy'}

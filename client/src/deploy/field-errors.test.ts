@@ -13,7 +13,7 @@ test('joins all errors of a field as sentences', () => {
   expect(errors.at('repo')).toBeUndefined()
 })
 
-test('keeps errors that no field shows', () => {
+test('returns the errors that no field displays', () => {
   expect(errors.startingWith('contents.files[').map(({ reason }) => reason)).toEqual(['is absolute'])
   const others = errors.except((path) => path === 'org' || path.startsWith('contents'))
   expect(others.map(({ path }) => path)).toEqual(['idempotencyKey'])

@@ -18,9 +18,9 @@ export class FieldErrors {
     return this.errors.filter((error) => error.path.startsWith(prefix))
   }
 
-  /** Errors that no field shows. */
-  except(isShown: (path: string) => boolean): FieldError[] {
-    return this.errors.filter((error) => !isShown(error.path))
+  /** Errors that no field displays. */
+  except(isDisplayed: (path: string) => boolean): FieldError[] {
+    return this.errors.filter((error) => !isDisplayed(error.path))
   }
 }
 

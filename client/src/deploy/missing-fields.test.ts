@@ -27,7 +27,7 @@ test('only the selected source counts', () => {
   expect(pathsOf({ source: 'files', files: 'failed' })).toEqual(['contents.files'])
 })
 
-test('files must be read to their end', () => {
+test('files must be read completely', () => {
   const [error] = findMissingFields({ ...complete, source: 'files', files: 'reading' })
   expect(error).toEqual({ path: 'contents.files', reason: 'must be read first: wait until reading is done' })
 })

@@ -29,7 +29,7 @@ export function findMissingFields({
   else if (!canDeployTo({ deploysTo }, org.trim()))
     addError('org', `must be an organization that you can deploy to: ${formatList(deploysTo ?? [])}`)
   if (repo.trim() === '') addError('repo', 'must not be empty')
-  // No field shows this one: without a selected template there is no list of templates.
+  // No field displays this error: without a selected template, the list of templates is missing.
   if (source === 'template' && !hasTemplate) addError('contents', 'must include a template')
   if (source === 'files' && files === 'reading')
     addError('contents.files', 'must be read first: wait until reading is done')

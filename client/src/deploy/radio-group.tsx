@@ -9,7 +9,7 @@ interface Props<T> {
   options: readonly { value: NoInfer<T>; label: string }[]
 }
 
-/** One value of a few, side by side. */
+/** A choice between a few values, side by side. */
 export function RadioGroup<T extends string>({ legend, value, onChange, options }: Props<T>) {
   const name = useId()
   return (

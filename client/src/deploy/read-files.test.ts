@@ -31,7 +31,7 @@ describe('a script', () => {
 })
 
 describe('a file', () => {
-  test('that is text is sent unchanged, with byte order mark and line endings', () => {
+  test('of text is sent unchanged, with byte order mark and line endings', () => {
     const content = '\ufeff# Grüße\r\n'
     expect(toFileInput('x', bytesOf(content))).toMatchObject({ content, encoding: 'UTF8' })
   })

@@ -8,10 +8,10 @@ export interface ReadContents {
   ignoredCount: number
 }
 
-/** The selection cannot be deployed; the message says why and what to do. */
+/** The selection cannot be deployed; the message explains why and what to do. */
 export class FileSelectionError extends Error {}
 
-/** The server accepts requests of 32 MiB; the rest is room for the other fields. */
+/** The server accepts requests of 32 MiB; the difference is room for the other fields. */
 const MAX_CONTENTS_BYTES = 30 * 1024 * 1024
 const MAX_CONCURRENT_READS = 16
 
@@ -63,7 +63,7 @@ async function read({ path, file }: SelectedFile): Promise<{ input: FileInput; b
   return { input: toFileInput(path, bytes), bytes: bytes.length }
 }
 
-/** Browsers do not expose the executable bit, so it follows from the first line. */
+/** Browsers do not expose the executable bit, so it is derived from the first line. */
 export function toFileInput(path: string, bytes: Uint8Array): FileInput {
   const executable = isScript(bytes)
   const text = asText(bytes)
@@ -81,7 +81,7 @@ function isScript(bytes: Uint8Array): boolean {
   return /^#![ \t]*\//.test(firstLine)
 }
 
-/** Null when encoding the text again would not return the same bytes. */
+/** Null if encoding the text again would not give the same bytes. */
 function asText(bytes: Uint8Array): string | null {
   if (bytes.includes(0)) return null
   try {

@@ -40,7 +40,7 @@ interface Props {
   errors: FieldErrors
 }
 
-/** The template and its variables, which start with their defaults. */
+/** The template and its variables, which initially have their defaults. */
 export function TemplateFields({ selection, onChange, errors }: Props) {
   const { data, error, refetch } = useQuery(TEMPLATES)
   const id = useId()

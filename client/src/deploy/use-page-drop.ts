@@ -1,9 +1,6 @@
 import { useEffect, useState } from 'react'
 
-/**
- * Accepts files dropped anywhere on the page; the browser would open them instead. True while files are
- * dragged over it.
- */
+/** Accepts files dropped anywhere on the page. Returns true while files are dragged over it. */
 export function usePageDrop(onDrop: (items: DataTransferItemList) => void): boolean {
   const [isDragging, setDragging] = useState(false)
   useEffect(() => {
@@ -14,7 +11,7 @@ export function usePageDrop(onDrop: (items: DataTransferItemList) => void): bool
       setDragging(true)
     }
     const onDragLeave = (event: DragEvent) => {
-      // Null: the pointer left the window, not just one element for another.
+      // Null: the pointer has left the window, not just moved to another element.
       if (event.relatedTarget === null) setDragging(false)
     }
     const onWindowDrop = (event: DragEvent) => {

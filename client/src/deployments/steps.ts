@@ -1,6 +1,6 @@
 import type { DeploymentStatus, DeploymentStep } from '../gql/graphql.ts'
 
-/** An event, as far as steps and texts depend on it. */
+/** The part of an event that steps and texts depend on. */
 export interface StatusChange {
   sequence: number
   step: DeploymentStep

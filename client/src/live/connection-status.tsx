@@ -15,16 +15,16 @@ export function ConnectionPill() {
   )
 }
 
-/** While the connection is lost: how old the data is, and a button to reconnect now. */
+/** While the connection is lost: the time of the data, and a button to reconnect now. */
 export function ConnectionBanner() {
-  const { state, lastHeardAtMs } = useConnection()
+  const { state, lastMessageAtMs } = useConnection()
   const socket = useLiveSocket()
   if (state !== 'reconnecting') return null
   return (
     <div className={styles.banner} role="status">
       <p>
-        <b>Reconnecting…</b> Showing data as of {lastHeardAtMs !== null && formatTime(lastHeardAtMs)}. Updates
-        resume once reconnected.
+        <b>Reconnecting…</b> Showing data as of {lastMessageAtMs !== null && formatTime(lastMessageAtMs)}.
+        Updates resume once reconnected.
       </p>
       <Button onClick={socket.reconnectNow}>Reconnect now</Button>
     </div>

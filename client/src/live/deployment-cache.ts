@@ -71,7 +71,8 @@ const CACHED_EVENTS = graphql(`
  * and may overtake each other: the highest sequence wins, whatever the order of arrival.
  */
 export class DeploymentCache extends InMemoryCache {
-  // The result of a list query may predate events that arrived before it: recent deployments are added to it.
+  // The result of a list query may be older than events that arrived before it: recent deployments are added
+  // to it.
   private readonly recentIds = new Set<string>()
 
   constructor() {
@@ -158,7 +159,7 @@ export class DeploymentCache extends InMemoryCache {
     const cached = this.stateOf(deployment.id)
     if (cached && cached.sequence >= deployment.sequence) return
     this.writeFragment({ fragment: DEPLOYMENT_STATE, id: cacheIdOf(deployment.id), data: deployment })
-    this.noteRecent(deployment.id)
+    this.rememberRecent(deployment.id)
     this.addToLists(deployment)
   }
 
@@ -171,7 +172,7 @@ export class DeploymentCache extends InMemoryCache {
     })
   }
 
-  private noteRecent(id: string): void {
+  private rememberRecent(id: string): void {
     this.recentIds.delete(id)
     this.recentIds.add(id)
     const [oldest] = this.recentIds

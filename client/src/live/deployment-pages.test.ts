@@ -20,7 +20,7 @@ describe('a page from the server', () => {
     expect(mergePage(undefined, pages('fe', true), false, createdAtOf)).toEqual(pages('fe', true))
   })
 
-  test('follows the pages before it, which end where it ends', () => {
+  test('follows the pages before it; the list then ends where the page ends', () => {
     const merged = mergePage(pages('fe', true), pages('dc', false), true, createdAtOf)
     expect(namesOf(merged)).toBe('fedc')
     expect(merged.pageInfo).toEqual({ hasNextPage: false, endCursor: 'c' })

@@ -26,10 +26,7 @@ export function mergePage(
   return { ...existing, edges, pageInfo: isNextPage ? incoming.pageInfo : existing.pageInfo }
 }
 
-/**
- * Inserts a deployment by time. One older than all loaded is left out if the server has more pages: they
- * contain it.
- */
+/** Inserts a deployment by time. Omits one older than all loaded if the server has more pages. */
 export function insertDeployment(
   pages: DeploymentPages,
   node: Reference,

@@ -20,9 +20,9 @@ const DEPLOYMENT_STATUS = graphql(`
   }
 `)
 
-/** Without a connection by then, the page queries anyway. */
+/** After this time without a connection, the page queries anyway. */
 const MAX_CONNECT_WAIT_MS = 2_000
-/** Without events for so long, the page counts as caught up. */
+/** After this time without events, the page counts as caught up. */
 const QUIET_PERIOD_MS = 1_500
 
 const CanQueryContext = createContext(false)
@@ -53,7 +53,7 @@ export function LiveDeployments({ children }: { children: ReactNode }) {
     let lastCursor: string | null = null
     let wasOpen = false
     let hasQueried = false
-    /** The cursor at which the page has caught up; null if only a quiet period shows it. */
+    /** The cursor at which the page has caught up; null if only a quiet period indicates that. */
     let targetCursor: string | null = null
     let quietTimer: ReturnType<typeof setTimeout> | undefined
 
@@ -94,10 +94,7 @@ export function LiveDeployments({ children }: { children: ReactNode }) {
       }
     }
 
-    /**
-     * Resolves, to the code of its error, when the server ends the subscription. A lost connection does not
-     * end it.
-     */
+    /** Resolves to an error code when the server ends the subscription. A lost connection does not end it. */
     function subscribe(): Promise<string | null> {
       return new Promise((resolve) => {
         const end = (code: string | null) => {

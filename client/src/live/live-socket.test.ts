@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals'
 import { backoffMs } from './live-socket.ts'
 
-test('the first attempt follows within 0.3 to 0.5 seconds', () => {
+test('the first attempt follows after 0.3 to 0.5 seconds', () => {
   expect(backoffMs(0, () => 0)).toBe(300)
   expect(backoffMs(0, () => 1)).toBe(500)
 })

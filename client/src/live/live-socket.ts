@@ -1,7 +1,7 @@
 import { type Client, createClient } from 'graphql-ws'
 
 /**
- * The page's only WebSocket, and the connection state that the page shows.
+ * The page's only WebSocket, and the connection state that the page displays.
  *
  *   connecting ──ack──> (catching up) ──markCaughtUp()──> live
  *                             ^                            │ closed, or silent for too long
@@ -17,15 +17,15 @@ export interface LiveSocket {
   onConnectionChange(listener: () => void): () => void
   /** The server has closed the socket because the session ended or the user's rights changed. */
   onAccessChange(listener: () => void): () => void
-  /** What the page shows is current. */
+  /** The displayed data is current. */
   markCaughtUp(): void
-  /** What the page shows may be outdated, although the socket is open. */
+  /** The displayed data may be outdated, although the socket is open. */
   markBehind(): void
   /** Ends a wait between two attempts. */
   reconnectNow(): void
-  /** Waits as between two attempts; `reconnectNow` ends it. */
+  /** Waits as between two attempts; `reconnectNow` ends the wait. */
   backOff(): Promise<void>
-  /** Closes it permanently. */
+  /** Closes the socket permanently. */
   close(): void
 }
 
@@ -37,7 +37,7 @@ export interface Connection {
   /** Head of the server's log when it acknowledged this connection. */
   headCursor: string | null
   /** Time of the last message from the server, by this machine's clock. */
-  lastHeardAtMs: number | null
+  lastMessageAtMs: number | null
 }
 
 const PING_INTERVAL_MS = 10_000
@@ -55,9 +55,9 @@ export function createLiveSocket(url: string): LiveSocket {
     isOpen: false,
     connectionId: null,
     headCursor: null,
-    lastHeardAtMs: null,
+    lastMessageAtMs: null,
   }
-  let lastHeardAtMs: number | null = null
+  let lastMessageAtMs: number | null = null
   let connectedAtMs = 0
   let attempts = 0
   let socket: WebSocket | null = null
@@ -101,18 +101,18 @@ export function createLiveSocket(url: string): LiveSocket {
   })
 
   function onMessage() {
-    lastHeardAtMs = Date.now()
+    lastMessageAtMs = Date.now()
     watchdog.stop()
   }
 
   function onLost() {
     watchdog.stop()
-    // Only a lasting connection resets the backoff: a server that acknowledges and closes again must not be
+    // Only a lasting connection resets the backoff: a server that acknowledges and then closes must not be
     // hammered.
     if (socket && Date.now() - connectedAtMs > STABLE_AFTER_MS) attempts = 0
     socket = null
     update({
-      state: lastHeardAtMs === null ? 'connecting' : 'reconnecting',
+      state: lastMessageAtMs === null ? 'connecting' : 'reconnecting',
       isOpen: false,
       connectionId: null,
     })
@@ -135,7 +135,7 @@ export function createLiveSocket(url: string): LiveSocket {
     for (const end of pendingWaits) end()
   }
 
-  // After a network change or a sleep, a socket may look open although its connection is gone.
+  // After a network change or a sleep, a socket may appear open although its connection is gone.
   function probe() {
     reconnectNow()
     if (socket?.readyState !== WebSocket.OPEN) return
@@ -150,7 +150,7 @@ export function createLiveSocket(url: string): LiveSocket {
   })
 
   function update(change: Partial<Connection>) {
-    connection = { ...connection, ...change, lastHeardAtMs }
+    connection = { ...connection, ...change, lastMessageAtMs }
     for (const listener of connectionListeners) listener()
   }
 
@@ -178,10 +178,7 @@ export function createLiveSocket(url: string): LiveSocket {
   }
 }
 
-/**
- * 0.3 to 0.5 s at first, then random within a span that doubles up to 30 s: pages must not reconnect all at
- * once.
- */
+/** 0.3 to 0.5 s at first, then random within a span that doubles up to 30 s, to spread reconnecting pages. */
 export function backoffMs(attempt: number, random = Math.random): number {
   const spanMs = Math.min(MAX_BACKOFF_SPAN_MS, 200 * 2 ** attempt)
   return MIN_BACKOFF_MS + random() * spanMs

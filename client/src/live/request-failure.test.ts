@@ -35,7 +35,7 @@ describe('a failed request', () => {
     expect(toRequestFailure(serverError(429, body))).toMatchObject({ kind: 'refused', message: 'Too many.' })
   })
 
-  test('refused by a proxy names the status; a body too large says what to do', () => {
+  test('refused by a proxy names the status, or suggests what to do about a body that is too large', () => {
     expect(toRequestFailure(serverError(502, '<html>'))).toMatchObject({
       kind: 'network',
       message: 'The server responded with status 502. Try again.',

@@ -1,6 +1,6 @@
 import { CombinedGraphQLErrors, ServerError } from '@apollo/client'
 
-/** Why a request failed, as far as the page handles it differently. */
+/** Why a request failed; `kind` distinguishes what the page handles differently. */
 export interface RequestFailure {
   kind: 'input' | 'conflict' | 'refused' | 'network'
   message: string
@@ -52,7 +52,9 @@ function firstErrorOf(error: unknown): GraphQLErrorBody | undefined {
   return CombinedGraphQLErrors.is(error) ? error.errors[0] : errorInBody(error)
 }
 
-/** Errors from before GraphQL execution have an HTTP status of their own, but may have GraphQL's shape. */
+/**
+ * Errors raised before GraphQL execution have an HTTP error status, but can have the shape of GraphQL errors.
+ */
 function errorInBody(error: unknown): GraphQLErrorBody | undefined {
   if (!ServerError.is(error)) return undefined
   try {

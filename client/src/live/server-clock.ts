@@ -4,8 +4,8 @@ let offsetMs = 0
 let minDelayMs = Number.POSITIVE_INFINITY
 
 /**
- * Learns the offset of the server's clock from the time of an event. Events arrive with a delay, a long one
- * when replayed, so the smallest difference seen is the best estimate.
+ * Learns the offset of the server's clock from the time of an event. Events arrive late, replayed ones very
+ * late, so the smallest difference seen is the best estimate.
  */
 export function learnServerTime(at: string): void {
   const delayMs = Date.now() - Date.parse(at)

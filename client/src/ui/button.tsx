@@ -3,7 +3,7 @@ import styles from './button.module.css'
 
 interface Appearance {
   variant?: 'default' | 'primary' | 'quiet'
-  /** `large` fills the width. */
+  /** `large` takes the full width. */
   size?: 'small' | 'medium' | 'large'
 }
 
@@ -11,7 +11,7 @@ export function Button({ variant, size, className, ...button }: ComponentProps<'
   return <button type="button" {...button} className={classOf({ variant, size }, className)} />
 }
 
-/** A link that looks like a button. */
+/** A link styled as a button. */
 export function ButtonLink({ variant, size, className, ...link }: ComponentProps<'a'> & Appearance) {
   return <a {...link} className={classOf({ variant, size }, className)} />
 }

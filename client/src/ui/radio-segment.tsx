@@ -6,7 +6,7 @@ interface Props extends ComponentProps<'input'> {
   children: ReactNode
 }
 
-/** A radio button that looks like one segment of a segmented control. */
+/** A radio button styled as one segment of a segmented control. */
 export function RadioSegment({ isSmall = false, children, ...input }: Props) {
   return (
     <label className={styles.label}>

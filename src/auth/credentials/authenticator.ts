@@ -10,7 +10,9 @@ import { LOCAL_SUBJECT, type Subject } from '../rights.ts'
 import { signInOptions } from '../sign-in/sign-in-provider.ts'
 import { type Credential, CredentialStore } from './credential-store.ts'
 
-/** The prefix makes browsers accept it over https only (or from this machine), and from no other host or path. */
+/**
+ * The prefix makes browsers accept it only over https (or from this machine), and from no other host or path.
+ */
 export const SESSION_COOKIE = '__Host-shipcast'
 
 /** The headers and the network address of a request, or of the upgrade to a socket. */
@@ -28,7 +30,9 @@ export interface Identity {
 
 const LOCAL_IDENTITY: Identity = { subject: LOCAL_SUBJECT, credential: undefined }
 
-/** Authenticates requests and sockets. An invalid credential is always refused, even where none is required. */
+/**
+ * Authenticates requests and sockets. An invalid credential is always refused, even where none is required.
+ */
 @Injectable()
 export class Authenticator {
   private readonly pendingLookups = new Map<string, Promise<Credential | undefined>>()
@@ -45,7 +49,7 @@ export class Authenticator {
     const secret = token ?? parseAuthorization(headers.authorization)
     if (secret !== undefined) return this.authenticateSecret(secret, address)
     const session = headers.cookie && parseCookie(headers.cookie)[SESSION_COOKIE]
-    // Without a provider the cookie is left over from an earlier configuration, and could not be renewed.
+    // Without a provider, the cookie is left over from an earlier configuration and could not be renewed.
     if (session && signInOptions(this.config.access).length > 0) {
       return this.authenticateSecret(session, address)
     }
@@ -54,7 +58,8 @@ export class Authenticator {
   }
 
   private async authenticateSecret(secret: string, address: string): Promise<Identity> {
-    // The rate limit comes after the lookup: someone who guesses must not lock out others at the same address.
+    // The rate limit comes after the lookup: someone who guesses must not lock out others at the same
+    // address.
     const credential = await this.findCredential(secret)
     if (credential) return { subject: credential.subject, credential }
     if (this.rateLimiter.recordFailedAuth(address)) await this.auditFailedAuth(address)

@@ -6,7 +6,7 @@ import { Database } from '../../database/database.ts'
 import type { Queryable } from '../../database/statement.ts'
 import { rightsOf, type Subject } from '../rights.ts'
 
-export type CredentialKind = 'token' | 'session'
+type CredentialKind = 'token' | 'session'
 
 /** Proves the identity of a request: a service's token, or a browser's session. */
 export interface Credential {
@@ -16,7 +16,7 @@ export interface Credential {
   expiresAt: Date
 }
 
-export interface NewCredential {
+interface NewCredential {
   kind: CredentialKind
   subjectId: string
   name: string
@@ -53,8 +53,8 @@ const SECRET_PATTERN = /^(shipcast_)?[A-Za-z0-9_-]{43}$/
 const LAST_USED_RESOLUTION_SECONDS = 60
 
 /**
- * Tokens and sessions. Only a SHA-256 hash of the secret is stored: 256 random bits need no slow hash, and the lookup by
- * hash leaks nothing through its timing.
+ * Tokens and sessions. Only a SHA-256 hash of the secret is stored: 256 random bits need no slow hash, and
+ * the lookup by hash leaks nothing through its timing.
  */
 @Injectable()
 export class CredentialStore {

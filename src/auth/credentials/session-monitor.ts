@@ -16,11 +16,11 @@ const RIGHTS_CHANGED_REASON = 'Access rights changed; reconnect with your last c
 const SECOND_MS = 1_000
 /** How often all credentials in use are checked, even if no notification arrived. */
 const CHECK_INTERVAL_SECONDS = 5
-/** How old the last successful check may be. Together with the next check well below 30 seconds. */
+/** How old the last successful check may be. Together with the check interval, well below 30 seconds. */
 const MAX_STALE_MS = 20_000
 
 /** What the monitor needs of a connection. */
-export interface MonitoredConnection {
+interface MonitoredConnection {
   /** Set by the monitor. Connections with the same credential share it. */
   identity: Identity | undefined
   readonly writer: { pause(): void; resume(): void }
@@ -33,8 +33,8 @@ interface WatchedCredential {
 }
 
 /**
- * Ends a subscriber's access together with its token or session, on sockets that stay open for days. Each credential is
- * checked once for all sockets that use it.
+ * Ends a subscriber's access together with its token or session, on sockets that stay open for days. Each
+ * credential is checked once for all sockets that use it.
  *
  *   valid ──expired, revoked─────> closed with 4401: sign in again
  *     │ └──rights changed────────> closed with 4403: reconnect, and resume with the new rights
@@ -87,7 +87,7 @@ export class SessionMonitor implements OnModuleInit, OnModuleDestroy {
     }
   }
 
-  /** The same subject with another token. With other rights the connection closes: its subscriptions have the old ones. */
+  /** Switches to another token of the subject. Closes if the rights differ: subscriptions keep the old. */
   renew(connection: MonitoredConnection, identity: Identity): void {
     const previous = connection.identity
     this.unwatch(connection)
@@ -117,7 +117,7 @@ export class SessionMonitor implements OnModuleInit, OnModuleDestroy {
     }
   }
 
-  /** Whether a credential seems to have expired. The database decides: this machine's clock may be wrong, or jump. */
+  /** Whether a credential seems to have expired. The database decides: this clock may be wrong or jump. */
   private hasExpired(): boolean {
     const now = Date.now()
     for (const { identity } of this.watchedCredentials.values()) {

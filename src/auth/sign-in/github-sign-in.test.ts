@@ -32,14 +32,14 @@ beforeEach(() => {
 afterAll(() => github.close())
 
 /** Follows the redirects of a sign-in like a browser. */
-async function sentBack(): Promise<URL> {
+async function callbackUrlOfSignIn(): Promise<URL> {
   const response = await fetch(await signIn.authorizationUrl(checks, REDIRECT_URL), { redirect: 'manual' })
   expect(response.status).toBe(302)
   return new URL(response.headers.get('location') ?? '')
 }
 
 test('identifies a person by their numeric id, with their organizations and teams', async () => {
-  expect(await signIn.completeSignIn(checks, await sentBack())).toEqual({
+  expect(await signIn.completeSignIn(checks, await callbackUrlOfSignIn())).toEqual({
     id: `${github.url}#583231`,
     name: 'Alice-Admin',
     groups: ['Acme', 'Acme/platform'],
@@ -48,23 +48,26 @@ test('identifies a person by their numeric id, with their organizations and team
 
 test('identifies a person without teams, and one without organizations', async () => {
   github.person = { ...ALICE, teams: [] }
-  expect((await signIn.completeSignIn(checks, await sentBack())).groups).toEqual(['Acme'])
+  expect((await signIn.completeSignIn(checks, await callbackUrlOfSignIn())).groups).toEqual(['Acme'])
   github.person = { ...ALICE, organizations: [], teams: [] }
-  expect((await signIn.completeSignIn(checks, await sentBack())).groups).toEqual([])
+  expect((await signIn.completeSignIn(checks, await callbackUrlOfSignIn())).groups).toEqual([])
 })
 
 test('removes invisible characters from a login', async () => {
   github.person = { ...ALICE, login: 'al\u0000ice\u202e' }
-  expect((await signIn.completeSignIn(checks, await sentBack())).name).toBe('alice')
+  expect((await signIn.completeSignIn(checks, await callbackUrlOfSignIn())).name).toBe('alice')
   github.person = { ...ALICE, login: '\u200b' }
-  expect((await signIn.completeSignIn(checks, await sentBack())).name).toBe('583231')
+  expect((await signIn.completeSignIn(checks, await callbackUrlOfSignIn())).name).toBe('583231')
 })
 
 test('reads all pages', async () => {
   const organizations = Array.from({ length: 100 }, (_, i) => `org-${i}`)
   const teams = Array.from({ length: 201 }, (_, i) => `org-0/team-${i}`)
   github.person = { ...ALICE, organizations, teams }
-  expect((await signIn.completeSignIn(checks, await sentBack())).groups).toEqual([...organizations, ...teams])
+  expect((await signIn.completeSignIn(checks, await callbackUrlOfSignIn())).groups).toEqual([
+    ...organizations,
+    ...teams,
+  ])
   expect(github.apiRequests).toEqual([
     'GET /user',
     'GET /user/orgs?per_page=100&page=1',
@@ -76,10 +79,10 @@ test('reads all pages', async () => {
 })
 
 test('accepts a response once, for the matching request', async () => {
-  const returned = await sentBack()
-  await signIn.completeSignIn(checks, returned)
-  await expect(signIn.completeSignIn(checks, returned)).rejects.toThrow(INVALID_RESPONSE)
-  const other = await sentBack()
+  const callbackUrl = await callbackUrlOfSignIn()
+  await signIn.completeSignIn(checks, callbackUrl)
+  await expect(signIn.completeSignIn(checks, callbackUrl)).rejects.toThrow(INVALID_RESPONSE)
+  const other = await callbackUrlOfSignIn()
   await expect(signIn.completeSignIn({ ...checks, state: 'another' }, other)).rejects.toThrow(
     INVALID_RESPONSE,
   )
@@ -89,26 +92,26 @@ test('accepts a response once, for the matching request', async () => {
 })
 
 test('accepts a response that names GitHub as its issuer, and no other', async () => {
-  const returned = await sentBack()
-  returned.searchParams.set('iss', 'https://id.example.com')
-  await expect(signIn.completeSignIn(checks, returned)).rejects.toThrow(INVALID_RESPONSE)
-  returned.searchParams.set('iss', `${github.url}/login/oauth`)
-  expect((await signIn.completeSignIn(checks, returned)).name).toBe('Alice-Admin')
+  const callbackUrl = await callbackUrlOfSignIn()
+  callbackUrl.searchParams.set('iss', 'https://id.example.com')
+  await expect(signIn.completeSignIn(checks, callbackUrl)).rejects.toThrow(INVALID_RESPONSE)
+  callbackUrl.searchParams.set('iss', `${github.url}/login/oauth`)
+  expect((await signIn.completeSignIn(checks, callbackUrl)).name).toBe('Alice-Admin')
 })
 
-test('reports that the person refused', async () => {
+test('reports that the person declined', async () => {
   github.person = null
-  await expect(signIn.completeSignIn(checks, await sentBack())).rejects.toThrow(
+  await expect(signIn.completeSignIn(checks, await callbackUrlOfSignIn())).rejects.toThrow(
     'GitHub refused the sign-in (access_denied). Sign in again.',
   )
 })
 
 test('reports that GitHub does not identify the person', async () => {
   github.apiStatus = 503
-  await expect(signIn.completeSignIn(checks, await sentBack())).rejects.toThrow(
+  await expect(signIn.completeSignIn(checks, await callbackUrlOfSignIn())).rejects.toThrow(
     'GitHub did not identify you (status 503 for /api/v3/user). Sign in again.',
   )
   const wrong = { clientId: github.clientId, clientSecret: 'another', url: github.url }
   const other = new GitHubSignIn({ ...wrong, apiUrl: `${github.url}/api/v3` })
-  await expect(other.completeSignIn(checks, await sentBack())).rejects.toThrow(INVALID_RESPONSE)
+  await expect(other.completeSignIn(checks, await callbackUrlOfSignIn())).rejects.toThrow(INVALID_RESPONSE)
 })

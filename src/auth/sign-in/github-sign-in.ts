@@ -16,8 +16,8 @@ const PER_PAGE = 100
 const MAX_PAGES = 10
 
 /**
- * GitHub's OAuth, which is not OpenID Connect: the API returns the person for the token (docs.github.com, "Authorizing
- * OAuth apps"). The token is not stored.
+ * GitHub's OAuth, which is not OpenID Connect: the API identifies the person by the token (docs.github.com,
+ * "Authorizing OAuth apps"). The token is not stored.
  */
 export class GitHubSignIn implements SignInProvider {
   private readonly configuration: oauth.Configuration
@@ -51,14 +51,14 @@ export class GitHubSignIn implements SignInProvider {
     })
   }
 
-  completeSignIn(checks: SignInChecks, returned: URL): Promise<Person> {
-    return this.fetchPerson(checks, returned).catch((error: unknown) => {
+  completeSignIn(checks: SignInChecks, callbackUrl: URL): Promise<Person> {
+    return this.fetchPerson(checks, callbackUrl).catch((error: unknown) => {
       throw toSignInError(error, PROVIDER_NAME)
     })
   }
 
-  private async fetchPerson({ state, codeVerifier }: SignInChecks, returned: URL): Promise<Person> {
-    const { access_token } = await oauth.authorizationCodeGrant(this.configuration, returned, {
+  private async fetchPerson({ state, codeVerifier }: SignInChecks, callbackUrl: URL): Promise<Person> {
+    const { access_token } = await oauth.authorizationCodeGrant(this.configuration, callbackUrl, {
       expectedState: state,
       pkceCodeVerifier: codeVerifier,
     })
@@ -81,9 +81,9 @@ export class GitHubSignIn implements SignInProvider {
   private async list<T>(token: string, path: string): Promise<T[]> {
     const all: T[] = []
     for (let page = 1; page <= MAX_PAGES; page++) {
-      const some = (await this.get(token, `${path}?per_page=${PER_PAGE}&page=${page}`)) as T[]
-      all.push(...some)
-      if (some.length < PER_PAGE) break
+      const items = (await this.get(token, `${path}?per_page=${PER_PAGE}&page=${page}`)) as T[]
+      all.push(...items)
+      if (items.length < PER_PAGE) break
     }
     return all
   }

@@ -35,20 +35,23 @@ function newChecks() {
   }
 }
 
-async function come(forgery: Forgery): Promise<Person> {
+async function signInWith(forgery: Forgery): Promise<Person> {
   provider.forgery = forgery
   const checks = newChecks()
-  const returned = provider.authorize(await signIn.authorizationUrl(checks, REDIRECT_URL))
-  return signIn.completeSignIn(checks, returned)
+  const callbackUrl = provider.authorize(await signIn.authorizationUrl(checks, REDIRECT_URL))
+  return signIn.completeSignIn(checks, callbackUrl)
 }
 
 test('reads the name and the groups from the ID token, or else from the userinfo endpoint', async () => {
   const alice = { id: `${provider.issuer}#1`, name: 'alice', groups: ['platform-team'] }
-  expect(await come({ claims: CLAIMS })).toEqual(alice)
-  expect(await come({ userInfo: { sub: '1', ...CLAIMS } })).toEqual(alice)
+  expect(await signInWith({ claims: CLAIMS })).toEqual(alice)
+  expect(await signInWith({ userInfo: { sub: '1', ...CLAIMS } })).toEqual(alice)
   const { preferred_username, groups } = CLAIMS
-  expect(await come({ claims: { groups }, userInfo: { sub: '1', preferred_username } })).toEqual(alice)
-  expect(await come({ userInfo: { sub: '1', groups: 'platform-team' } })).toEqual({ ...alice, name: '1' })
+  expect(await signInWith({ claims: { groups }, userInfo: { sub: '1', preferred_username } })).toEqual(alice)
+  expect(await signInWith({ userInfo: { sub: '1', groups: 'platform-team' } })).toEqual({
+    ...alice,
+    name: '1',
+  })
 })
 
 describe('displays unambiguous names', () => {
@@ -72,30 +75,30 @@ describe('displays unambiguous names', () => {
     ['日本 花子', '日本 花子'],
   ])('%j as %j', async (preferred_username, name) => {
     const claims = { preferred_username, email: 'someone@example.com', groups: [] }
-    expect(await come({ claims })).toMatchObject({ name })
+    expect(await signInWith({ claims })).toMatchObject({ name })
   })
 
   test('falls back to the identifier if no claim can be displayed', async () => {
     expect(
-      await come({ claims: { preferred_username: '\0', groups: [] }, userInfo: { sub: '1' } }),
+      await signInWith({ claims: { preferred_username: '\0', groups: [] }, userInfo: { sub: '1' } }),
     ).toMatchObject({
       name: '1',
     })
   })
 
   test.each(['a\0', 'a\u202e', 'x'.repeat(256)])('refuses the identifier %j', async (sub) => {
-    await expect(come({ claims: { ...CLAIMS, sub } })).rejects.toThrow(
+    await expect(signInWith({ claims: { ...CLAIMS, sub } })).rejects.toThrow(
       'Test ID sent an identifier (sub) with',
     )
   })
 })
 test.each([45, 240, -45, -240])(
-  'takes an ID token of a provider whose clock is %i s ahead',
+  'accepts an ID token from a provider whose clock is %i s ahead',
   async (seconds) => {
     const now = Math.floor(Date.now() / 1000) + seconds
-    // A short-lived token has already expired by a clock that runs ahead.
+    // Our clock may be ahead: then a short-lived token has already expired by it.
     const times = { iat: now, nbf: now, exp: now + 5 }
-    expect(await come({ claims: { ...CLAIMS, ...times } })).toMatchObject({ name: 'alice' })
+    expect(await signInWith({ claims: { ...CLAIMS, ...times } })).toMatchObject({ name: 'alice' })
   },
 )
 
@@ -110,32 +113,36 @@ const FORGERIES: Record<string, Forgery> = {
     claims: { aud: ['shipcast', 'another'], azp: 'another' },
   },
   'another issuer': { claims: { iss: 'https://id.example.com' } },
-  'a time that is over': { claims: { exp: Math.floor(Date.now() / 1000) - 3600 } },
-  'a time that has not come': { claims: { nbf: Math.floor(Date.now() / 1000) + 3600 } },
+  'an expiry in the past': { claims: { exp: Math.floor(Date.now() / 1000) - 3600 } },
+  'a start of validity in the future': { claims: { nbf: Math.floor(Date.now() / 1000) + 3600 } },
   'no subject': { claims: { sub: undefined } },
-  'another person where it tells about them': { userInfo: { sub: '2', ...CLAIMS } },
+  'another person in the userinfo response': { userInfo: { sub: '2', ...CLAIMS } },
 }
 
 test.each(Object.entries(FORGERIES))('refuses an ID token with %s', async (_name, forgery) => {
   const hasUserInfo = forgery.userInfo !== undefined
-  const right = hasUserInfo ? {} : CLAIMS
-  const refusal = await come({ ...forgery, claims: { ...right, ...forgery.claims } }).catch((error) => error)
+  const validClaims = hasUserInfo ? {} : CLAIMS
+  const refusal = await signInWith({ ...forgery, claims: { ...validClaims, ...forgery.claims } }).catch(
+    (error) => error,
+  )
   expect(refusal).toBeInstanceOf(SignInError)
   expect(refusal.message).toBe('Test ID sent an invalid response. Sign in again.')
 })
 
 test('reports that the provider does not identify the person', async () => {
-  await expect(come({})).rejects.toThrow('Test ID sent an invalid response. Sign in again.')
+  await expect(signInWith({})).rejects.toThrow('Test ID sent an invalid response. Sign in again.')
 })
 
 test('refuses a response to another request', async () => {
   provider.forgery = { claims: CLAIMS }
   const checks = newChecks()
-  const returned = provider.authorize(await signIn.authorizationUrl(checks, REDIRECT_URL))
-  await expect(signIn.completeSignIn({ ...checks, state: 'another' }, returned)).rejects.toThrow(SignInError)
-  await expect(signIn.completeSignIn({ ...checks, codeVerifier: 'x'.repeat(43) }, returned)).rejects.toThrow(
+  const callbackUrl = provider.authorize(await signIn.authorizationUrl(checks, REDIRECT_URL))
+  await expect(signIn.completeSignIn({ ...checks, state: 'another' }, callbackUrl)).rejects.toThrow(
     SignInError,
   )
+  await expect(
+    signIn.completeSignIn({ ...checks, codeVerifier: 'x'.repeat(43) }, callbackUrl),
+  ).rejects.toThrow(SignInError)
   const denied = new URL(`${REDIRECT_URL}?error=access_denied&state=${checks.state}`)
   await expect(signIn.completeSignIn(checks, denied)).rejects.toThrow(
     'Test ID refused the sign-in (access_denied).',

@@ -10,13 +10,15 @@ import {
 } from './sign-in-provider.ts'
 
 const TIMEOUT_SECONDS = 10
-/** Tolerance between the provider's clock and ours. The nonce prevents the later use of an ID token. */
+/** Tolerance between the provider's clock and ours. The nonce prevents later use of an ID token. */
 const CLOCK_TOLERANCE_SECONDS = 300
 const MAX_GROUPS = 1_000
-/** OpenID Connect Core 1.0, section 2, requires ASCII; what is stored and displayed must be visible, on one line. */
+/** OpenID Connect Core 1.0, section 2, requires ASCII; what is stored must be visible, on one line. */
 const SUBJECT_PATTERN = /^[^\p{C}\p{Zl}\p{Zp}]{1,255}$/u
 
-/** Any OpenID Connect provider: authorization code with PKCE, state and nonce (OpenID Connect Core 1.0, 3.1). */
+/**
+ * Any OpenID Connect provider: authorization code with PKCE, state and nonce (OpenID Connect Core 1.0, 3.1).
+ */
 export class OidcSignIn implements SignInProvider {
   private readonly settings: NonNullable<AccessSettings['oidc']>
   private configuration: Promise<oidc.Configuration> | undefined
@@ -36,9 +38,9 @@ export class OidcSignIn implements SignInProvider {
     })
   }
 
-  async completeSignIn(checks: SignInChecks, returned: URL): Promise<Person> {
+  async completeSignIn(checks: SignInChecks, callbackUrl: URL): Promise<Person> {
     const configuration = await this.getConfiguration()
-    return this.fetchPerson(configuration, checks, returned).catch((error: unknown) => {
+    return this.fetchPerson(configuration, checks, callbackUrl).catch((error: unknown) => {
       throw toSignInError(error, this.settings.name)
     })
   }
@@ -46,16 +48,17 @@ export class OidcSignIn implements SignInProvider {
   private async fetchPerson(
     configuration: oidc.Configuration,
     { state, nonce, codeVerifier }: SignInChecks,
-    returned: URL,
+    callbackUrl: URL,
   ): Promise<Person> {
-    const tokens = await oidc.authorizationCodeGrant(configuration, returned, {
+    const tokens = await oidc.authorizationCodeGrant(configuration, callbackUrl, {
       expectedState: state,
       expectedNonce: nonce,
       pkceCodeVerifier: codeVerifier,
       idTokenExpected: true,
     })
     const idToken = tokens.claims()
-    if (!idToken) throw new SignInError('The provider sent no ID token. Ask the operator of Shipcast.')
+    if (!idToken)
+      throw new SignInError(`${this.settings.name} sent no ID token. Ask the operator of Shipcast.`)
     if (!SUBJECT_PATTERN.test(idToken.sub)) {
       throw new SignInError(
         `${this.settings.name} sent an identifier (sub) with control characters, or with more than 255 characters. Ask the provider's operator.`,
@@ -134,7 +137,7 @@ function providerUnavailable(provider: string, cause: unknown): SignInError {
   return new SignInError(`${provider} is not responding. Try again soon.`, { cause })
 }
 
-/** fetch throws a TypeError if there was no response. */
+/** `fetch` throws a TypeError if there was no response. */
 function isUnreachable(error: unknown): boolean {
   if (error instanceof TypeError) return error.message === 'fetch failed'
   return error instanceof oidc.ClientError && error.code === 'OAUTH_TIMEOUT'

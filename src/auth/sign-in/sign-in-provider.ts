@@ -6,7 +6,9 @@ export interface Person {
   id: string
   /** From `displayName`. */
   name: string
-  /** The groups that ACCESS_ROLES refers to, or GitHub's `acme` and `acme/platform`. In any case. */
+  /**
+   * The groups that ACCESS_ROLES refers to, or GitHub's `acme` and `acme/platform`; in upper or lower case.
+   */
   groups: readonly string[]
 }
 
@@ -26,15 +28,16 @@ export class SignInError extends Error {
 export interface SignInProvider {
   /** Where to send the browser; the provider then redirects it to `redirectUrl`. */
   authorizationUrl(checks: SignInChecks, redirectUrl: string): Promise<URL>
-  /** `returned`: the URL that the browser came back to. @throws SignInError */
-  completeSignIn(checks: SignInChecks, returned: URL): Promise<Person>
+  /** `callbackUrl`: the URL that the provider redirected the browser to. @throws SignInError */
+  completeSignIn(checks: SignInChecks, callbackUrl: URL): Promise<Person>
 }
 
 const MAX_NAME_LENGTH = 100
 
 /**
- * The first candidate that is usable as a name, on one line and without invisible characters or characters that change
- * how others are displayed. People choose their names at the provider; logs and pages must be safe from them.
+ * The first candidate that is usable as a name, on one line and without invisible characters or characters
+ * that change how others are displayed. People choose their names at the provider; logs and pages must be
+ * safe from them.
  */
 export function displayName(...candidates: readonly unknown[]): string | undefined {
   for (const candidate of candidates) {
@@ -52,7 +55,7 @@ export function displayName(...candidates: readonly unknown[]): string | undefin
 }
 
 /** A provider that people can sign in with: the label of the page's button, and its link. */
-export interface SignInOption {
+interface SignInOption {
   name: string
   url: string
 }

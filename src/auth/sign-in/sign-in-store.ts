@@ -8,7 +8,7 @@ import type { SignInChecks } from './sign-in-provider.ts'
 const LIFETIME_MINUTES = 10
 const SECRET_BYTES = 32
 
-export interface PendingSignIn {
+interface PendingSignIn {
   checks: SignInChecks
   /** The path to return to. */
   returnTo: string

@@ -65,13 +65,13 @@ export class SignInService {
     return { url, state: checks.state, browserSecret }
   }
 
-  /** `path`: the path and query that the browser came back to. @throws SignInError, RateLimitedError */
+  /** `path`: the path and query of the callback URL. @throws SignInError, RateLimitedError */
   async completeSignIn(
     provider: string,
     from: { address: string; path: string; browserSecret: string },
   ): Promise<{ secret: string; expiresAt: Date; returnTo: string }> {
-    const returned = new URL(from.path, this.config.publicUrl)
-    const state = returned.searchParams.get('state') ?? ''
+    const callbackUrl = new URL(from.path, this.config.publicUrl)
+    const state = callbackUrl.searchParams.get('state') ?? ''
     const signInProvider = this.providers.get(provider)
     if (!signInProvider) throw new SignInError(UNKNOWN_PROVIDER)
     const pending = await this.pendingSignIns.consume(provider, state, from.browserSecret)
@@ -84,7 +84,7 @@ export class SignInService {
       )
     }
     const person = await signInProvider
-      .completeSignIn(pending.checks, returned)
+      .completeSignIn(pending.checks, callbackUrl)
       .catch(async (error: unknown) => {
         await this.audit(null, provider, from.address, 'UNAUTHENTICATED')
         throw error
@@ -137,9 +137,9 @@ export class SignInService {
     })
   }
 
-  /** Marks a person whose name is that of a service, `local`, or ends in one of our own marks. */
+  /** Appends "(person)" to a name that a service has, to `local`, and to names that end in such a suffix. */
   private async subjectNameOf({ name }: Person): Promise<string> {
-    // Other forms of the same letters look alike, for example fullwidth ones.
+    // Compatible forms of the same letters look alike, for example fullwidth ones.
     const plain = name.normalize('NFKC')
     const isReserved = RESERVED_NAME.test(plain) || (await this.credentials.isTokenName(plain))
     return isReserved ? `${name} (person)` : name

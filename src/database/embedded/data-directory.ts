@@ -23,11 +23,11 @@ import { SupervisedProcess } from './supervised-process.ts'
 
 // Includes the major version: another one cannot read these files.
 const PGDATA_NAME = 'postgres-18'
-/** Beside a data folder in the system folder: a file with the path of the link to it. */
+/** A file beside a data folder in the system folder: contains the path of the link to it. */
 const LINK_ORIGIN_SUFFIX = '.link'
 const LEFTOVER_MAX_AGE_MS = 3_600_000
 
-export interface NewPgData {
+interface NewPgData {
   readonly dataDir: string
   /** Runs the server and owns its files. */
   readonly account: SystemAccount | undefined
@@ -40,8 +40,8 @@ export interface NewPgData {
 }
 
 /**
- * The real path of `<dataDir>/postgres-18`, or undefined if it does not exist. If the account that runs Postgres for
- * root cannot reach dataDir, it is a symlink into /var/lib/shipcast.
+ * The real path of `<dataDir>/postgres-18`, or undefined if it does not exist. If the account that runs
+ * Postgres for root cannot reach dataDir, it is a symlink into /var/lib/shipcast.
  */
 export async function findPgData(dataDir: string): Promise<string | undefined> {
   const name = join(dataDir, PGDATA_NAME)
@@ -59,7 +59,7 @@ export async function findPgData(dataDir: string): Promise<string | undefined> {
   }
 }
 
-/** Creates the data folder under a temporary name and renames it when it is complete: a crash leaves no partial one. */
+/** Creates the folder under a temporary name and renames it when complete: a crash leaves no partial one. */
 export async function createPgData(options: NewPgData): Promise<string> {
   const { dataDir, account, initdbAccount, signal } = options
   assertUidHasName(account)
@@ -81,7 +81,7 @@ export async function createPgData(options: NewPgData): Promise<string> {
     if (initdbAccount) await changeOwner(initdbAccount, aside)
     await initdb(aside, options)
     if (account) {
-      // Shuts initdb's account out before the owner of the contents changes.
+      // Locks initdb's account out before the owner of the contents changes.
       await chown(aside, 0, 0)
       await changeOwner(account, aside)
     }
@@ -168,7 +168,7 @@ async function publishInSystemFolder(
   return requirePgData(dataDir)
 }
 
-/** Databases without a link to them. Not removed: DATA_DIR may have been moved, or be on a disk that is not mounted. */
+/** Databases without a link to them. Not removed: DATA_DIR may have been moved, or not be mounted. */
 async function findOrphans(): Promise<string[]> {
   const orphans: string[] = []
   for (const name of await readdir(SYSTEM_FOLDER)) {
@@ -195,7 +195,7 @@ async function removeLeftovers(folder: string): Promise<void> {
     const path = join(folder, name)
     const ageMs = Date.now() - ((await stat(path).catch(() => undefined))?.mtimeMs ?? 0)
     if (isProcessAlive(Number(pid)) && ageMs < LEFTOVER_MAX_AGE_MS) continue
-    // Fails if its initdb is still ending; the next start tries again.
+    // Fails while its initdb is still exiting; the next start tries again.
     await rm(path, { recursive: true, force: true, maxRetries: 3 }).catch(() => {})
   }
 }

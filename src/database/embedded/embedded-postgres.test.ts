@@ -156,11 +156,11 @@ describe('the embedded Postgres', () => {
     const owner = await open()
     await owner.query('create table t (n int); insert into t values (1)')
     const attached = await open()
-    const held = await postmasterPid()
+    const pidBefore = await postmasterPid()
     await owner.kill()
     const another = async () => {
       await attached.query('select 1').catch(() => {})
-      return (await postmasterPid().catch(() => held)) !== held
+      return (await postmasterPid().catch(() => pidBefore)) !== pidBefore
     }
     await waitUntil(another, 'the attached process has started another server')
     expect(await attached.query('select n from t').catch(() => attached.query('select n from t'))).toEqual([
@@ -255,7 +255,7 @@ describe('the embedded Postgres', () => {
     }
   })
 
-  test('quotes the server if it does not start', async () => {
+  test("quotes the server's output if it does not start", async () => {
     await initializeDataDir()
     const version = join(dataDir, 'postgres-18', 'PG_VERSION')
     await writeFile(version, '9\n')
@@ -285,7 +285,7 @@ describe('the embedded Postgres and accounts', () => {
   })
 
   asRoot('runs under an ordinary account that owns the folder', async () => {
-    if (!(await nobodyReachesBinaries())) return
+    if (!(await canNobodyReachBinaries())) return
     await mkdir(dataDir)
     await chown(dataDir, NOBODY, NOBODY)
     const process = await open(NOBODY)
@@ -336,7 +336,7 @@ describe('the embedded Postgres and accounts', () => {
   })
 
   test('explains a folder that it cannot write to', async () => {
-    if (isRoot() && !(await nobodyReachesBinaries())) return
+    if (isRoot() && !(await canNobodyReachBinaries())) return
     await mkdir(dataDir, { mode: 0o555 })
     await expect(open(isRoot() ? NOBODY : undefined)).rejects.toThrow(
       /cannot write to .*data .*DATA_DIR.*DATABASE_URL/,
@@ -344,7 +344,7 @@ describe('the embedded Postgres and accounts', () => {
   })
 
   asRoot('explains a uid that has no account', async () => {
-    if (!(await nobodyReachesBinaries())) return
+    if (!(await canNobodyReachBinaries())) return
     await mkdir(dataDir)
     await chown(dataDir, 54_321, 54_321)
     await expect(open(54_321)).rejects.toThrow('The uid 54321 has no account on this machine')
@@ -371,7 +371,7 @@ async function postmasterPid(): Promise<number> {
   return postmaster.pid
 }
 
-async function nobodyReachesBinaries(): Promise<boolean> {
+async function canNobodyReachBinaries(): Promise<boolean> {
   const binaries = join(locateBinaryPackage(process.platform, process.arch), 'native', 'bin', 'postgres')
   return canAccess(binaries, { name: 'nobody', uid: NOBODY, gid: NOBODY })
 }

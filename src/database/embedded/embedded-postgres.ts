@@ -37,11 +37,13 @@ export interface EmbeddedPostgres {
   readonly connection: EmbeddedConnection
   /** Resolves at once if a server responds; otherwise starts one. Fails after 60 s. */
   ensureRunning(): Promise<EmbeddedConnection>
-  /** Stops the server if this process has started it. Other processes that use the folder then start it again. */
+  /**
+   * Stops the server if this process has started it. Other processes that use the folder then start it again.
+   */
   stop(): Promise<void>
 }
 
-export interface EmbeddedPostgresOptions {
+interface EmbeddedPostgresOptions {
   readonly dataDir: string
   readonly signal?: AbortSignal
   readonly log?: (line: string) => void
@@ -98,7 +100,7 @@ class EmbeddedPostgresServer implements EmbeddedPostgres {
   private process: SupervisedProcess | undefined
   private currentConnection: EmbeddedConnection | undefined
   private readonly starts = new SharedCalls<EmbeddedConnection>()
-  /** The server that we have started does not require the password yet. */
+  /** The server that this process started does not require the password yet. */
   private isUnprotected = false
 
   constructor({ dataDir, signal, log, settings }: EmbeddedPostgresOptions) {
@@ -140,9 +142,9 @@ class EmbeddedPostgresServer implements EmbeddedPostgres {
         this.currentConnection = connection
         return connection
       }
-      const starting =
+      const isStarting =
         this.process?.isRunning || (postmaster && (await isPostmasterAlive(postmaster, pgData)))
-      if (!starting) {
+      if (!isStarting) {
         if (this.process && !LOCK_CONFLICT.test(this.process.lastLines())) failedStarts++
         if (failedStarts >= MAX_START_ATTEMPTS) throw this.startError(pgData, 'does not start')
         if (postmaster) {
@@ -188,13 +190,13 @@ class EmbeddedPostgresServer implements EmbeddedPostgres {
     this.process = new SupervisedProcess(join(binaries, 'bin', 'postgres'), args, account, socketDir)
   }
 
-  private startError(pgData: string, what: string): Error {
-    const lines = this.process?.lastLines() || 'It wrote nothing; another process may use the folder.'
-    return new Error(`The embedded Postgres on ${pgData} ${what}. Its last output:\n${lines}`)
+  private startError(pgData: string, problem: string): Error {
+    const lines = this.process?.lastLines() || '(none; another process may be using the folder)'
+    return new Error(`The embedded Postgres on ${pgData} ${problem}. Its last output:\n${lines}`)
   }
 }
 
-/** The data folder's owner: Postgres requires to run as that account. */
+/** The data folder's owner, as which Postgres must run. */
 async function accountOf(pgData: string): Promise<SystemAccount> {
   const { uid, gid } = await stat(pgData)
   const account = { name: `uid ${uid}`, uid, gid }
@@ -224,7 +226,7 @@ function toConnection({ socketDir, port }: Postmaster, password: string): Embedd
 
 async function acceptsConnections(connection: EmbeddedConnection, ownerUid: number): Promise<boolean> {
   const client = new pg.Client({ ...connection, connectionTimeoutMillis: 5_000 })
-  client.on('error', () => {}) // The server can die meanwhile.
+  client.on('error', () => {}) // The server can die in between.
   try {
     await assertPrivate(connection.host, ownerUid)
     await client.connect()

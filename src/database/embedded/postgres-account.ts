@@ -8,12 +8,13 @@ import { ConfigError } from '../../config/config.ts'
 /*
  * Running as root. Postgres refuses to run as root, so when this process is root, another account runs it:
  *
- * - The server runs as a uid without an account, dedicated to this data folder (`serverAccount`), so that no other
- *   program, including the machine's own Postgres, can read its files or use its socket.
- * - initdb refuses a uid without an account, so it runs as any existing account (`initdbAccount`); its files then
- *   change owner before anything secret is in them.
+ * - The server runs as a uid without an account, dedicated to this data folder (`serverAccount`), so that no
+ *   other program, including the machine's own Postgres, can read its files or use its socket.
+ * - initdb refuses a uid without an account, so it runs as any existing account (`initdbAccount`); its files
+ *   then change owner before anything secret is in them.
  * - On macOS both run as one of the system's service accounts.
- * - An account that cannot enter the binaries or DATA_DIR uses a copy, or a data folder, in /var/lib/shipcast.
+ * - An account that cannot enter the binaries or DATA_DIR uses a copy, or a data folder, in
+ *   /var/lib/shipcast.
  * - The password file stays beside the data folder, where the server's account cannot read it.
  */
 
@@ -67,19 +68,21 @@ export async function initdbAccount(): Promise<SystemAccount> {
 }
 
 /**
- * Changes the owner of a folder and its contents. `chown` traverses by open folders: path by path, the present owner
- * could replace a folder by a link meanwhile.
+ * Changes the owner of a folder and its contents. `chown` traverses open folders: going by paths, the present
+ * owner could replace a folder by a link in between.
  */
 export async function changeOwner({ uid, gid }: SystemAccount, folder: string): Promise<void> {
   await runCommand('chown', ['-R', '-h', '-P', `${uid}:${gid}`, folder]).catch((error) => {
     throw new ConfigError(
-      `The owner of ${folder} cannot be changed to uid ${uid}, which is to run Postgres. ${ACCOUNT_ADVICE}`,
+      `Cannot change the owner of ${folder} to uid ${uid}, under which Postgres would run. ${ACCOUNT_ADVICE}`,
       { cause: error },
     )
   })
 }
 
-/** Whether the account can enter (or execute) the path and all folders above it, by their modes; ignores ACLs. */
+/**
+ * Whether the account can enter (or execute) the path and all folders above it, by their modes; ignores ACLs.
+ */
 export async function canAccess(path: string, account: SystemAccount): Promise<boolean> {
   const { uid, gid, mode } = await stat(path)
   const executeBit = uid === account.uid ? 0o100 : gid === account.gid ? 0o010 : 0o001

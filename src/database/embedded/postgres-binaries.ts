@@ -6,7 +6,7 @@ import { canAccess, type SystemAccount } from './postgres-account.ts'
 /** For files that the Postgres account cannot reach elsewhere; belongs to root. */
 export const SYSTEM_FOLDER = '/var/lib/shipcast'
 
-/** The folder with `bin/postgres` and `bin/initdb` of the installed package, or of a copy that the account can execute. */
+/** The folder with `bin/postgres` and `bin/initdb`: of the package, or of a copy that the account can run. */
 export async function findBinaries(
   account: SystemAccount | undefined,
   packageFolder = locateBinaryPackage(process.platform, process.arch),
@@ -24,14 +24,16 @@ export function locateBinaryPackage(platform: string, architecture: string): str
     return dirname(dirname(createRequire(import.meta.url).resolve(name)))
   } catch (error) {
     throw new Error(
-      `There is no embedded Postgres for this machine: the optional package ${name} is not installed. ` +
+      `The embedded Postgres is not available for this machine: the optional package ${name} is not installed. ` +
         'Install with optional dependencies, or set DATABASE_URL=postgres://user:password@host/database.',
       { cause: error },
     )
   }
 }
 
-/** npm packages contain no symlinks: an install script of the package creates them, if scripts are allowed. */
+/**
+ * npm packages contain no symlinks: an install script of the package creates them, if scripts are allowed.
+ */
 async function restoreLibraryLinks(packageFolder: string): Promise<void> {
   const list = await readFile(join(packageFolder, 'native', 'pg-symlinks.json'), 'utf8').catch(() => '[]')
   const links: { source: string; target: string }[] = JSON.parse(list)

@@ -8,7 +8,9 @@ import { isProcessAlive } from '../../runtime/process-alive.ts'
 /** Postgres fills the file at once; a file that stays empty longer was left by a crash. */
 const EMPTY_FILE_GRACE_MS = 2_000
 
-/** The contents of `postmaster.pid` in the data folder of a running Postgres (PostgreSQL source, `pidfile.h`). */
+/**
+ * The contents of `postmaster.pid` in the data folder of a running Postgres (PostgreSQL source, `pidfile.h`).
+ */
 export interface Postmaster {
   readonly pid: number
   readonly port: number
@@ -39,12 +41,12 @@ export async function readPostmaster(pgData: string): Promise<Postmaster | undef
   }
 }
 
-/** Whether the server is alive, and not another process that has its pid now. In doubt, it is. */
+/** Whether the server is alive, as opposed to another process that has its pid now. True if in doubt. */
 export async function isPostmasterAlive(postmaster: Postmaster, pgData: string): Promise<boolean> {
   if (!isProcessAlive(postmaster.pid)) return false
   if (process.platform === 'linux') {
-    // The working directory of a Postgres is its data folder. Root without CAP_SYS_PTRACE (as in Docker) cannot read
-    // it; then only the name is checked.
+    // The working directory of a Postgres is its data folder. Root without CAP_SYS_PTRACE (as in Docker)
+    // cannot read it; then only the name is checked.
     const workingFolder = await readlink(`/proc/${postmaster.pid}/cwd`).catch(() => undefined)
     if (workingFolder !== undefined) return workingFolder === pgData
     const command = await readFile(`/proc/${postmaster.pid}/cmdline`, 'utf8').catch(() => '')
@@ -59,8 +61,9 @@ export async function isPostmasterAlive(postmaster: Postmaster, pgData: string):
 }
 
 /**
- * Removes the file of a dead server in the cases in which Postgres would not: another process has its pid now, or the
- * file stayed empty (a power failure). Postgres itself handles a dead pid, and then checks for remaining processes.
+ * Removes the file of a dead server in the cases in which Postgres would not: another process has its pid
+ * now, or the file stayed empty (a power failure). Postgres itself handles a dead pid, and then checks for
+ * remaining processes.
  */
 export async function removeIfStale(pgData: string, postmaster: Postmaster): Promise<void> {
   if (postmaster.text === '') await sleep(EMPTY_FILE_GRACE_MS)

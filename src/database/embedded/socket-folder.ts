@@ -30,7 +30,7 @@ export async function createSocketFolder(
     }
   }
   throw new Error(
-    `No folder for the socket of the embedded Postgres: ${tried.join('; ')}. Set TMPDIR or DATABASE_URL.`,
+    `Could not create a folder for the socket of the embedded Postgres: ${tried.join('; ')}. Set TMPDIR or DATABASE_URL.`,
   )
 }
 

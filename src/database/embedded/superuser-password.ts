@@ -31,7 +31,7 @@ export async function ensurePassword(dataDir: string): Promise<string> {
   }
 }
 
-/** Whether the rules require this very password. If not, it is a first start, or the password file has changed. */
+/** Whether the rules require this password. If not, it is a first start, or the password file has changed. */
 export async function requiresPassword(pgData: string, password: string): Promise<boolean> {
   return (await readFile(hbaPath(pgData), 'utf8').catch(() => '')) === hbaRules(password)
 }
@@ -44,7 +44,7 @@ export async function trustLocalConnections(pgData: string): Promise<void> {
 /** Sets the password, then makes the server require it. */
 export async function requirePassword(pgData: string, connection: pg.ClientConfig): Promise<void> {
   const client = new pg.Client(connection)
-  client.on('error', () => {}) // The running statement fails with it.
+  client.on('error', () => {}) // The running statement also fails.
   const password = String(connection.password)
   await client.connect()
   try {

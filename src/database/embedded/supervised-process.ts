@@ -3,10 +3,10 @@ import { withTimeout } from '../../runtime/with-timeout.ts'
 import type { SystemAccount } from './postgres-account.ts'
 
 /**
- * Runs the command and reads a pipe from us. A line requests the end: INT, which is Postgres's "fast shutdown". When we
- * die for any reason, the pipe closes, and INT repeats until the command has ended: a background job of sh ignores INT
- * until Postgres has installed its own handler. The shell ignores HUP, INT and TERM that are meant for us (Ctrl-C, a
- * service manager).
+ * Runs the command and reads a pipe from this process. A line requests a stop: INT, Postgres's "fast
+ * shutdown". When this process dies for any reason, the pipe closes, and INT is repeated until the command
+ * has ended: a background job of sh ignores INT until Postgres has installed its own handler. The shell
+ * ignores HUP, INT and TERM, which are meant for this process (Ctrl-C, a service manager).
  */
 const SUPERVISOR_SCRIPT = `
 trap '' HUP INT TERM
@@ -63,7 +63,7 @@ export class SupervisedProcess {
         this.output = (this.output + chunk.toString()).slice(-MAX_OUTPUT_LENGTH)
       })
     }
-    this.shell.stdin?.on('error', () => {}) // The shell may be gone when we close the pipe.
+    this.shell.stdin?.on('error', () => {}) // The shell may be gone when the pipe is closed.
     this.exited = new Promise((resolve) => {
       this.shell.once('exit', (code) => resolve(code ?? -1))
       this.shell.once('error', (error) => {
@@ -81,7 +81,7 @@ export class SupervisedProcess {
     return this.output.trim().split('\n').slice(-count).join('\n')
   }
 
-  /** Requests the end of the command and waits for it; kills the command if it takes too long. */
+  /** Requests a stop and waits for it; kills the command if it takes too long. */
   async stop(): Promise<void> {
     if (!this.isRunning) return
     const requestStop = () => this.shell.stdin?.write('stop\n')

@@ -12,7 +12,8 @@ insert into installation default values;
 create table deployments (
   -- A UUID of version 7: ids sort in order of acceptance.
   id uuid primary key,
-  -- With collation "C", lower() gives the same result in every locale: a Turkish one maps "I" to another letter.
+  -- With collation "C", lower() gives the same result in every locale: a Turkish one maps "I" to another
+  -- letter.
   org text collate "C" not null,
   repo text collate "C" not null,
   visibility text not null check (visibility in ('PUBLIC', 'PRIVATE')),
@@ -57,8 +58,8 @@ create table deployments (
   -- Null while the contents are stored; see RETENTION_DAYS.
   contents_removed_at timestamptz,
 
-  -- The queue. Organizations take turns; within one, deployments run first come, first served. queue_rank is the
-  -- virtual start time of start-time fair queueing (Goyal, Vin, Cheng 1996) with equal weights.
+  -- The queue. Organizations take turns; within one, deployments run first come, first served. queue_rank is
+  -- the virtual start time of start-time fair queueing (Goyal, Vin, Cheng 1996) with equal weights.
   queue_rank bigint not null default 0,
   run_at timestamptz not null,
 
@@ -72,8 +73,8 @@ create table deployments (
   retry_count int not null default 0,
   reclaim_count int not null default 0
 )
--- A row is updated about ten times, mostly in columns without an index. With free space on its page, such an update
--- touches no index (README.HOT in PostgreSQL's source).
+-- A row is updated about ten times, mostly in columns without an index. With free space on its page, such an
+-- update touches no index (README.HOT in PostgreSQL's source).
 with (fillfactor = 60);
 
 create unique index deployments_active_repository on deployments (lower(org), lower(repo))
@@ -94,16 +95,16 @@ create index deployments_leased on deployments (lease_expires_at) where status =
 create index deployments_ended_with_contents on deployments (finished_at)
   where finished_at is not null and contents_removed_at is null;
 
--- The rank for a deployment that joins the queue: one more than the organization's last active deployment, but not
--- less than those that run now. An organization without active deployments therefore comes next, and one that
--- sends thirty gets one place in each round.
+-- The rank for a deployment that joins the queue: one more than the organization's last active deployment,
+-- but not less than those that run now. An organization without active deployments therefore comes next, and
+-- one that sends thirty gets one place in each round.
 create function next_queue_rank(organization text) returns bigint language plpgsql volatile as $$
   declare
     name text := lower(organization collate "C");
   begin
-    -- Simultaneous deployments of one organization get different ranks: each statement of a volatile function sees
-    -- what was committed before it, including the rank that the previous holder of the lock assigned. Advisory locks
-    -- are shared by the whole database, so the key includes this very table.
+    -- Simultaneous deployments of one organization get different ranks: each statement of a volatile function
+    -- sees what was committed before it, including the rank that the previous holder of the lock assigned.
+    -- Advisory locks are shared by the whole database, so the key includes the oid of this table.
     perform pg_advisory_xact_lock(
       hashtextextended(format('shipcast queue rank %s %s', 'deployments'::regclass::oid, name), 0)
     );
@@ -139,8 +140,8 @@ create table log (
   only_row boolean primary key default true check (only_row),
   -- Identifies this log in cursors; changes when the log has lost events.
   id int not null default 1000 + floor(random() * 8000)::int check (id between 1000 and 8999),
-  -- The position and event_id of the newest event, and the event_id of the event before it. Before the first event:
-  -- position 0 and a random event_id, so that the first events of two logs differ.
+  -- The position and event_id of the newest event, and the event_id of the event before it. Before the first
+  -- event: position 0 and a random event_id, so that the first events of two logs differ.
   head bigint not null default 0,
   event_id bigint not null default floor(random() * 9e15),
   previous_event_id bigint not null default 0
@@ -149,15 +150,15 @@ insert into log default values;
 
 create table events (
   position bigint primary key,
-  -- No foreign key: append_event holds that very row, and would check it while all other appends wait.
+  -- No foreign key: append_event gets the row itself, and checking it again would delay all other appends.
   deployment_id uuid not null,
   sequence int not null,
   at timestamptz not null,
   -- The connection whose request caused the event.
   origin text,
   deployment jsonb not null,
-  -- Each event names the one before it. A failover that loses commits, or a restore, makes another log with the same
-  -- positions; two logs that have the same event_id at a position are identical up to it.
+  -- Each event names the one before it. A failover that loses commits, or a restore, makes another log with
+  -- the same positions; two logs that have the same event_id at a position are identical up to it.
   event_id bigint not null default 0,
   previous_event_id bigint not null default 0,
   unique (deployment_id, sequence)
@@ -201,10 +202,10 @@ $$;
 create table github_credentials (
   id text primary key,
   paused_until timestamptz,
-  -- Rate-limit answers in a row, and pauses since the beginning.
+  -- Consecutive rate-limit responses, and all pauses so far.
   consecutive_rate_limits int not null default 0,
   pause_count int not null default 0,
-  -- Whether one of the rate-limit answers in a row was to a write.
+  -- Whether one of the consecutive rate-limit responses was to a write.
   limited_by_write boolean not null default false,
   -- When the next write slot is free.
   next_write_at timestamptz not null default '-infinity',
@@ -237,13 +238,13 @@ create index access_credentials_ended_sessions on access_credentials (least(expi
 -- Sign-ins in progress: from the redirect to the provider until the browser returns, which deletes the row.
 create table sign_ins (
   state_hash bytea primary key,
-  -- Of a secret that only the browser that began has.
+  -- The hash of a secret that only the browser that started the sign-in has.
   browser_hash bytea not null,
   provider text not null,
   code_verifier text not null,
   nonce text not null,
   return_to text not null,
-  -- The browser's session until then.
+  -- The browser's previous session.
   session_id uuid,
   expires_at timestamptz not null
 );

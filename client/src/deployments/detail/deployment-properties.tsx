@@ -49,7 +49,7 @@ export function DeploymentProperties({
         )}
         <Property name="Started" value={formatDateTime(createdAt)} />
         {finishedAt && (
-          <Property name="Took" value={formatDuration(Date.parse(finishedAt) - Date.parse(createdAt))} />
+          <Property name="Duration" value={formatDuration(Date.parse(finishedAt) - Date.parse(createdAt))} />
         )}
       </dl>
       {warnings.length > 0 && (

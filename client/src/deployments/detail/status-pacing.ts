@@ -1,9 +1,11 @@
 import type { StatusChange } from '../steps.ts'
 
-/** A text that appears for a few milliseconds only cannot be read. */
+/** A text that appears for only a few milliseconds cannot be read. */
 const MIN_TEXT_MS = 350
 
-/** Of a deployment seen from its start, each status change is displayed in turn; of any other, the latest. */
+/**
+ * For a deployment seen from its start, each status change is displayed in turn; for any other, the latest.
+ */
 export function firstToDisplay(
   changes: readonly StatusChange[],
   isSeenFromStart: boolean,

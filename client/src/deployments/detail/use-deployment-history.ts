@@ -21,7 +21,7 @@ const MAX_PAGES = 50
 type Settled = { state: 'loaded' | 'missing' } | { state: 'failed'; tryAgain: () => void }
 type LoadingState = Settled | { state: 'loading' }
 
-/** Fetches the deployment and its events, as far as the cache does not contain them. */
+/** Fetches the deployment and its events, unless the cache contains them. */
 export function useDeploymentHistory(id: string | null, sequence: number): LoadingState {
   const client = useApolloClient()
   const canQuery = useCanQuery()

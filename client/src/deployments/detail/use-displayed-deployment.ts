@@ -2,7 +2,7 @@ import { useReactiveVar } from '@apollo/client/react'
 import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from 'react'
 import { latestStarted, recordStart } from '../../live/recent-starts.ts'
 
-export interface DisplayedDeployment {
+interface DisplayedDeployment {
   id: string | null
   idInAddress: string | null
   /** Selected by a click or a link: the page stays with it. */
@@ -22,8 +22,8 @@ export interface DisplayedDeployment {
 
 /**
  * Decides which deployment the page displays. A selected one stays. Otherwise it is the latest one started,
- * but not before the displayed one has ended, nor while the user has the focus in it. The address names a
- * deployment that was selected or started here, so that it survives a reload and can be shared.
+ * but not before the displayed one has ended, nor while the focus is in it. The address names a deployment
+ * that was selected or started here, so that it survives a reload and can be shared.
  */
 export function useDisplayedDeployment(isDetailFocused: () => boolean): DisplayedDeployment {
   const idInAddress = useSyncExternalStore(subscribeToAddress, readAddress)

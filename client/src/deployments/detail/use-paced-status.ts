@@ -16,7 +16,7 @@ export function usePacedStatus(
   changes: readonly StatusChange[],
 ): StatusChange | undefined {
   const [paced, setPaced] = useState<{ id: string; sequence: number } | null>(null)
-  const textShownAtMs = useRef(0)
+  const textDisplayedAtMs = useRef(0)
   const sequence = id !== null && paced?.id === id ? paced.sequence : initialSequence(id, changes)
   const displayed = changes.find((change) => change.sequence === sequence) ?? changes.at(-1)
   const next = displayed && nextToDisplay(changes, displayed)
@@ -32,13 +32,13 @@ export function usePacedStatus(
 
   // biome-ignore lint/correctness/useExhaustiveDependencies: the time of each text starts when it appears.
   useEffect(() => {
-    textShownAtMs.current = performance.now()
+    textDisplayedAtMs.current = performance.now()
   }, [id, text])
 
   // biome-ignore lint/correctness/useExhaustiveDependencies: sequences identify the two status changes.
   useEffect(() => {
     if (id === null || !displayed || !next) return
-    const waitMs = remainingTextMs(displayed, next, performance.now() - textShownAtMs.current)
+    const waitMs = remainingTextMs(displayed, next, performance.now() - textDisplayedAtMs.current)
     const timer = setTimeout(() => setPaced({ id, sequence: next.sequence }), waitMs)
     return () => clearTimeout(timer)
   }, [id, displayedSequence, nextSequence])

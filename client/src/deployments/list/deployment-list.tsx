@@ -79,7 +79,7 @@ export function DeploymentList({ selectedId, onFirstLoad }: Props) {
   }, [isLoaded])
 
   async function loadMore() {
-    // After a failure the error is shown and the button stays.
+    // After a failure, the error is displayed and the button stays.
     await fetchMore({ variables: { after: connection?.pageInfo.endCursor } }).catch(() => {})
   }
 
