@@ -38,6 +38,22 @@ test('TEMPLATES_DIR defaults to the bundled templates; other folders are relativ
   }
 })
 
+test.each([
+  [{ HOST: 'LOCALHOST', PORT: '80', ACCESS: 'required' }, 'http://localhost'],
+  [{ HOST: '::', PORT: '80', ACCESS: 'required' }, 'http://127.0.0.1'],
+  [{ HOST: '0:0:0:0:0:0:0:1', ACCESS: 'required' }, 'http://[::1]:3000'],
+])('PUBLIC_URL defaults to the origin of %j', (env, publicUrl) => {
+  expect(new Config(env).publicUrl).toBe(publicUrl)
+})
+
+test.each(['999.1.1.1', '1:2', '99999999999'])('refuses HOST=%s, which no URL can contain', (HOST) => {
+  expect(thrownBy({ HOST })).toEqual(
+    new ConfigError(
+      `HOST must be a host name or an address without a port, for example HOST=127.0.0.1. It is "${HOST}".`,
+    ),
+  )
+})
+
 test('reports all problems at once, each with its variable and a good value', () => {
   const error = thrownBy({
     HOST: 'no host',

@@ -13,7 +13,8 @@ export interface NetworkSettings {
 }
 
 const host = text.transform((value = '127.0.0.1', context) => {
-  if (/^[A-Za-z0-9.:_-]+$/.test(value)) return value
+  // 999.1.1.1 has the letters of a host, but no URL can contain it.
+  if (/^[A-Za-z0-9.:_-]+$/.test(value) && URL.canParse(`http://${urlHost(value)}`)) return value
   return rejectValue(context, {
     requirement: 'must be a host name or an address without a port',
     example: '127.0.0.1',
@@ -55,7 +56,7 @@ export const networkSchema = z
     (env): NetworkSettings => ({
       host: env.HOST,
       port: env.PORT,
-      publicUrl: env.PUBLIC_URL ?? `http://${urlHost(env.HOST)}:${env.PORT}`,
+      publicUrl: env.PUBLIC_URL ?? new URL(`http://${urlHost(env.HOST)}:${env.PORT}`).origin,
       trustedProxies: env.TRUSTED_PROXIES,
     }),
   )
