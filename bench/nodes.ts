@@ -11,43 +11,43 @@ import { TestServer } from '../test/support/test-server.ts'
 import { Viewer } from '../test/support/viewer.ts'
 
 /*
- * `npm run bench:nodes`: several nodes on one Postgres, each figure beside what it cannot do without, in one run.
- * `node bench/nodes.ts latency growth` runs some parts: takeover, handover, latency, load, throughput, growth.
+ * `npm run bench:nodes`: several nodes on one Postgres, each figure compared with a lower bound measured in the same run.
+ * `npm run bench:nodes -- latency growth` runs only some benchmarks: takeover, handover, latency, load, throughput, growth.
  */
 
 const TAKEOVER_ROUNDS = 8
 const HANDOVER_ROUNDS = 8
 const LATENCY_SECONDS = 20
-/** Events per second, and as many bare notifications: far below what can be had. */
-const LATENCY_PACE = 25
-const LATENCY_AT_ONCE = 2
+/** Events per second, and as many bare notifications: far below the maximum. */
+const LATENCY_EVENTS_PER_SECOND = 25
+const LATENCY_CONCURRENCY = 2
 const LOAD_SECONDS = 15
 const LOAD_EVENTS_PER_SECOND = 200
 const EVENTS_PER_DEPLOYMENT = 5
 const THROUGHPUT_SECONDS = 4
 const THROUGHPUT_ROUNDS = 5
-const AT_ONCE = 50
-const GROWTH = [1_000, 1_000_000]
+const CONCURRENCY = 50
+const GROWTH_SIZES = [1_000, 1_000_000]
 const GROWTH_REPEATS = 200
 
-const parts = { takeover, handover, latency, load, throughput, growth }
-const chosen = process.argv.slice(2)
+const benchmarks = { takeover, handover, latency, load, throughput, growth }
+const chosenNames = process.argv.slice(2)
 
 let folder: DataFolder
 let postgres: EmbeddedPostgres
 let nodes: TestServer[] = []
 
 async function runChosen(): Promise<void> {
-  for (const [name, part] of Object.entries(parts)) {
-    if (chosen.length > 0 && !chosen.includes(name)) continue
+  for (const [name, benchmark] of Object.entries(benchmarks)) {
+    if (chosenNames.length > 0 && !chosenNames.includes(name)) continue
     folder = await createDataFolder()
     postgres = await startEmbeddedPostgres({
       dataDir: folder.path,
-      // When a commit was, by the server’s own record.
+      // Records the time of each commit.
       settings: { track_commit_timestamp: 'on' },
     })
     try {
-      await part()
+      await benchmark()
     } finally {
       await Promise.all(nodes.map((node) => node.stop()))
       nodes = []
@@ -71,7 +71,7 @@ async function startNodes(count: number, env: Record<string, string> = {}): Prom
 
 function node(i: number): TestServer {
   const found = nodes[i]
-  if (!found) throw new Error(`There is no node ${i}.`)
+  if (!found) throw new Error(`Node ${i} does not exist.`)
   return found
 }
 
@@ -92,14 +92,14 @@ async function deploy(i: number, contents = { files: files(1) }): Promise<string
 
 async function connect(): Promise<pg.Client> {
   const client = new pg.Client({ ...postgres.connection, ssl: false })
-  // It is still open when a part has failed and the server is stopped.
+  // It stays open if a benchmark fails and the server is stopped.
   client.on('error', () => undefined)
   await client.connect()
   return client
 }
 
-/** From the end of a node to the next event of a deployment that it ran, seen at another node. */
-async function ends(rounds: number, end: (node: TestServer) => Promise<void>): Promise<number[]> {
+/** From the end of a node to the next event of a deployment that it ran, at a viewer of another node. */
+async function measureFailover(rounds: number, end: (node: TestServer) => Promise<void>): Promise<number[]> {
   await startNodes(3)
   const client = await connect()
   const viewer = await viewerAt(1)
@@ -114,7 +114,7 @@ async function ends(rounds: number, end: (node: TestServer) => Promise<void>): P
     const pid = node(0).pid
     const at = performance.now()
     const ended = end(node(0))
-    // What it held at that moment; its last events may still be on their way.
+    // The leases it held; its last events may still be in transit.
     const { rows } = await client.query<{ id: string; sequence: number }>(
       `select id, sequence from deployments where status = 'RUNNING' and leased_by like $1`,
       [`%/${pid}/%`],
@@ -135,91 +135,96 @@ async function ends(rounds: number, end: (node: TestServer) => Promise<void>): P
 }
 
 async function takeover(): Promise<void> {
-  const times = await ends(TAKEOVER_ROUNDS, (ending) => ending.kill())
+  const times = await measureFailover(TAKEOVER_ROUNDS, (ending) => ending.kill())
   console.log(
-    `\nFrom kill -9 to the next event, at another node (lease 6 s; bars: all < 15 s, median < 10 s)`,
+    `\nFrom kill -9 to the next event, at another node (lease 6 s; targets: all < 15 s, median < 10 s)`,
   )
-  console.table({ takeover: spread(times) })
+  console.table({ takeover: summarize(times) })
 }
 
 async function handover(): Promise<void> {
-  const times = await ends(HANDOVER_ROUNDS, (ending) => ending.stop())
-  console.log('\nFrom SIGTERM to the next event, at another node (bar: 2,000 ms)')
-  console.table({ handover: spread(times) })
+  const times = await measureFailover(HANDOVER_ROUNDS, (ending) => ending.stop())
+  console.log('\nFrom SIGTERM to the next event, at another node (target: 2,000 ms)')
+  console.table({ handover: summarize(times) })
 }
 
-/** From the commit in one process to a viewer at a node, and bare notifications in between, on an idle cluster. */
+/** From the commit in one process to a viewer at a node, and bare notifications meanwhile, on an idle cluster. */
 async function latency(): Promise<void> {
   await startNodes(3)
   const listener = await connect()
-  const speaker = await connect()
+  const notifier = await connect()
   await listener.query('listen bare')
   await listener.query('listen pong')
-  await speaker.query(QUEUED_DEPLOYMENTS, [LATENCY_SECONDS * LATENCY_PACE, 'RUNNING'])
+  await notifier.query(QUEUED_DEPLOYMENTS, [LATENCY_SECONDS * LATENCY_EVENTS_PER_SECOND, 'RUNNING'])
   const echo = spawn(process.execPath, [
     fileURLToPath(new URL('echo-notify.mjs', import.meta.url)),
     JSON.stringify({ ...postgres.connection, ssl: false }),
   ])
   await once(echo.stdout, 'data')
-  const viewer = new Arrivals(await viewerAt(1))
+  const arrivals = new EventArrivals(await viewerAt(1))
   const notify = async (channel: string) => {
-    const heard = once(listener, 'notification')
+    const received = once(listener, 'notification')
     const at = performance.now()
-    const said = speaker.query('select pg_notify($1, $2)', [channel, String(at)])
-    await heard
+    const sent = notifier.query('select pg_notify($1, $2)', [channel, String(at)])
+    await received
     const ms = performance.now() - at
-    await said
+    await sent
     return ms
   }
   const oneWay: number[] = []
   const roundTrip: number[] = []
-  const appending = appendEvents(LATENCY_SECONDS, databaseUrl(), LATENCY_PACE, LATENCY_AT_ONCE)
+  const appending = appendEvents(
+    LATENCY_SECONDS,
+    databaseUrl(),
+    LATENCY_EVENTS_PER_SECOND,
+    LATENCY_CONCURRENCY,
+  )
   let isOver = false
   const measuring = (async () => {
     while (!isOver) {
       oneWay.push(await notify('bare'))
-      await sleep(1_000 / LATENCY_PACE)
+      await sleep(1_000 / LATENCY_EVENTS_PER_SECOND)
       roundTrip.push(await notify('ping'))
-      await sleep(1_000 / LATENCY_PACE)
+      await sleep(1_000 / LATENCY_EVENTS_PER_SECOND)
     }
   })()
   const { events } = await appending
   isOver = true
   await measuring
-  await viewer.viewer.waitUntil(() => viewer.viewer.events.length >= events)
-  const times = await viewer.latencies(speaker)
+  await arrivals.viewer.waitUntil(() => arrivals.viewer.events.length >= events)
+  const times = await arrivals.latencies(notifier)
   console.log('\nFrom the commit, its flush included, to a viewer at another node, idle')
   console.table({
-    'bare NOTIFY, one way, to another session of this process': spread(oneWay),
-    'bare NOTIFY, to another process and back': spread(roundTrip),
+    'bare NOTIFY, one way, to another session of this process': summarize(oneWay),
+    'bare NOTIFY, to another process and back': summarize(roundTrip),
     'event, to a viewer': {
-      ...spread(times),
+      ...summarize(times),
       'to one way': (median(times) / median(oneWay)).toFixed(2),
       'to round trip': (median(times) / median(roundTrip)).toFixed(2),
-      bar: '3.00',
+      target: '3.00',
     },
   })
   const echoEnded = once(echo, 'exit')
   echo.stdin.end()
   await echoEnded
-  await Promise.all([viewer.viewer.close(), listener.end(), speaker.end()])
+  await Promise.all([arrivals.viewer.close(), listener.end(), notifier.end()])
 }
 
-/** Three nodes with a viewer each, while another process appends events as a node does, at a given pace. */
+/** Three nodes with a viewer each, while another process appends events at a fixed rate. */
 async function load(): Promise<void> {
   await startNodes(3)
   const client = await connect()
-  // Four events each, and some to spare.
+  // Four events each, so some are left over.
   await client.query(QUEUED_DEPLOYMENTS, [LOAD_SECONDS * LOAD_EVENTS_PER_SECOND, 'RUNNING'])
-  const viewers: Arrivals[] = []
-  for (const i of nodes.keys()) viewers.push(new Arrivals(await viewerAt(i)))
+  const viewers: EventArrivals[] = []
+  for (const i of nodes.keys()) viewers.push(new EventArrivals(await viewerAt(i)))
   const appended = await appendEvents(LOAD_SECONDS, databaseUrl(), LOAD_EVENTS_PER_SECOND)
   for (const { viewer } of viewers) await viewer.waitUntil(() => viewer.events.length >= appended.events)
   const times: number[] = []
   for (const each of viewers) times.push(...(await each.latencies(client)))
-  const pace = (appended.events / appended.seconds).toFixed(0)
-  console.log(`\nThe same at ${pace} events/s, three nodes with a viewer each`)
-  console.table({ 'event, to every viewer': { ...spread(times), 'bar p99': 100 } })
+  const rate = (appended.events / appended.seconds).toFixed(0)
+  console.log(`\nThe same at ${rate} events/s, three nodes with a viewer each`)
+  console.table({ 'event, to every viewer': { ...summarize(times), 'target p99': 100 } })
   await Promise.all(viewers.map(({ viewer }) => viewer.close()))
   await client.end()
 }
@@ -228,17 +233,17 @@ async function appendEvents(
   seconds: number,
   url: string,
   rate = Number.POSITIVE_INFINITY,
-  atOnce = AT_ONCE,
+  concurrency = CONCURRENCY,
 ): Promise<{ events: number; seconds: number }> {
   const program = fileURLToPath(new URL('append-events.mjs', import.meta.url))
-  const args = [program, seconds, atOnce, rate].map(String)
+  const args = [program, seconds, concurrency, rate].map(String)
   const { stdout } = await promisify(execFile)(process.execPath, args, {
     env: { ...process.env, DATABASE_URL: url },
   })
   return JSON.parse(stdout) as { events: number; seconds: number }
 }
 
-/** Appended events per second, beside transactions of the same shape: all in turn, and medians. */
+/** Appended events per second, compared with similar transactions; all alternate, and medians count. */
 async function throughput(): Promise<void> {
   await startNodes(1)
   await Promise.all(nodes.splice(0).map((each) => each.stop()))
@@ -248,35 +253,35 @@ async function throughput(): Promise<void> {
     create table bench_rows (id int primary key, n int);
     insert into bench_rows select n, 0 from generate_series(1, 1000) n;
     create table bench_log (id bigint generated always as identity primary key, at timestamptz, body jsonb)`)
-  const oneRow: number[] = []
-  const many: number[] = []
-  const appended: number[] = []
+  const oneRowRates: number[] = []
+  const manyRowRates: number[] = []
+  const eventRates: number[] = []
   for (let round = 0; round < THROUGHPUT_ROUNDS; round++) {
-    oneRow.push(await transactions('1'))
-    many.push(await transactions('(random() * 999 + 1)::int'))
+    oneRowRates.push(await transactionRate('1'))
+    manyRowRates.push(await transactionRate('(random() * 999 + 1)::int'))
     const { events, seconds } = await appendEvents(THROUGHPUT_SECONDS, databaseUrl())
-    appended.push(events / seconds)
+    eventRates.push(events / seconds)
   }
-  const ratios = (others: readonly number[]) => appended.map((rate, i) => rate / (others[i] ?? Number.NaN))
+  const ratios = (others: readonly number[]) => eventRates.map((rate, i) => rate / (others[i] ?? Number.NaN))
   console.log(
-    `\nAppended events, beside update + insert transactions: medians of ${THROUGHPUT_ROUNDS} rounds`,
+    `\nAppended events, compared with update + insert transactions: medians of ${THROUGHPUT_ROUNDS} rounds`,
   )
   console.table({
-    'update of one and the same row + insert': { 'per second': Math.round(median(oneRow)) },
-    'update of any of 1,000 rows + insert': { 'per second': Math.round(median(many)) },
-    [`events, ${AT_ONCE} deployments at once`]: {
-      'per second': Math.round(median(appended)),
-      'to one row': median(ratios(oneRow)).toFixed(2),
-      'to many rows': median(ratios(many)).toFixed(2),
-      bar: '0.50',
+    'update of the same row + insert': { 'per second': Math.round(median(oneRowRates)) },
+    'update of any of 1,000 rows + insert': { 'per second': Math.round(median(manyRowRates)) },
+    [`events, ${CONCURRENCY} concurrent deployments`]: {
+      'per second': Math.round(median(eventRates)),
+      'to one row': median(ratios(oneRowRates)).toFixed(2),
+      'to many rows': median(ratios(manyRowRates)).toFixed(2),
+      target: '0.50',
     },
   })
   await client.end()
 }
 
-/** What pgbench would do with 50 clients: an update of one row and an insert of one row, in a transaction. */
-async function transactions(id: string): Promise<number> {
-  const clients = await Promise.all(Array.from({ length: AT_ONCE }, connect))
+/** Transactions per second of 50 clients, as with pgbench: each updates one row and inserts one row. */
+async function transactionRate(id: string): Promise<number> {
+  const clients = await Promise.all(Array.from({ length: CONCURRENCY }, connect))
   const body = JSON.stringify({ text: 'x'.repeat(800) })
   let count = 0
   const startedAt = performance.now()
@@ -300,27 +305,30 @@ async function transactions(id: string): Promise<number> {
   return count / seconds
 }
 
-/** The same questions with few and with many events stored. */
+/** The same requests with few and with many events stored. */
 async function growth(): Promise<void> {
   await startNodes(1)
   const client = await connect()
   const figures: Record<string, number[]> = {}
-  let stored = 0
-  for (const size of GROWTH) {
-    await client.query(ENDED_DEPLOYMENTS, [stored / EVENTS_PER_DEPLOYMENT + 1, size / EVENTS_PER_DEPLOYMENT])
-    await client.query(THEIR_EVENTS, [stored])
-    await client.query('update log set head = (select max(position) from events)')
+  let storedEvents = 0
+  for (const size of GROWTH_SIZES) {
+    await client.query(ENDED_DEPLOYMENTS, [
+      storedEvents / EVENTS_PER_DEPLOYMENT + 1,
+      size / EVENTS_PER_DEPLOYMENT,
+    ])
+    await client.query(ENDED_DEPLOYMENT_EVENTS, [storedEvents])
+    await client.query(POINT_LOG_AT_LAST_EVENT)
     await client.query('vacuum analyze deployments, events')
-    stored = size
-    // The node's feed has to read what it was not told of.
+    storedEvents = size
+    // Restarts, so that the feed reads the rows inserted behind its back.
     await node(0).stop()
     await node(0).start()
     const { rows } = await client.query<{ id: string; logId: number }>(
       `select d.id, log.id as "logId" from deployments d, log order by d.id offset 100 limit 1`,
     )
     const [{ id, logId } = { id: '', logId: 0 }] = rows
-    const resumeAt = `${logId}${String(stored - 50).padStart(12, '0')}`
-    const questions: Record<string, () => Promise<unknown>> = {
+    const resumeAt = `${logId}${String(storedEvents - 50).padStart(12, '0')}`
+    const requests: Record<string, () => Promise<unknown>> = {
       'newest 20 deployments': () =>
         node(0).request('{ deployments(first: 20) { edges { node { id org repo status text } } } }'),
       'events of one deployment': () =>
@@ -332,17 +340,19 @@ async function growth(): Promise<void> {
         await viewer.close()
       },
     }
-    for (const [name, ask] of Object.entries(questions)) {
+    for (const [name, send] of Object.entries(requests)) {
       const times: number[] = []
       for (let i = 0; i < GROWTH_REPEATS; i++) {
         const at = performance.now()
-        await ask()
+        await send()
         times.push(performance.now() - at)
       }
       figures[name] = [...(figures[name] ?? []), median(times.slice(GROWTH_REPEATS / 4))]
     }
   }
-  console.log(`\nWith ${GROWTH.join(' and ')} events stored, medians over HTTP and the socket (bar: 1.5)`)
+  console.log(
+    `\nWith ${GROWTH_SIZES.join(' and ')} events stored, medians over HTTP and the socket (target: 1.5)`,
+  )
   console.table(
     Object.fromEntries(
       Object.entries(figures).map(([name, [few = Number.NaN, many = Number.NaN]]) => [
@@ -354,17 +364,18 @@ async function growth(): Promise<void> {
   await client.end()
 }
 
-/** When each event came to a viewer. */
-class Arrivals {
+/** When each event arrived at a viewer. */
+class EventArrivals {
   readonly viewer: Viewer
-  private readonly at = new Map<string, number>()
+  private readonly arrivalTimes = new Map<string, number>()
 
   constructor(viewer: Viewer) {
     this.viewer = viewer
     const { events } = viewer
     const push = events.push.bind(events)
     events.push = (...added) => {
-      for (const event of added) this.at.set(event.cursor, performance.timeOrigin + performance.now())
+      for (const event of added)
+        this.arrivalTimes.set(event.cursor, performance.timeOrigin + performance.now())
       return push(...added)
     }
   }
@@ -374,37 +385,47 @@ class Arrivals {
     const { rows } = await client.query<{ position: string; ms: number }>(
       'select position, (extract(epoch from pg_xact_commit_timestamp(xmin)) * 1000)::float8 as ms from events',
     )
-    const told = new Map(rows.map((row) => [Number(row.position), row]))
-    return [...this.at].flatMap(([cursor, arrivedAt]) => {
-      const row = told.get(Number(cursor.slice(4)))
+    const committed = new Map(rows.map((row) => [Number(row.position), row]))
+    return [...this.arrivalTimes].flatMap(([cursor, arrivedAt]) => {
+      const row = committed.get(Number(cursor.slice(4)))
       return row ? [arrivedAt - row.ms] : []
     })
   }
 }
 
-const COLUMNS = `id, org, repo, visibility, branch, step, status, text, sequence, attempt, file_count, size_bytes,
+const DEPLOYMENT_COLUMNS = `id, org, repo, visibility, branch, step, status, text, sequence, attempt, file_count, size_bytes,
   created_at, updated_at, input_digest, planned_commit, planned_tree, object_count, pack_bytes, run_at, queue_rank`
 
-/** $2 is QUEUED, or RUNNING: then "bench" runs them. */
+/** $2 is QUEUED, or RUNNING, which leases them to "bench". */
 const QUEUED_DEPLOYMENTS = `
-  insert into deployments (${COLUMNS}, leased_by, lease_expires_at, epoch)
+  insert into deployments (${DEPLOYMENT_COLUMNS}, leased_by, lease_expires_at, epoch)
   select gen_random_uuid(), 'org-' || n % 20, 'repo-' || n, 'PUBLIC', 'main', 'DEPLOY', $2, '', 1, 1, 1, 100,
     now(), now(), '', repeat('0', 40), repeat('0', 40), 3, 300, now(), n / 20,
     case when $2 = 'RUNNING' then 'bench' end, case when $2 = 'RUNNING' then now() + interval '1 day' end, 1
   from generate_series(1, $1::int) n`
 
-/** Ids in order, as those of version 7 are. */
+/** With ids in ascending order, like UUIDs of version 7. */
 const ENDED_DEPLOYMENTS = `
-  insert into deployments (${COLUMNS}, finished_at)
+  insert into deployments (${DEPLOYMENT_COLUMNS}, finished_at)
   select lpad(to_hex(n), 32, '0')::uuid, 'org-' || n % 500, 'repo-' || n, 'PUBLIC', 'main', 'DONE', 'SUCCEEDED', 'Done!',
     ${EVENTS_PER_DEPLOYMENT}, 1, 1, 100, now(), now(), '', repeat('0', 40), repeat('0', 40), 3, 300, now(), 0, now()
   from generate_series($1::int, $2::int) n`
 
-const THEIR_EVENTS = `
-  insert into events
-  select row_number() over (order by d.id, s) + $1::bigint, d.id, s, now(), null, deployment_snapshot(d)
-  from deployments d, generate_series(1, ${EVENTS_PER_DEPLOYMENT}) s
-  where not exists (select from events e where e.deployment_id = d.id)`
+const ENDED_DEPLOYMENT_EVENTS = `
+  insert into events (position, deployment_id, sequence, at, deployment, event_id, previous_event_id)
+  select e.position, e.id, e.sequence, now(), e.deployment, e.position, e.position - 1
+  from (
+    select row_number() over (order by d.id, s) + $1::bigint as position, d.id, s as sequence,
+      deployment_snapshot(d) as deployment
+    from deployments d, generate_series(1, ${EVENTS_PER_DEPLOYMENT}) s
+    where not exists (select from events where deployment_id = d.id)
+  ) e`
+
+/** As `append_event` leaves it: a feed whose head is not in the log would consider the log replaced. */
+const POINT_LOG_AT_LAST_EVENT = `
+  update log set (head, event_id, previous_event_id) = (
+    select position, event_id, previous_event_id from events order by position desc limit 1
+  )`
 
 function files(count: number, seed = 0): { path: string; content: string }[] {
   return Array.from({ length: count }, (_, i) => ({
@@ -413,7 +434,7 @@ function files(count: number, seed = 0): { path: string; content: string }[] {
   }))
 }
 
-function spread(times: readonly number[]): Record<string, string | number> {
+function summarize(times: readonly number[]): Record<string, string | number> {
   const sorted = times.toSorted((a, b) => a - b)
   const at = (share: number) =>
     (sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN).toFixed(2)

@@ -1,7 +1,7 @@
 import type { DeploymentSnapshot } from '../../src/events/deployment-event.ts'
 
-/** The deployment whose events all servers send; as it looks in the middle of a push. */
-export const SAMPLE: Omit<DeploymentSnapshot, 'sequence' | 'updatedAt'> = {
+/** The deployment whose events all servers send, in the middle of a push. */
+export const SAMPLE_DEPLOYMENT: Omit<DeploymentSnapshot, 'sequence' | 'updatedAt'> = {
   id: '0199c1f4-7a52-7cc1-9d0e-3f2b8a6c5d41',
   org: 'acme',
   repo: 'web-shop',
@@ -24,12 +24,12 @@ export const SAMPLE: Omit<DeploymentSnapshot, 'sequence' | 'updatedAt'> = {
   finishedAt: null,
 }
 
-const DATES = { createdAt: new Date(SAMPLE.createdAt), waitingUntil: null, finishedAt: null }
+const DATES = { createdAt: new Date(SAMPLE_DEPLOYMENT.createdAt), waitingUntil: null, finishedAt: null }
 
-/** What a resolver of the peers gives for event n: the shape of `DeploymentEvent`, dates as `Date`. */
+/** Event n as the other servers resolve it: a `DeploymentEvent` with dates as `Date`. */
 export function deploymentEvent(sequence: number) {
   const at = new Date()
-  const { id, step, status, text, progress, waitingUntil, error } = SAMPLE
+  const { id, step, status, text, progress, waitingUntil, error } = SAMPLE_DEPLOYMENT
   return {
     deploymentId: id,
     sequence,
@@ -41,19 +41,19 @@ export function deploymentEvent(sequence: number) {
     waitingUntil,
     error,
     at,
-    deployment: { ...SAMPLE, ...DATES, sequence, updatedAt: at },
+    deployment: { ...SAMPLE_DEPLOYMENT, ...DATES, sequence, updatedAt: at },
   }
 }
 
 export type DeploymentEventValue = ReturnType<typeof deploymentEvent>
 
-/** What `subscription()` asks for of an event, in its order; for the server that executes nothing. */
+/** The fields that `subscription()` selects, in its order; for the server that executes nothing. */
 export function selectedFields(event: DeploymentEventValue): object {
   const { deploymentId, sequence, cursor, step, status, text, at, deployment } = event
   return { cursor, deploymentId, sequence, step, status, text, at, deployment }
 }
 
-/** The page's own subscription. With a number: one that selects and answers the same under other names. */
+/** The page's own subscription. With a number: the same selection under another name. */
 export function subscription(distinct?: number): string {
   const alias = distinct === undefined ? '' : `text${distinct}: `
   return `subscription DeploymentStatus${distinct ?? ''}($after: String) {

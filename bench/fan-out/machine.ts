@@ -15,7 +15,7 @@ const PACKAGES = [
   'fastify',
 ]
 
-/** What the figures depend on, and nothing that tells whose machine it is. */
+/** What the figures depend on, without anything that identifies the machine. */
 export function describeMachine(): Record<string, string> {
   const [cpu] = cpus()
   return {
@@ -24,11 +24,11 @@ export function describeMachine(): Record<string, string> {
     Kernel: `${type()} ${release()}`,
     Node: process.version,
     'Load before': loadavg()[0]?.toFixed(2) ?? '',
-    Packages: PACKAGES.map((name) => `${name} ${version(name)}`).join(', '),
+    Packages: PACKAGES.map((name) => `${name} ${packageVersion(name)}`).join(', '),
   }
 }
 
-function version(name: string): string {
+function packageVersion(name: string): string {
   const file = findPackageJSON(name, import.meta.url)!
   return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version
 }

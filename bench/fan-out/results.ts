@@ -1,48 +1,48 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Arrival, Sample } from './fan-out.ts'
-import type { Herd } from './herd.ts'
-import type { SlowViewer } from './slow-viewer.ts'
+import type { HerdResult } from './herd.ts'
+import type { ConnectCost, Sample } from './measure-fan-out.ts'
+import type { SlowViewerResult } from './slow-viewer.ts'
 
-/** What one run has measured, or several together. */
+/** The results of one run, or of several merged. */
 export interface Results {
   machine: Record<string, string>
   samples: Sample[]
-  arrivals: Arrival[]
-  slow: SlowViewer | undefined
-  herd: Herd | undefined
+  connectCosts: ConnectCost[]
+  slow: SlowViewerResult | undefined
+  herd: HerdResult | undefined
   failures: string[]
 }
 
-/** Results of earlier runs, in the order in which they were made. */
+/** Results of earlier runs, oldest first. */
 export function readResults(folder: string): Results[] {
   mkdirSync(folder, { recursive: true })
   const files = readdirSync(folder).filter((name) => name.endsWith('.json'))
   return files.sort().map((name) => JSON.parse(readFileSync(join(folder, name), 'utf8')) as Results)
 }
 
-export function keepResults(folder: string, results: Results): void {
+export function saveResults(folder: string, results: Results): void {
   const name = `${new Date().toISOString().replaceAll(':', '')}.json`
   writeFileSync(join(folder, name), JSON.stringify(results))
 }
 
-/** Everything that was measured; of what is measured once, the last time. */
-export function together(all: readonly Results[]): Results {
+/** All measurements; of those made once per run, the latest. */
+export function mergeResults(all: readonly Results[]): Results {
   return {
     machine: {
       ...all.at(-1)?.machine,
       'Load before': all.map(({ machine }) => machine['Load before']).join(', '),
     },
-    samples: all.flatMap(({ samples }) => samples.map(withNumbers)),
-    arrivals: all.flatMap(({ arrivals }) => arrivals),
+    samples: all.flatMap(({ samples }) => samples.map(restoreNaN)),
+    connectCosts: all.flatMap(({ connectCosts }) => connectCosts),
     slow: all.findLast(({ slow }) => slow)?.slow,
     herd: all.findLast(({ herd }) => herd)?.herd,
     failures: all.flatMap(({ failures }) => failures),
   }
 }
 
-/** JSON has no NaN, which stands for what could not be measured. */
-function withNumbers(sample: Sample): Sample {
+/** NaN stands for a value that could not be measured; JSON stores it as null. */
+function restoreNaN(sample: Sample): Sample {
   const latencies = (['lastP50', 'lastP99', 'anyP50', 'anyP99'] as const).map((name) => [
     name,
     sample[name] ?? Number.NaN,

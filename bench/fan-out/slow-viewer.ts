@@ -1,25 +1,25 @@
 import { subscriptions } from './events.ts'
-import { slow } from './options.ts'
+import { slowViewerOptions } from './options.ts'
 import type { MemoryUse } from './servers/serve.ts'
-import { Stage } from './stage.ts'
+import { Testbed } from './testbed.ts'
 import type { Delivery } from './viewers/viewers.ts'
 
 const SEGMENT_SECONDS = 10
-const EMIT_EVERY_MS = 20
-const CATCH_UP_MS = 60_000
+const EMIT_INTERVAL_MS = 20
+const CATCH_UP_TIMEOUT_MS = 60_000
 
-export interface SlowViewer {
+export interface SlowViewerResult {
   viewers: number
-  /** What was asked for, and what the server could send. */
+  /** The target rate, and the rate that the server reached. */
   eventsPerSecond: number
   reachedPerSecond: number
   anyP99Before: number
   anyP99During: number
   lastP99Before: number
   lastP99During: number
-  /** Most that was in use after a collection, between segments, while the viewer did not read, above what was before. */
+  /** Peak memory between segments, after a collection, while the viewer is paused; minus the peak before. */
   usedAdded: number
-  /** Grown in the same way before, when everybody read: what this grows by is not the slow viewer's. */
+  /** Growth before the pause, while all viewers read: not caused by the slow viewer. */
   usedGrownBefore: number
   rssAdded: number
   closes: string
@@ -29,46 +29,46 @@ export interface SlowViewer {
 }
 
 /**
- * One viewer stops reading while events go on, then reads on, with its cursor where it has been closed. Between segments
- * of ten seconds everything comes to rest and memory is looked at, so that no collection is in anybody's latency.
+ * One viewer stops reading while events continue, then resumes; if it was closed, with its cursor. Between segments of
+ * ten seconds the server becomes idle and its memory is measured, so that no collection affects a latency.
  */
-export async function measureSlowViewer(): Promise<SlowViewer> {
-  const stage = await Stage.open('shipcast')
+export async function measureSlowViewer(): Promise<SlowViewerResult> {
+  const testbed = await Testbed.open('shipcast')
   try {
-    await stage.connect(1, { keepCursors: true })
-    await stage.show({ count: slow.fillEvents, together: 250, gapMs: 1 })
-    await stage.connect(slow.viewers - 1, { queries: subscriptions(1) })
-    await stage.probe()
-    const { memory: filled } = await segment(stage, 2)
-    const before = await segments(stage, slow.beforeSeconds)
-    await stage.viewers.ask('pauseFirst')
-    const lastSeen = await stage.server.ask<number>('lastSequence')
-    const during = await segments(stage, slow.pauseSeconds)
-    const until = (await stage.server.ask<number>('lastSequence')) + 1
-    const back = await stage.viewers.ask<Delivery & { missing: number; ms: number }>(
+    await testbed.connect(1, { keepCursors: true })
+    await testbed.emitAndWait({ count: slowViewerOptions.fillEvents, together: 250, gapMs: 1 })
+    await testbed.connect(slowViewerOptions.viewers - 1, { queries: subscriptions(1) })
+    await testbed.probe()
+    const { memory: filled } = await measureSegment(testbed, 2)
+    const before = await measureSegments(testbed, slowViewerOptions.beforeSeconds)
+    await testbed.viewers.request('pauseFirst')
+    const lastSeen = await testbed.server.request<number>('lastSequence')
+    const during = await measureSegments(testbed, slowViewerOptions.pauseSeconds)
+    const until = (await testbed.server.request<number>('lastSequence')) + 1
+    const resumed = await testbed.viewers.request<Delivery & { missing: number; ms: number }>(
       'resumeFirst',
-      { until, deadlineMs: CATCH_UP_MS },
-      CATCH_UP_MS + 10_000,
+      { until, deadlineMs: CATCH_UP_TIMEOUT_MS },
+      CATCH_UP_TIMEOUT_MS + 10_000,
     )
     const deliveries = [...before, ...during].map(({ delivery }) => delivery)
     return {
-      viewers: slow.viewers,
-      eventsPerSecond: slow.eventsPerSecond,
+      viewers: slowViewerOptions.viewers,
+      eventsPerSecond: slowViewerOptions.eventsPerSecond,
       reachedPerSecond: median(during.map(({ rate }) => rate)),
       anyP99Before: median(before.map(({ anyP99 }) => anyP99)),
       anyP99During: median(during.map(({ anyP99 }) => anyP99)),
       lastP99Before: median(before.map(({ lastP99 }) => lastP99)),
       lastP99During: median(during.map(({ lastP99 }) => lastP99)),
-      usedAdded: most(during, 'used') - most(before, 'used'),
+      usedAdded: maxMemory(during, 'used') - maxMemory(before, 'used'),
       usedGrownBefore: before.at(-1)!.memory.used - filled.used,
-      rssAdded: most(during, 'rss') - most(before, 'rss'),
-      closes: JSON.stringify(back.closes),
+      rssAdded: maxMemory(during, 'rss') - maxMemory(before, 'rss'),
+      closes: JSON.stringify(resumed.closes),
       missedEvents: until - 1 - lastSeen,
-      caughtUpMs: back.ms,
-      faults: faults([...deliveries, { ...back, delivered: back.expected - back.missing }]),
+      caughtUpMs: resumed.ms,
+      faults: describeFaults([...deliveries, { ...resumed, delivered: resumed.expected - resumed.missing }]),
     }
   } finally {
-    await stage.close()
+    await testbed.close()
   }
 }
 
@@ -80,40 +80,42 @@ interface Segment {
   delivery: Delivery
 }
 
-async function segments(stage: Stage, seconds: number): Promise<Segment[]> {
+async function measureSegments(testbed: Testbed, seconds: number): Promise<Segment[]> {
   const all: Segment[] = []
   for (let left = seconds; left > 0; left -= SEGMENT_SECONDS) {
-    all.push(await segment(stage, Math.min(left, SEGMENT_SECONDS)))
+    all.push(await measureSegment(testbed, Math.min(left, SEGMENT_SECONDS)))
   }
   return all
 }
 
-async function segment(stage: Stage, seconds: number): Promise<Segment> {
-  const together = Math.max(1, Math.round((slow.eventsPerSecond * EMIT_EVERY_MS) / 1000))
-  const count = slow.eventsPerSecond * seconds
-  const { delivery, latency, emitMs } = await stage.show({
+async function measureSegment(testbed: Testbed, seconds: number): Promise<Segment> {
+  const together = Math.max(1, Math.round((slowViewerOptions.eventsPerSecond * EMIT_INTERVAL_MS) / 1000))
+  const count = slowViewerOptions.eventsPerSecond * seconds
+  const { delivery, latency, emitMs } = await testbed.emitAndWait({
     count,
     together,
-    gapMs: (together / slow.eventsPerSecond) * 1000,
+    gapMs: (together / slowViewerOptions.eventsPerSecond) * 1000,
   })
   return {
     anyP99: latency?.any.p99 ?? Number.NaN,
     lastP99: latency?.last.p99 ?? Number.NaN,
     rate: count / (emitMs / 1000),
-    memory: await stage.memory(),
+    memory: await testbed.memory(),
     delivery,
   }
 }
 
-function faults(deliveries: readonly Delivery[]): string {
-  const wrong = deliveries.filter(({ delivered, expected, faults }) => delivered !== expected || faults > 0)
-  return wrong
-    .map(({ delivered, expected, whatFaults }) => `${delivered} of ${expected} ${whatFaults.join('; ')}`)
+function describeFaults(deliveries: readonly Delivery[]): string {
+  const faulty = deliveries.filter(({ delivered, expected, faults }) => delivered !== expected || faults > 0)
+  return faulty
+    .map(
+      ({ delivered, expected, faultMessages }) => `${delivered} of ${expected} ${faultMessages.join('; ')}`,
+    )
     .join(' | ')
 }
 
-function most(segments: readonly Segment[], what: keyof MemoryUse): number {
-  return Math.max(...segments.map(({ memory }) => memory[what]))
+function maxMemory(segments: readonly Segment[], kind: keyof MemoryUse): number {
+  return Math.max(...segments.map(({ memory }) => memory[kind]))
 }
 
 function median(values: readonly number[]): number {

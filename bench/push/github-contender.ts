@@ -25,7 +25,7 @@ import { MemoryRateLimitStore } from '../../test/support/github/memory-rate-limi
 import { codeFiles, SAMPLE_PLAN } from '../../test/support/github/sample-contents.ts'
 import { urlOf } from '../../test/support/test-database.ts'
 
-/* Pushes once, as its parent process asks, and reports what it took. */
+/* Pushes once, when its parent process sends a task, and reports times and memory. */
 
 export interface PushTask {
   contender: 'shipcast' | 'git' | 'isomorphic-git'
@@ -44,11 +44,11 @@ export interface PushReport {
   totalMs: number
   /** User and system, of this process and, for git, of its children. */
   cpuMs: number
-  /** Peak of memory above that with the contents loaded, while they are packed and stored. */
+  /** Peak memory while packing and storing, beyond the memory with the contents loaded. */
   packMegabytes: number
-  /** Peak while they are pushed, above that when it begins. */
+  /** Peak memory during the push, beyond the memory at its start. */
   pushMegabytes: number
-  /** Peak of both above that with the contents loaded: what packing leaves to be collected is still there. */
+  /** Peak memory of both, beyond the memory with the contents loaded; includes garbage of the packing. */
   bothMegabytes: number
   stallMs: number
   commit: string
@@ -64,8 +64,8 @@ async function run(task: PushTask): Promise<PushReport> {
   const files = task.isRandom
     ? [{ path: 'big.bin', content: randomFillSync(Buffer.alloc(task.bytesPerFile)), executable: false }]
     : codeFiles(task.files, task.bytesPerFile)
-  // All push the very same bytes: the random ones are made the same by a seed.
-  if (task.isRandom && files[0]) seeded(files[0].content)
+  // All contenders push the same bytes: the random ones come from a fixed seed.
+  if (task.isRandom && files[0]) fillPseudorandom(files[0].content)
   const stream = task.contender === 'git' ? fastImportStream(files, SAMPLE_PLAN) : undefined
   const database = await openStore(task.postgres)
   globalThis.gc?.()
@@ -84,7 +84,7 @@ async function run(task: PushTask): Promise<PushReport> {
   )
   const end = performance.now()
   stalls.disable()
-  const pushPeak = peak()
+  const pushPeak = peakMemory()
   await database.close()
   return {
     prepareMs: prepared - start,
@@ -107,12 +107,12 @@ type Contender = (
 ) => Promise<{ prepared: number; commit: string; packPeak: number; beforePush: number }>
 
 const CONTENDERS: Record<PushTask['contender'], Contender> = {
-  shipcast,
-  git: gitCli,
-  'isomorphic-git': isomorphic,
+  shipcast: pushWithShipcast,
+  git: pushWithGit,
+  'isomorphic-git': pushWithIsomorphicGit,
 }
 
-async function shipcast(
+async function pushWithShipcast(
   { url, origin, repo }: PushTask,
   files: ContentFile[],
   _stream: Buffer | undefined,
@@ -130,35 +130,35 @@ async function shipcast(
     packBytes,
   })
   const prepared = performance.now()
-  const packPeak = peak()
+  const packPeak = peakMemory()
   const beforePush = memory()
   resetPeak()
-  const addresses = endpointsOf(origin)
-  const transport = new HttpClient()
+  const endpoints = endpointsOf(origin)
+  const httpClient = new HttpClient()
   const credential = new TokenCredential('benchbench', origin)
-  const queue = new GitHubThrottle({
+  const throttle = new GitHubThrottle({
     credentialId: 'bench',
     rateLimitStore: new MemoryRateLimitStore(),
     writeSpacingMs: 0,
     maxCreationsPerHour: null,
   })
   const remotes = new GitRemotes({
-    endpoints: addresses,
-    httpClient: transport,
-    throttle: queue,
+    endpoints,
+    httpClient,
+    throttle,
     credential,
     callTimeoutMs: 60_000,
   })
   const remote = { owner: 'bench', fullName: `bench/${repo}`, url }
-  const offered = await remotes.fetchAdvertisement(remote, 'git-receive-pack', signal)
+  const advertisement = await remotes.fetchAdvertisement(remote, 'git-receive-pack', signal)
   const update = { ref: 'refs/heads/main', from: null, to: contents.commit }
-  const report = await remotes.push(remote, update, contents, offered, { signal })
+  const report = await remotes.push(remote, update, contents, advertisement, { signal })
   if (report.ref !== 'ok') throw new Error(JSON.stringify(report))
-  await transport.close()
+  await httpClient.close()
   return { prepared, commit: contents.commit, packPeak, beforePush }
 }
 
-/** With the table that contents are stored in, and nothing that it refers to. */
+/** Creates only the table for contents, without its foreign key. */
 async function openStore(connection: EmbeddedConnection): Promise<Database> {
   const store = await Database.open({ url: urlOf(connection), dataDir: '' })
   await store.query(`
@@ -169,13 +169,13 @@ async function openStore(connection: EmbeddedConnection): Promise<Database> {
   return store
 }
 
-/** `fast-import` into a new bare repository, and `push`: the fastest way that git has. */
-async function gitCli({ url }: PushTask, _files: ContentFile[], stream: Buffer | undefined) {
+/** `fast-import` into a new bare repository, then `push`: the fastest method that git offers. */
+async function pushWithGit({ url }: PushTask, _files: ContentFile[], stream: Buffer | undefined) {
   const folder = await temporaryFolder()
   await git('/', 'init', '--quiet', '--bare', '--initial-branch=main', folder)
   await gitWithInput(folder, ['fast-import', '--quiet', '--done'], stream ?? Buffer.alloc(0))
   const prepared = performance.now()
-  const packPeak = peak()
+  const packPeak = peakMemory()
   const beforePush = memory()
   resetPeak()
   await git(folder, 'push', '--quiet', url, 'main')
@@ -184,8 +184,8 @@ async function gitCli({ url }: PushTask, _files: ContentFile[], stream: Buffer |
   return { prepared, commit, packPeak, beforePush }
 }
 
-/** As its documentation shows, on the disk, with the fastest of its ways to make a commit: blobs, trees, commit. */
-async function isomorphic({ url }: PushTask, files: ContentFile[]) {
+/** As in its documentation, on disk, with its fastest method to make a commit: blobs, trees, commit. */
+async function pushWithIsomorphicGit({ url }: PushTask, files: ContentFile[]) {
   const dir = await temporaryFolder()
   await isomorphicGit.init({ fs, dir, defaultBranch: 'main' })
   type Folder = Map<string, { oid: string; mode: string } | Folder>
@@ -227,7 +227,7 @@ async function isomorphic({ url }: PushTask, files: ContentFile[]) {
     ref: 'refs/heads/main',
   })
   const prepared = performance.now()
-  const packPeak = peak()
+  const packPeak = peakMemory()
   const beforePush = memory()
   resetPeak()
   const { ok, refs } = await isomorphicGit.push({
@@ -243,13 +243,13 @@ async function isomorphic({ url }: PushTask, files: ContentFile[]) {
   return { prepared, commit, packPeak, beforePush }
 }
 
-/** From now on, `peak` is the highest since now: proc(5), clear_refs. Elsewhere than on Linux it is the highest ever. */
+/** Resets what `peakMemory` returns (proc(5), clear_refs). Only on Linux; elsewhere the peak is that of the process. */
 function resetPeak(): void {
   if (process.platform === 'linux') writeFileSync('/proc/self/clear_refs', '5')
 }
 
-/** Highest resident memory, as the kernel keeps it: no moment is missed. */
-function peak(): number {
+/** Peak resident memory, as recorded by the kernel. */
+function peakMemory(): number {
   if (process.platform !== 'linux') return process.resourceUsage().maxRSS * 1024
   return Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) * 1024
 }
@@ -258,7 +258,7 @@ function memory(): number {
   return process.memoryUsage.rss()
 }
 
-/** proc(5): user and system time of this process and of the children that it has waited for, in milliseconds. */
+/** User and system time of this process and its ended children, in milliseconds (proc(5)). */
 function cpu(): number {
   try {
     const fields =
@@ -272,7 +272,7 @@ function cpu(): number {
   }
 }
 
-function seeded(bytes: Uint8Array): void {
+function fillPseudorandom(bytes: Uint8Array): void {
   let state = 88_172_645
   const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length >> 2)
   for (let i = 0; i < words.length; i++) {

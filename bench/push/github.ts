@@ -10,13 +10,13 @@ import { GitHttpBackend } from '../../test/support/github/git-http-backend.ts'
 import type { PushReport, PushTask } from './github-contender.ts'
 
 /*
- * Pushes the same contents to the same `git http-backend`: by our client, by isomorphic-git, and by the git CLI
- * (fast-import + push). Each push is a process of its own, so that its memory is its own; in turns, in one run, so that
- * all meet the same machine. The best of each, but the longest stall and the most memory of all.
+ * Pushes the same contents to the same `git http-backend`: with Shipcast's client, isomorphic-git, and the git command
+ * line (fast-import + push). Each push runs in a separate process, so that its memory can be measured. The contenders
+ * alternate in one run, under the same conditions. Reports the best times, but the longest stall and the peak memory.
  *
- * "pack" is what happens when a deployment is accepted: the contents become a pack, which is written to the database. It
- * is pushed from there. "MB added" is memory beyond the contents, which are loaded before and stay loaded; by the push,
- * beyond what there was when it began; of git and Postgres, that of their own processes is not in it.
+ * "pack" is the work of accepting a deployment: packing the contents and writing the pack to the database, from which it
+ * is pushed. "MB added" is memory beyond the contents, which stay loaded; for the push, beyond the memory at its start.
+ * It does not include the processes of git and Postgres.
  *
  *   ROUNDS=1 node bench/push/github.ts
  */
@@ -60,7 +60,7 @@ for (const [name, contents] of CONTENTS) {
   }
   const best = (contender: string, field: keyof PushReport) =>
     Math.min(...(reports.get(contender) ?? []).map((each) => Number(each[field])))
-  const most = (contender: string, field: keyof PushReport) =>
+  const worst = (contender: string, field: keyof PushReport) =>
     Math.max(...(reports.get(contender) ?? []).map((each) => Number(each[field])))
   console.log(`\n${name}, best of ${ROUNDS}`)
   console.table(
@@ -71,19 +71,21 @@ for (const [name, contents] of CONTENTS) {
           'pack ms': Math.round(best(contender, 'prepareMs')),
           'push ms': Math.round(best(contender, 'pushMs')),
           'both ms': Math.round(best(contender, 'totalMs')),
-          '× ours': Number((best(contender, 'totalMs') / best('shipcast', 'totalMs')).toFixed(2)),
+          '× Shipcast': Number((best(contender, 'totalMs') / best('shipcast', 'totalMs')).toFixed(2)),
           'CPU ms': Math.round(best(contender, 'cpuMs')),
-          'MB added, pack': Math.round(most(contender, 'packMegabytes')),
-          'MB added, push': Math.round(most(contender, 'pushMegabytes')),
-          'MB added, both': Math.round(most(contender, 'bothMegabytes')),
-          'longest stall ms': Math.round(most(contender, 'stallMs')),
+          'MB added, pack': Math.round(worst(contender, 'packMegabytes')),
+          'MB added, push': Math.round(worst(contender, 'pushMegabytes')),
+          'MB added, both': Math.round(worst(contender, 'bothMegabytes')),
+          'longest stall ms': Math.round(worst(contender, 'stallMs')),
           commits: new Set((reports.get(contender) ?? []).map((each) => each.commit)).size,
         },
       ]),
     ),
   )
   const ids = new Set([...reports.values()].flat().map((each) => each.commit))
-  console.log(ids.size === 1 ? 'All made the same commit.' : `Different commits: ${[...ids].join(', ')}`)
+  console.log(
+    ids.size === 1 ? 'All contenders made the same commit.' : `Different commits: ${[...ids].join(', ')}`,
+  )
 }
 server.closeAllConnections()
 server.close()

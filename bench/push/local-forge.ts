@@ -7,11 +7,11 @@ import { prepareContents } from '../../src/github/git/commit-pack.ts'
 import { LocalForge } from '../../src/github/local/local-forge.ts'
 import { fastImportStream, git, gitWithInput } from '../../test/support/github/git.ts'
 import { codeFiles, SAMPLE_PLAN } from '../../test/support/github/sample-contents.ts'
-import { packToDisk } from './pack-file.ts'
+import { packToDisk } from './pack-to-disk.ts'
 
 /*
- * Prepares contents and pushes them to a new repository on a local forge, beside `git init` + `git fast-import` of
- * the same into a new bare repository. In turns, in one run, so that both meet the same machine; the best of each.
+ * Prepares contents and pushes them to a new repository on a local forge, compared with `git init` + `git fast-import`
+ * of the same contents. The two alternate in one run, under the same conditions; the best time of each counts.
  */
 
 const ROUNDS = Number(process.env.ROUNDS ?? 5)
@@ -19,7 +19,7 @@ const signal = new AbortController().signal
 const folder = await mkdtemp(join(tmpdir(), 'shipcast-bench-'))
 const forge = new LocalForge({ folder: join(folder, 'forge'), cloneUrlBase: 'http://localhost/git' })
 
-interface Ours {
+interface ShipcastTimes {
   prepareMs: number
   pushMs: number
   stallMs: number
@@ -31,28 +31,29 @@ for (const count of [5, 1000, 10_000]) {
   const files = codeFiles(count)
   const megabytes = files.reduce((sum, file) => sum + file.content.length, 0) / 1e6
   const stream = fastImportStream(files, SAMPLE_PLAN) // ready before the clock starts
-  const ours: Ours[] = []
-  const theirs: number[] = []
+  const shipcastTimes: ShipcastTimes[] = []
+  const fastImportTimes: number[] = []
   for (let round = 0; round < ROUNDS; round++) {
-    ours.push(await deploy(files, `bench-${count}-${round}`))
-    theirs.push(await fastImport(stream, join(folder, `${count}-${round}.git`)))
+    shipcastTimes.push(await deploy(files, `bench-${count}-${round}`))
+    fastImportTimes.push(await fastImport(stream, join(folder, `${count}-${round}.git`)))
   }
-  const best = ours.reduce((a, b) => (total(b) < total(a) ? b : a))
-  const fastImportMs = Math.min(...theirs)
+  const best = shipcastTimes.reduce((a, b) => (totalMs(b) < totalMs(a) ? b : a))
+  const fastImportMs = Math.min(...fastImportTimes)
   rows[`${count} files, ${megabytes.toFixed(1)} MB`] = {
-    'prepare ms': rounded(best.prepareMs),
-    'push ms': rounded(best.pushMs),
-    'both ms': rounded(total(best)),
-    'fast-import ms': rounded(fastImportMs),
-    ratio: Number((total(best) / fastImportMs).toFixed(2)),
-    'longest stall ms': rounded(Math.max(...ours.map((each) => each.stallMs))), // of all rounds, the cold one too
+    'prepare ms': roundMs(best.prepareMs),
+    'push ms': roundMs(best.pushMs),
+    'both ms': roundMs(totalMs(best)),
+    'fast-import ms': roundMs(fastImportMs),
+    ratio: Number((totalMs(best) / fastImportMs).toFixed(2)),
+    // Of all rounds, including the cold first one.
+    'longest stall ms': roundMs(Math.max(...shipcastTimes.map((each) => each.stallMs))),
     'pack MB': Number((best.packBytes / 1e6).toFixed(2)),
   }
 }
 console.table(rows)
 await rm(folder, { recursive: true, force: true })
 
-async function deploy(files: readonly ContentFile[], name: string): Promise<Ours> {
+async function deploy(files: readonly ContentFile[], name: string): Promise<ShipcastTimes> {
   await forge.ensureOrganization({ login: 'bench' }, { signal })
   const stalls = monitorEventLoopDelay({ resolution: 1 })
   stalls.enable()
@@ -82,10 +83,10 @@ async function fastImport(stream: Buffer, repository: string): Promise<number> {
   return performance.now() - start
 }
 
-function total({ prepareMs, pushMs }: Ours): number {
+function totalMs({ prepareMs, pushMs }: ShipcastTimes): number {
   return prepareMs + pushMs
 }
 
-function rounded(ms: number): number {
+function roundMs(ms: number): number {
   return Number(ms.toFixed(1))
 }

@@ -6,11 +6,11 @@ import { NestFactory } from '@nestjs/core'
 import { GraphQLModule, Resolver, Subscription } from '@nestjs/graphql'
 import { PubSub } from 'graphql-subscriptions'
 import { DateTime, TOPIC, TYPE_DEFINITIONS } from './schema.ts'
-import { publisher, serve } from './serve.ts'
+import { createPublisher, serve } from './serve.ts'
 
 /*
- * NestJS, schema first, as https://docs.nestjs.com/graphql/subscriptions shows: Apollo's driver, graphql-ws switched on,
- * and a PubSub of graphql-subscriptions. Decorators are called by hand, because Node runs this file as it is.
+ * NestJS, schema first, following https://docs.nestjs.com/graphql/subscriptions: Apollo's driver with graphql-ws, and
+ * PubSub of graphql-subscriptions. Decorators are called as functions, because Node only strips the types of this file.
  */
 
 const pubSub = new PubSub()
@@ -45,6 +45,6 @@ await app.listen(0, '127.0.0.1')
 const { port } = app.getHttpServer().address() as AddressInfo
 serve({
   url: `ws://127.0.0.1:${port}/graphql`,
-  ...publisher((event) => void pubSub.publish(TOPIC, { deploymentStatus: event })),
+  ...createPublisher((event) => void pubSub.publish(TOPIC, { deploymentStatus: event })),
   close: () => app.close(),
 })

@@ -1,59 +1,59 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { answerParent } from '../child.ts'
-import { clock } from '../clock.ts'
+import { serveCommands } from '../bench-process.ts'
+import { monotonicNowMs } from '../clock.ts'
 import { type DeploymentEventValue, deploymentEvent } from '../events.ts'
 
-/** A server under measurement, as the bench drives it. */
+/** A measured server, as the bench controls it. */
 export interface MeasuredServer {
   /** `ws://…` */
   url: string
-  /** Number of the last event; the next one is one more. */
+  /** Sequence number of the last event. */
   lastSequence(): number
-  /** Makes events and hands them to the server in one turn. Resolves to the moment of handing over. */
+  /** Creates events and publishes them in one turn of the event loop. Resolves to the time of publishing. */
   emitTogether(count: number): Promise<number>
   close(): Promise<void>
-  /** Whatever else the bench may ask it. */
-  extra?: Record<string, () => unknown>
+  /** Commands of this server only. */
+  extraCommands?: Record<string, () => unknown>
 }
 
 export interface EmitInput {
-  /** How many events in all. */
+  /** The total number of events. */
   count: number
-  /** How many of them in one turn. */
+  /** Events per turn of the event loop. */
   together: number
-  /** From one turn's events to the next one's. */
+  /** Milliseconds between two turns' events. */
   gapMs: number
 }
 
 export interface Emitted {
-  /** When each event was handed over; see `clock`. */
+  /** When each event was published, by `monotonicNowMs`. */
   stamps: number[]
 }
 
 export interface MemoryUse {
   rss: number
-  /** Heap in use and everything that V8 knows to lie outside of it, buffers included. */
+  /** Heap in use, plus external memory that V8 tracks, such as buffers. */
   used: number
 }
 
-/** For servers to which an event is handed by one call. */
-export function publisher(
+/** For servers that publish an event with one call. */
+export function createPublisher(
   publish: (event: DeploymentEventValue) => void,
 ): Pick<MeasuredServer, 'lastSequence' | 'emitTogether'> {
   let sequence = 0
   return {
     lastSequence: () => sequence,
     async emitTogether(count) {
-      const at = clock()
+      const at = monotonicNowMs()
       for (let i = 0; i < count; i++) publish(deploymentEvent(++sequence))
       return at
     },
   }
 }
 
-/** Answers the bench for a server. */
+/** Serves the bench's commands for a server. */
 export function serve(server: MeasuredServer): void {
-  answerParent(
+  serveCommands(
     {
       about: () => ({ url: server.url }),
       lastSequence: () => server.lastSequence(),
@@ -61,7 +61,7 @@ export function serve(server: MeasuredServer): void {
       cpu: () => cpuMicroseconds(),
       memory: () => memory(),
       memoryNow: () => memoryNow(),
-      ...server.extra,
+      ...server.extraCommands,
     },
     () => server.close(),
   )
@@ -69,14 +69,14 @@ export function serve(server: MeasuredServer): void {
 
 async function emit(server: MeasuredServer, { count, together, gapMs }: EmitInput): Promise<Emitted> {
   const stamps: number[] = []
-  let due = clock()
+  let due = monotonicNowMs()
   while (stamps.length < count) {
-    const now = Math.min(together, count - stamps.length)
-    const stamp = await server.emitTogether(now)
-    for (let i = 0; i < now; i++) stamps.push(stamp)
-    // A server that is behind is not given two turns' events in one; a bounded delay is made up for later.
-    due = Math.max(due + gapMs, clock() - 20 * gapMs)
-    if (stamps.length < count) await sleep(Math.max(due - clock(), 1))
+    const batchSize = Math.min(together, count - stamps.length)
+    const stamp = await server.emitTogether(batchSize)
+    for (let i = 0; i < batchSize; i++) stamps.push(stamp)
+    // A server that is behind does not get two turns' events in one; it catches up with a bounded delay later.
+    due = Math.max(due + gapMs, monotonicNowMs() - 20 * gapMs)
+    if (stamps.length < count) await sleep(Math.max(due - monotonicNowMs(), 1))
   }
   return { stamps }
 }

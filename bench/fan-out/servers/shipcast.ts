@@ -2,13 +2,13 @@ import { PubSubEngine } from 'graphql-subscriptions'
 import pg from 'pg'
 import type { EventNotification, EventRow } from '../../../src/events/event-log.ts'
 import { findFreePort } from '../../../test/support/test-server.ts'
-import { clock } from '../clock.ts'
-import { SAMPLE } from '../events.ts'
+import { monotonicNowMs } from '../clock.ts'
+import { SAMPLE_DEPLOYMENT } from '../events.ts'
 import { serve } from './serve.ts'
 
 /*
- * Shipcast as built, by the same createApp as main.ts. Events are appended to its log by the SQL function that its runner
- * uses, and announced by the notification that its EventLog sends. Those statements are part of the measurement.
+ * The build of Shipcast, started by the same createApp as in main.ts. Events are appended to its log by the runner's own
+ * SQL function and announced with the notification of its EventLog. These statements are part of the measurement.
  */
 
 const statements = countStatements()
@@ -17,7 +17,7 @@ const { Config } = (await built('config/config.js')) as typeof import('../../../
 const { Database } = (await built(
   'database/database.js',
 )) as typeof import('../../../src/database/database.ts')
-const { DEPLOYMENTS_TOPIC, toEvent } = (await built(
+const { DEPLOYMENTS_TOPIC, EventLog, toEvent } = (await built(
   'events/event-log.js',
 )) as typeof import('../../../src/events/event-log.ts')
 const { createApp } = (await built('create-app.js')) as typeof import('../../../src/create-app.ts')
@@ -29,6 +29,7 @@ await app.listen(config.port, config.host)
 
 const database = app.get(Database)
 const pubSub = app.get(PubSubEngine)
+const { logId } = await app.get(EventLog).readHead()
 let sequence = 0
 await prepareDeployment()
 
@@ -36,23 +37,26 @@ serve({
   url: `ws://127.0.0.1:${port}/graphql`,
   lastSequence: () => sequence,
   async emitTogether(count) {
-    const rows = await database.query<EventRow>('select * from bench_emit($1, $2)', [SAMPLE.id, count])
+    const rows = await database.query<EventRow>('select * from bench_emit($1, $2)', [
+      SAMPLE_DEPLOYMENT.id,
+      count,
+    ])
     sequence += rows.length
-    const at = clock()
+    const at = monotonicNowMs()
     for (const row of rows) {
-      const hint: EventNotification = { event: toEvent(row) }
-      void pubSub.publish(DEPLOYMENTS_TOPIC, hint)
+      const notification: EventNotification = { logId, event: toEvent(row) }
+      void pubSub.publish(DEPLOYMENTS_TOPIC, notification)
     }
     return at
   },
   close: () => app.close(),
-  extra: {
+  extraCommands: {
     statements: () => Object.fromEntries(statements),
     resetStatements: () => statements.clear(),
   },
 })
 
-/** One row that is never run: it has no lease that could run out. */
+/** One row that no runner claims: it has no lease that could expire. */
 async function prepareDeployment(): Promise<void> {
   await database.query(
     `insert into deployments (id, org, repo, visibility, description, branch, step, status, text, sequence, attempt,
@@ -64,14 +68,14 @@ async function prepareDeployment(): Promise<void> {
      from jsonb_to_record($1) as d (id uuid, org text, repo text, visibility text, description text, branch text,
        step text, status text, text text, attempt int, progress jsonb, "repositoryUrl" text, "cloneUrl" text,
        "fileCount" int, "sizeBytes" int, "createdAt" timestamptz)`,
-    [JSON.stringify(SAMPLE)],
+    [JSON.stringify(SAMPLE_DEPLOYMENT)],
   )
   await database.query(`
-    create function bench_emit(deployment uuid, how_many int) returns setof events language plpgsql as $$
+    create function bench_emit(deployment uuid, event_count int) returns setof events language plpgsql as $$
       declare
         moved deployments;
       begin
-        for i in 1..how_many loop
+        for i in 1..event_count loop
           update deployments set sequence = sequence + 1, updated_at = clock_timestamp() where id = deployment
             returning * into moved;
           return query select * from append_event(moved, null);
@@ -80,13 +84,14 @@ async function prepareDeployment(): Promise<void> {
     $$`)
 }
 
-/** How often each statement is sent to Postgres by whatever part of the server, by its text. */
+/** How often each statement is sent to Postgres, by its text. */
 function countStatements(): Map<string, number> {
   const counts = new Map<string, number>()
   const { query } = pg.Client.prototype
   pg.Client.prototype.query = function (this: pg.Client, ...args: unknown[]) {
-    const [what] = args
-    const text = typeof what === 'string' ? what : ((what as { text?: string }).text ?? 'unknown')
+    const [statement] = args
+    const text =
+      typeof statement === 'string' ? statement : ((statement as { text?: string }).text ?? 'unknown')
     counts.set(text, (counts.get(text) ?? 0) + 1)
     return Reflect.apply(query, this, args)
   } as typeof query

@@ -2,11 +2,11 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { selectedFields } from '../events.ts'
-import { publisher, serve } from './serve.ts'
+import { createPublisher, serve } from './serve.ts'
 
 /*
- * The floor: `ws` alone. It knows just enough of graphql-transport-ws for the same viewers to connect, parses no
- * GraphQL, and sends each of them a text that was encoded once.
+ * The lower bound: `ws` alone. It implements just enough of graphql-transport-ws for the same viewers to connect, parses
+ * no GraphQL, and sends each viewer a text that is encoded once.
  */
 
 const sockets = new WebSocketServer({
@@ -31,7 +31,7 @@ sockets.on('connection', (socket) => {
 await once(sockets, 'listening')
 serve({
   url: `ws://127.0.0.1:${(sockets.address() as AddressInfo).port}/graphql`,
-  ...publisher((event) => {
+  ...createPublisher((event) => {
     const rest = `${JSON.stringify({ data: { deploymentStatus: selectedFields(event) } })}}`
     for (const [socket, header] of viewers) socket.send(header + rest)
   }),

@@ -7,9 +7,9 @@ import { createPubSub, createSchema, createYoga } from 'graphql-yoga'
 import { WebSocketServer } from 'ws'
 import type { DeploymentEventValue } from '../events.ts'
 import { DateTime, TOPIC, TYPE_DEFINITIONS } from './schema.ts'
-import { publisher, serve } from './serve.ts'
+import { createPublisher, serve } from './serve.ts'
 
-/* GraphQL Yoga with graphql-ws, as https://the-guild.dev/graphql/yoga-server/docs/features/subscriptions shows. */
+/* GraphQL Yoga with graphql-ws, following https://the-guild.dev/graphql/yoga-server/docs/features/subscriptions. */
 
 const pubSub = createPubSub<{ [TOPIC]: [event: DeploymentEventValue] }>()
 
@@ -66,7 +66,7 @@ httpServer.listen(0, '127.0.0.1')
 await once(httpServer, 'listening')
 serve({
   url: `ws://127.0.0.1:${(httpServer.address() as AddressInfo).port}${yoga.graphqlEndpoint}`,
-  ...publisher((event) => pubSub.publish(TOPIC, event)),
+  ...createPublisher((event) => pubSub.publish(TOPIC, event)),
   async close() {
     for (const socket of sockets.clients) socket.terminate()
     httpServer.close()

@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { connect, type Socket } from 'node:net'
 
-const TEXT = 1
-const CLOSE = 8
-const PING = 9
-const PONG = 10
+const OPCODE_TEXT = 1
+const OPCODE_CLOSE = 8
+const OPCODE_PING = 9
+const OPCODE_PONG = 10
 const END_OF_HEADERS = '\r\n\r\n'
 
 export interface RawSocketListener {
@@ -14,13 +14,13 @@ export interface RawSocketListener {
   closed(code: number): void
 }
 
-// One buffer receives for all sockets of the process: each chunk is dealt with before the next one is read.
-const received = Buffer.allocUnsafe(64 * 1024)
+// One buffer for all sockets of the process: each chunk is handled before the next one is read.
+const receiveBuffer = Buffer.allocUnsafe(64 * 1024)
 const mask = randomBytes(4)
 
 /**
  * A WebSocket client (RFC 6455) that does as little as possible, so that thousands of them fit beside the server on one
- * machine: it tells of text frames where they lie, without copying or decoding them.
+ * machine: it passes text frames on without copying or decoding them.
  */
 export class RawSocket {
   private readonly socket: Socket
@@ -28,8 +28,8 @@ export class RawSocket {
   private isOpen = false
   private isClosed = false
   private closeCode = 1006
-  /** The beginning of a frame whose end has not come yet. */
-  private rest: Buffer | undefined
+  /** The beginning of an incomplete frame. */
+  private partialFrame: Buffer | undefined
 
   constructor(url: URL, listener: RawSocketListener) {
     this.listener = listener
@@ -38,9 +38,9 @@ export class RawSocket {
       port: Number(url.port),
       noDelay: true,
       onread: {
-        buffer: received,
+        buffer: receiveBuffer,
         callback: (length) => {
-          this.read(received.subarray(0, length))
+          this.read(receiveBuffer.subarray(0, length))
           return true
         },
       },
@@ -57,17 +57,17 @@ export class RawSocket {
         `Sec-WebSocket-Protocol: graphql-transport-ws${END_OF_HEADERS}`,
       ].join('\r\n'),
     )
-    // "close" follows, and tells.
+    // "close" follows.
     this.socket.on('error', () => undefined)
     this.socket.on('end', () => this.socket.destroy())
     this.socket.on('close', () => this.end())
   }
 
   send(message: object): void {
-    this.write(TEXT, Buffer.from(JSON.stringify(message)))
+    this.write(OPCODE_TEXT, Buffer.from(JSON.stringify(message)))
   }
 
-  /** Stops reading: what comes stays in the kernel, and then with the server. */
+  /** Stops reading: data stays in the kernel, and then in the server. */
   pause(): void {
     this.socket.pause()
   }
@@ -76,7 +76,7 @@ export class RawSocket {
     this.socket.resume()
   }
 
-  /** As when a cable is pulled: no goodbye. */
+  /** Like a pulled cable: without a close frame. */
   cut(): void {
     this.end()
     this.socket.resetAndDestroy()
@@ -103,15 +103,15 @@ export class RawSocket {
   private read(chunk: Buffer): void {
     if (this.isClosed) return
     let buffer = chunk
-    if (this.rest) {
-      buffer = Buffer.concat([this.rest, chunk])
-      this.rest = undefined
+    if (this.partialFrame) {
+      buffer = Buffer.concat([this.partialFrame, chunk])
+      this.partialFrame = undefined
     }
     let offset = 0
     if (!this.isOpen) {
       const end = buffer.indexOf(END_OF_HEADERS)
       if (end < 0) {
-        this.keep(buffer, 0)
+        this.keepPartialFrame(buffer, 0)
         return
       }
       if (!buffer.toString('latin1', 0, end).startsWith('HTTP/1.1 101')) {
@@ -125,14 +125,14 @@ export class RawSocket {
     while (offset < buffer.length) {
       const next = this.readFrame(buffer, offset)
       if (next === undefined) {
-        this.keep(buffer, offset)
+        this.keepPartialFrame(buffer, offset)
         return
       }
       offset = next
     }
   }
 
-  /** Returns where the next frame begins; undefined when this one has not come as a whole. */
+  /** Returns the offset of the next frame; undefined if this one is incomplete. */
   private readFrame(buffer: Buffer, offset: number): number | undefined {
     const available = buffer.length - offset
     if (available < 2) return undefined
@@ -150,16 +150,16 @@ export class RawSocket {
     const end = start + length
     if (end > buffer.length) return undefined
     const opcode = buffer[offset]! & 0x0f
-    if (opcode <= TEXT) this.listener.text(buffer, start, end)
-    else if (opcode === PING) this.write(PONG, buffer.subarray(start, end))
-    else if (opcode === CLOSE) {
+    if (opcode <= OPCODE_TEXT) this.listener.text(buffer, start, end)
+    else if (opcode === OPCODE_PING) this.write(OPCODE_PONG, buffer.subarray(start, end))
+    else if (opcode === OPCODE_CLOSE) {
       if (length >= 2) this.closeCode = buffer.readUInt16BE(start)
-      this.write(CLOSE, buffer.subarray(start, Math.min(start + 2, end)))
+      this.write(OPCODE_CLOSE, buffer.subarray(start, Math.min(start + 2, end)))
     }
     return end
   }
 
-  private keep(buffer: Buffer, offset: number): void {
-    this.rest = Buffer.from(buffer.subarray(offset))
+  private keepPartialFrame(buffer: Buffer, offset: number): void {
+    this.partialFrame = Buffer.from(buffer.subarray(offset))
   }
 }

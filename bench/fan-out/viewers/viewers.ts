@@ -1,19 +1,19 @@
-import { answerParent } from '../child.ts'
-import { clock } from '../clock.ts'
-import { Arrivals, type LatencySummary } from './latencies.ts'
-import { type Audience, Viewer } from './viewer.ts'
+import { serveCommands } from '../bench-process.ts'
+import { monotonicNowMs } from '../clock.ts'
+import { ArrivalTimes, type LatencySummary } from './arrival-times.ts'
+import { Viewer, type ViewerListener } from './viewer.ts'
 
-/* The process of the viewers. It counts every delivery, and says when all that was expected has come. */
+/* The viewers' process. It counts every delivery, and reports when all expected events have arrived. */
 
-const MOST_TIMES = 4_000_000
-const FAULTS_KEPT = 3
+const MAX_RECORDED_TIMES = 4_000_000
+const MAX_RECORDED_FAULTS = 3
 
 export interface ConnectInput {
   url: string
   count: number
-  /** The viewers take them in turn. */
+  /** Assigned to the viewers in turn. */
   queries: string[]
-  /** How many may be on their way in at once. */
+  /** How many viewers connect at once. */
   concurrency: number
   keepCursors?: boolean
 }
@@ -28,117 +28,116 @@ export interface Delivery {
   expected: number
   bytes: number
   faults: number
-  /** The first of them, in words. */
-  whatFaults: string[]
+  /** Descriptions of the first faults. */
+  faultMessages: string[]
   closes: Record<number, number>
 }
 
 let viewers: Viewer[] = []
 let concurrency = 1
 let isClosing = false
-let arrivals: Arrivals | undefined
-let end = 0
-let unfinished = 0
+let arrivals: ArrivalTimes | undefined
+let endSequence = 0
+let pendingViewers = 0
 let delivery = newDelivery(0)
-let finished: (() => void) | undefined
-/** One look at the clock serves all frames of a chunk. */
-let now = 0
+let onFinished: (() => void) | undefined
+/** All frames of a chunk share one reading of the clock. */
+let nowMs = 0
 
-const audience: Audience = {
+const listener: ViewerListener = {
   delivered(viewer, sequence, bytes) {
     delivery.delivered++
     delivery.bytes += bytes
-    if (now === 0) {
-      now = clock()
+    if (nowMs === 0) {
+      nowMs = monotonicNowMs()
       process.nextTick(() => {
-        now = 0
+        nowMs = 0
       })
     }
-    arrivals?.note(viewer.index, sequence, now)
-    if (sequence === end - 1 && --unfinished === 0) finished?.()
+    arrivals?.record(viewer.index, sequence, nowMs)
+    if (sequence === endSequence - 1 && --pendingViewers === 0) onFinished?.()
   },
-  fault(viewer, what) {
+  fault(viewer, description) {
     delivery.faults++
-    if (delivery.whatFaults.length < FAULTS_KEPT) delivery.whatFaults.push(`viewer ${viewer.index} ${what}`)
+    if (delivery.faultMessages.length < MAX_RECORDED_FAULTS)
+      delivery.faultMessages.push(`viewer ${viewer.index} ${description}`)
   },
   closed(_viewer, code) {
     if (!isClosing) delivery.closes[code] = (delivery.closes[code] ?? 0) + 1
   },
 }
 
-answerParent(
+serveCommands(
   {
-    async connect({ url, count, queries, concurrency: most, keepCursors = false }: ConnectInput) {
-      concurrency = most
+    async connect({ url, count, queries, concurrency: maxConnecting, keepCursors = false }: ConnectInput) {
+      concurrency = maxConnecting
       isClosing = false
       const added = Array.from(
         { length: count },
         (_, i) =>
-          new Viewer(audience, viewers.length + i, new URL(url), queries[i % queries.length]!, keepCursors),
+          new Viewer(listener, viewers.length + i, new URL(url), queries[i % queries.length]!, keepCursors),
       )
       viewers.push(...added)
       await connectAll(added)
     },
 
-    /** From now on these events are waited for, by everybody who is not paused. */
+    /** From now on, every viewer that is not paused expects these events. */
     expect({ first, count }: ExpectInput) {
-      end = first + count
-      const awake = viewers.filter((viewer) => !viewer.isPaused)
-      for (const viewer of awake) viewer.nextSequence = first
-      unfinished = awake.length
-      const every = Math.ceil((viewers.length * count) / MOST_TIMES)
-      arrivals = new Arrivals({ viewers: viewers.length, first, count, every })
-      delivery = newDelivery(awake.length * count)
+      endSequence = first + count
+      const reading = viewers.filter((viewer) => !viewer.isPaused)
+      for (const viewer of reading) viewer.nextSequence = first
+      pendingViewers = reading.length
+      const samplingInterval = Math.ceil((viewers.length * count) / MAX_RECORDED_TIMES)
+      arrivals = new ArrivalTimes({ viewers: viewers.length, first, count, samplingInterval })
+      delivery = newDelivery(reading.length * count)
     },
 
-    /** Waits until everything has come or time is up; says what has come. */
+    /** Waits until all expected events have arrived or time is up; resolves to what has arrived. */
     async delivered({ deadlineMs }: { deadlineMs: number }): Promise<Delivery> {
-      if (unfinished > 0) {
+      if (pendingViewers > 0) {
         await new Promise<void>((resolve) => {
-          finished = resolve
+          onFinished = resolve
           setTimeout(resolve, deadlineMs).unref()
         })
-        finished = undefined
+        onFinished = undefined
       }
       return delivery
     },
 
     latencies({ stamps }: { stamps: number[] }): LatencySummary | undefined {
-      return arrivals?.summary(stamps)
+      return arrivals?.summarize(stamps)
     },
 
-    clock: () => clock(),
-
-    /** The first viewer stops reading, for as long as the bench wants. */
+    /** The first viewer stops reading, until `resumeFirst`. */
     pauseFirst: () => viewers[0]?.pause(),
 
-    /** It reads on, comes back with its cursor if it is closed, and has caught up with everything before `end`. */
+    /** The first viewer reads again, reconnecting with its cursor if it was closed, up to the event before `until`. */
     async resumeFirst({ until, deadlineMs }: { until: number; deadlineMs: number }) {
       const viewer = viewers[0]!
-      const started = clock()
+      const startedAt = monotonicNowMs()
       const before = viewer.nextSequence
       delivery = newDelivery(until - before)
       viewer.resume()
-      while (viewer.nextSequence < until && clock() - started < deadlineMs) {
+      while (viewer.nextSequence < until && monotonicNowMs() - startedAt < deadlineMs) {
         if (!viewer.isSubscribed) await viewer.connect().catch(() => undefined)
-        await pause(5)
+        await sleep(5)
       }
-      return { ...delivery, missing: until - viewer.nextSequence, ms: clock() - started }
+      return { ...delivery, missing: until - viewer.nextSequence, ms: monotonicNowMs() - startedAt }
     },
 
-    /** Everybody's connection is lost at once. Nobody has seen an event from `next` on. */
-    cutAll({ next, until }: { next: number; until: number }) {
+    /** All viewers lose their connections at once. None has received an event from `next` on. */
+    disconnectAll({ next, until }: { next: number; until: number }) {
       isClosing = true
       for (const viewer of viewers) viewer.cut()
       for (const viewer of viewers) viewer.nextSequence = next
       isClosing = false
-      end = until
-      unfinished = viewers.length
+      endSequence = until
+      pendingViewers = viewers.length
       arrivals = undefined
       delivery = newDelivery(viewers.length * (until - next))
     },
 
-    returnAll: () => connectAll(viewers),
+    reconnectAll: () => connectAll(viewers),
 
     close() {
       isClosing = true
@@ -150,18 +149,18 @@ answerParent(
   async () => undefined,
 )
 
-async function connectAll(those: readonly Viewer[]): Promise<void> {
+async function connectAll(targets: readonly Viewer[]): Promise<void> {
   let next = 0
-  const connectOn = async () => {
-    for (let viewer = those[next++]; viewer; viewer = those[next++]) await viewer.connect()
+  const connectNext = async () => {
+    for (let viewer = targets[next++]; viewer; viewer = targets[next++]) await viewer.connect()
   }
-  await Promise.all(Array.from({ length: Math.min(concurrency, those.length) }, connectOn))
+  await Promise.all(Array.from({ length: Math.min(concurrency, targets.length) }, connectNext))
 }
 
 function newDelivery(expected: number): Delivery {
-  return { delivered: 0, expected, bytes: 0, faults: 0, whatFaults: [], closes: {} }
+  return { delivered: 0, expected, bytes: 0, faults: 0, faultMessages: [], closes: {} }
 }
 
-function pause(ms: number): Promise<void> {
+function sleep(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms))
 }

@@ -1,74 +1,76 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { clock } from './clock.ts'
+import { monotonicNowMs } from './clock.ts'
 
 const STOP_GRACE_MS = 15_000
 
-/** A process of the bench that answers commands. Every wait has a deadline, and fails with what it waited for. */
-export class Child {
+/** A process of the bench that runs commands. Every request has a deadline, and its error names the command. */
+export class BenchProcess {
   private readonly name: string
   private readonly process: ChildProcess
-  private readonly waiting = new Map<
+  private readonly pendingRequests = new Map<
     number,
-    { resolve: (answer: never) => void; reject: (e: Error) => void }
+    { resolve: (result: never) => void; reject: (error: Error) => void }
   >()
-  private asked = 0
+  private requestCount = 0
 
   private constructor(name: string, child: ChildProcess) {
     this.name = name
     this.process = child
-    child.on('message', ({ id, answer, error }: Answer) => {
-      const asking = this.waiting.get(id)
-      this.waiting.delete(id)
-      if (error === undefined) asking?.resolve(answer as never)
-      else asking?.reject(new Error(`${name}: ${error}`))
+    child.on('message', ({ id, result, error }: Response) => {
+      const pending = this.pendingRequests.get(id)
+      this.pendingRequests.delete(id)
+      if (error === undefined) pending?.resolve(result as never)
+      else pending?.reject(new Error(`${name}: ${error}`))
     })
     child.once('exit', (code, signal) => {
-      for (const { reject } of this.waiting.values())
+      for (const { reject } of this.pendingRequests.values())
         reject(new Error(`${name} ended with ${code ?? signal}.`))
-      this.waiting.clear()
+      this.pendingRequests.clear()
     })
   }
 
-  /** Resolves once the process is ready to be asked. */
+  /** Resolves once the process accepts commands. */
   static async start(
     name: string,
     file: string,
     env: NodeJS.ProcessEnv = {},
     flags: readonly string[] = [],
-  ): Promise<Child> {
-    const process_ = fork(new URL(file, import.meta.url), {
+  ): Promise<BenchProcess> {
+    const forked = fork(new URL(file, import.meta.url), {
       env: { ...process.env, ...env, NODE_ENV: 'production' },
-      // The peers warn of their many listeners.
+      // The other servers warn about their many listeners.
       execArgv: ['--expose-gc', '--no-warnings', ...flags],
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     })
-    const child = new Child(name, process_)
-    await child.ask('ready', {}, 60_000).catch(async (error: unknown) => {
+    const child = new BenchProcess(name, forked)
+    await child.request('ready', {}, 60_000).catch(async (error: unknown) => {
       await child.stop()
       throw error
     })
     return child
   }
 
-  ask<Result = void>(command: string, input: object = {}, deadlineMs = 30_000): Promise<Result> {
-    const id = ++this.asked
-    const started = clock()
+  request<Result = void>(command: string, input: object = {}, deadlineMs = 30_000): Promise<Result> {
+    const id = ++this.requestCount
+    const startedAt = monotonicNowMs()
     return new Promise<Result>((resolve, reject) => {
       if (!this.process.connected) {
-        reject(new Error(`${this.name} is gone; it cannot "${command}".`))
+        reject(new Error(`${this.name} has ended; it cannot run "${command}".`))
         return
       }
       const deadline = setTimeout(() => {
-        this.waiting.delete(id)
+        this.pendingRequests.delete(id)
         reject(
-          new Error(`${this.name} has not answered "${command}" in ${Math.round(clock() - started)} ms.`),
+          new Error(
+            `${this.name} did not respond to "${command}" within ${Math.round(monotonicNowMs() - startedAt)} ms.`,
+          ),
         )
       }, deadlineMs)
-      this.waiting.set(id, {
-        resolve: (answer) => {
+      this.pendingRequests.set(id, {
+        resolve: (result) => {
           clearTimeout(deadline)
-          resolve(answer)
+          resolve(result)
         },
         reject: (error) => {
           clearTimeout(deadline)
@@ -90,17 +92,17 @@ export class Child {
   }
 }
 
-interface Answer {
+interface Response {
   id: number
-  answer?: unknown
+  result?: unknown
   error?: string
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: each command checks nothing of what its own bench sends it.
+// biome-ignore lint/suspicious/noExplicitAny: commands do not validate input from their own bench.
 type Commands = Record<string, (input: any) => unknown>
 
-/** The other end: runs in the child, answers until it is told to stop or its parent is gone. */
-export function answerParent(commands: Commands, stop: () => Promise<void>): void {
+/** Runs in the child process: serves commands until `stop`, or until the parent ends. */
+export function serveCommands(commands: Commands, stop: () => Promise<void>): void {
   const end = () => {
     void stop().finally(() => process.exit())
   }
@@ -110,7 +112,7 @@ export function answerParent(commands: Commands, stop: () => Promise<void>): voi
     try {
       const run = command === 'ready' ? () => true : commands[command]
       if (!run) throw new Error(`unknown command "${command}"`)
-      process.send?.({ id, answer: await run(input) })
+      process.send?.({ id, result: await run(input) })
     } catch (error) {
       process.send?.({ id, error: error instanceof Error ? (error.stack ?? error.message) : String(error) })
     }

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { UnpackedContents } from '../../src/github/git/commit-pack.ts'
 import { type PreparedContents, preparedContents } from '../../src/github/git/commit-pack.ts'
 
-/** Packs contents to a folder's disk, as the product does to its database, to be pushed from there. */
+/** Packs contents to files in a folder, as a server does to its database; they are pushed from there. */
 export async function packToDisk(contents: UnpackedContents, folder: string): Promise<PreparedContents> {
   const packFile = join(folder, 'pack')
   const indexFile = join(folder, 'index')
