@@ -7,7 +7,7 @@ import { newWriterTag, writerState } from './writer-tag.ts'
 /** Temporary files of writers whose state is unknown are abandoned after this time. */
 const UNKNOWN_WRITER_TIMEOUT_MS = 60 * 60 * 1000
 
-/** Null when the file does not exist. */
+/** Null if the file does not exist. */
 export async function readIfExists(path: string): Promise<string | null> {
   try {
     return await readFile(path, 'utf8')
@@ -17,7 +17,7 @@ export async function readIfExists(path: string): Promise<string | null> {
   }
 }
 
-/** Writes a new file. When it resolves, the bytes are on the disk; the name is only after `syncFolder`. */
+/** Writes a new file. When it resolves, the bytes are on disk, but the name only after `syncFolder`. */
 export async function writeNewFile(
   path: string,
   content: string | Uint8Array | AsyncIterable<Uint8Array>,
@@ -50,7 +50,7 @@ export async function replaceFile(
   await syncFolder(dirname(path))
 }
 
-/** Creates a file with its content in one step. False when the file exists already. */
+/** Creates a file with its content in one step. False if it exists already. */
 export async function createFile(path: string, content: string, temporaryFolder: string): Promise<boolean> {
   const temporary = join(temporaryFolder, newWriterTag())
   try {
@@ -67,8 +67,8 @@ export async function createFile(path: string, content: string, temporaryFolder:
 }
 
 /**
- * Removes what dead processes left in a folder of temporary files, each named by its writer's tag. Creates the folder
- * when it is missing: copies and backups often omit empty folders.
+ * Removes files of dead processes from a folder of temporary files, each named by its writer's tag. Creates
+ * the folder if it is missing: copies and backups often omit empty folders.
  */
 export async function sweepTemporaryFolder(path: string): Promise<void> {
   await ensureFolder(path, PRIVATE_MODE)
@@ -80,7 +80,7 @@ export async function sweepTemporaryFolder(path: string): Promise<void> {
   }
 }
 
-/** False when the file does not exist. */
+/** False if the file does not exist. */
 export async function isOlderThan(path: string, ms: number): Promise<boolean> {
   try {
     return Date.now() - (await lstat(path)).mtimeMs > ms

@@ -82,11 +82,11 @@ describe('gitHttpHandler, with hostile clients', () => {
   test('asks to retry later when too many requests of one subject wait, and forgets those that disconnect', async () => {
     await deploySample(folder)
     const url = await serve(bySubject)
-    const refused = Promise.withResolvers<IncomingMessage>()
+    const refusal = Promise.withResolvers<IncomingMessage>()
     for (let i = 0; i < 41; i++) {
-      unfinishedPost(`${url}/acme/site.git`, { 'x-subject': 'greedy' }).on('response', refused.resolve)
+      unfinishedPost(`${url}/acme/site.git`, { 'x-subject': 'greedy' }).on('response', refusal.resolve)
     }
-    const answer = await refused.promise
+    const answer = await refusal.promise
     expect([answer.statusCode, answer.headers['retry-after']]).toEqual([503, '5'])
 
     for (const each of requests) each.destroy()
@@ -248,7 +248,7 @@ describe('gitHttpHandler, with hostile clients', () => {
       },
       agent: false,
     })
-    request.on('error', () => {}) // it is destroyed
+    request.on('error', () => {}) // the test destroys it
     request.on('response', (answer) => answer.on('error', () => {}))
     requests.push(request)
     return request

@@ -1,14 +1,14 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { readFileSync, readlinkSync } from 'node:fs'
 import { hostname } from 'node:os'
-import { hasCode } from './storage-errors.ts'
+import { isProcessAlive } from '../../runtime/process-alive.ts'
 
 /*
- * Temporary files in a shared folder are named after their writer, so that the files of a dead process can be removed
- * while those of a running one stay. A tag is `place-pid-process-random`:
- *   place    where a pid has a meaning: this machine, since its last boot, in this pid namespace (container)
- *   process  tells this process from an earlier one with the same pid
- *   random   tells one file from another
+ * Temporary files in a shared folder are named after their writer, so that files of a dead process can be
+ * removed without affecting those of a running one. A tag is `place-pid-process-random`:
+ *   place    where the pid is valid: this machine, since its last boot, in this pid namespace (container)
+ *   process  distinguishes this process from an earlier one with the same pid
+ *   random   distinguishes the files of a process
  */
 
 const WRITER_TAG = /^([0-9a-f]{12})-(\d+)-([0-9a-f]{12})-[0-9a-f]{12}$/
@@ -20,11 +20,11 @@ export function newWriterTag(): string {
   return `${PLACE}-${process.pid}-${PROCESS}-${randomId()}`
 }
 
-/** `unknown`: on another machine or in another container, or not a tag. */
+/** `unknown`: the writer is on another machine or in another container, or this is not a tag. */
 export function writerState(tag: string): 'running' | 'ended' | 'unknown' {
   const [, place, pid, instance] = WRITER_TAG.exec(tag) ?? []
   if (place !== PLACE) return 'unknown'
-  const isRunning = Number(pid) === process.pid ? instance === PROCESS : isProcessRunning(Number(pid))
+  const isRunning = Number(pid) === process.pid ? instance === PROCESS : isProcessAlive(Number(pid))
   return isRunning ? 'running' : 'ended'
 }
 
@@ -45,13 +45,4 @@ function readOrEmpty(read: () => string): string {
 
 function randomId(): string {
   return randomBytes(6).toString('hex')
-}
-
-function isProcessRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return !hasCode(error, 'ESRCH') // EPERM: it exists, and belongs to another account
-  }
 }
