@@ -10,11 +10,11 @@ import {
 } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import { deploySample } from '../../../test/support/github/deploy-sample.ts'
 import { git, removeFolder, temporaryFolder } from '../../../test/support/github/git.ts'
+import { waitUntil } from '../../../test/support/processes.ts'
 import { type GitHttpOptions, gitHttpHandler } from './git-http.ts'
 
 /** More than the system buffers between server and client hold. */
@@ -282,9 +282,5 @@ describe('gitHttpHandler, with hostile clients', () => {
     return found
   }
 
-  async function until(condition: () => Promise<boolean>): Promise<void> {
-    for (const deadline = Date.now() + 20_000; !(await condition()); await sleep(50)) {
-      if (Date.now() > deadline) throw new Error(`The condition was not met: ${condition}`)
-    }
-  }
+  const until = (condition: () => Promise<boolean>) => waitUntil(condition, String(condition), 20_000)
 })
