@@ -10,7 +10,6 @@ export type BuiltIns = Readonly<Record<(typeof BUILT_INS)[number], string>>
 
 /** A template's `template.json`. */
 export type TemplateManifest = z.output<typeof manifestSchema>
-export type ManifestVariable = TemplateManifest['variables'][number]
 
 /** `errors` lists all errors, with the field as the path; an empty path is the file itself. */
 export function parseManifest(json: string): { manifest: TemplateManifest } | { errors: FieldError[] } {

@@ -6,7 +6,7 @@ import { rateLimitPauseMs } from './rate-limit.ts'
 import type { RateLimitState, RateLimitStore } from './rate-limit-store.ts'
 
 /** `read` and `write`: the REST and GraphQL APIs. `push`: git, which shares only the pauses with them. */
-export type CallKind = 'read' | 'write' | 'push'
+type CallKind = 'read' | 'write' | 'push'
 
 export interface ThrottleOptions {
   credentialId: string
@@ -26,7 +26,7 @@ const MAX_WAITING = 2_000
  */
 const MAX_WRITE_WAIT_MS = 10_000
 /** After this many rate-limit responses in a row, nothing retries automatically. */
-export const MAX_CONSECUTIVE_RATE_LIMITS = 5
+const MAX_CONSECUTIVE_RATE_LIMITS = 5
 
 /**
  * Every call to GitHub with one credential passes through here: at most five reads at once, writes one at a

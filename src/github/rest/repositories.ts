@@ -41,7 +41,7 @@ type RepositoryName = { owner: string; name: string }
  * The created repository; or, if it was not created or the response was lost, the
  * existing one with that name.
  */
-export interface CreationResult {
+interface CreationResult {
   isCreated: boolean
   repository: RepositoryFacts
 }
