@@ -20,7 +20,7 @@ export class IncompatibleSchemaError extends StartupError {
   override readonly name = 'IncompatibleSchemaError'
 }
 
-const MIGRATIONS_FOLDER = new URL('./migrations', import.meta.url)
+const MIGRATIONS_FOLDER = new URL('./migrations/', import.meta.url)
 
 // Any constant works, as long as all nodes use the same. Combined with the schema's oid, it locks out only
 // the nodes of this installation: other installations can use other schemas of the database.
