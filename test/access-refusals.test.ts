@@ -281,7 +281,7 @@ describe('a token', () => {
       [['create', '--role', 'viewer'], '--name'],
       [['create', '--name', 'x', '--role', 'viewer', '--expires', 'never'], '--expires'],
       [['create', '--name', 'x', '--role', 'viewer', '--org', '../x'], 'organization'],
-      [['revoke', '--name', 'unknown'], 'No token that could be revoked'],
+      [['revoke', '--name', 'unknown'], 'No unrevoked token has the name or id'],
       [['rewoke'], 'npm run token -- list'],
       [['list', '--all'], 'npm run token -- list'],
     ] as const) {

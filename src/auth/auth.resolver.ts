@@ -7,8 +7,7 @@ import { type AuditAction, readAuditEntries } from './audit-log.ts'
 import { RequireRole } from './auth.guard.ts'
 import { AuditActionEnum, AuditConnection, Me } from './auth.model.ts'
 import { OpaqueSubjectIds } from './opaque-subject-ids.ts'
-import { Auth } from './principal.ts'
-import type { Principal } from './request-context.ts'
+import { Auth, type Principal } from './principal.ts'
 import { type Organizations, subjectKind } from './rights.ts'
 
 const MAX_ENTRIES = 500

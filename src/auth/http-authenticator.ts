@@ -6,8 +6,7 @@ import { ForbiddenError, RateLimitedError, ShipcastError, UnauthenticatedError }
 import { toClientError } from '../graphql/error-formatting.ts'
 import { ClientAddress } from './client-address.ts'
 import { Authenticator } from './credentials/authenticator.ts'
-import { setPrincipal } from './principal.ts'
-import type { Principal } from './request-context.ts'
+import { type Principal, setPrincipal } from './principal.ts'
 
 /** Authenticates HTTP requests; `principalOf` then returns the result. */
 @Injectable()

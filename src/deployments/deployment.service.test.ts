@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { MockGitHub } from '../../test/support/deployments/mock-github.ts'
 import { LOCAL_REQUEST, TestNode } from '../../test/support/deployments/test-node.ts'
 import { createMigratedDatabase, type TestDatabase } from '../../test/support/test-database.ts'
-import type { RequestContext } from '../auth/request-context.ts'
+import type { RequestContext } from '../auth/principal.ts'
 import { rightsOf } from '../auth/rights.ts'
 import type { DeployInput } from './deploy.input.ts'
 

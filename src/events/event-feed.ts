@@ -4,8 +4,14 @@ import { PubSubEngine } from 'graphql-subscriptions'
 import type { Organizations } from '../auth/rights.ts'
 import { UnknownCursorError } from '../errors.ts'
 import { CoalescedTask } from '../runtime/coalesced-task.ts'
-import { ACTIVE_STATUSES, type DeploymentStatus, isActive, type LoggedEvent } from './deployment-event.ts'
-import { DeploymentEventSource, type DeploymentFeed } from './deployment-event-source.ts'
+import {
+  ACTIVE_STATUSES,
+  DeploymentEventSource,
+  type DeploymentFeed,
+  type DeploymentStatus,
+  isActive,
+  type LoggedEvent,
+} from './deployment-event.ts'
 import {
   DEPLOYMENTS_TOPIC,
   EventLog,
@@ -14,8 +20,7 @@ import {
   positionOf,
   toCursor,
 } from './event-log.ts'
-import type { EventBatch } from './event-source.ts'
-import { EventStream } from './event-stream.ts'
+import { type EventBatch, EventStream } from './event-stream.ts'
 import { LogReader } from './log-reader.ts'
 import { MissedNotifications } from './missed-notifications.ts'
 

@@ -2,7 +2,7 @@ import { LRUCache } from 'lru-cache'
 import { SharedCalls } from '../runtime/coalesced-task.ts'
 import type { LoggedEvent } from './deployment-event.ts'
 import type { EventLog } from './event-log.ts'
-import type { EventBatch } from './event-source.ts'
+import type { EventBatch } from './event-stream.ts'
 
 const EVENTS_PER_BLOCK = 500
 /** Blocks kept for subscribers that resume together; about half a megabyte each. */

@@ -6,15 +6,14 @@ import type { Request, Response } from 'express'
 import { GraphQLError, OperationTypeNode } from 'graphql'
 import { validate as isUuid } from 'uuid'
 import { AuthModule } from '../auth/auth.module.ts'
-import { principalOf } from '../auth/principal.ts'
+import { principalOf, type RequestContext } from '../auth/principal.ts'
 import { RateLimiter } from '../auth/rate-limiter.ts'
-import type { RequestContext } from '../auth/request-context.ts'
 import { RateLimitedError } from '../errors.ts'
 import { checkDepth, MAX_DOCUMENT_TOKENS, MAX_VALIDATION_ERRORS } from '../graphql/document-limits.ts'
 import { toClientError, toClientResult } from '../graphql/error-formatting.ts'
-import { executeFairly } from '../graphql/execute-fairly.ts'
 import {
   checkComplexity,
+  executeFairly,
   operationNotFound,
   type PreparedArgs,
   prepareOperation,

@@ -9,8 +9,7 @@ import { waitUntil, withTimeout } from '../../test/support/processes.ts'
 import { createMigratedDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { CredentialStore } from '../auth/credentials/credential-store.ts'
 import { EventLog } from '../events/event-log.ts'
-import { EventStream } from '../events/event-stream.ts'
-import { EVENT_SUBSCRIPTION } from '../events/event-subscription.ts'
+import { EVENT_SUBSCRIPTION, EventStream } from '../events/event-stream.ts'
 
 let database: TestDatabase
 let node: LiveNode

@@ -7,8 +7,7 @@ import { type Tick, TickSource } from '../../test/support/live/tick-source.ts'
 import { waitUntil, withTimeout } from '../../test/support/processes.ts'
 import { createMigratedDatabase, type TestDatabase } from '../../test/support/test-database.ts'
 import { UnknownCursorError } from '../errors.ts'
-import { EventStream } from '../events/event-stream.ts'
-import { EVENT_SUBSCRIPTION } from '../events/event-subscription.ts'
+import { EVENT_SUBSCRIPTION, EventStream } from '../events/event-stream.ts'
 
 let database: TestDatabase
 let node: LiveNode

@@ -22,9 +22,13 @@ import { DatabaseUnavailableError } from '../database/errors.ts'
 import { BadUserInputError, RateLimitedError, TooLargeError, UnauthenticatedError } from '../errors.ts'
 import { EventFeed } from '../events/event-feed.ts'
 import { toClientError, toClientResult } from '../graphql/error-formatting.ts'
-import { executeFairly } from '../graphql/execute-fairly.ts'
 import { JsonLimits } from '../graphql/json-limits.ts'
-import { checkComplexity, type PreparedArgs, prepareOperation } from '../graphql/prepare-operation.ts'
+import {
+  checkComplexity,
+  executeFairly,
+  type PreparedArgs,
+  prepareOperation,
+} from '../graphql/prepare-operation.ts'
 import type { Connection } from './connection.ts'
 import { DocumentCache, InvalidDocumentError } from './document-cache.ts'
 import { checkSubscriptionFields, FanOut, type SharedOperation } from './fan-out.ts'

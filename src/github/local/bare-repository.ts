@@ -7,6 +7,7 @@ import type { PreparedContents } from '../git/commit-pack.ts'
 import {
   createFile,
   isOlderThan,
+  newWriterTag,
   readIfExists,
   replaceFile,
   sweepTemporaryFolder,
@@ -14,7 +15,6 @@ import {
 } from './durable-files.ts'
 import type { RepositoryRecord } from './forge-layout.ts'
 import { hasCode } from './storage-errors.ts'
-import { newWriterTag } from './writer-tag.ts'
 
 /** A lock is held for milliseconds; after this time, its holder has crashed. */
 const STALE_LOCK_MS = 30_000

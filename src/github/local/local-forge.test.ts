@@ -10,9 +10,9 @@ import { type PackedContents, packContents } from '../../../test/support/github/
 import { EDGE_CASE_FILES, SAMPLE_PLAN, textFile } from '../../../test/support/github/sample-contents.ts'
 import { withTimeout } from '../../../test/support/processes.ts'
 import { type ForgeUnderTest, gitHubClientContract, inMemory } from '../github-client.contract.ts'
+import { newWriterTag } from './durable-files.ts'
 import { LocalForge } from './local-forge.ts'
 import { toStorageError } from './storage-errors.ts'
-import { newWriterTag } from './writer-tag.ts'
 
 const context = { signal: new AbortController().signal }
 const SAMPLE = await packContents(EDGE_CASE_FILES, SAMPLE_PLAN)

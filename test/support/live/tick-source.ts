@@ -1,4 +1,4 @@
-import type { EventBatch, EventSource, OrderedEvent } from '../../../src/events/event-source.ts'
+import type { EventBatch, EventSource, OrderedEvent } from '../../../src/events/event-stream.ts'
 
 export interface Tick extends OrderedEvent {
   count: number
