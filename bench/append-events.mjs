@@ -5,10 +5,10 @@ import { EventLog } from '../dist/events/event-log.js'
 import { PostgresPubSub } from '../dist/pubsub/postgres-pubsub.js'
 
 /*
- * Makes the writes of a runner without a forge: `node append-events.mjs <seconds> <concurrency> [events per second]`, by
- * default as fast as possible. The database of DATABASE_URL must contain deployments that are QUEUED, or leased by
- * "bench". Claims each one if necessary, advances it to the end, and sends the same notifications as a server. Prints
- * {"events": …, "seconds": …}.
+ * Makes the writes of a runner without a forge: `node append-events.mjs <seconds> <concurrency> [events per
+ * second]`, by default as fast as possible. The database of DATABASE_URL must contain deployments that are
+ * QUEUED, or leased by "bench". Claims each one if necessary, advances it to the end, and sends the same
+ * notifications as a server. Prints {"events": …, "seconds": …}.
  */
 const [seconds, concurrency, rate = Number.POSITIVE_INFINITY] = process.argv.slice(2).map(Number)
 const database = await Database.open({ url: process.env.DATABASE_URL, dataDir: '' })

@@ -1,4 +1,5 @@
-// For `node --import`: on SIGUSR2, prints the longest stall of the event loop since the previous one, in milliseconds.
+// For `node --import`: on SIGUSR2, prints the longest stall of the event loop since the
+// previous one, in milliseconds.
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 
 const delay = monitorEventLoopDelay({ resolution: 1 })

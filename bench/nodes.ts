@@ -11,8 +11,9 @@ import { TestServer } from '../test/support/test-server.ts'
 import { Viewer } from '../test/support/viewer.ts'
 
 /*
- * `npm run bench:nodes`: several nodes on one Postgres, each figure compared with a lower bound measured in the same run.
- * `npm run bench:nodes -- latency growth` runs only some benchmarks: takeover, handover, latency, load, throughput, growth.
+ * `npm run bench:nodes`: several nodes on one Postgres, each figure compared with a lower bound measured in
+ * the same run. `npm run bench:nodes -- latency growth` runs only some benchmarks: takeover, handover,
+ * latency, load, throughput, growth.
  */
 
 const TAKEOVER_ROUNDS = 8
@@ -148,7 +149,9 @@ async function handover(): Promise<void> {
   console.table({ handover: summarize(times) })
 }
 
-/** From the commit in one process to a viewer at a node, and bare notifications meanwhile, on an idle cluster. */
+/**
+ * From the commit in one process to a viewer at a node, and bare notifications meanwhile, on an idle cluster.
+ */
 async function latency(): Promise<void> {
   await startNodes(3)
   const listener = await connect()

@@ -1,4 +1,4 @@
-// Runs when npm has installed. Node's own modules only.
+// Runs after npm has installed. Uses only Node's own modules.
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
@@ -12,15 +12,15 @@ linkNode()
 removeUnused()
 
 /**
- * Makes node_modules/.bin/node, through which every npm script runs on the Node that package-lock.json names. npm 11
- * makes this link itself; npm 10 removes it together with the packages for other machines.
+ * Creates node_modules/.bin/node, so that every npm script runs on the Node that package-lock.json names. npm
+ * 11 creates this link itself; npm 10 removes it together with the packages for other platforms.
  */
 function linkNode() {
   if (!node) {
     console.warn(
-      `npm installed no Node for this machine (${process.platform}-${process.arch}), so the one on your PATH is used, ` +
-        'which has to be version 24 or newer. npm skips it when optional packages are left out, when it could not be ' +
-        'downloaded, or when its hash is not the one in package-lock.json.',
+      `npm did not install Node for this platform (${process.platform}-${process.arch}), so the Node in your PATH is ` +
+        'used, which must be version 24 or newer. npm skips the package if optional packages are omitted, or if the ' +
+        'download fails or its hash differs from package-lock.json.',
     )
   } else if (process.platform !== 'win32') {
     mkdirSync(`${root}node_modules/.bin`, { recursive: true })
@@ -29,7 +29,7 @@ function linkNode() {
   }
 }
 
-/** 140 MB that nothing here opens: headers for compiling C++, and Monaco for pages without a bundler. */
+/** Removes 140 MB of unused files: headers for compiling C++, and Monaco for pages without a bundler. */
 function removeUnused() {
   const folders = ['monaco-editor/dev', 'monaco-editor/min', 'monaco-editor/min-maps']
   for (const folder of node ? [...folders, `${node}/include`] : folders)

@@ -1,5 +1,5 @@
-// Extracts the types that Shipcast's GraphQL documents use from GitHub's own schema, for the tests that
-// validate them:
+// Extracts the types that Shipcast's GraphQL documents use from GitHub's own schema, for
+// tests that validate them:
 //   node scripts/github-graphql.mjs [folder of an installed @octokit/graphql-schema]
 // Without a folder, installs the package (8 MB unpacked) into a temporary one and removes it afterwards.
 import { spawnSync } from 'node:child_process'
@@ -13,8 +13,8 @@ const PACKAGE = '@octokit/graphql-schema@15.26.1'
 const SUBSET = fileURLToPath(new URL('../test/support/github/github-subset.graphql', import.meta.url))
 
 /**
- * Type to the fields extracted from it, with all their arguments. Types that these reference are extracted
- * whole.
+ * The fields to extract by type, with all their arguments. Types that these reference
+ * are extracted completely.
  */
 const FIELDS = {
   Query: ['enterprise'],
@@ -50,8 +50,8 @@ console.log(`${extracted.size} types of @octokit/graphql-schema ${version} writt
 if (temporary) rmSync(temporary, { recursive: true, force: true })
 
 /**
- * Extracts a type without prose, directives and interfaces; of the types in FIELDS, only the fields listed
- * there.
+ * Extracts a type without descriptions, directives and interfaces; of types in FIELDS, only
+ * the fields listed there.
  */
 function extract(name) {
   if (extracted.has(name) || !types.has(name)) return

@@ -1,4 +1,5 @@
-// Extracts the operations that Shipcast uses from GitHub's own OpenAPI description; tests validate requests by it:
+// Extracts the operations that Shipcast uses from GitHub's own OpenAPI description; tests
+// validate requests by it:
 //   node scripts/github-openapi.mjs [folder of an installed @octokit/openapi]
 // Without a folder, installs the package (385 MB unpacked) into a temporary one and removes it afterwards.
 import { spawnSync } from 'node:child_process'
@@ -10,7 +11,7 @@ import { fileURLToPath } from 'node:url'
 const PACKAGE = '@octokit/openapi@23.0.2'
 const SUBSET = fileURLToPath(new URL('../test/support/github/openapi-subset.json', import.meta.url))
 
-/** File of the package to the operations extracted from it. */
+/** The operations to extract, by file of the package. */
 const OPERATIONS = {
   'api.github.com.json': [
     'GET /user',
@@ -80,7 +81,8 @@ console.log(`${Object.keys(subset.operations).length} operations of ${subset.sou
 if (temporary) rmSync(temporary, { recursive: true, force: true })
 
 /**
- * Converts a schema of OpenAPI 3.0 to JSON Schema: no prose, `nullable` as a type, references as definitions.
+ * Converts a schema of OpenAPI 3.0 to JSON Schema: no descriptions, `nullable` as a type,
+ * references as definitions.
  */
 function toJsonSchema(schema, spec) {
   if (Array.isArray(schema)) return schema.map((each) => toJsonSchema(each, spec))

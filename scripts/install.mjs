@@ -1,28 +1,29 @@
-// Installs what is missing, on the machine's own Node, before anything is installed: Node's own modules only.
-//   node scripts/install.mjs              what Shipcast needs to be built and run
-//   node scripts/install.mjs test         … and to be tested and checked (test/package.json)
-//   node scripts/install.mjs test bench   … and what the benches measure against (bench/package.json)
+// Installs missing packages. Runs on the machine's own Node before anything is installed, so uses
+// only Node's own modules.
+//   node scripts/install.mjs              to build and run Shipcast
+//   node scripts/install.mjs test         also to test and check it (test/package.json)
+//   node scripts/install.mjs test bench   also to run the benches (bench/package.json)
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const wanted = process.argv.slice(2)
+const requested = process.argv.slice(2)
 
 await installShipcast()
-if (wanted.includes('bench')) installBench()
+if (requested.includes('bench')) installBench()
 
 async function installShipcast() {
   const stamp = `${root}node_modules/.shipcast-installed`
   const hash = hashOf('package-lock.json')
   const [installed, scope] = read(stamp).split(' ')
-  const withTests = wanted.includes('test') || scope === 'test'
+  const withTests = requested.includes('test') || scope === 'test'
   const parts = withTests ? 'test' : 'server'
   if (installed === hash && scope === parts) return
 
   if (installed !== hash) npm('ci', withTests ? [] : ['--no-workspaces'])
-  // Adds the packages without taking any away: a server that is running needs them.
+  // Adds packages without removing any: a running server may need them.
   else npm('install', ['--no-save'])
   await import('./after-install.mjs')
   writeFileSync(stamp, `${hash} ${parts}`)
@@ -48,8 +49,8 @@ function read(path) {
 
 function npm(command, options, folder = '') {
   console.log('Installing dependencies …')
-  // No package needs its install script: what is for one kind of machine comes as an optional package with its hash,
-  // and the server makes the links between Postgres' libraries where they are missing.
+  // No package needs its install script: platform-specific files come as optional packages with a hash, and
+  // the server creates missing links between Postgres' libraries itself.
   const flags = ['--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error']
   const { status } = spawnSync('npm', [command, ...options, ...flags], {
     cwd: `${root}${folder}`,
@@ -58,8 +59,8 @@ function npm(command, options, folder = '') {
   })
   if (status === 0) return
   console.error(
-    `"npm ${command}" failed, for the reason above. Often it is the network, the registry, or a cache that npm ` +
-      'cannot write (npm_config_cache=FOLDER sets another). Run the same command again afterwards.',
+    `"npm ${command}" failed; see above. Common causes are the network, the registry, or a cache that npm cannot ` +
+      'write to (npm_config_cache=FOLDER sets another). Fix the cause, then run the same command again.',
   )
   process.exit(status ?? 1)
 }

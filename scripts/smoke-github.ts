@@ -1,7 +1,7 @@
-// Runs all calls of a deployment on the real GitHub, in the organization that you name:
+// Makes all calls of a deployment to the real GitHub, in the organization that you name:
 //   SMOKE_GITHUB_ORG=my-throwaway-org GITHUB_TOKEN=… npm run smoke:github
-// Reads Shipcast's own settings. Creates one private repository with a random name, and deletes only that
-// one.
+// Reads Shipcast's own settings. Creates one private repository with a random name,
+// and deletes only that one.
 import { createHash, randomBytes, randomUUID } from 'node:crypto'
 import { Config, ConfigError } from '../src/config/config.ts'
 import type { GitHubSettings } from '../src/config/github.config.ts'
@@ -17,7 +17,7 @@ import { packContents } from '../test/support/github/pack-contents.ts'
 const org = process.env.SMOKE_GITHUB_ORG
 if (!org) {
   console.error(
-    'Nothing was done. This test creates and deletes a repository on the GitHub of your settings. Set SMOKE_GITHUB_ORG to the organization to use, for example: SMOKE_GITHUB_ORG=my-throwaway-org GITHUB_TOKEN=… npm run smoke:github',
+    'Nothing was done. This test creates and deletes a repository on the GitHub that your settings name. Set SMOKE_GITHUB_ORG to the organization to use, for example: SMOKE_GITHUB_ORG=my-throwaway-org GITHUB_TOKEN=… npm run smoke:github',
   )
   process.exit(2)
 }
@@ -27,7 +27,7 @@ const name = `shipcast-smoke-${randomUUID().slice(0, 8)}`
 let repositoryId: string | undefined
 try {
   const { github } = new Config({ ...process.env, FORGE: 'github' })
-  if (!github) throw new Error('There are no settings for GitHub.')
+  if (!github) throw new Error('The settings do not configure GitHub.')
   const client = new GitHubRestClient({
     ...github,
     rateLimitStore: new MemoryRateLimitStore(),
@@ -88,8 +88,8 @@ async function deploy(github: GitHubRestClient, owner: string): Promise<void> {
   if (head !== packed.commit) throw new Error(`The branch is at ${head} instead of ${packed.commit}.`)
   const digest = createHash('sha256').update(big).digest('hex').slice(0, 12)
   console.log(`ok  the branch is at ${head}; big.bin is ${digest}…`)
-  const other = { ...input, intentId: randomUUID(), plannedCommit: '0'.repeat(40) }
-  await github.ensureRepository(other, context).then(
+  const otherInput = { ...input, intentId: randomUUID(), plannedCommit: '0'.repeat(40) }
+  await github.ensureRepository(otherInput, context).then(
     () => Promise.reject(new Error('Another deployment got the repository.')),
     (error: { code?: string }) => {
       if (error.code !== 'REPO_TAKEN') throw error

@@ -5,7 +5,8 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { WebSocket } from 'ws'
 import { Database } from '../src/database/database.ts'
 import { createDataFolder, type DataFolder } from './support/data-folder.ts'
-import { DEPLOY_MUTATION, type DeployResult, deployInput, git } from './support/inputs.ts'
+import { git } from './support/github/git.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
 import { withTimeout } from './support/processes.ts'
 import { TestServer } from './support/test-server.ts'
 import { Viewer } from './support/viewer.ts'
@@ -34,7 +35,7 @@ afterAll(async () => {
   await server.removeData()
 })
 
-/** The real command, beside the running server. */
+/** The real command, while the server runs. */
 function command(...args: string[]): { stdout: string; stderr: string; status: number | null } {
   const env = { PATH: process.env.PATH, DATA_DIR: server.dataDir }
   return spawnSync(process.execPath, ['dist/cli/token.js', ...args], { env, encoding: 'utf8' })
@@ -134,7 +135,7 @@ describe('without authentication', () => {
     { forwarded: 'for=127.0.0.1, for="[2001:db8::1]:4711";proto=https' },
   ])('requests that a proxy on this machine forwards from others are refused: %p', async (headers) => {
     for (const path of ['/', '/graphql', '/git/acme/demo.git/HEAD', '/metrics']) {
-      const answer = await fetch(open.url + path, { headers: headers })
+      const answer = await fetch(open.url + path, { headers })
       expect([path, answer.status]).toEqual([path, 403])
       expect(await answer.text()).toContain('ACCESS=required')
     }
@@ -172,7 +173,7 @@ describe('without authentication', () => {
     { 'x-forwarded-for': '127.0.0.1' },
     { 'x-forwarded-for': '::1, ::ffff:127.0.0.1', 'x-real-ip': '127.0.0.1' },
     { forwarded: 'for=127.0.0.1;proto=http;host=localhost, for="[::1]:5000"' },
-  ])('requests of this machine are accepted, with and without a proxy: %p', async (headers) => {
+  ])('requests from this machine are accepted, with and without a proxy: %p', async (headers) => {
     const { data } = await open.request('{ me { name } }', {}, headers)
     expect(data).toEqual({ me: { name: 'local' } })
   })
@@ -240,10 +241,7 @@ describe('a token', () => {
     ['an empty one', 'Bearer '],
     ['a wrong one', `Bearer shipcast_${'A'.repeat(43)}`],
     ['one without its prefix', 'BARE'],
-    [
-      'a JSON web token that nobody has signed',
-      `Bearer ${jwt({ alg: 'none' }, { sub: 'ada', role: 'admin' })}.`,
-    ],
+    ['an unsigned JSON web token', `Bearer ${jwt({ alg: 'none' }, { sub: 'ada', role: 'admin' })}.`],
     ['another scheme', 'Digest username="ada"'],
     ['the hash of one', 'HASH'],
     ['SQL', `Bearer ' or '1'='1`],
@@ -264,8 +262,8 @@ describe('a token', () => {
   test('may also be sent with the upgrade of the socket', async () => {
     const socket = new WebSocket(server.socketUrl, 'graphql-transport-ws', { headers: bearer(deployer) })
     socket.once('open', () => socket.send('{"type":"connection_init"}'))
-    const [said] = await withTimeout(once(socket, 'message'), 'the socket is answered')
-    expect(JSON.parse(String(said))).toMatchObject({
+    const [message] = await withTimeout(once(socket, 'message'), 'the socket receives a message')
+    expect(JSON.parse(String(message))).toMatchObject({
       type: 'connection_ack',
       payload: { expiresAt: expect.stringMatching(/^20/) },
     })
@@ -283,7 +281,7 @@ describe('a token', () => {
       [['create', '--role', 'viewer'], '--name'],
       [['create', '--name', 'x', '--role', 'viewer', '--expires', 'never'], '--expires'],
       [['create', '--name', 'x', '--role', 'viewer', '--org', '../x'], 'organization'],
-      [['revoke', '--name', 'nobody'], 'No unrevoked token has the name or id'],
+      [['revoke', '--name', 'unknown'], 'No unrevoked token has the name or id'],
       [['rewoke'], 'npm run token -- list'],
       [['list', '--all'], 'npm run token -- list'],
     ] as const) {
@@ -384,7 +382,7 @@ describe('limits', () => {
   })
 })
 
-describe('responses to a sign-in that was never started', () => {
+describe('callbacks of a sign-in that was never started', () => {
   let open: TestServer
 
   beforeAll(async () => {
@@ -446,7 +444,7 @@ describe('the server', () => {
       'cross-origin-opener-policy': 'same-origin',
       'cross-origin-resource-policy': 'same-origin',
     })
-    // Not over http: it would be for a year.
+    // Not over http: browsers would remember it for a year.
     expect(page.headers.has('strict-transport-security')).toBe(false)
     const playground = await fetch(`${server.url}/graphiql`)
     expect(playground.headers.get('content-security-policy')).toContain("style-src 'self' 'unsafe-inline';")
@@ -463,7 +461,7 @@ describe('the server', () => {
     expect(answer.status).toBe(431)
   })
 
-  test('serves clones to one token while another has unfinished clones of the same repository', async () => {
+  test('serves clones to one token while another one has unfinished clones of the same repository', async () => {
     const { data } = await server.request<DeployResult>(
       DEPLOY_MUTATION,
       { input: deployInput({ org: 'globex', repo: 'wanted' }) },
@@ -503,7 +501,7 @@ describe('the server', () => {
     const allowed = new URL(`${server.url}/git/globex/secret.git`)
     allowed.username = 'git'
     allowed.password = admin
-    expect(await git('ls-remote', allowed.href)).toContain('refs/heads/main')
+    expect(await git('/', 'ls-remote', allowed.href)).toContain('refs/heads/main')
     for (const path of [
       '/git/globex/secret.git/info/refs?service=git-upload-pack',
       '/git/GLOBEX/secret.git/info/refs?service=git-upload-pack',

@@ -41,11 +41,11 @@ afterAll(async () => {
 })
 
 async function token(name: string, grant: Grant, lifetimeMs = 3_600_000): Promise<string> {
-  const made = { kind: 'token', subjectId: `service:${name}`, name, grants: [grant], lifetimeMs } as const
-  return (await credentials.create(made)).secret
+  const options = { kind: 'token', subjectId: `service:${name}`, name, grants: [grant], lifetimeMs } as const
+  return (await credentials.create(options)).secret
 }
 
-/** The command of the operator. */
+/** The operator's command. */
 async function command(...args: string[]): Promise<string> {
   const { stdout } = await promisify(execFile)(process.execPath, ['dist/cli/token.js', ...args], {
     env: { ...process.env, DATABASE_URL: postgres.url() },
@@ -78,7 +78,7 @@ async function metric(name: string): Promise<number> {
   return (await Promise.all(values)).reduce((sum, value) => sum + value, 0)
 }
 
-async function members(count: number): Promise<void> {
+async function waitForSubscriptions(count: number): Promise<void> {
   let current: number | undefined
   await waitUntil(
     async () => {
@@ -94,7 +94,7 @@ test('viewers with different rights on the same documents each receive exactly t
     (fields) =>
       `subscription { deploymentStatus { deploymentId sequence cursor status deployment { org } ${fields} } }`,
   )
-  // Some of them differ only in order or case.
+  // Some differ only in order or case.
   const scopes: Organizations[] = [
     'all',
     ['org-1'],
@@ -115,23 +115,24 @@ test('viewers with different rights on the same documents each receive exactly t
     return { viewer, document, orgs: rightsOf([{ role: 'viewer', orgs: scopes[scope]! }]).sees }
   })
   await Promise.all(watching.map(({ viewer }) => viewer.connected()))
-  await members(VIEWERS)
+  await waitForSubscriptions(VIEWERS)
   const before = await metric('executions_total')
 
   const all = connect(admin, 1)
   await all.connected()
   all.subscribe({ query: documents[0]! })
-  await members(VIEWERS + 1)
+  await waitForSubscriptions(VIEWERS + 1)
   const ids = await Promise.all(ORGS.map((org, i) => deploy(org, i)))
   for (const id of ids) await all.waitForEnd(id)
   const orgOf = (event: (typeof all.events)[number]) => (event.deployment as unknown as { org: string }).org
 
   for (const { viewer, orgs } of watching) {
-    const own = all.events.filter((event) => includesOrg(orgs, orgOf(event)))
-    await viewer.waitUntil(() => viewer.events.length >= own.length)
-    expect(viewer.events.map(({ cursor }) => cursor)).toEqual(own.map(({ cursor }) => cursor))
+    const visible = all.events.filter((event) => includesOrg(orgs, orgOf(event)))
+    await viewer.waitUntil(() => viewer.events.length >= visible.length)
+    expect(viewer.events.map(({ cursor }) => cursor)).toEqual(visible.map(({ cursor }) => cursor))
   }
-  // One for each that may see an event: document and scope; and one for the admin's, on another node.
+  // Per event: one for each pair of document and scope that may see it, and one for
+  // the admin on another node.
   const groups = new Map(watching.map(({ document, orgs }) => [JSON.stringify([document, orgs]), orgs]))
   const expected = all.events.map(
     (event) => [...groups.values()].filter((orgs) => includesOrg(orgs, orgOf(event))).length + 1,
@@ -171,13 +172,13 @@ describe('on open sockets of every node', () => {
     for (const viewer of open) await viewer.waitUntil(() => viewer.closeCode !== undefined)
     expect(open.map(({ closeCode }) => closeCode)).toEqual([4403, 4403, 4403])
 
-    const [hidden, shown] = [await deploy('acme', 1), await deploy('globex', 2)]
+    const [hidden, visible] = [await deploy('acme', 1), await deploy('globex', 2)]
     for (const [node, viewer] of open.entries()) {
       const after = viewer.events.at(-1)?.cursor
       const again = connect(secret, node)
       await again.connected()
       again.follow({ ...(after !== undefined && { after }) })
-      expect((await again.waitForEnd(shown)).map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5])
+      expect((await again.waitForEnd(visible)).map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5])
       expect(again.eventsOf(hidden)).toEqual([])
       await again.close()
     }
@@ -192,7 +193,7 @@ describe('on open sockets of every node', () => {
     expect(viewer.closeCode).toBe(4401)
   })
 
-  test('a ping renews the token, and the subscription outlives the first token', async () => {
+  test('a ping renews the token, so the subscription outlives the first token', async () => {
     const [first, second] = [
       await command('create', '--name', 'renewed', '--role', 'viewer', '--org', 'acme', '--expires', '4s'),
       await command('create', '--name', 'renewed', '--role', 'viewer', '--org', 'acme'),
@@ -228,7 +229,7 @@ describe('on open sockets of every node', () => {
       await viewer.connected()
       viewer.follow()
     }
-    await members(before + open.length)
+    await waitForSubscriptions(before + open.length)
     return open
   }
 })

@@ -2,7 +2,8 @@ import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { CredentialStore } from '../src/auth/credentials/credential-store.ts'
 import type { Grant } from '../src/config/grants.ts'
-import { DEPLOY_MUTATION, type DeployResult, deployInput, git } from './support/inputs.ts'
+import { git } from './support/github/git.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
 import { MAX_WAIT_MS, waitUntil } from './support/processes.ts'
 import { createMigratedDatabase, type TestDatabase } from './support/test-database.ts'
 import { TestServer } from './support/test-server.ts'
@@ -34,7 +35,7 @@ beforeAll(async () => {
   tokens.deployer = await token('dave', { role: 'deployer', orgs: ['acme'] })
   tokens.admin = await token('ada', { role: 'admin', orgs: 'all' })
   const other = await token('olga', { role: 'deployer', orgs: 'all' })
-  for (const place of ['here', 'elsewhere'] as const) deployments[place] = await deployed(ORGS[place], other)
+  for (const place of ['here', 'elsewhere'] as const) deployments[place] = await deployAs(ORGS[place], other)
 })
 
 afterAll(async () => {
@@ -55,18 +56,18 @@ async function token(name: string, grant: Grant, lifetimeMs = 3_600_000): Promis
   return secret
 }
 
-async function deployed(org: string, by: string): Promise<string> {
+async function deployAs(org: string, by: string): Promise<string> {
   const { data, errors } = await server.request<DeployResult>(
     DEPLOY_MUTATION,
     { input: deployInput({ org }) },
     bearer(by),
   )
   if (errors) throw new Error(JSON.stringify(errors))
-  await hasStatus(data.deploy.id, 'SUCCEEDED')
+  await waitForStatus(data.deploy.id, 'SUCCEEDED')
   return data.deploy.id
 }
 
-async function hasStatus(id: string, status: string): Promise<void> {
+async function waitForStatus(id: string, status: string): Promise<void> {
   const sql = 'select from deployments where id = $1 and status = $2'
   await waitUntil(
     async () => (await database.database.query(sql, [id, status])).length > 0,
@@ -75,8 +76,8 @@ async function hasStatus(id: string, status: string): Promise<void> {
   )
 }
 
-/** Puts a deployment into a state, with an event. */
-async function bring(
+/** Sets the status of a deployment, with an event. */
+async function setStatus(
   id: string,
   status: 'WAITING' | 'CANCELLED',
   requestedBy = 'service:olga',
@@ -85,7 +86,7 @@ async function bring(
     `with moved as (
        update deployments set status = $2, step = 'CREATE_REPO', waiting_until = now() + interval '1 hour',
          run_at = now() + interval '1 hour', finished_at = null, error = null, leased_by = null,
-         requested_by = jsonb_build_object('id', $3::text, 'name', 'somebody'),
+         requested_by = jsonb_build_object('id', $3::text, 'name', 'requester'),
          sequence = sequence + 1, updated_at = clock_timestamp()
        where id = $1 returning *
      ) select append_event(row(moved.*)::deployments, null) from moved`,
@@ -100,10 +101,10 @@ async function connect(secret: string): Promise<Viewer> {
   return viewer
 }
 
-type Answer = { data?: Record<string, unknown> | null; code?: string }
-type Ask = (query: string, variables?: Record<string, unknown>) => Promise<Answer>
+type Response = { data?: Record<string, unknown> | null; code?: string }
+type Execute = (query: string, variables?: Record<string, unknown>) => Promise<Response>
 
-function overHttp(secret: string | undefined): Ask {
+function overHttp(secret: string | undefined): Execute {
   return async (query, variables = {}) => {
     const { data, errors } = await server.request(
       query,
@@ -114,7 +115,7 @@ function overHttp(secret: string | undefined): Ask {
   }
 }
 
-async function overSocket(secret: string): Promise<Ask> {
+async function overSocket(secret: string): Promise<Execute> {
   const viewer = await connect(secret)
   return async (query, variables = {}) => {
     try {
@@ -136,27 +137,32 @@ interface Try {
   secret: string
 }
 
-const said = ({ code }: Answer): Outcome => (code === undefined ? 'yes' : code === 'NOT_FOUND' ? GONE : code)
-const seen = (isSeen: boolean): Outcome => (isSeen ? 'yes' : GONE)
+const outcomeOf = ({ code }: Response): Outcome =>
+  code === undefined ? 'yes' : code === 'NOT_FOUND' ? GONE : code
+const visibility = (isVisible: boolean): Outcome => (isVisible ? 'yes' : GONE)
 
 /** Operations for both HTTP and the socket, by their name in the table. */
-const OPERATIONS: Record<string, (ask: Ask, attempt: Try) => Promise<Outcome>> = {
-  '`deploy`': async (ask, { place }) =>
-    said(await ask(DEPLOY_MUTATION, { input: deployInput({ org: ORGS[place] }) })),
-  '`cancelDeployment`, own': (ask, attempt) => change(ask, attempt, 'cancelDeployment', 'WAITING', true),
-  '`cancelDeployment`, not own': (ask, attempt) => change(ask, attempt, 'cancelDeployment', 'WAITING', false),
-  '`retryDeployment`, own': (ask, attempt) => change(ask, attempt, 'retryDeployment', 'CANCELLED', true),
-  '`retryDeployment`, not own': (ask, attempt) => change(ask, attempt, 'retryDeployment', 'CANCELLED', false),
-  '`deployment`': async (ask, { place }) => {
-    const answer = await ask('query ($id: ID!) { deployment(id: $id) { id org events { text } } }', {
+const OPERATIONS: Record<string, (execute: Execute, attempt: Try) => Promise<Outcome>> = {
+  '`deploy`': async (execute, { place }) =>
+    outcomeOf(await execute(DEPLOY_MUTATION, { input: deployInput({ org: ORGS[place] }) })),
+  '`cancelDeployment`, own': (execute, attempt) =>
+    change(execute, attempt, 'cancelDeployment', 'WAITING', true),
+  '`cancelDeployment`, not own': (execute, attempt) =>
+    change(execute, attempt, 'cancelDeployment', 'WAITING', false),
+  '`retryDeployment`, own': (execute, attempt) =>
+    change(execute, attempt, 'retryDeployment', 'CANCELLED', true),
+  '`retryDeployment`, not own': (execute, attempt) =>
+    change(execute, attempt, 'retryDeployment', 'CANCELLED', false),
+  '`deployment`': async (execute, { place }) => {
+    const answer = await execute('query ($id: ID!) { deployment(id: $id) { id org events { text } } }', {
       id: deployments[place],
     })
-    return answer.code ?? seen(answer.data?.deployment !== null)
+    return answer.code ?? visibility(answer.data?.deployment !== null)
   },
-  '`deployments`': async (ask, { role, place }) => {
+  '`deployments`': async (execute, { role, place }) => {
     const query = 'query ($org: String) { deployments(first: 100, org: $org) { edges { node { id org } } } }'
-    const all = await ask(query)
-    const some = await ask(query, { org: ORGS[place] })
+    const all = await execute(query)
+    const some = await execute(query, { org: ORGS[place] })
     if (all.code !== undefined) return all.code
     const [listed, ofOrg] = [all, some].map(
       ({ data }) => (data?.deployments as { edges: { node: { id: string; org: string } }[] }).edges,
@@ -164,19 +170,19 @@ const OPERATIONS: Record<string, (ask: Ask, attempt: Try) => Promise<Outcome>> =
     if (role !== 'admin') expect(listed?.every(({ node }) => node.org === 'acme')).toBe(true)
     const isIn = (edges: typeof listed) => edges?.some(({ node }) => node.id === deployments[place]) ?? false
     expect(isIn(ofOrg)).toBe(isIn(listed))
-    return seen(isIn(listed))
+    return visibility(isIn(listed))
   },
-  '`templates`': async (ask) => said(await ask('{ templates { name } }')),
-  '`me`': async (ask, { role }) => {
-    const answer = await ask('{ me { role } }')
+  '`templates`': async (execute) => outcomeOf(await execute('{ templates { name } }')),
+  '`me`': async (execute, { role }) => {
+    const answer = await execute('{ me { role } }')
     if (answer.data) expect(answer.data.me).toMatchObject({ role: role.toUpperCase() })
-    return said(answer)
+    return outcomeOf(answer)
   },
-  '`auditLog`': async (ask) => said(await ask('{ auditLog { edges { node { id } } } }')),
+  '`auditLog`': async (execute) => outcomeOf(await execute('{ auditLog { edges { node { id } } } }')),
 }
 
 async function change(
-  ask: Ask,
+  execute: Execute,
   { role, place }: Try,
   mutation: string,
   state: 'WAITING' | 'CANCELLED',
@@ -184,49 +190,49 @@ async function change(
 ): Promise<Outcome> {
   const id = deployments[place]
   const names = { viewer: 'vera', deployer: 'dave', admin: 'ada' }
-  await bring(id, state, isOwn ? `service:${names[role]}` : 'service:olga')
-  const answer = await ask(`mutation ($id: ID!) { ${mutation}(id: $id) { status } }`, { id })
-  if (answer.data) await hasStatus(id, state === 'WAITING' ? 'CANCELLED' : 'SUCCEEDED')
-  else await hasStatus(id, state)
-  return said(answer)
+  await setStatus(id, state, isOwn ? `service:${names[role]}` : 'service:olga')
+  const answer = await execute(`mutation ($id: ID!) { ${mutation}(id: $id) { status } }`, { id })
+  if (answer.data) await waitForStatus(id, state === 'WAITING' ? 'CANCELLED' : 'SUCCEEDED')
+  else await waitForStatus(id, state)
+  return outcomeOf(answer)
 }
 
 /** Operations for the socket only. A later event proves that an earlier one was not sent. */
 const SUBSCRIPTIONS: Record<string, (viewer: Viewer, attempt: Try) => Promise<Outcome>> = {
   '`deploymentStatus`, current state': async (viewer, { place }) => {
-    await bring(deployments[place], 'WAITING')
-    await nodeHasSeen(deployments[place])
+    await setStatus(deployments[place], 'WAITING')
+    await waitForFeed(deployments[place])
     viewer.follow()
-    return told(viewer, place)
+    return receivedEvents(viewer, place)
   },
   '`deploymentStatus`, replay': async (viewer, { place }) => {
     const { cursor } = await viewer.connected()
-    await bring(deployments[place], 'CANCELLED')
-    await nodeHasSeen(deployments[place])
+    await setStatus(deployments[place], 'CANCELLED')
+    await waitForFeed(deployments[place])
     viewer.follow({ after: cursor })
-    return told(viewer, place)
+    return receivedEvents(viewer, place)
   },
   '`deploymentStatus`, live': async (viewer, { place }) => {
     viewer.follow()
-    await bring(deployments[place], 'CANCELLED')
-    return told(viewer, place)
+    await setStatus(deployments[place], 'CANCELLED')
+    return receivedEvents(viewer, place)
   },
   '`deploymentStatus` of one': async (viewer, { place }) => {
     viewer.follow({ deploymentId: deployments[place] })
     await viewer.waitUntil(() => viewer.events.length + viewer.errors.length > 0)
     const [error] = viewer.errors as { extensions: { code: string } }[]
-    return said({ ...(error && { code: error.extensions.code }) })
+    return outcomeOf({ ...(error && { code: error.extensions.code }) })
   },
 }
 
-async function told(viewer: Viewer, place: Place): Promise<Outcome> {
-  const last = await deployed(ORGS.here, tokens.admin)
+async function receivedEvents(viewer: Viewer, place: Place): Promise<Outcome> {
+  const last = await deployAs(ORGS.here, tokens.admin)
   await viewer.waitForEnd(last)
-  return seen(viewer.eventsOf(deployments[place]).length > 0)
+  return visibility(viewer.eventsOf(deployments[place]).length > 0)
 }
 
 /** Waits until the node's feed has the newest event of the deployment. */
-async function nodeHasSeen(id: string): Promise<void> {
+async function waitForFeed(id: string): Promise<void> {
   const watcher = await connect(tokens.admin)
   const [row] = await database.database.query<{ sequence: number }>(
     'select sequence from deployments where id = $1',
@@ -252,12 +258,12 @@ const PATHS: Record<string, (attempt: Partial<Try> & { place: Place }) => Promis
     }
     if (secret !== undefined) url.password = secret
     url.username = 'git'
-    const asked = await git('ls-remote', url.href).then(
+    const result = await git('/', 'ls-remote', url.href).then(
       () => 'yes',
       (error: Error) => error.message,
     )
-    if (asked === 'yes') return 'yes'
-    return asked.includes('not found') ? GONE : 'UNAUTHENTICATED'
+    if (result === 'yes') return 'yes'
+    return result.includes('not found') ? GONE : 'UNAUTHENTICATED'
   },
   '`/metrics`': async ({ secret }) => {
     const { status } = await fetch(`${server.url}/metrics`, { headers: secret ? bearer(secret) : {} })
@@ -293,7 +299,7 @@ describe('permissions are those of SECURITY.md', () => {
 
   test.each(TABLE)('$operation, $who: $outcome', async ({ operation, who, outcome }) => {
     const [name = '', where = 'here'] = who.split(' ')
-    if (name === 'nobody') return expect(await byNobody(operation)).toEqual(outcome)
+    if (name === 'nobody') return expect(await withoutAuthentication(operation)).toEqual(outcome)
     const role = name as Role
     const places: Place[] = role === 'admin' ? ['here', 'elsewhere'] : [where as Place]
     for (const place of places) {
@@ -310,7 +316,7 @@ describe('permissions are those of SECURITY.md', () => {
     }
   })
 
-  async function byNobody(operation: string): Promise<Outcome> {
+  async function withoutAuthentication(operation: string): Promise<Outcome> {
     const path = PATHS[operation]
     if (path) return path({ place: 'here' })
     const viewer = new Viewer(server.socketUrl)
@@ -341,7 +347,7 @@ describe('a subject cannot', () => {
     expect(others.data.deploy.id).not.toBe(first.data.deploy.id)
   })
 
-  test('see, by an idempotency key of its own, a deployment that it may no longer see', async () => {
+  test('see, through its own idempotency key, a deployment that it may no longer see', async () => {
     const secret = await token('moved', { role: 'deployer', orgs: ['globex'] })
     const key = { idempotencyKey: `moved ${crypto.randomUUID()}` }
     const { data } = await server.request<DeployResult>(
@@ -359,10 +365,10 @@ describe('a subject cannot', () => {
     expect(JSON.stringify(again)).not.toContain(data.deploy.id)
   })
 
-  test('publish events in the name of another one, which would then not receive them', async () => {
+  test('publish events with the connection id of another one, which would then not receive them', async () => {
     const [one, other] = [await connect(tokens.viewer), await connect(tokens.deployer)]
     for (const viewer of [one, other]) viewer.follow()
-    const sentinel = await deployed('acme', tokens.admin)
+    const sentinel = await deployAs('acme', tokens.admin)
     for (const viewer of [one, other]) await viewer.waitForEnd(sentinel)
     const { connectionId } = await one.connected()
     const headers = { ...bearer(tokens.deployer), 'x-connection-id': connectionId }
@@ -370,9 +376,9 @@ describe('a subject cannot', () => {
     expect((await one.waitForEnd(data.deploy.id)).map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4, 5])
   })
 
-  test('gain rights through a token of the same name: it is the same subject, each token with its own role', async () => {
-    const id = await deployed('acme', await token('twin', { role: 'deployer', orgs: ['acme'] }))
-    await bring(id, 'CANCELLED', 'service:twin')
+  test('gain rights through a token with the same name: it is the same subject, but each token has its own role', async () => {
+    const id = await deployAs('acme', await token('twin', { role: 'deployer', orgs: ['acme'] }))
+    await setStatus(id, 'CANCELLED', 'service:twin')
     const viewerTwin = await token('twin', { role: 'viewer', orgs: ['acme'] })
     const retry = 'mutation ($id: ID!) { retryDeployment(id: $id) { status requestedBy } }'
     expect((await server.request(retry, { id }, bearer(viewerTwin))).errors?.[0]?.extensions.code).toBe(

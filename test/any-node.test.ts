@@ -3,12 +3,11 @@ import pg from 'pg'
 import { Cluster } from './support/cluster.ts'
 import { FaultGitHub } from './support/github/fault-github.ts'
 import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
-import { waitUntil, withTimeout } from './support/processes.ts'
+import { MAX_WAIT_MS, waitUntil, withTimeout } from './support/processes.ts'
 import { createTestDatabase, type TestDatabase } from './support/test-database.ts'
 import type { TestServer } from './support/test-server.ts'
 import { type ReceivedEvent, Viewer } from './support/viewer.ts'
 
-const MAX_WAIT_MS = 60_000
 const LEASE_MS = 2_400
 const CREATE = /^POST \/orgs\/acme\/repos$/
 const CANCEL = 'mutation ($id: ID!) { cancelDeployment(id: $id) { id status } }'
@@ -19,7 +18,7 @@ let database: TestDatabase
 let cluster: Cluster
 let viewers: Viewer[]
 
-/** Two nodes with few connections, and a GitHub. */
+/** Two nodes with few connections, and a fake GitHub. */
 beforeAll(async () => {
   github = await FaultGitHub.start()
   github.orgs.set('blocked', { login: 'blocked', id: 10 })
@@ -53,7 +52,7 @@ afterAll(async () => {
 
 beforeEach(() => github.clearFaults())
 
-test('all connections of a node in use: it refuses requests, stays ready, continues its deployments, and recovers', async () => {
+test('a node whose connections are all in use refuses requests, stays ready, continues its deployments, and recovers', async () => {
   const [busy] = cluster.nodes as [TestServer, TestServer]
   const created = holdCreate()
   const id = await cluster.deploy(newInput(), 0, MAX_WAIT_MS)
@@ -87,7 +86,7 @@ test('all connections of a node in use: it refuses requests, stays ready, contin
 })
 
 describe('a deployment on another node', () => {
-  test('is cancelled and retried here, as subscribers of both nodes see', async () => {
+  test('is cancelled and retried here, and subscribers of both nodes receive it', async () => {
     const created = holdCreate()
     const id = await cluster.deploy(newInput(), 0, MAX_WAIT_MS)
     await created.reached()
@@ -147,7 +146,7 @@ function holdCreate(): { reached: () => Promise<void>; proceed: () => void } {
 async function blockAcceptance(organization: string): Promise<() => Promise<void>> {
   const client = new pg.Client({ connectionString: database.url })
   await client.connect()
-  // Until the transaction ends.
+  // The lock is held until the transaction ends.
   await client.query('begin')
   await client.query('select next_queue_rank($1)', [organization])
   return () => client.end()
@@ -165,7 +164,7 @@ async function leaseOf(id: string): Promise<{ owner: string; until: Date; epoch:
     'select leased_by as owner, lease_expires_at as until, epoch from deployments where id = $1',
     [id],
   )
-  if (!lease) throw new Error(`There is no deployment ${id}.`)
+  if (!lease) throw new Error(`Deployment ${id} does not exist.`)
   return lease
 }
 

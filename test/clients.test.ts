@@ -8,7 +8,7 @@ import { TestServer } from './support/test-server.ts'
 
 const CLIENTS = ['graphql-ws.js', 'apollo.js', 'urql.js', 'relay.js']
 
-// In the repository, so that the programs find the libraries, like a reader's own files would.
+// In the repository, so that the programs find the libraries, like a reader's own files.
 const folder = `clients-${process.pid}.tmp`
 const servers: TestServer[] = []
 const programs: ClientProgram[] = []
@@ -48,10 +48,10 @@ async function writePrograms(port: number): Promise<string[]> {
   return files
 }
 
-async function subscribed(server: TestServer, count: number): Promise<void> {
+async function waitForSubscriptions(server: TestServer, count: number): Promise<void> {
   await waitUntil(
     async () => (await (await fetch(`${server.url}/metrics`)).text()).includes(`shipcast_members ${count}\n`),
-    () => `there are ${count} subscriptions. Printed:\n${programs.map((p) => p.output).join('\n---\n')}`,
+    () => `${count} subscriptions are open. Output:\n${programs.map((p) => p.output).join('\n---\n')}`,
     MAX_WAIT_MS,
   )
 }
@@ -65,7 +65,7 @@ async function deploy(server: TestServer, repo: string): Promise<string> {
   return answer.data.deploy.id
 }
 
-async function finished(server: TestServer, id: string): Promise<void> {
+async function waitForSuccess(server: TestServer, id: string): Promise<void> {
   const query = 'query ($id: ID!) { deployment(id: $id) { status } }'
   const status = async () =>
     (await server.request<{ deployment: { status: string } }>(query, { id })).data.deployment.status
@@ -81,18 +81,18 @@ const sequencesOf = (id: string, output: string) =>
 
 test('graphql-ws, Apollo Client, urql and Relay miss and repeat no event over kill -9, a restart and another log', async () => {
   const first = await startServer()
-  // On the same database, where deployments go on while the clients' node is away.
+  // On the same database, so that deployments continue while the clients' node is stopped.
   const second = await startServer({ dataDir: first.dataDir })
   expect(await writePrograms(first.port)).toEqual(['shipcast-client.js', ...CLIENTS])
   const clients = CLIENTS.map(run)
-  await subscribed(first, CLIENTS.length)
+  await waitForSubscriptions(first, CLIENTS.length)
 
   // The first time, no client has received an event yet.
   const ids: string[] = []
   for (const end of ['kill', 'stop'] as const) {
     await first[end]()
     const id = await deploy(second, `meanwhile-${end}`)
-    await finished(second, id)
+    await waitForSuccess(second, id)
     await first.start()
     await Promise.all(clients.map((client) => client.waitForOutput(lastOf(id))))
     ids.push(id)
@@ -101,7 +101,7 @@ test('graphql-ws, Apollo Client, urql and Relay miss and repeat no event over ki
   await second.stop()
   await first.stop()
   const other = await startServer({ dataDir: (await createDataFolder()).path, port: first.port })
-  await subscribed(other, CLIENTS.length)
+  await waitForSubscriptions(other, CLIENTS.length)
   ids.push(await deploy(other, 'another-log'))
   await Promise.all(clients.map((client) => client.waitForOutput(lastOf(ids.at(-1)!))))
 
@@ -123,7 +123,7 @@ test('graphql-ws, Apollo Client, urql and Relay miss and repeat no event over ki
        { next({ data }) { if (failures-- > 0) throw new Error('thrown by the sink'); console.log(data.deploymentStatus) }, error: console.error, complete() {} })`,
   )
   const throwing = run('throwing.js')
-  await subscribed(other, CLIENTS.length + 1)
+  await waitForSubscriptions(other, CLIENTS.length + 1)
   const last = await deploy(other, 'thrown')
   await throwing.waitForOutput(lastOf(last))
   expect(throwing.output).toContain('thrown by the sink')

@@ -27,8 +27,8 @@ function hold(port: number): void {
   idle.push(socket)
 }
 
-async function works(viewer: Viewer): Promise<void> {
-  // Each on its own connection.
+async function expectToWork(viewer: Viewer): Promise<void> {
+  // Each request on its own connection.
   const ready = await fetch(`${server.url}/health/ready`, { headers: { connection: 'close' } })
   expect(ready.status).toBe(200)
   const { data, errors } = await server.request<DeployResult>(
@@ -47,7 +47,7 @@ test('a process that may open few files keeps some in reserve, however many conn
   viewer.follow()
   for (let i = 0; i < 400; i++) hold(server.port)
   await Promise.all(idle.map((socket) => (socket.connecting ? once(socket, 'connect') : undefined)))
-  for (let i = 0; i < 5; i++) await works(viewer)
+  for (let i = 0; i < 5; i++) await expectToWork(viewer)
   for (const socket of idle) socket.destroy()
 
   const sockets = Array.from({ length: 150 }, () => new WebSocket(server.socketUrl, 'graphql-transport-ws'))
@@ -65,7 +65,7 @@ test('a process that may open few files keeps some in reserve, however many conn
   )
   expect(outcomes.filter((outcome) => outcome === 'open').length).toBeGreaterThan(50)
   expect(outcomes).toContain('refused')
-  for (let i = 0; i < 5; i++) await works(viewer)
+  for (let i = 0; i < 5; i++) await expectToWork(viewer)
   for (const socket of sockets) socket.terminate()
   await viewer.close()
 })

@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { afterAll, expect, test } from '@jest/globals'
-import { DEPLOY_MUTATION, type DeployResult, deployInput, git } from './support/inputs.ts'
+import { git } from './support/github/git.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
 import { MAX_WAIT_MS, waitUntil } from './support/processes.ts'
 import { TestServer } from './support/test-server.ts'
 import { isFinalEvent, type ReceivedEvent, Viewer } from './support/viewer.ts'
@@ -36,7 +37,7 @@ test(
       // Requests without a response are repeated with the same key: they must not create a second deployment.
       const requests = [...unanswered.splice(0), ...Array.from({ length: DEPLOYMENTS }, large)]
       const posted = Promise.all(requests.map((request) => post(request, accepted, unanswered)))
-      // From "just begun" to "all done".
+      // From "just started" to "all done".
       await sleep(Math.random() * 900)
       await server.kill()
       await posted
@@ -69,14 +70,14 @@ test(
       expect(events.at(-1)).toMatchObject({ step: 'DONE', status: 'SUCCEEDED' })
       const request = accepted.get(id)
       const repository = join(server.dataDir, 'forge', String(request?.org), `${request?.repo}.git`)
-      expect(await git('-C', repository, 'fsck', '--full', '--strict')).toBe('')
-      const commits = (await git('-C', repository, 'rev-list', '--all')).trim().split('\n')
+      expect(await git('/', '-C', repository, 'fsck', '--full', '--strict')).toBe('')
+      const commits = (await git('/', '-C', repository, 'rev-list', '--all')).trim().split('\n')
       expect(commits).toEqual([events.at(-1)?.deployment.commitSha])
     }
 
     const { dataDir } = server
     await server.kill()
-    await noProcessOf(dataDir)
+    await waitForProcessesToEnd(dataDir)
   },
   120_000 + KILLS * 15_000,
 )
@@ -104,7 +105,7 @@ async function post(
 }
 
 /** Resolves when no process names the folder: the embedded Postgres ends with its owner. */
-async function noProcessOf(folder: string): Promise<void> {
+async function waitForProcessesToEnd(folder: string): Promise<void> {
   let running: string[] = []
   await waitUntil(
     async () => {
@@ -112,7 +113,7 @@ async function noProcessOf(folder: string): Promise<void> {
       running = stdout.split('\n').filter((line) => line.includes(folder))
       return running.length === 0
     },
-    () => `no process uses the folder; there are:\n${running.join('\n')}`,
+    () => `no process uses the folder; still running:\n${running.join('\n')}`,
     MAX_WAIT_MS,
   )
 }

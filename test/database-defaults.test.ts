@@ -6,7 +6,10 @@ import { TestServer } from './support/test-server.ts'
 import { Viewer } from './support/viewer.ts'
 
 const DEPLOYMENTS = 20
-/** Possible defaults of a database or a role; each one, alone or with others, differs from what we rely on. */
+/**
+ * Possible defaults of a database or a role; each, alone or with others, differs from
+ * what Shipcast relies on.
+ */
 const DATABASE_DEFAULTS = {
   default_transaction_isolation: 'serializable',
   datestyle: 'SQL, DMY',
@@ -50,9 +53,9 @@ beforeAll(async () => {
   // lower('I') is not 'i' in Turkish.
   database = await createTestDatabase(`template template0 locale_provider icu icu_locale 'tr-TR'`)
   folder = await createDataFolder()
-  const set = async (whose: string, settings: Record<string, string>) => {
+  const setDefaults = async (target: string, settings: Record<string, string>) => {
     for (const [name, value] of Object.entries(settings)) {
-      await database.database.query(`alter ${whose} set ${name} = '${value}'`)
+      await database.database.query(`alter ${target} set ${name} = '${value}'`)
     }
   }
   const [{ name } = { name: '' }] = await database.database.query<{ name: string }>(
@@ -64,8 +67,8 @@ beforeAll(async () => {
     `create role ${role} login superuser password '${password}'; create schema odd`,
   )
   url.searchParams.set('user', role)
-  await set(`database ${name}`, DATABASE_DEFAULTS)
-  await set(`role ${role} in database ${name}`, ROLE_DEFAULTS)
+  await setDefaults(`database ${name}`, DATABASE_DEFAULTS)
+  await setDefaults(`role ${role} in database ${name}`, ROLE_DEFAULTS)
   await database.database.query(
     `alter role ${role} in database ${name} set search_path = absent, odd, public`,
   )
@@ -120,7 +123,7 @@ test('defaults of database and role have no effect: concurrent deployments succe
   expect(node.log).not.toMatch(/WARN|ERROR/)
 })
 
-test('compares names without case in every locale of the database', async () => {
+test('compares names case-insensitively in every locale of the database', async () => {
   const node = server as TestServer
   expect(await database.database.query(`select lower('I') as i`)).toEqual([{ i: 'ı' }])
   const deploy = (org: string, repo: string) =>

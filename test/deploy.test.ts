@@ -3,7 +3,8 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
-import { DEPLOY_MUTATION, type DeployResult, deployInput, git } from './support/inputs.ts'
+import { git } from './support/github/git.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
 import { TestServer } from './support/test-server.ts'
 import { Viewer } from './support/viewer.ts'
 
@@ -53,10 +54,10 @@ test('deploys a repository that can be cloned, and reports each step to every su
     expect(events.map((event) => event.deployment.sequence)).toEqual([1, 2, 3, 4, 5])
     const { cloneUrl, commitSha } = events[4]!.deployment
     const clone = await mkdtemp(join(folder, 'clone-'))
-    await git('clone', '-q', cloneUrl!, clone)
-    expect((await git('-C', clone, 'rev-parse', 'HEAD')).trim()).toBe(commitSha)
+    await git('/', 'clone', '-q', cloneUrl!, clone)
+    expect((await git('/', '-C', clone, 'rev-parse', 'HEAD')).trim()).toBe(commitSha)
     expect(await readFile(join(clone, 'README.md'), 'utf8')).toBe('# Demo\n')
-    const trailers = await git('-C', clone, 'log', '-1', '--format=%(trailers)')
+    const trailers = await git('/', '-C', clone, 'log', '-1', '--format=%(trailers)')
     expect(trailers.trim()).toBe(`${coAuthor}\nDeployment-Id: ${id}`)
     await viewer.close()
   }
@@ -86,18 +87,20 @@ test('stores bytes and file modes exactly as sent', async () => {
   const last = (await viewer.waitForEnd(id)).at(-1)
   await viewer.close()
   const bare = join(await mkdtemp(join(folder, 'bare-')), 'x.git')
-  await git('clone', '-q', '--bare', last!.deployment.cloneUrl!, bare)
+  await git('/', 'clone', '-q', '--bare', last!.deployment.cloneUrl!, bare)
 
-  expect(await git('-C', bare, 'fsck', '--full', '--strict')).toBe('')
-  const listed = (await git('-C', bare, 'ls-tree', '-r', '-z', 'HEAD')).split('\0').filter(Boolean)
+  expect(await git('/', '-C', bare, 'fsck', '--full', '--strict')).toBe('')
+  const listed = (await git('/', '-C', bare, 'ls-tree', '-r', '-z', 'HEAD')).split('\0').filter(Boolean)
   expect(listed).toHaveLength(files.length)
   for (const file of files) {
     const expected = Buffer.from(file.content, file.encoding === 'BASE64' ? 'base64' : 'utf8')
     const line = listed.find((entry) => entry.endsWith(`\t${file.path}`))
     expect(line?.slice(0, 6)).toBe(file.executable ? '100755' : '100644')
-    const blob = await git('-C', bare, 'cat-file', 'blob', line!.split(/[ \t]/)[2]!)
+    const blob = await git('/', '-C', bare, 'cat-file', 'blob', line!.split(/[ \t]/)[2]!)
     if (file.encoding !== 'BASE64') expect(Buffer.from(blob)).toEqual(expected)
-    expect(Number(await git('-C', bare, 'cat-file', '-s', line!.split(/[ \t]/)[2]!))).toBe(expected.length)
+    expect(Number(await git('/', '-C', bare, 'cat-file', '-s', line!.split(/[ \t]/)[2]!))).toBe(
+      expected.length,
+    )
   }
 })
 
@@ -112,7 +115,7 @@ test('deploys a template', async () => {
   const last = (await viewer.waitForEnd(id)).at(-1)
   await viewer.close()
   const clone = await mkdtemp(join(folder, 'template-'))
-  await git('clone', '-q', last!.deployment.cloneUrl!, clone)
+  await git('/', 'clone', '-q', last!.deployment.cloneUrl!, clone)
   expect((await stat(join(clone, 'README.md'))).size).toBeGreaterThan(0)
 })
 
@@ -152,8 +155,8 @@ test('warns about names that other systems cannot check out, in the response and
   expect(events).toHaveLength(5)
   for (const { deployment } of events) expect(deployment).toEqual(first)
   const bare = join(await mkdtemp(join(folder, 'warned-')), 'x.git')
-  await git('clone', '-q', '--bare', cloneUrl!, bare)
-  expect(await git('-C', bare, 'fsck', '--full', '--strict')).toBe('')
+  await git('/', 'clone', '-q', '--bare', cloneUrl!, bare)
+  expect(await git('/', '-C', bare, 'fsck', '--full', '--strict')).toBe('')
 })
 
 describe('one request creates one deployment', () => {
@@ -171,7 +174,7 @@ describe('one request creates one deployment', () => {
     expect(data.deployments.edges).toHaveLength(1)
   })
 
-  test('and its key with another input is a conflict that names the deployment', async () => {
+  test('for an idempotency key: with another input, it is a conflict that names the deployment', async () => {
     const idempotencyKey = crypto.randomUUID()
     const first = await deploy({ idempotencyKey })
     const { errors } = await server.request(DEPLOY_MUTATION, { input: deployInput({ idempotencyKey }) })
@@ -253,10 +256,10 @@ describe('bad input', () => {
     ]) {
       expect(paths).toContain(path)
     }
-    const { data: left } = await server.request<{ deployments: { edges: unknown[] } }>(
+    const { data: stored } = await server.request<{ deployments: { edges: unknown[] } }>(
       '{ deployments(org: "-acme-") { edges { node { id } } } }',
     )
-    expect(left.deployments.edges).toEqual([])
+    expect(stored.deployments.edges).toEqual([])
   })
 
   test('that does not match the schema is reported with its path', async () => {
@@ -356,7 +359,7 @@ describe('bad input', () => {
     })
   })
 
-  test('with a subscription over HTTP gets a hint about the WebSocket', async () => {
+  test('with a subscription over HTTP is BAD_REQUEST, with a hint about the WebSocket', async () => {
     const response = await post({ query: 'subscription { deploymentStatus { cursor } }' })
     expect(response.status).toBe(400)
     expect(await response.json()).toMatchObject({

@@ -8,7 +8,7 @@ import { createTestDatabase, type TestDatabase } from './support/test-database.t
 import { TestServer } from './support/test-server.ts'
 import { type ReceivedEvent, Viewer } from './support/viewer.ts'
 
-/** Batches have at least fifty sockets. So these close in two batches, with half of the window in between. */
+/** Batches have at least fifty sockets, so these close in two batches, half of DRAIN_MS apart. */
 const VIEWERS = 80
 const DRAIN_MS = 20_000
 
@@ -55,8 +55,8 @@ test('a node that shuts down refuses new sockets, closes its sockets in batches,
   const stopped = leaving.stop()
   await viewers[0]!.waitUntil(() => viewers[0]!.closeCode !== undefined)
   expect((await fetch(`${leaving.url}/health/ready`)).status).toBe(503)
-  const newcomer = new WebSocket(leaving.socketUrl, 'graphql-transport-ws')
-  const [error] = (await withTimeout(once(newcomer, 'error'), 'the newcomer is refused')) as [Error]
+  const lateSocket = new WebSocket(leaving.socketUrl, 'graphql-transport-ws')
+  const [error] = (await withTimeout(once(lateSocket, 'error'), 'the late socket is refused')) as [Error]
   expect(error.message).toContain('503')
 
   const half = VIEWERS / 2

@@ -1,12 +1,11 @@
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
 import { Cluster } from './support/cluster.ts'
 import { deployInput } from './support/inputs.ts'
-import { waitUntil } from './support/processes.ts'
+import { MAX_WAIT_MS, waitUntil } from './support/processes.ts'
 import { ReplicatedPostgres } from './support/replicated-postgres.ts'
 import type { TestServer } from './support/test-server.ts'
 import { type ReceivedEvent, Viewer } from './support/viewer.ts'
 
-const MAX_WAIT_MS = 60_000
 const FIND = 'query ($id: ID!) { deployment(id: $id) { status repositoryUrl } }'
 
 let postgres: ReplicatedPostgres
@@ -32,10 +31,10 @@ test('failover without loss: sockets stay open, and every event arrives once and
   await start({ isSynchronous: true })
   const watching = await Promise.all(cluster.nodes.map((node) => follow(node)))
   const posting = keepPosting()
-  await waitUntil(() => posting.ids.length > 5, 'some are accepted')
+  await waitUntil(() => posting.ids.length > 5, 'some deployments are accepted')
   await failOver()
   const before = posting.ids.length
-  await waitUntil(() => posting.ids.length > before + 5, 'more are accepted', MAX_WAIT_MS)
+  await waitUntil(() => posting.ids.length > before + 5, 'more deployments are accepted', MAX_WAIT_MS)
   await posting.stop()
 
   for (const viewer of watching) {
@@ -82,7 +81,7 @@ test('failover that loses commits: cursors of lost events are unknown, and every
   expect(new Set(names).size).toBe(1)
 })
 
-/** The primary dies; its address leads to a read-only server, which is then promoted. */
+/** The primary fails; its address leads to a read-only server, which is then promoted. */
 async function failOver(): Promise<void> {
   await postgres.killPrimary()
   for (const node of cluster.nodes) {

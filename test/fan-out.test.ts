@@ -24,7 +24,7 @@ async function metric(name: string): Promise<number> {
   return Number(line.split(' ')[1])
 }
 
-async function metricIs(name: string, value: number): Promise<void> {
+async function waitForMetric(name: string, value: number): Promise<void> {
   let current: number | undefined
   await waitUntil(
     async () => {
@@ -42,9 +42,9 @@ async function deploy(): Promise<string> {
 }
 
 /** Resolves once all viewers are subscribed: before, they might receive a snapshot instead of an event. */
-async function subscribed(viewers: readonly Viewer[], count = viewers.length): Promise<void> {
+async function waitUntilSubscribed(viewers: readonly Viewer[], count = viewers.length): Promise<void> {
   await Promise.all(viewers.map((viewer) => viewer.connected()))
-  await metricIs('members', count)
+  await waitForMetric('members', count)
 }
 
 test('however many viewers, an event is executed once for each distinct query', async () => {
@@ -62,7 +62,7 @@ test('however many viewers, an event is executed once for each distinct query', 
       variables: i % 3 === 0 ? {} : { after: i % 2 ? cursor : null },
     })
   }
-  await subscribed(viewers)
+  await waitUntilSubscribed(viewers)
   expect(await metric('groups')).toBe(3)
   const before = await metric('executions_total')
 
@@ -72,7 +72,7 @@ test('however many viewers, an event is executed once for each distinct query', 
   }
   expect((await metric('executions_total')) - before).toBe(5 * 3)
   await Promise.all(viewers.map((viewer) => viewer.close()))
-  for (const name of ['sockets', 'members', 'groups']) await metricIs(name, 0)
+  for (const name of ['sockets', 'members', 'groups']) await waitForMetric(name, 0)
 })
 
 test('a subscription cannot select a field that is read from the database', async () => {
@@ -91,11 +91,11 @@ test('a viewer of one deployment does not receive events of others', async () =>
   await viewer.waitForEnd(first)
   const other = new Viewer(server.socketUrl)
   other.follow()
-  await subscribed([viewer, other])
+  await waitUntilSubscribed([viewer, other])
   await other.waitForEnd(await deploy())
   expect(new Set(viewer.events.map((event) => event.deploymentId))).toEqual(new Set([first]))
   await Promise.all([viewer.close(), other.close()])
-  await metricIs('groups', 0)
+  await waitForMetric('groups', 0)
 })
 
 describe('a raw client', () => {
@@ -131,14 +131,14 @@ describe('a raw client', () => {
       payload: { query: 'subscription { deploymentStatus { deploymentId sequence status } }' },
     })
 
-  test('that completes an operation and starts another with the same id, in one go, receives the new one', async () => {
+  test('that completes an operation and starts another with the same id at once receives the new one', async () => {
     const { socket, messages, has } = await open()
     for (let i = 0; i < 100; i++) {
       socket.send(subscribe('same'))
       socket.send('{"id":"same","type":"complete"}')
     }
     socket.send(subscribe('same'))
-    await metricIs('members', 1)
+    await waitForMetric('members', 1)
     const id = await deploy()
     await has(
       ({ payload }) =>
@@ -149,16 +149,16 @@ describe('a raw client', () => {
     const own = messages.filter(({ payload }) => payload?.data?.deploymentStatus.deploymentId === id)
     expect(own.map(({ payload }) => payload?.data?.deploymentStatus.sequence)).toEqual([1, 2, 3, 4, 5])
     socket.terminate()
-    await metricIs('members', 0)
+    await waitForMetric('members', 0)
   })
 
   test('receives nothing for an operation after its complete', async () => {
     const { socket, messages, has } = await open()
     socket.send(subscribe('ended'))
     socket.send(subscribe('kept'))
-    await metricIs('members', 2)
+    await waitForMetric('members', 2)
     socket.send('{"id":"ended","type":"complete"}')
-    await metricIs('members', 1)
+    await waitForMetric('members', 1)
     const id = await deploy()
     await has(
       (message) =>
@@ -168,7 +168,7 @@ describe('a raw client', () => {
     )
     expect(messages.filter((message) => message.id === 'ended')).toEqual([])
     socket.close()
-    await metricIs('members', 0)
+    await waitForMetric('members', 0)
   })
 
   test('leaves no subscription behind, whatever it sends', async () => {
@@ -205,7 +205,7 @@ describe('a raw client', () => {
       }),
     )
     await Promise.all(deploying)
-    for (const name of ['sockets', 'members', 'groups']) await metricIs(name, 0)
+    for (const name of ['sockets', 'members', 'groups']) await waitForMetric(name, 0)
     expect((await fetch(`${server.url}/health/live`)).status).toBe(200)
   })
 })

@@ -45,7 +45,7 @@ afterAll(async () => {
   await github.close()
 })
 
-test('an unknown authority fails at once with advice; once it is configured, a retry succeeds, also through a proxy', async () => {
+test('a deployment fails at once with advice if the authority is unknown; once configured, a retry succeeds, also through a proxy', async () => {
   const id = await withServer({}, async (server) => {
     const { id, events } = await deploy(server)
     expect(events.map(({ status }) => status)).not.toContain('WAITING')

@@ -9,10 +9,7 @@ import { createTestDatabase, type TestDatabase } from './support/test-database.t
 import { TestServer } from './support/test-server.ts'
 import { type ReceivedEvent, Viewer } from './support/viewer.ts'
 
-/**
- * The number of deployments killed twice, at random requests. Longer runs: `KILLS=60 npm test --
- * test/github`.
- */
+/** Deployments killed twice, at random requests. For a longer run: `KILLS=60 npm test -- test/github` */
 const KILLS = Number(process.env.KILLS ?? 3)
 const CREATE = /^POST \/orgs\/acme\/repos$/
 const DEPLOYMENT = `query ($id: ID!) { deployment(id: $id) {

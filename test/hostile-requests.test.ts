@@ -18,7 +18,7 @@ afterAll(async () => {
   await server.removeData()
 })
 
-/** The longest that one request may take, on a busy machine. Without limits, these requests take up to minutes. */
+/** The maximum for one request, on a busy machine. Without limits, these requests take up to minutes. */
 const MAX_ANSWER_MS = 10_000
 const MAX_ANSWER_BYTES = 64 * 1024
 
@@ -41,7 +41,7 @@ async function send(body: string | URLSearchParams): Promise<Answer> {
   return { status, bytes: text.length, codes: errors.map(({ extensions }) => extensions?.code), headers }
 }
 
-/** The same as the only operation of a socket: the codes of its errors, or the close code. */
+/** Sends it as the only operation of a socket. Resolves to the codes of its errors, or the close code. */
 async function sendOverSocket(payload: string): Promise<unknown[]> {
   const socket = new WebSocket(server.socketUrl, 'graphql-transport-ws')
   const answers: { type: string; payload: unknown }[] = []
@@ -77,18 +77,18 @@ describe('invalid variables are refused quickly, however many', () => {
       'values that an enum does not have',
       body(LIST, `{"s":${JSON.stringify(numbers(120_000).map(() => 'X'))}}`),
     ],
-    ['values that it has', body(LIST, `{"s":${JSON.stringify(numbers(120_000).map(() => 'FAILED'))}}`)],
-    ['a text of a megabyte', body(LIST, `{"s":["${'X'.repeat(1_000_000)}"]}`)],
+    [
+      'too many values that an enum has',
+      body(LIST, `{"s":${JSON.stringify(numbers(120_000).map(() => 'FAILED'))}}`),
+    ],
+    ['a string of a megabyte', body(LIST, `{"s":["${'X'.repeat(1_000_000)}"]}`)],
     ['unknown keys', body(DEPLOY_ONE, `{"i":${keys(10_000)}}`)],
     ['more unknown keys', body(DEPLOY_ONE, `{"i":${keys(100_000)}}`)],
     ['files with a number for a path', body(DEPLOY_ONE, filesOf({ path: 1, content: '' }, 10_000))],
-    ['more files than there may be', body(DEPLOY_ONE, filesOf({ path: 'x', content: '' }, 24_000))],
+    ['more files than allowed', body(DEPLOY_ONE, filesOf({ path: 'x', content: '' }, 24_000))],
     ['empty objects', body(DEPLOY_ONE, `{"i":[${'{},'.repeat(300_000)}1]}`)],
-    ['lists within each other', body(LIST, `{"s":${'['.repeat(400_000)}${']'.repeat(400_000)}}`)],
-    [
-      'objects within each other',
-      body(DEPLOY_ONE, `{"i":${'{"i":'.repeat(100_000)}1${'}'.repeat(100_000)}}`),
-    ],
+    ['nested lists', body(LIST, `{"s":${'['.repeat(400_000)}${']'.repeat(400_000)}}`)],
+    ['nested objects', body(DEPLOY_ONE, `{"i":${'{"i":'.repeat(100_000)}1${'}'.repeat(100_000)}}`)],
     ['a missing field beside a long one', body(DEPLOY_ONE, `{"i":{"repo":"${'x'.repeat(1_000_000)}"}}`)],
   ])('%s', async (_, text) => {
     const answer = await send(text)
@@ -140,16 +140,13 @@ describe('expensive documents are refused', () => {
       `{ ${aliases(300, '__schema { types { name fields { name type { name } } } }').join(' ')} }`,
     ],
     [
-      'by lists within each other',
+      'by nested lists',
       `{ deployments(status: ${'['.repeat(4_000)}${']'.repeat(4_000)}) { edges { cursor } } }`,
     ],
-    [
-      'by objects within each other',
-      `mutation { deploy(input: ${'{a:'.repeat(3_000)}1${'}'.repeat(3_000)}) { id } }`,
-    ],
-    ['by selections within each other', `${'{a'.repeat(4_000)}${'}'.repeat(4_000)}`],
-    ['by fields of one name', `{ ${'me { name } '.repeat(1_500)} }`],
-    ['by types within each other', `query($a: ${'['.repeat(4_000)}Int${']'.repeat(4_000)}) { __typename }`],
+    ['by nested objects', `mutation { deploy(input: ${'{a:'.repeat(3_000)}1${'}'.repeat(3_000)}) { id } }`],
+    ['by nested selections', `${'{a'.repeat(4_000)}${'}'.repeat(4_000)}`],
+    ['by fields with the same name', `{ ${'me { name } '.repeat(1_500)} }`],
+    ['by nested types', `query($a: ${'['.repeat(4_000)}Int${']'.repeat(4_000)}) { __typename }`],
   ])('%s', async (_, query) => {
     const answer = await send(JSON.stringify({ query }))
     expect(answer).toMatchObject({ status: 400, codes: ['TOO_LARGE'] })
@@ -161,7 +158,7 @@ describe('expensive documents are refused', () => {
     expect(await send(params)).toMatchObject({ status: 400, codes: ['TOO_LARGE'] })
   })
 
-  test('and errors do not repeat them', async () => {
+  test('and errors do not repeat their contents', async () => {
     const query = `{ ${aliases(200, `deployments(first: "${'x'.repeat(400)}") { nope }`).join(' ')} }`
     const answer = await send(JSON.stringify({ query }))
     expect(answer.bytes).toBeLessThan(MAX_ANSWER_BYTES)
@@ -187,16 +184,16 @@ describe('expensive documents are refused', () => {
     client.on('data', (data) => {
       answers += data
     })
-    const left = () => 16 - (answers.match(/TOO_LARGE/g) ?? []).length
-    // As many as a connection may have, in one write.
+    const remaining = () => 16 - (answers.match(/TOO_LARGE/g) ?? []).length
+    // The maximum of a connection, in one write.
     client.write((head + text).repeat(16))
-    let answered = 0
-    for (; left() > 0; answered++) {
+    let otherRequests = 0
+    for (; remaining() > 0; otherRequests++) {
       expect((await fetch(`${server.url}/health/live`)).status).toBe(200)
     }
     client.destroy()
     // Other requests run every few turns of the event loop, rather than after all of them.
-    expect(answered).toBeGreaterThan(3)
+    expect(otherRequests).toBeGreaterThan(3)
   })
 
   test('but not the queries of tools and the page', async () => {

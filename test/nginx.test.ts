@@ -6,7 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { Cluster } from './support/cluster.ts'
 import { createDataFolder, type DataFolder } from './support/data-folder.ts'
-import { DEPLOY_MUTATION, type DeployResult, deployInput, git } from './support/inputs.ts'
+import { git } from './support/github/git.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
 import { waitUntil, withTimeout } from './support/processes.ts'
 import { ReconnectingViewer } from './support/reconnecting-viewer.ts'
 import { RestartablePostgres } from './support/restartable-postgres.ts'
@@ -57,7 +58,7 @@ async function startNginx(): Promise<ChildProcess> {
   const child = spawn(NGINX ?? 'nginx', ['-p', folder.path, '-c', file, '-g', 'daemon off;'], {
     stdio: 'ignore',
   })
-  await waitUntil(async () => (await ready()) === 200, 'nginx answers')
+  await waitUntil(async () => (await ready()) === 200, 'nginx responds')
   return child
 }
 
@@ -92,11 +93,11 @@ withNginx('one address for all nodes: sockets, mutations and clones', async () =
   }
   const cloneUrl = viewers[0]?.eventsOf(id).at(-1)?.deployment.cloneUrl
   expect(cloneUrl).toBe(`http://${host}/git/${request.org}/${request.repo}.git`)
-  expect(await git('ls-remote', String(cloneUrl), 'refs/heads/main')).toMatch(/^[0-9a-f]{40}\t/)
+  expect(await git('/', 'ls-remote', String(cloneUrl), 'refs/heads/main')).toMatch(/^[0-9a-f]{40}\t/)
   await Promise.all(viewers.map((viewer) => viewer.close()))
 })
 
-withNginx('a rolling restart: whoever asks again is answered, and viewers see everything', async () => {
+withNginx('a rolling restart: repeated requests succeed, and viewers receive every event', async () => {
   const first = new Viewer(`ws://${host}/graphql`)
   const { cursor } = await first.connected()
   await first.close()
@@ -120,7 +121,7 @@ withNginx('a rolling restart: whoever asks again is answered, and viewers see ev
   for (const node of cluster.nodes) {
     await node.stop()
     await node.start()
-    await waitUntil(async () => (await fetch(`${node.url}/health/ready`)).status === 200, 'it is ready')
+    await waitUntil(async () => (await fetch(`${node.url}/health/ready`)).status === 200, 'the node is ready')
   }
   isOver = true
   await posting
@@ -130,7 +131,7 @@ withNginx('a rolling restart: whoever asks again is answered, and viewers see ev
         viewer.allEvents().flatMap((event) => (event.step === 'DONE' ? [event.deploymentId] : [])),
       )
       return ids.every((id) => ended.has(id))
-    }, 'the viewer has seen the end of each')
+    }, 'the viewer has received the end of each deployment')
     await viewer.close()
     const positions = viewer.events.map((event) => Number(event.cursor))
     expect(positions).toEqual(positions.map((_, i) => Number(cursor) + 1 + i))

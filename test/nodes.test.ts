@@ -7,20 +7,22 @@ import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { Cluster } from './support/cluster.ts'
 import { createDataFolder, type DataFolder } from './support/data-folder.ts'
-import { DEPLOY_MUTATION, type DeployResult, deployInput, git } from './support/inputs.ts'
-import { waitUntil } from './support/processes.ts'
+import { git } from './support/github/git.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
+import { MAX_WAIT_MS, waitUntil } from './support/processes.ts'
 import { ReconnectingViewer } from './support/reconnecting-viewer.ts'
 import { RestartablePostgres } from './support/restartable-postgres.ts'
 import { TestServer } from './support/test-server.ts'
 import { isFinalEvent, Viewer } from './support/viewer.ts'
 
-/** For ten minutes of chaos: `CHAOS_SECONDS=600 npm test -- test/nodes`; by default, each fault happens once. */
+/**
+ * For ten minutes of chaos: `CHAOS_SECONDS=600 npm test -- test/nodes`; by default, each fault happens once.
+ */
 const CHAOS_SECONDS = Number(process.env.CHAOS_SECONDS ?? 0)
 const isLong = CHAOS_SECONDS > 0
 const DEPLOYMENTS = isLong ? Math.max(300, CHAOS_SECONDS / 2) : 60
 const VIEWERS_PER_NODE = isLong ? 50 : 4
 const LEASE_MS = isLong ? 3_000 : 1_500
-const MAX_WAIT_MS = 60_000
 
 let postgres: RestartablePostgres
 
@@ -48,7 +50,7 @@ describe('three nodes on one Postgres', () => {
     for (const node of cluster.nodes) expect(await readiness(node)).toBe(200)
   })
 
-  test('notify each other’s subscribers, and no poll finds a missed notification', async () => {
+  test("notify each other's subscribers, and no poll finds a missed notification", async () => {
     const viewers = cluster.nodes.map((node) => new Viewer(node.socketUrl))
     await Promise.all(viewers.map((viewer) => viewer.connected()))
     for (const viewer of viewers) viewer.follow()
@@ -118,7 +120,7 @@ describe('three nodes on one Postgres', () => {
       )
       for (const [id, request] of inputs) {
         const repository = join(cluster.dataDir, 'forge', String(request.org), `${request.repo}.git`)
-        const found = (await git('-C', repository, 'rev-list', '--all')).trim().split('\n')
+        const found = (await git('/', '-C', repository, 'rev-list', '--all')).trim().split('\n')
         expect(found).toEqual([commits.get(id)])
       }
       // Only the holder of a lease wrote to its deployment.
@@ -129,7 +131,7 @@ describe('three nodes on one Postgres', () => {
       for (const { writer, owner } of writes) {
         expect(writer).toBe(cluster.nodeNamesByPid.get(Number(owner.split('/')[1])))
       }
-      // The number of chances for a zombie.
+      // How often a paused node could have written after another had taken over.
       const [{ reclaims } = { reclaims: 0 }] = await postgres.query<{ reclaims: number }>(
         'select count(*)::int as reclaims from reclaims',
       )
@@ -145,20 +147,20 @@ describe('three nodes on one Postgres', () => {
     const deadline = performance.now() + CHAOS_SECONDS * 1_000
     const paused = new Set<number>()
     const pauses: Promise<void>[] = []
-    const aNode = () => {
+    const pickNode = () => {
       const all = [0, 1, 2].filter((i) => !paused.has(i))
       return all[Math.floor(Math.random() * all.length)] ?? 0
     }
     const kinds: Record<string, () => Promise<unknown>> = {
       kill: async () => {
-        const i = aNode()
+        const i = pickNode()
         await cluster.node(i).kill()
         await sleep(Math.random() * 500)
         await cluster.restartNode(i)
       },
       pause: async () => {
         if (paused.size > 0) return
-        const i = aNode()
+        const i = pickNode()
         paused.add(i)
         cluster.node(i).pause()
         pauses.push(
@@ -184,7 +186,7 @@ describe('three nodes on one Postgres', () => {
         await postgres.thaw()
       },
       stop: async () => {
-        const i = aNode()
+        const i = pickNode()
         await cluster.node(i).stop()
         await cluster.restartNode(i)
       },
@@ -262,7 +264,7 @@ describe('while the database is unavailable', () => {
   )
 
   test('full: requests are refused, and deployments continue when there is space', async () => {
-    // The error of a server whose disk is full.
+    // Raises the error of a server whose disk is full.
     const viewer = new Viewer(cluster.node(0).socketUrl)
     await viewer.connected()
     viewer.follow()
@@ -291,14 +293,14 @@ describe('while the database is unavailable', () => {
   })
 })
 
-// Determined at once: the tests must be known before any hook runs.
+// Determined here, because tests must be defined before any hook runs.
 const hasFileSystem = await createFileSystem(1).then(async (volume) => {
   await volume?.remove()
   return volume !== undefined
 })
 
 ;(hasFileSystem ? describe : describe.skip)(
-  `while the database’s disk is full${hasFileSystem ? '' : ' (needs root on Linux, for its own file system)'}`,
+  `while the database's disk is full${hasFileSystem ? '' : ' (needs root on Linux, for its own file system)'}`,
   () => {
     let volume: DataFolder | undefined
     let small: RestartablePostgres
@@ -324,7 +326,7 @@ const hasFileSystem = await createFileSystem(1).then(async (volume) => {
       const before = await cluster.deploy(newInput(), 0, MAX_WAIT_MS)
       const ballast = join(volume!.path, 'ballast')
       const fill = async () => {
-        // Including what the server frees in the meantime.
+        // Also fills what the server frees in the meantime.
         await promisify(execFile)('dd', [
           'if=/dev/zero',
           `of=${ballast}`,
@@ -421,7 +423,7 @@ describe('a node that cannot use its database', () => {
       /^An unreleased version of Shipcast created the tables/m,
     ],
   ] as const)(
-    'does not start if %s version has migrated it, and says so',
+    'does not start if %s version has migrated it, and reports that',
     async (_, [version, name], sentence) => {
       const database = `migrated_${version}`
       await postgres.query(`create database ${database}`)

@@ -8,11 +8,12 @@ import { gzipSync } from 'node:zlib'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import type { Browser, BrowserContextOptions, Route } from 'playwright-core'
 import { BrowserWindow, findScripts, launchBrowser, saveScreenshot } from './support/browser.ts'
-import { DEPLOY_MUTATION, type DeployResult, deployInput, git } from './support/inputs.ts'
+import { git } from './support/github/git.ts'
+import { DEPLOY_MUTATION, type DeployResult, deployInput } from './support/inputs.ts'
 import { TestServer } from './support/test-server.ts'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
-const TALE = ['Ready!', 'Creating org', 'Creating repo', 'Pushing contents', 'Done!']
+const ALL_TEXTS = ['Ready!', 'Creating org', 'Creating repo', 'Pushing contents', 'Done!']
 
 let browser: Browser
 let server: TestServer
@@ -47,7 +48,7 @@ async function open(path = '/', options: BrowserContextOptions = {}): Promise<Br
   return window
 }
 
-/** Names as people have them, for the screenshots; each once. */
+/** Realistic, unique names, for the screenshots. */
 function newName(): string {
   const kinds = ['billing-api', 'homework', 'data-pipeline', 'mobile-app', 'handbook', 'search-service']
   return `${kinds[names % kinds.length]}-${++names}`
@@ -58,8 +59,8 @@ interface HeldOrganization {
 }
 
 /**
- * Holds every deployment to this organization at its first step until it is released, at the latest after the test:
- * the local forge then reads about the organization from a pipe into which nobody has written.
+ * Holds every deployment to this organization at its first step until it is released, at the latest after the
+ * test: the local forge reads the organization's record from a pipe without content.
  */
 async function holdOrganization(login: string): Promise<HeldOrganization> {
   const organization = join(server.dataDir, 'forge', login)
@@ -70,7 +71,7 @@ async function holdOrganization(login: string): Promise<HeldOrganization> {
   const release = async () => {
     if (!isHeld) return
     isHeld = false
-    // Open for both, it does not wait for the other side.
+    // Opened for reading and writing, it does not wait for the other side.
     const opened = await openFile(pipe, 'r+')
     await rm(pipe)
     await opened.write(JSON.stringify({ id: 'held', login, createdAt: new Date().toISOString() }))
@@ -80,7 +81,7 @@ async function holdOrganization(login: string): Promise<HeldOrganization> {
   return { release }
 }
 
-test('whoever presses Deploy, everyone sees each step as it happens', async () => {
+test('everyone sees each step of a deployment as it happens, whoever started it', async () => {
   const mine = await open()
   const theirs = await open()
   for (const window of [mine, theirs]) {
@@ -93,7 +94,7 @@ test('whoever presses Deploy, everyone sees each step as it happens', async () =
 
   for (const window of [mine, theirs]) {
     await window.waitForStatus('SUCCEEDED')
-    expect(await window.statusTexts()).toEqual(TALE)
+    expect(await window.statusTexts()).toEqual(ALL_TEXTS)
     await window.waitForListItem(mine.deploymentIdFromUrl(), 'SUCCEEDED')
     // Two clicks, one deployment.
     expect(await window.page.getByTestId('deployment-list-item').count()).toBe(1)
@@ -103,11 +104,11 @@ test('whoever presses Deploy, everyone sees each step as it happens', async () =
     expect(window.problems).toEqual([])
   }
   const clone = join(folder, 'first')
-  await git('clone', '-q', await mine.cloneUrl(), clone)
+  await git('/', 'clone', '-q', await mine.cloneUrl(), clone)
   expect((await stat(join(clone, 'README.md'))).isFile()).toBe(true)
 })
 
-test('a deployment that another service starts appears and moves in every window', async () => {
+test('a deployment started by another client appears and progresses in every window', async () => {
   const windowsOfOthers = [await open(), await open()]
   await Promise.all(windowsOfOthers.map((window) => window.waitUntilLive()))
 
@@ -117,12 +118,12 @@ test('a deployment that another service starts appears and moves in every window
 
   for (const window of windowsOfOthers) {
     await window.waitForStatus('SUCCEEDED')
-    expect(await window.statusTexts()).toEqual(TALE)
+    expect(await window.statusTexts()).toEqual(ALL_TEXTS)
     await window.waitForListItem(data.deploy.id, 'SUCCEEDED')
   }
 })
 
-test('goes on after a reload, and after the server was killed', async () => {
+test('continues after a reload, and after the server is killed', async () => {
   const mine = await open()
   const theirs = await open()
   await Promise.all([mine.waitUntilLive(), theirs.waitUntilLive()])
@@ -150,15 +151,15 @@ test('goes on after a reload, and after the server was killed', async () => {
     await window.waitForStatus('SUCCEEDED')
     await window.waitForListItem(id, 'SUCCEEDED')
   }
-  expect(await mine.statusTexts()).toEqual(TALE.slice(1))
-  expect(await theirs.statusTexts()).toEqual(TALE)
+  expect(await mine.statusTexts()).toEqual(ALL_TEXTS.slice(1))
+  expect(await theirs.statusTexts()).toEqual(ALL_TEXTS)
 })
 
-test('names the deployment that is in the way, cancels it, and goes on from there by Retry', async () => {
+test('links to the conflicting deployment, cancels it, and resumes it with Retry', async () => {
   const window = await open()
   const { page } = window
   await window.waitUntilLive()
-  // There is one runner: while this one is held, the next is queued.
+  // There is one slot: while this deployment is held, the next one is queued.
   const org = await holdOrganization('informatics-101')
   await server.request(DEPLOY_MUTATION, { input: deployInput({ org: 'informatics-101', repo: newName() }) })
   await window.fillForm('acme', newName())
@@ -180,16 +181,16 @@ test('names the deployment that is in the way, cancels it, and goes on from ther
   await page.getByText('attempt 2').waitFor()
 })
 
-test('a submission whose answer was lost is tried again and is still one deployment', async () => {
+test('a submission whose response is lost can be repeated and creates only one deployment', async () => {
   const window = await open()
   await window.waitUntilLive()
   const repo = newName()
   await window.fillForm('acme', repo)
-  const loseTheAnswer = async (route: Route) => {
+  const loseResponse = async (route: Route) => {
     await route.fetch()
     await route.abort('connectionreset')
   }
-  await window.page.route('**/graphql', loseTheAnswer, { times: 1 })
+  await window.page.route('**/graphql', loseResponse, { times: 1 })
   await window.clickDeploy()
   await window.page.getByText('could not be reached').waitFor()
 
@@ -234,7 +235,7 @@ describe('contents from this computer', () => {
     await writeFile(join(contents, 'run.sh'), '#!/bin/sh\necho hello\n')
   })
 
-  const ways = {
+  const methods = {
     picked: async (window: BrowserWindow) => {
       await window.page.getByText('This computer').click()
       const chooser = window.page.waitForEvent('filechooser')
@@ -244,7 +245,7 @@ describe('contents from this computer', () => {
     dropped: (window: BrowserWindow) => window.drop(contents),
   }
 
-  test.each(Object.entries(ways))('a folder that is %s is deployed as it is', async (way, choose) => {
+  test.each(Object.entries(methods))('a folder that is %s is deployed unchanged', async (method, choose) => {
     const window = await open()
     await window.waitUntilLive()
     await choose(window)
@@ -254,18 +255,18 @@ describe('contents from this computer', () => {
     await window.clickDeploy()
     await window.waitForStatus('SUCCEEDED')
 
-    const clone = join(folder, way)
-    await git('clone', '-q', await window.cloneUrl(), clone)
+    const clone = join(folder, method)
+    await git('/', 'clone', '-q', await window.cloneUrl(), clone)
     for (const path of ['README.md', 'docs/empty', 'docs/pixel.bin', 'run.sh']) {
       expect(await readFile(join(clone, path))).toEqual(await readFile(join(contents, path)))
     }
-    expect((await git('-C', clone, 'ls-files', '-s')).split('\n').filter(Boolean)).toHaveLength(4)
-    expect(await git('-C', clone, 'ls-files', '-s', 'run.sh')).toMatch(/^100755 /)
+    expect((await git('/', '-C', clone, 'ls-files', '-s')).split('\n').filter(Boolean)).toHaveLength(4)
+    expect(await git('/', '-C', clone, 'ls-files', '-s', 'run.sh')).toMatch(/^100755 /)
     expect(window.problems).toEqual([])
   })
 })
 
-test('says what is wrong beside each field, and goes to the first of them', async () => {
+test('shows errors beside their fields, and focuses the first one', async () => {
   const window = await open()
   const { page } = window
   await window.waitUntilLive()
@@ -277,7 +278,7 @@ test('says what is wrong beside each field, and goes to the first of them', asyn
   await page.getByLabel('Branch').fill('a..b')
   await window.clickDeploy()
 
-  for (const [label, fault] of [
+  for (const [label, text] of [
     ['Organization', 'hyphen'],
     ['Repository', '..'],
     ['Branch', '..'],
@@ -286,7 +287,7 @@ test('says what is wrong beside each field, and goes to the first of them', asyn
     await page.locator('input[aria-invalid=true]').nth(2).waitFor()
     const ids = (await field.getAttribute('aria-describedby'))?.split(' ') ?? []
     const described = await Promise.all(ids.map((id) => page.locator(`[id="${id}"]`).textContent()))
-    expect(described.join(' ')).toContain(fault)
+    expect(described.join(' ')).toContain(text)
   }
   expect(await page.getByLabel('Organization').evaluate((field) => field.matches(':focus'))).toBe(true)
   expect(await page.getByTestId('status').getAttribute('data-status')).toBe('ready')
@@ -299,7 +300,7 @@ test('says what is wrong beside each field, and goes to the first of them', asyn
   expect(window.problems).toEqual([])
 })
 
-test('deploys by keyboard alone', async () => {
+test('deploys with the keyboard only', async () => {
   const window = await open()
   const { page } = window
   const { keyboard } = page
@@ -307,9 +308,9 @@ test('deploys by keyboard alone', async () => {
   await page.getByRole('radio', { name: 'Static site' }).waitFor()
   const focused = () =>
     page.evaluate('document.activeElement?.getAttribute("name") ?? document.activeElement?.innerText')
-  const tabTo = async (what: string) => {
-    for (let i = 0; i < 40 && (await focused()) !== what; i++) await keyboard.press('Tab')
-    expect(await focused()).toBe(what)
+  const tabTo = async (target: string) => {
+    for (let i = 0; i < 40 && (await focused()) !== target; i++) await keyboard.press('Tab')
+    expect(await focused()).toBe(target)
   }
 
   await tabTo('org')
@@ -327,7 +328,7 @@ test('deploys by keyboard alone', async () => {
   await tabTo('Copy')
 })
 
-test('fits a narrow screen, and a link shows what it names', async () => {
+test('fits a narrow screen, and a link shows its deployment', async () => {
   const window = await open('/', { viewport: { width: 360, height: 740 } })
   await window.waitUntilLive()
   await window.page.getByTestId('deployment-list-item').first().waitFor()
@@ -344,7 +345,7 @@ test('the playground runs a query and a subscription', async () => {
   const window = await open('/graphiql')
   const { page } = window
   const run = page.getByRole('button', { name: /^(execute|run)/i })
-  // The editor is there some time after its tabs.
+  // The editor appears after its tabs.
   await page.getByText('fileCount').first().waitFor()
   await run.click()
   await page.getByText('"hello-world"').first().waitFor()
@@ -371,7 +372,7 @@ test('the page loads at most 150 kB of JavaScript', async () => {
   expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThanOrEqual(150_000)
 })
 
-test.each(['light', 'dark'] as const)('looks as in docs/screenshot-%s.png', async (colorScheme) => {
+test.each(['light', 'dark'] as const)('looks like docs/screenshot-%s.png', async (colorScheme) => {
   const window = await open('/', { colorScheme, reducedMotion: 'reduce' })
   await window.waitUntilLive()
   await window.fillForm('acme', `${colorScheme}-website`)

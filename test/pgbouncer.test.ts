@@ -11,16 +11,16 @@ import { RestartablePostgres } from './support/restartable-postgres.ts'
 import { findFreePort, TestServer } from './support/test-server.ts'
 import { Viewer } from './support/viewer.ts'
 
-// Runs if PgBouncer is installed; PGBOUNCER selects another version than the one in the PATH.
+// Runs if PgBouncer is installed; PGBOUNCER selects a version other than the one in PATH.
 
 const PROGRAM = process.env.PGBOUNCER ?? 'pgbouncer'
 const PATH = `${process.env.PATH}:/usr/sbin`
 const [, major, minor] = /PgBouncer (\d+)\.(\d+)/.exec(run('--version')) ?? []
 const isInstalled = major !== undefined
-const keepsStatements = Number(major) > 1 || Number(minor) >= 21
+const supportsPreparedStatements = Number(major) > 1 || Number(minor) >= 21
 if (!isInstalled) console.info('PgBouncer is not installed: the tests of poolers are skipped.')
-const withOld = isInstalled && !keepsStatements ? test : test.skip
-const withNew = isInstalled && keepsStatements ? test : test.skip
+const withOldVersion = isInstalled && !supportsPreparedStatements ? test : test.skip
+const withNewVersion = isInstalled && supportsPreparedStatements ? test : test.skip
 
 let postgres: RestartablePostgres
 let folder: DataFolder
@@ -48,10 +48,10 @@ unix_socket_dir =
 auth_type = any
 pool_mode = transaction
 default_pool_size = 5
-${keepsStatements ? 'max_prepared_statements = 200' : ''}
+${supportsPreparedStatements ? 'max_prepared_statements = 200' : ''}
 `,
   )
-  // It refuses to run as root.
+  // PgBouncer refuses to run as root.
   const other = process.getuid?.() === 0 ? { uid: 3, gid: 3 } : undefined
   if (other) await chown(file, other.uid, other.gid)
   await chmod(file, 0o600)
@@ -71,11 +71,11 @@ afterAll(async () => {
 const start = () =>
   TestServer.start({ dataDir: folder.path, env: { DATABASE_URL: url, DATABASE_LISTEN_URL: direct } })
 
-withOld('before 1.21 is refused at start, with what to do', async () => {
+withOldVersion('before 1.21 is refused at start, with what to do', async () => {
   await expect(start()).rejects.toThrow(/does not keep prepared statements .*Use PgBouncer 1\.21 or newer/)
 })
 
-withNew(
+withNewVersion(
   'in transaction mode: 20 concurrent deployments succeed and reach subscribers without a gap',
   async () => {
     const server = await start()
@@ -97,16 +97,19 @@ withNew(
   },
 )
 
-withNew('in transaction mode is refused if a default of the database would break deployments', async () => {
-  await postgres.query(`alter database postgres set default_transaction_isolation = 'serializable'`)
-  await postgres.query(
-    'select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and client_port is not null',
-  )
-  await expect(start()).rejects.toThrow(
-    /cannot set default_transaction_isolation, which is "serializable"\. Run: alter role "shipcast"/,
-  )
-  await postgres.query('alter database postgres reset all')
-})
+withNewVersion(
+  'in transaction mode is refused if a default of the database would break deployments',
+  async () => {
+    await postgres.query(`alter database postgres set default_transaction_isolation = 'serializable'`)
+    await postgres.query(
+      'select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and client_port is not null',
+    )
+    await expect(start()).rejects.toThrow(
+      /cannot set default_transaction_isolation, which is "serializable"\. Run: alter role "shipcast"/,
+    )
+    await postgres.query('alter database postgres reset all')
+  },
+)
 
 function run(...args: string[]): string {
   return spawnSync(PROGRAM, args, { encoding: 'utf8', env: { ...process.env, PATH } }).stdout ?? ''

@@ -4,14 +4,14 @@ import { expect, test } from '@jest/globals'
 import { ERROR_CODES } from '../src/errors.ts'
 import { REMEDIES } from '../src/github/forge-error.ts'
 
-/** Codes of Apollo Server for persisted queries, and for errors that we report as `INTERNAL`. */
+/** Codes of Apollo Server for persisted queries, and for errors that Shipcast reports as `INTERNAL`. */
 const NEVER_SENT: string[] = [
   ApolloServerErrorCode.PERSISTED_QUERY_NOT_FOUND,
   ApolloServerErrorCode.INTERNAL_SERVER_ERROR,
 ]
 
 test('PROTOCOL.md lists every error code of a response and of a deployment, and no other', async () => {
-  const [answers, deployments] = (await readFile('PROTOCOL.md', 'utf8'))
+  const [responseCodes, deploymentCodes] = (await readFile('PROTOCOL.md', 'utf8'))
     .split('\n## Errors\n')[1]!
     .split("A deployment's own `error.code`")
     .map((part) =>
@@ -19,6 +19,6 @@ test('PROTOCOL.md lists every error code of a response and of a deployment, and 
     )
 
   const apollo = Object.values<string>(ApolloServerErrorCode).filter((code) => !NEVER_SENT.includes(code))
-  expect(answers!.toSorted()).toEqual([...new Set([...ERROR_CODES, ...apollo])].sort())
-  expect(deployments!.toSorted()).toEqual([...Object.keys(REMEDIES), 'RUNNER_DIED', 'INTERNAL'].sort())
+  expect(responseCodes!.toSorted()).toEqual([...new Set([...ERROR_CODES, ...apollo])].sort())
+  expect(deploymentCodes!.toSorted()).toEqual([...Object.keys(REMEDIES), 'RUNNER_DIED', 'INTERNAL'].sort())
 })

@@ -16,9 +16,9 @@ const script = `readme-${process.pid}.tmp.mjs`
 
 beforeAll(async () => {
   const { port } = await startServer()
-  const find = async (language: string, holding: string) => {
-    const found = (await codeBlocks('README.md', language, port)).find((code) => code.includes(holding))
-    if (!found) throw new Error(`README.md has no ${language} block with "${holding}".`)
+  const find = async (language: string, content: string) => {
+    const found = (await codeBlocks('README.md', language, port)).find((code) => code.includes(content))
+    if (!found) throw new Error(`README.md has no ${language} block with "${content}".`)
     return found
   }
   curl = await find('sh', 'curl')
@@ -50,8 +50,8 @@ const endOf = (id: string) => new RegExp(`${id}[^}]*SUCCEEDED`)
 
 test("the README's curl deploys, and its client follows through a restart, without missing an event", async () => {
   const [server] = servers as [TestServer]
-  // Follows before the first event: otherwise its first event is a snapshot that stands for several.
-  await watched(server)
+  // Follows before the first event: otherwise, its first event could be a snapshot that replaces several.
+  await waitForSubscription(server)
   const first = await deploy('hello')
   await client.waitForOutput(endOf(first))
   await server.kill()
@@ -68,7 +68,7 @@ test('the client continues with another log, which has other cursors', async () 
   await server.stop()
   const other = await startServer({ port: server.port, dataDir: (await createDataFolder()).path })
   await client.waitForOutput(/Unknown or expired cursor/)
-  await watched(other)
+  await waitForSubscription(other)
   const id = await deploy('hello')
   await client.waitForOutput(endOf(id))
   const sequences = [...client.output.matchAll(/deploymentId: '(.*?)',\s+sequence: (\d)/g)]
@@ -89,10 +89,10 @@ test('the client reports an invalid token, and exits', async () => {
   await client.waitForExit()
 })
 
-async function watched(server: TestServer): Promise<void> {
+async function waitForSubscription(server: TestServer): Promise<void> {
   await waitUntil(
     async () => (await (await fetch(`${server.url}/metrics`)).text()).includes('shipcast_members 1\n'),
-    () => `the client follows. Printed:\n${client.output}`,
+    () => `the client follows. Output:\n${client.output}`,
     MAX_WAIT_MS,
   )
 }

@@ -43,7 +43,7 @@ test.each([
   expect(error?.message).not.toMatch(/^ +at |"level"/m)
 })
 
-test('an invalid DATA_DIR that only the local forge uses stops the start, too', async () => {
+test('an invalid DATA_DIR also stops the start if only the local forge uses it', async () => {
   const database = await createTestDatabase()
   const start = TestServer.start({
     dataDir: '/dev/null/folder',
@@ -53,7 +53,7 @@ test('an invalid DATA_DIR that only the local forge uses stops the start, too', 
   await database.drop()
 })
 
-test('a port in use is reported, with another one to try', async () => {
+test('a port in use is reported, with the suggestion of another one', async () => {
   const first = await TestServer.start({ dataDir: folder.path })
   const second = TestServer.start({ dataDir: folder.path, port: first.port })
   await expect(second).rejects.toThrow(
@@ -70,7 +70,7 @@ function run(...args: string[]) {
 }
 
 test.each(['dist/main.js', 'dist/cli/token.js'])(
-  '%s on an older Node reports which one to use',
+  '%s on an older Node reports which version to use',
   (program) => {
     const older = `Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '20.19.0' } })`
     const { status, output } = run('--import', `data:text/javascript,${encodeURIComponent(older)}`, program)

@@ -42,7 +42,7 @@ beforeAll(async () => {
   database = await createMigratedDatabase()
   const port = await findFreePort()
   otherPort = await findFreePort()
-  const redirectUrls = [port, otherPort].map((of) => `http://127.0.0.1:${of}/auth/oidc/callback`)
+  const redirectUrls = [port, otherPort].map((each) => `http://127.0.0.1:${each}/auth/oidc/callback`)
   provider = new OidcServer(await findFreePort(), redirectUrls, PEOPLE)
   await provider.start()
   server = await TestServer.start({
@@ -90,7 +90,7 @@ async function signedIn(
   return window
 }
 
-/** From the sign-in screen to the provider, and on to the next page. */
+/** From the sign-in screen to the provider and on to the next page. */
 async function signIn(page: Page, name: string): Promise<void> {
   await page.getByRole('link', { name: 'Sign in with Test ID' }).click()
   await chooseAtProvider(page, name)
@@ -107,7 +107,7 @@ async function openTab({ page }: BrowserWindow, path = '/'): Promise<Page> {
   return tab
 }
 
-/** With the session of that page. Resolves to the id, once it has succeeded. */
+/** Deploys with the session of the page. Resolves to the id once the deployment has succeeded. */
 async function deployAs(page: Page, org: string, repo: string): Promise<string> {
   const response = await page.request.post(`${server.url}/graphql`, {
     data: { query: DEPLOY_MUTATION, variables: { input: deployInput({ org, repo }) } },
@@ -121,7 +121,7 @@ function row(page: Page, id: string) {
   return page.locator(`[data-testid=deployment-list-item][data-deployment-id="${id}"]`)
 }
 
-async function whoIs(page: Page): Promise<string | null> {
+async function currentUser(page: Page): Promise<string | null> {
   return page.getByTestId('current-user').locator('span').first().textContent()
 }
 
@@ -129,12 +129,12 @@ async function sessionIn(page: Page) {
   return (await page.context().cookies()).find(({ name }) => name === SESSION)
 }
 
-async function askedToSignIn(page: Page): Promise<void> {
+async function waitForSignInLink(page: Page): Promise<void> {
   await page.getByRole('link', { name: 'Sign in with Test ID' }).waitFor()
 }
 
 /** The URL that the provider redirects to, without following it. */
-async function stoppedOnTheWayBack(page: Page, name: string): Promise<string> {
+async function callbackUrl(page: Page, name: string): Promise<string> {
   await page.getByRole('link', { name: 'Sign in with Test ID' }).click()
   await page.getByRole('button', { name, exact: true }).waitFor()
   // Like the button, with the cookies of this browser.
@@ -143,7 +143,7 @@ async function stoppedOnTheWayBack(page: Page, name: string): Promise<string> {
   return resumed.headers().location ?? ''
 }
 
-test('a person cannot pass for a service, for local or for a command', async () => {
+test('a person cannot be mistaken for a service, for local or for a command', async () => {
   const credentials = new CredentialStore(database.database)
   const { secret } = await credentials.create({
     kind: 'token',
@@ -160,12 +160,12 @@ test('a person cannot pass for a service, for local or for a command', async () 
     const response = await page.request.post(`${server.url}/graphql`, { data: { query } })
     expect((await response.json()).data.me).toEqual({ name: `${name} (person)`, kind: 'PERSON' })
     const id = await deployAs(page, 'acme', `of-${crypto.randomUUID()}`)
-    const told = await server.request(
+    const deployment = await server.request(
       `{ deployment(id: "${id}") { requestedBy requestedByKind } }`,
       {},
       { authorization: `Bearer ${secret}` },
     )
-    expect(told.data.deployment).toEqual({ requestedBy: `${name} (person)`, requestedByKind: 'PERSON' })
+    expect(deployment.data.deployment).toEqual({ requestedBy: `${name} (person)`, requestedByKind: 'PERSON' })
   }
   const alice = await signedIn('alice')
   const log = await alice.page.request.post(`${server.url}/graphql`, {
@@ -184,13 +184,13 @@ describe('the page offers what the role allows', () => {
   test('to an admin: everything', async () => {
     const window = await open()
     const { page } = window
-    await askedToSignIn(page)
+    await waitForSignInLink(page)
     expect(await page.getByTestId('deployment-list-item').count()).toBe(0)
 
     await signIn(page, 'alice')
 
     await window.waitUntilLive()
-    expect(await whoIs(page)).toBe('alice admin')
+    expect(await currentUser(page)).toBe('alice admin')
     await row(page, ofGlobex).getByRole('link').click()
     await window.waitForStatus('SUCCEEDED')
     await page.getByText('Requested by').waitFor()
@@ -199,14 +199,14 @@ describe('the page offers what the role allows', () => {
     await page.getByText('globex/handbook').first().waitFor()
     // The socket uses the session, too: otherwise the page would not be live.
     const unexpected = window.problems.filter(
-      (complaint) => !complaint.includes('401') && !complaint.includes(provider.issuer),
+      (problem) => !problem.includes('401') && !problem.includes(provider.issuer),
     )
     expect(unexpected).toEqual([])
   })
 
   test('to a deployer: its organizations, and actions on its own deployments', async () => {
     const { page, ...window } = await signedInWith('dave')
-    expect(await whoIs(page)).toBe('dave deployer')
+    expect(await currentUser(page)).toBe('dave deployer')
     const organization = page.getByLabel('Organization')
     const suggestions = await organization.evaluate((field) =>
       [...((field as unknown as { list: { options: Iterable<{ value: string }> } }).list.options ?? [])].map(
@@ -245,7 +245,7 @@ describe('the page offers what the role allows', () => {
 
   test('to a viewer: viewing only, and the reason', async () => {
     const { page } = await signedIn('vera')
-    expect(await whoIs(page)).toBe('vera viewer')
+    expect(await currentUser(page)).toBe('vera viewer')
     await row(page, ofAcme).waitFor()
     await page.getByText('View-only access').waitFor()
     expect(await page.getByRole('button', { name: 'Deploy', exact: true }).count()).toBe(0)
@@ -294,14 +294,14 @@ test('signing in returns to the deployment in view', async () => {
 })
 
 test.each(['nobody', 'kelvin'])(
-  'tells %s, who has no group here, and gives them no session',
+  'refuses %s, who has no group with a role, without a session',
   async (name) => {
     const { page } = await open()
     await signIn(page, name)
     await page.getByText(`You are ${name}, but none of your groups has a role here.`).waitFor()
     expect(await sessionIn(page)).toBeUndefined()
     await page.getByRole('link', { name: 'Back to Shipcast' }).click()
-    await askedToSignIn(page)
+    await waitForSignInLink(page)
   },
 )
 
@@ -311,7 +311,7 @@ describe('a sign-in is completed once, in the browser that started it', () => {
 
   test('not with another state', async () => {
     const { page } = await open()
-    const callback = new URL(await stoppedOnTheWayBack(page, 'alice'))
+    const callback = new URL(await callbackUrl(page, 'alice'))
     callback.searchParams.set('state', 'another')
     expect((await page.goto(callback.href))?.status()).toBe(403)
     await page.getByText(REFUSED).waitFor()
@@ -322,7 +322,7 @@ describe('a sign-in is completed once, in the browser that started it', () => {
 
   test('not a second time', async () => {
     const { page } = await open()
-    const callback = await stoppedOnTheWayBack(page, 'alice')
+    const callback = await callbackUrl(page, 'alice')
     await page.goto(callback)
     await page.getByTestId('current-user').waitFor()
     await page.context().clearCookies({ name: SESSION })
@@ -334,7 +334,7 @@ describe('a sign-in is completed once, in the browser that started it', () => {
   test('not in another browser; it stays valid in the first one', async () => {
     const mine = await open()
     const theirs = await open()
-    const callback = await stoppedOnTheWayBack(mine.page, 'alice')
+    const callback = await callbackUrl(mine.page, 'alice')
     expect((await theirs.page.goto(callback))?.status()).toBe(403)
     await theirs.page.getByText(REFUSED).waitFor()
     expect(await sessionIn(theirs.page)).toBeUndefined()
@@ -344,7 +344,7 @@ describe('a sign-in is completed once, in the browser that started it', () => {
 
   test('not with another code', async () => {
     const { page } = await open()
-    const callback = new URL(await stoppedOnTheWayBack(page, 'alice'))
+    const callback = new URL(await callbackUrl(page, 'alice'))
     callback.searchParams.set('code', 'made-up')
     expect((await page.goto(callback.href))?.status()).toBe(403)
     await page.getByText('Test ID sent an invalid response. Sign in again.').waitFor()
@@ -353,7 +353,7 @@ describe('a sign-in is completed once, in the browser that started it', () => {
 
   test('not with the response of another provider', async () => {
     const { page } = await open()
-    const callback = new URL(await stoppedOnTheWayBack(page, 'alice'))
+    const callback = new URL(await callbackUrl(page, 'alice'))
     callback.searchParams.set('iss', 'https://id.example.com')
     expect((await page.goto(callback.href))?.status()).toBe(403)
     expect(await sessionIn(page)).toBeUndefined()
@@ -391,7 +391,7 @@ describe('a session that ends', () => {
 
     await mine.page.getByText('You have signed out.').waitFor()
     for (const page of [mine.page, tab, kept.page]) {
-      await askedToSignIn(page)
+      await waitForSignInLink(page)
       expect(await page.locator('body').innerText()).not.toContain('billing-api')
     }
     expect(await sessionIn(mine.page)).toBeUndefined()
@@ -417,12 +417,12 @@ test('two concurrent sign-ins in two tabs both succeed', async () => {
   for (const page of [first.page, second]) await row(page, ofAcme).waitFor()
 
   await second.getByRole('button', { name: 'Sign out' }).click()
-  for (const page of [first.page, second]) await askedToSignIn(page)
+  for (const page of [first.page, second]) await waitForSignInLink(page)
 })
 
 test('a tab that asks to sign in continues after a sign-in in another tab', async () => {
   const first = await open()
-  await askedToSignIn(first.page)
+  await waitForSignInLink(first.page)
   await signIn(await openTab(first), 'vera')
   await row(first.page, ofAcme).waitFor()
 })
@@ -436,7 +436,7 @@ test('a role changed at the provider applies to the other tab, too, after the ne
   await openTab(window, '/auth/oidc')
 
   await window.page.getByLabel('Organization').waitFor()
-  expect(await whoIs(window.page)).toBe('otto deployer')
+  expect(await currentUser(window.page)).toBe('otto deployer')
   await row(window.page, ofAcme).waitFor()
 
   await provider.setPeople(PEOPLE)
@@ -494,7 +494,7 @@ test('an unavailable provider is reported, and used again once it is back', asyn
 
       await provider.start()
       await page.goto(url)
-      const callback = await stoppedOnTheWayBack(page, 'vera')
+      const callback = await callbackUrl(page, 'vera')
       await provider.stop()
       await page.goto(callback)
       await page.getByText('Test ID is not responding. Try again soon.').waitFor()
@@ -547,7 +547,7 @@ describe('the page reports what the server refuses', () => {
     await page.getByRole('button', { name: 'Sign out' }).click()
     await page.getByText('You are still signed in').waitFor()
     await page.getByRole('button', { name: 'Sign out' }).click()
-    await askedToSignIn(page)
+    await waitForSignInLink(page)
   })
 })
 
@@ -628,7 +628,7 @@ test('people sign in with GitHub, by their organizations and teams', async () =>
     await page.getByRole('link', { name: 'Sign in with Test ID' }).waitFor()
     await page.getByRole('link', { name: 'Sign in with GitHub' }).click()
     await row(page, ofAcme).waitFor()
-    expect(await whoIs(page)).toBe('octo deployer')
+    expect(await currentUser(page)).toBe('octo deployer')
     expect(await page.getByLabel('Organization').inputValue()).toBe('acme')
     await page.getByRole('heading', { name: 'acme/billing-api' }).waitFor()
     expect(await row(page, ofGlobex).count()).toBe(0)
@@ -641,7 +641,7 @@ test('people sign in with GitHub, by their organizations and teams', async () =>
   await github.close()
 })
 
-test('a server without a provider says that it requires a token', async () => {
+test('a server without a provider states that it requires a token', async () => {
   const withoutPeople = { OIDC_ISSUER: '', OIDC_CLIENT_ID: '', OIDC_CLIENT_SECRET: '', ACCESS_ROLES: '' }
   await withServer({ ...withoutPeople, ACCESS: 'required' }, async ({ url }) => {
     const { page } = await openAt(url)
@@ -656,9 +656,9 @@ test('the log contains no secret of a refused sign-in', async () => {
   forger.forgery = { alg: 'none', claims: { email: 'mallory@example.com' } }
   const env = { OIDC_ISSUER: forger.issuer, OIDC_CLIENT_SECRET: forger.clientSecret, LOG_LEVEL: 'debug' }
   await withServer(env, async (other) => {
-    const begun = await fetch(`${other.url}/auth/oidc`, { redirect: 'manual' })
-    const [cookie = ''] = begun.headers.getSetCookie()
-    const callback = forger.authorize(new URL(begun.headers.get('location') ?? ''))
+    const redirect = await fetch(`${other.url}/auth/oidc`, { redirect: 'manual' })
+    const [cookie = ''] = redirect.headers.getSetCookie()
+    const callback = forger.authorize(new URL(redirect.headers.get('location') ?? ''))
     const refused = await fetch(callback, { headers: { cookie }, redirect: 'manual' })
     expect(refused.status).toBe(403)
     expect(await refused.text()).toContain('Test ID sent an invalid response. Sign in again.')
@@ -677,7 +677,7 @@ test('the log contains no secret of a refused sign-in', async () => {
   await forger.close()
 })
 
-test('repeated forged responses are refused, and do not fill the log', async () => {
+test('repeated forged callbacks are refused, and do not fill the log', async () => {
   await withServer({}, async ({ url }) => {
     const count = async () => {
       const [row] = await database.database.query<{ count: number }>(
@@ -696,9 +696,9 @@ test('repeated forged responses are refused, and do not fill the log', async () 
   })
 })
 
-test('signing in works without a mouse', async () => {
+test('signing in works with the keyboard only', async () => {
   const { page } = await open()
-  await askedToSignIn(page)
+  await waitForSignInLink(page)
   expect(await page.evaluate('document.activeElement.textContent')).toBe('Sign in to Shipcast')
   await page.keyboard.press('Tab')
   await page.keyboard.press('Enter')
@@ -707,11 +707,11 @@ test('signing in works without a mouse', async () => {
 })
 
 test.each(['light', 'dark'] as const)(
-  'looks as in docs/sign-in-*.png and viewer-*.png, %s',
+  'looks like docs/sign-in-*.png and viewer-*.png, %s',
   async (colorScheme) => {
-    const look: BrowserContextOptions = { colorScheme, reducedMotion: 'reduce' }
-    const window = await open(`/#${ofAcme}`, look)
-    await askedToSignIn(window.page)
+    const options: BrowserContextOptions = { colorScheme, reducedMotion: 'reduce' }
+    const window = await open(`/#${ofAcme}`, options)
+    await waitForSignInLink(window.page)
     await saveScreenshot(window.page, `sign-in-${colorScheme}`)
     await signIn(window.page, 'vera')
     await window.waitUntilLive()
@@ -721,9 +721,9 @@ test.each(['light', 'dark'] as const)(
 )
 
 test('fits a narrow screen', async () => {
-  const look = { viewport: { width: 360, height: 740 } }
-  const { page } = await open('/', look)
-  await askedToSignIn(page)
+  const options = { viewport: { width: 360, height: 740 } }
+  const { page } = await open('/', options)
+  await waitForSignInLink(page)
   expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(360)
   await signIn(page, 'alice')
   await row(page, ofAcme).waitFor()
@@ -732,14 +732,14 @@ test('fits a narrow screen', async () => {
 
 async function withServer(
   env: Record<string, string>,
-  work: (other: TestServer) => Promise<void>,
+  run: (other: TestServer) => Promise<void>,
 ): Promise<void> {
   const other = await TestServer.start({
     port: otherPort,
     env: { ...provider.env, ACCESS_ROLES: ROLES, DATABASE_URL: database.url, ...env },
   })
   try {
-    await work(other)
+    await run(other)
   } finally {
     await other.stop()
     await other.removeData()

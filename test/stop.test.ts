@@ -52,8 +52,8 @@ class Client {
     return client
   }
 
-  async answered(): Promise<void> {
-    await waitUntil(() => this.received > 0, 'the server answers')
+  async receivesData(): Promise<void> {
+    await waitUntil(() => this.received > 0, 'the server responds')
   }
 }
 
@@ -62,9 +62,9 @@ const HEAD = (line: string) => `${line} HTTP/1.1\r\nHost: 127.0.0.1\r\n`
 describe('a node that receives SIGTERM', () => {
   test('closes idle connections, and exits at once', async () => {
     const idle = await Client.open(`${HEAD('GET /health/live')}\r\n`)
-    await idle.answered()
+    await idle.receivesData()
     const answer = await fetch(`${server.url}/health/live`)
-    // Longer than common proxies keep a connection: a request on a connection that closes becomes a 502.
+    // Longer than common proxies keep a connection: a request on a closing connection results in a 502.
     expect(answer.headers.get('keep-alive')).toBe('timeout=620')
     const [, proxySeconds] = /keepalive_timeout (\d+)s;/.exec(await readFile('docs/nginx.conf', 'utf8')) ?? []
     expect(Number(proxySeconds)).toBeLessThan(620)
@@ -75,7 +75,7 @@ describe('a node that receives SIGTERM', () => {
     await server.start()
   })
 
-  test('exits in time, whatever clients do with their connections', async () => {
+  test('exits in time, whatever its clients do', async () => {
     const request = deployInput({ contents: { files: [{ path: 'large', content: largeText() }] } })
     const { data } = await server.request<DeployResult>(DEPLOY_MUTATION, { input: request })
     let commit = ''
@@ -93,7 +93,7 @@ describe('a node that receives SIGTERM', () => {
     await viewer.connected()
 
     const silent = await Client.open()
-    const dribblers = await Promise.all([
+    const slowSenders = await Promise.all([
       Client.open(HEAD('GET /')),
       Client.open(
         `${HEAD('POST /graphql')}Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n{`,
@@ -101,22 +101,22 @@ describe('a node that receives SIGTERM', () => {
       Client.open(`${HEAD('POST /auth/sign-out')}Content-Length: 100000\r\n\r\n`),
       Client.open(`${HEAD('GET /graphql')}Upgrade: websocket\r\nConnection: Upgrade\r\n`),
     ])
-    const dribble = setInterval(() => {
-      for (const { socket } of dribblers) if (socket.writable) socket.write('x')
+    const sending = setInterval(() => {
+      for (const { socket } of slowSenders) if (socket.writable) socket.write('x')
     }, 100)
-    // Like `git clone`, but reads nothing.
+    // Like `git clone`, but does not read.
     const want = `0032want ${commit}\n00000009done\n`
     const cloning = await Client.open(
       `${HEAD(`POST /git/${request.org}/${request.repo}.git/git-upload-pack`)}Content-Type: application/x-git-upload-pack-request\r\nContent-Length: ${want.length}\r\n\r\n${want}`,
     )
-    await cloning.answered()
+    await cloning.receivesData()
     cloning.socket.pause()
     const startedAt = performance.now()
     await server.stop()
     expect(performance.now() - startedAt).toBeLessThan(MAX_STOP_MS)
-    clearInterval(dribble)
+    clearInterval(sending)
     cloning.socket.resume()
-    for (const client of [silent, cloning, ...dribblers]) {
+    for (const client of [silent, cloning, ...slowSenders]) {
       await waitUntil(() => client.isClosed, 'each connection is closed')
     }
     await viewer.close()

@@ -5,7 +5,7 @@ import { withTimeout } from './support/processes.ts'
 import { TestServer } from './support/test-server.ts'
 import { isFinalEvent, type ReceivedEvent, Viewer } from './support/viewer.ts'
 
-/** For many deployments at once, on a busy machine. */
+/** For many concurrent deployments, on a busy machine. */
 const LOAD_TIMEOUT_MS = 100_000
 
 let server: TestServer
@@ -54,7 +54,8 @@ describe('a subscription', () => {
       const late = await connect()
       late.follow({ deploymentId: id, after: cursor })
       if (seen < all.length) await late.waitForEnd(id)
-      // After the last event come those of the next deployment: a cursor is a position in the whole log.
+      // A cursor is a position in the whole log: after the last event, those of the next
+      // deployment would follow.
       expect(late.events).toEqual(all.slice(seen))
       await late.close()
     }
@@ -149,7 +150,7 @@ describe('the sender of a mutation', () => {
   })
 })
 
-test('200 deployments at once, 50 viewers that join and leave: each sees 1, 2, 3 … to the end', async () => {
+test('200 concurrent deployments, 50 viewers that come and go: each receives 1, 2, 3 … to the end', async () => {
   const constant = await connect()
   const { cursor: start } = await constant.connected()
   constant.follow({ after: start })
@@ -198,7 +199,7 @@ function allEnded(ids: readonly string[], events: readonly ReceivedEvent[]): boo
 }
 
 describe('the socket', () => {
-  /** Resolves to the close code; rejects where the upgrade is refused. */
+  /** Resolves to the close code; rejects if the upgrade is refused. */
   async function closeOf(socket: WebSocket): Promise<number> {
     const closed = new Promise<number>((resolve, reject) => {
       socket.once('close', resolve)

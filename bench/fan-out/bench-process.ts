@@ -4,7 +4,9 @@ import { monotonicNowMs } from './clock.ts'
 
 const STOP_GRACE_MS = 15_000
 
-/** A process of the bench that runs commands. Every request has a deadline, and its error names the command. */
+/**
+ * A process of the bench that runs commands. Every request has a deadline, and its error names the command.
+ */
 export class BenchProcess {
   private readonly name: string
   private readonly process: ChildProcess

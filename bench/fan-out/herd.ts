@@ -15,7 +15,10 @@ export interface HerdResult {
   viewers: number
   events: number
   caughtUpMs: number
-  /** Statements sent to the database meanwhile, including polls of runner and feed, without the bench's own appends. */
+  /**
+   * Statements sent to the database meanwhile, including polls of runner and feed, without
+   * the bench's own appends.
+   */
   statements: number
   eventReads: number
   statementCounts: Record<string, number>
@@ -23,8 +26,8 @@ export interface HerdResult {
 }
 
 /**
- * All viewers lose their connections at once. Events continue while they are disconnected and while they reconnect,
- * counted they do without a delay, each with the cursor of the last event it received.
+ * All viewers lose their connections at once. Events continue while they are disconnected and while they
+ * reconnect, counted they do without a delay, each with the cursor of the last event it received.
  */
 export async function measureHerd(): Promise<HerdResult> {
   const testbed = await Testbed.open('shipcast')

@@ -17,7 +17,7 @@ const RESERVED_FILE_DESCRIPTORS = 500
 const maxOpenFiles =
   Number(execFileSync('sh', ['-c', 'ulimit -Hn'], { encoding: 'utf8' })) || Number.POSITIVE_INFINITY
 
-export const maxViewers = maxOpenFiles - RESERVED_FILE_DESCRIPTORS
+const maxViewers = maxOpenFiles - RESERVED_FILE_DESCRIPTORS
 export const servers = readChoices('SERVERS', Object.keys(SERVERS) as ServerName[])
 export const scenarios = readChoices('SCENARIOS', SCENARIOS)
 export const viewerCounts = readNumbers('VIEWERS', [100, 1000, 5000, 10_000]).filter(

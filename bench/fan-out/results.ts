@@ -41,7 +41,7 @@ export function mergeResults(all: readonly Results[]): Results {
   }
 }
 
-/** NaN stands for a value that could not be measured; JSON stores it as null. */
+/** NaN means that a value could not be measured; JSON stores it as null. */
 function restoreNaN(sample: Sample): Sample {
   const latencies = (['lastP50', 'lastP99', 'anyP50', 'anyP99'] as const).map((name) => [
     name,

@@ -16,10 +16,11 @@ import { mergeResults, type Results, readResults, saveResults } from './results.
 import { measureSlowViewer } from './slow-viewer.ts'
 
 /*
- * `npm run bench:fanout`: the cost of sending an event to many viewers, compared with `ws` alone and with other servers.
- * Partial runs: VIEWERS=1000 ROUNDS=1 SERVERS=ws,shipcast SCENARIOS=burst npm run bench:fanout (see options.ts).
- * A complete run takes a quarter of an hour and writes bench/RESULTS.md. Partial runs with the same RESULTS_FOLDER write
- * it from everything stored there: RESULTS_FOLDER=/tmp/fan-out VIEWERS=5000 ROUNDS=1 npm run bench:fanout.
+ * `npm run bench:fanout`: the cost of sending an event to many viewers, compared with `ws` alone and with
+ * other servers. Partial runs: VIEWERS=1000 ROUNDS=1 SERVERS=ws,shipcast SCENARIOS=burst npm run bench:fanout
+ * (see options.ts). A complete run takes a quarter of an hour and writes bench/RESULTS.md. Partial runs with
+ * the same RESULTS_FOLDER write it from everything stored there: RESULTS_FOLDER=/tmp/fan-out VIEWERS=5000
+ * ROUNDS=1 npm run bench:fanout.
  */
 
 const RESULTS = new URL('../RESULTS.md', import.meta.url)

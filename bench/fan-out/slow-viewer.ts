@@ -29,8 +29,9 @@ export interface SlowViewerResult {
 }
 
 /**
- * One viewer stops reading while events continue, then resumes; if it was closed, with its cursor. Between segments of
- * ten seconds the server becomes idle and its memory is measured, so that no collection affects a latency.
+ * One viewer stops reading while events continue, then resumes; if it was closed, with its cursor.
+ * Between segments of ten seconds the server becomes idle and its memory is measured, so that no
+ * collection affects a latency.
  */
 export async function measureSlowViewer(): Promise<SlowViewerResult> {
   const testbed = await Testbed.open('shipcast')

@@ -243,7 +243,10 @@ async function pushWithIsomorphicGit({ url }: PushTask, files: ContentFile[]) {
   return { prepared, commit, packPeak, beforePush }
 }
 
-/** Resets what `peakMemory` returns (proc(5), clear_refs). Only on Linux; elsewhere the peak is that of the process. */
+/**
+ * Resets what `peakMemory` returns (proc(5), clear_refs). Only on Linux; elsewhere the
+ * peak is that of the process.
+ */
 function resetPeak(): void {
   if (process.platform === 'linux') writeFileSync('/proc/self/clear_refs', '5')
 }

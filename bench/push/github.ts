@@ -10,13 +10,14 @@ import { GitHttpBackend } from '../../test/support/github/git-http-backend.ts'
 import type { PushReport, PushTask } from './github-contender.ts'
 
 /*
- * Pushes the same contents to the same `git http-backend`: with Shipcast's client, isomorphic-git, and the git command
- * line (fast-import + push). Each push runs in a separate process, so that its memory can be measured. The contenders
- * alternate in one run, under the same conditions. Reports the best times, but the longest stall and the peak memory.
+ * Pushes the same contents to the same `git http-backend`: with Shipcast's client, isomorphic-git, and the
+ * git command line (fast-import + push). Each push runs in a separate process, so that its memory can be
+ * measured. The contenders alternate in one run, under the same conditions. Reports the best times, but the
+ * longest stall and the peak memory.
  *
- * "pack" is the work of accepting a deployment: packing the contents and writing the pack to the database, from which it
- * is pushed. "MB added" is memory beyond the contents, which stay loaded; for the push, beyond the memory at its start.
- * It does not include the processes of git and Postgres.
+ * "pack" is the work of accepting a deployment: packing the contents and writing the pack to the database,
+ * from which it is pushed. "MB added" is memory beyond the contents, which stay loaded; for the push, beyond
+ * the memory at its start. It does not include the processes of git and Postgres.
  *
  *   ROUNDS=1 node bench/push/github.ts
  */

@@ -10,8 +10,9 @@ import { codeFiles, SAMPLE_PLAN } from '../../test/support/github/sample-content
 import { packToDisk } from './pack-to-disk.ts'
 
 /*
- * Prepares contents and pushes them to a new repository on a local forge, compared with `git init` + `git fast-import`
- * of the same contents. The two alternate in one run, under the same conditions; the best time of each counts.
+ * Prepares contents and pushes them to a new repository on a local forge, compared with `git init` +
+ * `git fast-import` of the same contents. The two alternate in one run, under the same conditions; the
+ * best time of each counts.
  */
 
 const ROUNDS = Number(process.env.ROUNDS ?? 5)

@@ -3,7 +3,8 @@ import type { Visibility } from '../github/github-client.ts'
 import { type FileEncoding, MAX_FILES } from './contents/decode-content.ts'
 import { VisibilityEnum } from './deployment.model.ts'
 
-// GraphQL has checked types when the service gets these, but not values; any optional field may be null.
+// When the service receives these, GraphQL has validated types, but not values. Any
+// optional field may be null.
 
 export const FileEncodingEnum = { UTF8: 'UTF8', BASE64: 'BASE64' } as const satisfies {
   [Encoding in FileEncoding]: Encoding

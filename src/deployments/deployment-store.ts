@@ -22,14 +22,14 @@ export interface NewDeployment {
   origin: string | null
   requestedBy: Pick<Subject, 'id' | 'name'>
   audit: AuditEntry
-  /** A runner with a free slot: starts it at once unless others are queued. */
+  /** A runner with a free slot, which starts the deployment at once unless others are queued. */
   leaseHolder: LeaseHolder | null
 }
 
 /** A deployment that was started or queued. */
 export interface StartResult {
   deployment: DeploymentSnapshot
-  /** For the given runner to run; null: queued. */
+  /** Leased to the given runner; null: queued. */
   leased: LeasedDeployment | null
 }
 
@@ -42,7 +42,7 @@ export class InUseError extends Error {
   }
 }
 
-/** The state transitions that people cause, one function each, and the queries for deployments. */
+/** The state transitions that users cause, one function each, and the queries for deployments. */
 @Injectable()
 export class DeploymentStore {
   constructor(
@@ -59,7 +59,7 @@ export class DeploymentStore {
     const sizeBytes = request.contents.files.reduce((sum, file) => sum + file.content.byteLength, 0)
     const started = await this.start(() =>
       this.database.transaction(async (tx) => {
-        // First, because it takes a while: once the event is appended, other appends wait for this transaction.
+        // First, because it takes time: once the event is appended, other appends wait for this transaction.
         const packBytes = await insertContents(tx, id, contents.pack())
         await appendAuditEntry(tx, deployment.audit)
         return firstRow(tx, ACCEPT, [
@@ -93,8 +93,8 @@ export class DeploymentStore {
   }
 
   /**
-   * Resumes a deployment that failed or was cancelled after the last step reached. Undefined: it cannot be retried in
-   * its current state.
+   * Resumes a failed or cancelled deployment after the last step reached. Undefined: it cannot be
+   * retried in its current state.
    * @throws InUseError
    */
   async retry(
@@ -173,8 +173,8 @@ export class DeploymentStore {
     repo: string | null
     statuses: readonly DeploymentStatus[] | null
   }): Promise<DeploymentSnapshot[]> {
-    // Ids are UUIDs of version 7, so they sort by time of acceptance. Only requested conditions are included, so that
-    // each combination can use its index.
+    // Ids are UUIDs of version 7, so they sort by time of acceptance. Only requested conditions are included,
+    // so that each combination can use its index.
     const values: unknown[] = [page.limit]
     const conditions: string[] = []
     const where = (condition: (parameter: string) => string, value: unknown) => {
@@ -205,7 +205,9 @@ export class DeploymentStore {
     }
   }
 
-  /** Stores the audit entry in the transaction of the transition; neither if that does not apply. */
+  /**
+   * Stores the audit entry in the transition's transaction; rolls back both if the transition does not apply.
+   */
   private async withAudit<Row>(
     audit: AuditEntry,
     transition: (tx: Queryable) => Promise<Row | undefined>,

@@ -1,6 +1,6 @@
 import type { DeploymentStep } from '../events/deployment-event.ts'
 
-/** What a person reads is happening, by the last step reached. The words of the original demonstration. */
+/** What is happening, by the last step reached, for display. The texts of the original demonstration. */
 export const STEP_TEXTS: Readonly<Record<DeploymentStep, string>> = {
   DEPLOY: 'Creating org',
   CREATE_ORG: 'Creating repo',

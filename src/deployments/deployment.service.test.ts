@@ -23,7 +23,7 @@ beforeEach(async () => {
 
 afterEach(() => node.stop())
 
-function by(name: string, signal = LOCAL_REQUEST.signal): RequestContext {
+function requestFrom(name: string, signal = LOCAL_REQUEST.signal): RequestContext {
   const rights = rightsOf([{ role: 'deployer', orgs: ['acme', 'globex'] }])
   return { ...LOCAL_REQUEST, subject: { id: `service:${name}`, name, rights }, signal }
 }
@@ -33,7 +33,7 @@ function request(overrides: Partial<DeployInput> = {}): DeployInput {
   return { org: 'acme', repo: `demo-${crypto.randomUUID()}`, contents, ...overrides }
 }
 
-/** Too many files to pack on the main thread. */
+/** Contents that are large enough to need a slot for packing. */
 function large(overrides: Partial<DeployInput> = {}): DeployInput {
   const files = Array.from({ length: 3_000 }, (_, n) => ({ path: `src/${n}.txt`, content: `file ${n}\n` }))
   return request({ contents: { files }, ...overrides })
@@ -49,59 +49,61 @@ function auditEntriesOf(name: string): Promise<{ action: string; target: string;
 
 const resultsOf = async (name: string) => (await auditEntriesOf(name)).map(({ result }) => result)
 
-describe('many large deployments at once', () => {
+describe('many concurrent large deployments', () => {
   test.each(['globex', 'acme'])('do not delay another subject in %s', async (org) => {
     const [mallory, bob] = [`mallory-${org}`, `bob-${org}`]
-    const many = Array.from({ length: 24 }, () => node.service.deploy(large(), by(mallory)))
+    const many = Array.from({ length: 24 }, () => node.service.deploy(large(), requestFrom(mallory)))
     const settling = Promise.allSettled(many)
-    const single = await node.service.deploy(large({ org }), by(bob))
+    const single = await node.service.deploy(large({ org }), requestFrom(bob))
     expect(single.org).toBe(org)
 
     const settled = await settling
-    const refused = settled.filter((outcome) => outcome.status === 'rejected')
-    expect(refused.length).toBeGreaterThan(0)
-    for (const { reason } of refused) {
+    const rejected = settled.filter((outcome) => outcome.status === 'rejected')
+    expect(rejected.length).toBeGreaterThan(0)
+    for (const { reason } of rejected) {
       expect(reason).toMatchObject({ code: 'RATE_LIMITED', extensions: { retryAfterMs: expect.any(Number) } })
     }
     const results = await resultsOf(mallory)
     expect(results).toHaveLength(24)
-    expect(results.filter((result) => result === 'RATE_LIMITED')).toHaveLength(refused.length)
+    expect(results.filter((result) => result === 'RATE_LIMITED')).toHaveLength(rejected.length)
     expect(await resultsOf(bob)).toEqual(['OK'])
   })
 
   test('leave the queue when their client disconnects', async () => {
     const abort = new AbortController()
-    const many = Array.from({ length: 18 }, () => node.service.deploy(large(), by('gone', abort.signal)))
+    const many = Array.from({ length: 18 }, () =>
+      node.service.deploy(large(), requestFrom('gone', abort.signal)),
+    )
     const settling = Promise.allSettled(many)
     await new Promise(setImmediate)
     abort.abort()
     for (const outcome of await settling) expect(outcome).toMatchObject({ reason: { name: 'AbortError' } })
     expect(await resultsOf('gone')).toEqual(Array(18).fill('BAD_REQUEST'))
-    expect((await node.service.deploy(large(), by('gone'))).status).toBe('RUNNING')
+    expect((await node.service.deploy(large(), requestFrom('gone'))).status).toBe('RUNNING')
   })
 })
 
 describe('the audit log', () => {
   test('records every attempted mutation, including those that fail internally', async () => {
-    const { id } = await node.service.deploy(request(), by('faulty'))
+    const { id } = await node.service.deploy(request(), requestFrom('faulty'))
     await node.eventsOf(id)
     await testDatabase.database.query(
       'alter table deployments add constraint broken check (false) not valid',
       [],
     )
     try {
-      await expect(node.service.deploy(request(), by('faulty'))).rejects.toThrow('broken')
+      await expect(node.service.deploy(request(), requestFrom('faulty'))).rejects.toThrow('broken')
     } finally {
       await testDatabase.database.query('alter table deployments drop constraint broken', [])
     }
     await testDatabase.database.query('alter function deployment_snapshot rename to renamed', [])
     try {
-      await expect(node.service.cancel(id, by('faulty'))).rejects.toThrow('deployment_snapshot')
-      await expect(node.service.retry(id, by('faulty'))).rejects.toThrow('deployment_snapshot')
+      await expect(node.service.cancel(id, requestFrom('faulty'))).rejects.toThrow('deployment_snapshot')
+      await expect(node.service.retry(id, requestFrom('faulty'))).rejects.toThrow('deployment_snapshot')
     } finally {
       await testDatabase.database.query('alter function renamed rename to deployment_snapshot', [])
     }
-    await expect(node.service.retry(id, by('faulty'))).rejects.toMatchObject({ code: 'CONFLICT' })
+    await expect(node.service.retry(id, requestFrom('faulty'))).rejects.toMatchObject({ code: 'CONFLICT' })
     expect(await auditEntriesOf('faulty')).toMatchObject([
       { action: 'DEPLOY', result: 'OK' },
       { action: 'DEPLOY', result: 'INTERNAL' },
@@ -112,7 +114,7 @@ describe('the audit log', () => {
   })
 
   test('does not record mutations rejected by the rate limit, whose number is unlimited', async () => {
-    const attempts = Array.from({ length: 121 }, () => node.service.cancel('x', by('hasty')))
+    const attempts = Array.from({ length: 121 }, () => node.service.cancel('x', requestFrom('hasty')))
     const settled = await Promise.allSettled(attempts)
     expect(settled.at(-1)).toMatchObject({ reason: { code: 'RATE_LIMITED' } })
     expect(await resultsOf('hasty')).toEqual(Array(120).fill('NOT_FOUND'))
@@ -121,10 +123,10 @@ describe('the audit log', () => {
   test('does not hide the result of a mutation when it cannot be written', async () => {
     await testDatabase.database.query('alter table audit_log add constraint shut check (false) not valid', [])
     try {
-      const refused = node.service.deploy(request({ org: 'initech' }), by('unrecorded'))
-      await expect(refused).rejects.toMatchObject({ code: 'FORBIDDEN' })
+      const rejection = node.service.deploy(request({ org: 'initech' }), requestFrom('unrecorded'))
+      await expect(rejection).rejects.toMatchObject({ code: 'FORBIDDEN' })
       // Nothing is stored without its entry.
-      await expect(node.service.deploy(request(), by('unrecorded'))).rejects.toThrow('shut')
+      await expect(node.service.deploy(request(), requestFrom('unrecorded'))).rejects.toThrow('shut')
     } finally {
       await testDatabase.database.query('alter table audit_log drop constraint shut', [])
     }
@@ -134,8 +136,8 @@ describe('the audit log', () => {
   test('escapes targets that could control a terminal', async () => {
     const odd = ['a\u001b[31m', '\u202egro', 'a\nb', '\0', 'x'.repeat(5_000), '', '\ud800']
     for (const org of odd) {
-      await expect(node.service.deploy(request({ org, repo: 'x' }), by('odd'))).rejects.toThrow()
-      await expect(node.service.cancel(org, by('odd'))).rejects.toMatchObject({ code: 'NOT_FOUND' })
+      await expect(node.service.deploy(request({ org, repo: 'x' }), requestFrom('odd'))).rejects.toThrow()
+      await expect(node.service.cancel(org, requestFrom('odd'))).rejects.toMatchObject({ code: 'NOT_FOUND' })
     }
     const entries = await auditEntriesOf('odd')
     expect(entries).toHaveLength(2 * odd.length)

@@ -34,11 +34,17 @@ import { RunnerSignals } from './runner/runner-signals.ts'
 import { type DeployRequest, validateDeployInput } from './validate-deploy-input.ts'
 
 const AUTHOR = { name: 'Shipcast', email: 'shipcast@users.noreply.github.com' }
-/** A conflict may be gone by the time its cause is looked up; then the deployment is accepted again. */
+/**
+ * A conflict may be over by the time its cause is looked up; accepting the deployment
+ * is then attempted again.
+ */
 const MAX_ACCEPT_ATTEMPTS = 3
-/** A deployment may start or begin to wait between two statements; then cancelling begins again. */
+/** A deployment may start or begin to wait between two statements; cancelling is then attempted again. */
 const MAX_CANCEL_ATTEMPTS = 5
-/** How long a cancellation waits for the runner, which learns of it by a signal or, at worst, its next heartbeat. */
+/**
+ * How long a cancellation waits for the runner, which is notified by a signal or, at the
+ * latest, its next heartbeat.
+ */
 const CANCEL_WAIT_MS = 5_000
 
 /** The sender of a request. */
@@ -53,7 +59,7 @@ export interface DeploymentPage {
   statuses: readonly DeploymentStatus[] | null | undefined
 }
 
-/** What people can do with deployments. Independent of GraphQL; the runner executes the steps. */
+/** What users can do with deployments. Independent of GraphQL; the runner executes the steps. */
 @Injectable()
 export class DeploymentService {
   private readonly logger = new Logger(DeploymentService.name)
@@ -126,7 +132,8 @@ export class DeploymentService {
           { deploymentId: id },
         )
       }
-      // Still running: its runner was asked. Otherwise it began to wait between the two statements: start over.
+      // Still running: its runner was notified. Otherwise it began to wait between the
+      // two statements: try again.
       if (deployment.status === 'CANCELLED' || deployment.status === 'RUNNING') return deployment
     }
     throw new ConflictError('The deployment kept changing while it was being cancelled. Cancel it again.', {
@@ -153,7 +160,7 @@ export class DeploymentService {
     }
   }
 
-  /** Undefined: it does not exist, or the subject cannot view it. The case of the id does not matter. */
+  /** Undefined: it does not exist, or the subject cannot view it. The id is case-insensitive. */
   async find(id: string, { rights }: Subject): Promise<DeploymentSnapshot | undefined> {
     const deployment = isUuid(id) ? await this.store.find(id) : undefined
     return deployment && includesOrg(rights.sees, deployment.org) ? deployment : undefined
@@ -194,7 +201,7 @@ export class DeploymentService {
     })
   }
 
-  /** The id as stored, which is in lower case. Asks the feed: many may subscribe at once. */
+  /** The id as stored, in lower case. Reads the feed instead of the database: many may subscribe at once. */
   private async requireVisibleId(deploymentId: string, { rights }: Subject): Promise<string> {
     const id = deploymentId.toLowerCase()
     const [event] = isUuid(id) ? (await this.feed.snapshot(id)).events : []
@@ -203,8 +210,8 @@ export class DeploymentService {
   }
 
   /**
-   * Counts a mutation, runs it and records it in the audit log, whatever its result. `mutate` stores the entry of a
-   * success in its own transaction.
+   * Counts a mutation, runs it and records it in the audit log, whatever its result. `mutate` itself stores
+   * the entry of a success, in its own transaction.
    */
   private async runMutation<T>(
     action: AuditAction,
@@ -237,7 +244,7 @@ export class DeploymentService {
     }
   }
 
-  /** The same for a deployment that the subject can manage. */
+  /** Like `runMutation`, for a deployment that the subject can manage. */
   private runMutationOn<T>(
     action: AuditAction,
     id: string,
@@ -296,7 +303,7 @@ export class DeploymentService {
     } finally {
       if (!isStarted) {
         slot?.release()
-        // It may have been queued although a slot has become free since.
+        // A slot may have become free while it was being queued.
         this.runner.pollNow()
       }
     }
@@ -316,7 +323,10 @@ export class DeploymentService {
     )
   }
 
-  /** Resolves to the deployment of an earlier, identical request; throws the conflict with a different one, if any. */
+  /**
+   * Resolves to the deployment of an earlier, identical request; throws the conflict with
+   * a different one, if any.
+   */
   private async resolveConflict(
     request: DeployRequest,
     subject: Pick<Subject, 'id'>,
@@ -413,7 +423,9 @@ function commitPlan(id: string, request: DeployRequest) {
   }
 }
 
-/** Equal for equal inputs: files are compared by their tree, in any order; templates by name and variables. */
+/**
+ * Equal for equal inputs: files are compared by their tree, in any order; templates by name and variables.
+ */
 function computeInputDigest(
   { contents, idempotencyKey: _, ...request }: DeployRequest,
   planned: UnpackedContents,

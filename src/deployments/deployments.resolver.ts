@@ -30,7 +30,7 @@ const MAX_EVENTS = 1_000
 @UseFilters(PassThroughErrorsFilter)
 @Resolver(() => Deployment)
 export class DeploymentsResolver {
-  /** One statement for all deployments of a page. Nothing is cached: the next page reads again. */
+  /** One statement for all deployments of a page. Not cached: the next page reads again. */
   private readonly eventsLoader = new DataLoader<EventRange, LoggedEvent[]>(
     (ranges) => this.log.readRanges(ranges),
     { cache: false, maxBatchSize: MAX_DEPLOYMENTS },

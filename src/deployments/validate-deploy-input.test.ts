@@ -165,11 +165,11 @@ test('validates 20,000 files without blocking the event loop', async () => {
 })
 
 test('stops when aborted', async () => {
-  const stop = new AbortController()
-  const reading = validate(LARGE, stop.signal)
-  stop.abort(new Error('the client has left'))
-  await expect(reading).rejects.toThrow('the client has left')
-  await expect(validate(LARGE, stop.signal)).rejects.toThrow('the client has left')
+  const abort = new AbortController()
+  const validation = validate(LARGE, abort.signal)
+  abort.abort(new Error('the client has left'))
+  await expect(validation).rejects.toThrow('the client has left')
+  await expect(validate(LARGE, abort.signal)).rejects.toThrow('the client has left')
 })
 
 test('validates a small request within one turn of the event loop', async () => {

@@ -6,8 +6,8 @@ import { CooperativeScheduler } from '../runtime/cooperative-scheduler.ts'
 import type { TemplateCatalog } from '../templates/template-catalog.ts'
 import type { BuiltIns } from '../templates/template-manifest.ts'
 import { decodeFiles } from './contents/decode-content.ts'
-import { validateCommitMessage, validateDescription, validateIdempotencyKey } from './contents/name-rules.ts'
 import { findPathWarnings, type Warnings } from './contents/path-warnings.ts'
+import { validateCommitMessage, validateDescription, validateIdempotencyKey } from './contents/text-rules.ts'
 import type { ContentsInput, DeployInput } from './deploy.input.ts'
 
 /** A valid input with defaults filled in and contents decoded. */
@@ -23,9 +23,9 @@ export interface DeployRequest {
 }
 
 export interface RequestedContents {
-  /** In the order given. A template's are shared between requests: never change or transfer them. */
+  /** In the given order. A template's files are shared between requests: never change or transfer them. */
   files: ContentFile[]
-  /** The source, if it is a template: its variables as given, by name. */
+  /** If the source is a template: its name, and the given variables by name. */
   template?: { name: string; variables: Record<string, string> }
   warnings: Warnings
 }
@@ -36,9 +36,9 @@ interface ValidationContext {
 }
 
 /**
- * Validates a whole request and decodes its contents in the same pass. Small requests finish within one turn of the
- * event loop; large ones never block it for long. Rejects with a `BadUserInputError` that lists every error, or with the
- * signal's reason.
+ * Validates a whole request and decodes its contents in the same pass. Small requests finish within one turn
+ * of the event loop; large ones never block it for long. Rejects with a `BadUserInputError` that lists all
+ * errors, or with the signal's reason.
  */
 export async function validateDeployInput(
   input: DeployInput,

@@ -1,9 +1,9 @@
 /**
  * What can resolve an error:
  * - `backoff`: time may; the runner retries a limited number of times
- * - `pause`: time will; the forge has said when (`retryAt`). Without `retryAt` it has said so too often: a person decides
- * - `person`: a person has to act outside (free a name, grant a permission, free disk space), then retry
- * - `never`: only another deployment can succeed
+ * - `pause`: time will, from `retryAt` on; without `retryAt`, rate limits repeat and a person must decide
+ * - `person`: a person outside Shipcast (who frees a name or disk space, or grants a permission), then a retry
+ * - `never`: nothing; only another deployment can succeed
  */
 export type Remedy = 'backoff' | 'pause' | 'person' | 'never'
 
@@ -22,25 +22,25 @@ export const REMEDIES = {
   UNAUTHENTICATED: 'person',
   /** The credential is valid but lacks a permission, which the message names. */
   FORBIDDEN: 'person',
-  /** The forge declined the push: a hook, a rule, a missing scope. `reason` says which. */
+  /** The forge declined the push: a hook, a rule, a missing scope. */
   PUSH_REJECTED: 'person',
   /** The forge refuses the request because of a plan or a policy. */
   INVALID: 'person',
   /** It does not exist, or the credential may not see it: GitHub does not say which. */
   NOT_FOUND: 'person',
-  /** The forge reports a conflict without saying which. */
+  /** The forge reports an unspecified conflict. */
   CONFLICT: 'person',
   /** The resource was removed permanently, or for legal reasons. */
   GONE: 'person',
-  /** The server cannot prove that it is the forge: its certificate is expired, for another name, or of an unknown authority. */
+  /** The server's certificate is expired, for another name, or from an unknown authority. */
   UNTRUSTED: 'person',
-  /** A response that Shipcast does not know. */
+  /** A response that Shipcast does not recognize. */
   UNEXPECTED: 'person',
   /** The local forge's folder is full, not writable or missing. */
   STORAGE: 'person',
   /** The forge asks for fewer requests. */
   RATE_LIMITED: 'pause',
-  /** A failure that may pass: busy, disconnected, timed out. */
+  /** A temporary failure: busy, disconnected, timed out. */
   TRANSIENT: 'backoff',
   /** A name that no organization, repository or branch of this forge can have. */
   INVALID_NAME: 'never',
@@ -50,24 +50,13 @@ export const REMEDIES = {
 
 export type ForgeErrorCode = keyof typeof REMEDIES
 
-/** What the forge's own words about a declined push come down to. */
-export type PushRejection =
-  | 'workflow-scope'
-  | 'rule-violation'
-  | 'secret'
-  | 'email-privacy'
-  | 'lfs-objects-missing'
-  | 'bad-objects'
-  | 'declined'
-
 export interface ForgeErrorOptions extends ErrorOptions {
   /** `RATE_LIMITED`: when to retry, by this process's clock. Absent: not automatically. */
   retryAt?: Date
   /** The HTTP status of the response. */
   status?: number
-  /** GitHub's `x-github-request-id`, which its support asks for. */
+  /** GitHub's `x-github-request-id`, for its support; appears in the log with the error. */
   requestId?: string
-  reason?: PushRejection
   /** Overrides the code's own remedy. */
   remedy?: Remedy
 }
@@ -80,7 +69,6 @@ export class ForgeError extends Error {
   readonly retryAt: Date | undefined
   readonly status: number | undefined
   readonly requestId: string | undefined
-  readonly reason: PushRejection | undefined
 
   // No parameter properties: Node also loads this file by stripping its types.
   constructor(code: ForgeErrorCode, message: string, options: ForgeErrorOptions = {}) {
@@ -90,6 +78,5 @@ export class ForgeError extends Error {
     this.retryAt = options.retryAt
     this.status = options.status
     this.requestId = options.requestId
-    this.reason = options.reason
   }
 }

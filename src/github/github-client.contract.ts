@@ -18,7 +18,7 @@ export interface ForgeUnderTest {
   otherClient: GitHubClient
   /** A URL or path for `git clone`. */
   gitUrl(owner: string, name: string): string
-  /** As its owner would, without our knowledge. */
+  /** As its owner would, unknown to the client. */
   deleteRepository(owner: string, name: string): Promise<void>
   close(): Promise<void>
 }
@@ -62,7 +62,7 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
       }
     }
 
-    async function created(): Promise<{ repositoryId: string }> {
+    async function createRepository(): Promise<{ repositoryId: string }> {
       return { repositoryId: (await client.ensureRepository(await repositoryInput(), context)).id }
     }
 
@@ -117,7 +117,7 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
       })
     })
 
-    test('recognizes its repository by the id', async () => {
+    test('recognizes its repository by its id', async () => {
       const first = await client.ensureRepository(await repositoryInput(), context)
       const again = await client.ensureRepository(
         await repositoryInput({ intentId: 'lost', knownId: first.id }),
@@ -126,15 +126,15 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
       expect(again).toEqual({ ...first, outcome: 'existed' })
     })
 
-    test('recognizes its repository by the commit that only this deployment can have made', async () => {
-      const { repositoryId } = await created()
+    test('recognizes its repository by the commit that only this deployment could create', async () => {
+      const { repositoryId } = await createRepository()
       await client.pushContents(pushOf(inMemory(FIRST), repositoryId), context)
       const again = await client.ensureRepository(await repositoryInput({ intentId: 'lost' }), context)
       expect(again).toMatchObject({ outcome: 'existed', id: repositoryId })
     })
 
     test("never adopts or changes another deployment's repository", async () => {
-      const { repositoryId } = await created()
+      const { repositoryId } = await createRepository()
       const other = await repositoryInput({ name: 'Site', intentId: 'other', plannedCommit: SECOND.commit })
       await rejectsWith('REPO_TAKEN', client.ensureRepository(other, context))
       await client.pushContents(pushOf(inMemory(FIRST), repositoryId), context)
@@ -144,7 +144,7 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
     })
 
     test('rejects when its repository was deleted', async () => {
-      const { repositoryId } = await created()
+      const { repositoryId } = await createRepository()
       await forge.deleteRepository('acme', 'site')
       await rejectsWith(
         'REPO_GONE',
@@ -154,7 +154,7 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
       expect(await head()).toBeNull()
     })
 
-    test('gives a name to one of several concurrent deployments', async () => {
+    test('assigns a name to one of several concurrent deployments', async () => {
       const inputs = await Promise.all(['1', '2', '3', '4'].map((intentId) => repositoryInput({ intentId })))
       const settled = await Promise.allSettled(
         inputs.map((each, i) => (i % 2 ? client : forge.otherClient).ensureRepository(each, context)),
@@ -175,7 +175,7 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
     })
 
     test('does nothing when the contents were pushed before', async () => {
-      const { repositoryId } = await created()
+      const { repositoryId } = await createRepository()
       await client.pushContents(pushOf(inMemory(FIRST), repositoryId), context)
       const unreadable = preparedContents(FIRST, unexpected, unexpected)
       expect(await forge.otherClient.pushContents(pushOf(unreadable, repositoryId), context)).toEqual({
@@ -185,7 +185,7 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
     })
 
     test('never overwrites a branch that is not at the expected commit', async () => {
-      const { repositoryId } = await created()
+      const { repositoryId } = await createRepository()
       await client.pushContents(pushOf(inMemory(FIRST), repositoryId), context)
       const push = pushOf(inMemory(SECOND), repositoryId)
       await rejectsWith('REF_MOVED', client.pushContents(push, context))
@@ -196,7 +196,7 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
     })
 
     test('lets one of several concurrent pushes succeed', async () => {
-      const { repositoryId } = await created()
+      const { repositoryId } = await createRepository()
       const candidates = await Promise.all(
         ['1', '2', '3', '4'].map((text) => packContents([textFile('README.md', text)], SAMPLE_PLAN)),
       )
@@ -213,7 +213,7 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
     })
 
     test('pushes to a branch whose name has a slash', async () => {
-      const { repositoryId } = await created()
+      const { repositoryId } = await createRepository()
       const push = { ...pushOf(inMemory(FIRST), repositoryId), branch: 'release/1.x' }
       await client.pushContents(push, context)
       expect(await head('release/1.x')).toBe(FIRST.commit)
@@ -222,7 +222,7 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
     })
 
     test('reports progress up to the end', async () => {
-      const { repositoryId } = await created()
+      const { repositoryId } = await createRepository()
       const progress: { done: number; total: number }[] = []
       await client.pushContents(pushOf(inParts(FIRST, 50), repositoryId), {
         signal: never,
@@ -233,7 +233,7 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
     })
 
     test('rejects with the reason when aborted, leaves nothing visible, and can be repeated', async () => {
-      const { repositoryId } = await created()
+      const { repositoryId } = await createRepository()
       const abort = new AbortController()
       const reason = new Error('lease lost')
       const aborting = { signal: abort.signal, onProgress: () => abort.abort(reason) }
@@ -250,7 +250,7 @@ export function gitHubClientContract(name: string, setup: () => Promise<ForgeUnd
     })
 
     test('rejects a damaged or truncated pack', async () => {
-      const { repositoryId } = await created()
+      const { repositoryId } = await createRepository()
       const [part = new Uint8Array()] = FIRST.packParts
       const damaged = Uint8Array.from(part)
       damaged[40] = (damaged[40] ?? 0) ^ 1

@@ -2,9 +2,12 @@ import type { PreparedContents } from './git/commit-pack.ts'
 
 /** How to abort a call, and where to report its progress. */
 export interface CallContext {
-  /** Aborted when the deployment is cancelled, the lease is lost or the process stops; the call then rejects soon. */
+  /**
+   * Aborted when the deployment is cancelled, the lease is lost or the process stops; the
+   * call then rejects promptly.
+   */
   signal: AbortSignal
-  /** Called while contents are sent; `unit` is shown to people ("bytes", "objects"). */
+  /** Called while contents are sent; `unit` is for display ("bytes"). */
   onProgress?(progress: { done: number; total: number; unit: string }): void
 }
 
@@ -12,7 +15,9 @@ export type Visibility = 'PUBLIC' | 'PRIVATE'
 
 export interface EnsureOrganizationInput {
   login: string
-  /** The repository to create next. A forge that can rejects at once if `ensureRepository` would reject it. */
+  /**
+   * The repository to create next. A forge that can rejects at once if `ensureRepository` would reject it.
+   */
   repository?: Omit<EnsureRepositoryInput, 'owner'>
 }
 
@@ -29,11 +34,17 @@ export interface EnsureRepositoryInput {
   name: string
   visibility: Visibility
   description: string | null
-  /** Identifies the deployment. A repository created for the same intent is ours, whatever happened since. */
+  /**
+   * Identifies the deployment. A repository created with the same intent id belongs to it,
+   * whatever happened since.
+   */
   intentId: string
   /** The id that an earlier call returned, if the result was stored. */
   knownId: string | null
-  /** A repository whose branch is at this commit is ours too: only this deployment can have made the commit. */
+  /**
+   * A repository whose branch is at this commit belongs to it, too: only this deployment
+   * could create the commit.
+   */
   branch: string
   plannedCommit: string
 }
@@ -55,7 +66,9 @@ export interface PushContentsInput {
   /** From `ensureRepository`: the push goes to this repository, not to another of the same name. */
   repositoryId: string
   branch: string
-  /** The branch must be at this commit (null: it must not exist), else `REF_MOVED`; nothing is ever overwritten. */
+  /**
+   * The branch must be at this commit (null: must not exist), else `REF_MOVED`; nothing is ever overwritten.
+   */
   expectedHead: string | null
   contents: PreparedContents
 }
@@ -66,17 +79,20 @@ export interface PushResult {
 }
 
 /**
- * Creates repositories on a forge. An abstract class, so that it is its own injection token.
+ * Creates repositories on a forge. An abstract class, so that it can be its own injection token.
  *
- * Every call may be repeated after a crash at any point and ends in the same state. Calls reject with `ForgeError`, or
- * with the signal's reason once it is aborted. They never delete, never force a branch, and leave retrying a step to
- * the runner.
+ * Every call may be repeated after a crash at any point, with the same result. Calls reject with
+ * `ForgeError`, or with the signal's reason once it is aborted. They never delete anything and never force a
+ * branch; the runner retries steps.
  */
 export abstract class GitHubClient {
   /** Finds the organization, or creates it if the forge can. */
   abstract ensureOrganization(input: EnsureOrganizationInput, context: CallContext): Promise<Organization>
 
-  /** Creates an empty repository, or finds the one that this deployment created; else rejects with `REPO_TAKEN`. */
+  /**
+   * Creates an empty repository, or finds the one that this deployment created; else
+   * rejects with `REPO_TAKEN`.
+   */
   abstract ensureRepository(input: EnsureRepositoryInput, context: CallContext): Promise<Repository>
 
   /** Pushes the prepared commit to the branch, by compare-and-swap. */

@@ -53,7 +53,7 @@ onPosix('a forge that other accounts can access is restricted at start', async (
   expect((await stat(forge())).mode & 0o777).toBe(0o700)
 })
 
-asRoot('another account cannot read a repository, even one with permissive modes', async () => {
+asRoot('another account cannot read a repository, even with permissive modes', async () => {
   process.umask(0o022)
   await open()
   await deploySample(forge())
@@ -72,7 +72,7 @@ asRoot('another account cannot read a repository, even one with permissive modes
   expect(isReadable()).toBe(false)
 })
 
-test('a missing git stops the start with what to install', async () => {
+test('without git, the start fails with what to install', async () => {
   const { PATH } = process.env
   process.env.PATH = dataDir
   try {

@@ -37,7 +37,7 @@ export class GitHubModule implements OnApplicationShutdown {
 
 const logger = new Logger('GitHub')
 
-/** Opens the local forge, whose repositories only this account may read, whatever the umask. */
+/** Opens the local forge. Only this account can read its repositories, whatever the umask. */
 export async function openLocalForge(config: Pick<Config, 'dataDir' | 'publicUrl'>): Promise<LocalForge> {
   await checkGit()
   const folder = forgeFolder(config)
@@ -45,13 +45,13 @@ export async function openLocalForge(config: Pick<Config, 'dataDir' | 'publicUrl
   return new LocalForge({ folder, cloneUrlBase: `${config.publicUrl}/git` })
 }
 
-/** Git is not needed to write repositories, but to serve clones of them. */
+/** Git is needed to serve clones, not to write repositories. */
 async function checkGit(): Promise<void> {
   try {
     await findGitBackend()
   } catch (error) {
     throw new ConfigError(
-      'The local forge needs git with git-http-backend to serve clones, but cannot run it. Install git (on Alpine Linux: git and git-daemon), or set a GitHub credential.',
+      'The local forge needs git with git-http-backend to serve clones, but it cannot be run. Install git (on Alpine Linux: git and git-daemon), or set a GitHub credential.',
       { cause: error },
     )
   }

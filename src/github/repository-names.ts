@@ -1,6 +1,9 @@
+import { ForgeError } from './forge-error.ts'
+
 /*
- * The rules for names of organizations, repositories and branches, which every forge keeps. Each function returns what
- * is wrong with a name, as the end of "<name> …". A name that is too long gets that one reason only.
+ * The rules for names of organizations, repositories and branches on every forge. `validate…` returns what is
+ * wrong with a name, each reason completing "<name> …"; a name that is too long gets only that reason. The
+ * others throw `INVALID_NAME`.
  */
 
 const MAX_ORG_LENGTH = 39
@@ -48,4 +51,29 @@ export function validateBranch(branch: string): string[] {
     reasons.push('must not be "HEAD" or begin with "refs/"')
   if (/^[0-9a-f]{40}$/i.test(branch)) reasons.push('must not look like a commit id (40 hex digits)')
   return reasons
+}
+
+export function requireValidOrg(org: string): void {
+  rejectInvalidName('organization', org, validateOrg(org))
+}
+
+/** Of any account on GitHub: Enterprise Server has had longer ones, and underscores. */
+export function requireValidLogin(login: string): void {
+  const isValid = /^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$/.test(login)
+  const reason = 'must be 1 to 100 of the characters A–Z a–z 0–9 _ -, beginning with a letter or digit'
+  rejectInvalidName('organization', login, isValid ? [] : [reason])
+}
+
+export function requireValidRepo(repo: string): void {
+  rejectInvalidName('repository', repo, validateRepo(repo))
+}
+
+/** The full name of a branch: `refs/heads/main`. */
+export function branchRef(branch: string): string {
+  rejectInvalidName('branch', branch, validateBranch(branch))
+  return `refs/heads/${branch}`
+}
+
+function rejectInvalidName(kind: string, name: string, [reason]: readonly string[]): void {
+  if (reason !== undefined) throw new ForgeError('INVALID_NAME', `The ${kind} name "${name}" ${reason}.`)
 }

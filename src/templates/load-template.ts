@@ -10,7 +10,7 @@ import { type FieldError, StartupError } from '../errors.ts'
 import { BUILT_INS, parseManifest, type TemplateManifest } from './template-manifest.ts'
 import { parseTemplateText, type TemplateText } from './template-text.ts'
 
-/** A template in memory, with everything parsed that can be parsed once. */
+/** A template in memory, parsed once. */
 export interface LoadedTemplate {
   name: string
   manifest: TemplateManifest
@@ -22,12 +22,12 @@ export interface TemplateFile {
   /** Relative to `files/`, before rendering. */
   path: string
   renderedPath: TemplateText | null
-  /** Bytes are copied unchanged. */
+  /** Bytes: copied unchanged. */
   content: Uint8Array | TemplateText
   executable: boolean
 }
 
-/** Lists everything that is wrong with one template, by file and field. */
+/** Lists all errors of one template, by file and field. */
 export class BrokenTemplateError extends StartupError {
   override readonly name = 'BrokenTemplateError'
 
@@ -41,7 +41,7 @@ export class BrokenTemplateError extends StartupError {
 }
 
 const MAX_LISTED_ERRORS = 20
-/** Parsing a text with tags takes many times its size; larger ones must be verbatim. */
+/** Parsing a text with tags needs a multiple of its size in memory; larger ones must be verbatim. */
 const MAX_RENDERED_BYTES = 1024 * 1024
 
 /** Reads `template.json` and `files/` in `folder`; rejects with `BrokenTemplateError`. */
@@ -113,7 +113,7 @@ class FileLoader {
     this.sizeBytes += bytes.length
     const content = this.isVerbatim(path) ? bytes : (this.parse(path, bytes) ?? bytes)
     const renderedPath = this.parsePath(path)
-    // A path with tags is validated once rendered.
+    // A path with tags is validated after rendering.
     if (renderedPath === null) for (const reason of validatePath(path)) this.addError(path, reason)
     this.files.push({ path, renderedPath, content, executable: (mode & 0o100) !== 0 })
   }

@@ -1,4 +1,4 @@
-/** The part of mustache 4.2 that we use; the package has no types. */
+/** The part of mustache 4.2 that Shipcast uses; the package has no types. */
 declare module 'mustache' {
   export type Token = [type: string, value: string, start: number, end: number]
 

@@ -11,7 +11,7 @@ import { parse as parseYaml } from 'yaml'
 import { TemplateCatalog } from './template-catalog.ts'
 
 const TEMPLATES = join(import.meta.dirname, '../../templates')
-/** Special characters in any value: the rendered files must still work. */
+/** With special characters: the rendered files must still work. */
 const BUILT_INS = {
   org: 'octo-org',
   repo: 'my.repo',
@@ -46,14 +46,14 @@ async function render(
 
 const text = (path: string) => readFile(join(folder, path), 'utf8')
 
-/** Without this test run's own variables, which would make node:test report to it. */
+/** Without the variables of this test run, which would make node:test report to it. */
 const env = { PATH: `${dirname(process.execPath)}:${process.env.PATH}`, HOME: tmpdir() }
 
 test('three templates exist, with a default for every variable', async () => {
   const list = (await TemplateCatalog.load(TEMPLATES)).list()
   expect(list.map((template) => template.name)).toEqual(['hello-world', 'node-service', 'static-site'])
   for (const { variables } of list) {
-    for (const { default: byDefault } of variables) expect(byDefault).not.toBeNull()
+    for (const { default: defaultValue } of variables) expect(defaultValue).not.toBeNull()
   }
 })
 
@@ -139,7 +139,7 @@ test('static-site has no broken links and loads nothing from other sites', async
     }
     for (const [, id] of html.matchAll(/\saria-labelledby="([^"]+)"/g)) expect(ids).toContain(id)
     expect(html).not.toMatch(/https?:/)
-    expect(opened(html)).toEqual([])
+    expect(unclosedElements(html)).toEqual([])
   }
   const css = await text('site/style.css')
   expect(css).toContain('--accent: #2f6feb;')
@@ -168,7 +168,7 @@ describe.each(['-lead', '.dotfiles', '__init__', 'My.App', '_', 'x'.repeat(100)]
         const content = await readFile(`${clone}/${path}`, 'utf8')
         if (path.endsWith('.json')) JSON.parse(content)
         if (path.endsWith('.yml')) expect(parseYaml(content)).toHaveProperty('jobs')
-        if (path.endsWith('.html')) expect(opened(content)).toEqual([])
+        if (path.endsWith('.html')) expect(unclosedElements(content)).toEqual([])
         // In backticks: Markdown would render __init__ in bold.
         if (path.endsWith('.md')) expect(content.split('\n')[0]).toBe(`# \`${repo}\``)
         // A branch name must not become a pattern, in which "!" and "+" have a meaning.
@@ -188,7 +188,7 @@ describe.each(['-lead', '.dotfiles', '__init__', 'My.App', '_', 'x'.repeat(100)]
       await render('node-service', {}, builtIns, clone)
       const calls: string[][] = []
       for (const script of await snippets(`${clone}/README.md`))
-        calls.push(...(await recorded(script, clone)))
+        calls.push(...(await recordCalls(script, clone)))
       expect(calls).toEqual([
         ['npm', 'start'],
         ['curl', 'http://localhost:8080/hello?name=Ada'],
@@ -207,7 +207,7 @@ test.each([
   ['node-service', 'port', ['80\nRUN id', '0', '65536', '99999', 'x', '', ' 80']],
   ['static-site', 'accent', ['red; } body { display: none', '#fff\n', 'url("x")', '</style>', '/* x']],
   ['static-site', 'language', ['en"', 'en de', 'en\n']],
-])('%s rejects a %s that is anything else', async (template, name, values) => {
+])('%s rejects an invalid %s', async (template, name, values) => {
   for (const value of values) {
     await expect(render(template, { [name]: value })).rejects.toThrow('must match the pattern')
   }
@@ -220,8 +220,8 @@ async function snippets(path: string): Promise<string[]> {
   )
 }
 
-/** Programs that cannot run here, or would not end, with the arguments that the shell gives them. */
-async function recorded(script: string, cwd: string): Promise<string[][]> {
+/** The calls of programs that cannot run here or would not end, with the arguments that the shell passes. */
+async function recordCalls(script: string, cwd: string): Promise<string[][]> {
   const programs = await mkdtemp(join(folder, 'programs-'))
   for (const name of ['npm', 'curl', 'docker']) {
     await writeFile(join(programs, name), `#!/bin/sh\nprintf '%s\\0' ${name} "$@"; echo\n`, { mode: 0o755 })
@@ -239,8 +239,8 @@ async function recorded(script: string, cwd: string): Promise<string[][]> {
 
 const VOID = new Set(['meta', 'link', 'br', 'img', 'input', 'hr'])
 
-/** The elements that are still open at the end, or were closed out of turn. */
-function opened(html: string): string[] {
+/** The elements that are still open at the end, or were closed in the wrong order. */
+function unclosedElements(html: string): string[] {
   const open: string[] = []
   for (const [, slash, name = ''] of html.matchAll(/<(\/?)([a-z][a-z0-9]*)\b[^>]*>/g)) {
     if (slash === '/') {

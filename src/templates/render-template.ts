@@ -14,13 +14,15 @@ export interface VariableValue {
 
 const INPUT_PATH = 'input.contents.template'
 const VARIABLES_PATH = `${INPUT_PATH}.variables`
-/** What values may add to one file, and to all: a long value used many times must not fill the memory. */
+/**
+ * What values may add to one file, and to all files: a long value used many times must not exhaust memory.
+ */
 const MAX_INSERTED_LENGTH_PER_FILE = 1024 * 1024
 const MAX_INSERTED_LENGTH = 16 * 1024 * 1024
 /** Bounds the work, and the errors, of one request. */
 const MAX_INPUT_VARIABLES = 1000
 
-/** All files of the template with these values, or everything that is wrong. */
+/** All files of the template with these values, or all errors. */
 export async function renderTemplate(
   template: LoadedTemplate,
   given: readonly VariableValue[],
@@ -42,7 +44,7 @@ interface ResolvedVariables {
   inputIndexes: ReadonlyMap<string, number>
 }
 
-/** The given value, else the default, else the empty string. */
+/** The given value, or else the default, or else the empty string. */
 function resolveVariables(
   { name: template, manifest }: LoadedTemplate,
   given: readonly VariableValue[],
@@ -143,7 +145,7 @@ async function renderFiles(
   return rendered
 }
 
-/** An invalid path is reported at the first given variable in it. */
+/** An invalid path is reported for the first given variable in it. */
 function renderPath(
   file: TemplateFile,
   { values, inputIndexes }: ResolvedVariables,

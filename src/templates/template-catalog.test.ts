@@ -74,7 +74,7 @@ test('lists templates by name, with their variables', async () => {
 })
 
 describe('renders', () => {
-  test('variables in texts and paths, built-in ones too', async () => {
+  test('variables in texts and paths, including built-in ones', async () => {
     await template(
       { '{{org}}/{{x}}.txt': '{{ x }} {{repo}} {{branch}} {{y}}|', 'plain.txt': 'no tags' },
       { variables: [variable('x', { default: 'one' }), variable('y')] },
@@ -203,7 +203,7 @@ describe('refuses to render', () => {
     expect(await errorsOf({ x: value })).toMatchObject([{ path: `${at}.variables[0].value` }])
   })
 
-  test('a value of which not the whole matches the pattern of its variable', async () => {
+  test('a value that matches the pattern of its variable only in part', async () => {
     const port = variable('port', { default: '80', pattern: '[1-9][0-9]*|none' })
     await template({ a: 'EXPOSE {{port}}' }, { variables: [port] })
     for (const value of ['8080', 'none']) expect(await errorsOf({ port: value })).toEqual([])
@@ -227,7 +227,7 @@ describe('refuses to render', () => {
     },
   )
 
-  test('paths that clash once rendered', async () => {
+  test('paths that clash after rendering', async () => {
     await template({ '{{x}}': '', a: '', 'b/c': '' }, { variables: [variable('x')] })
     expect(await errorsOf({ x: 'ok' })).toEqual([])
     expect(await errorsOf({ x: 'a' })).toMatchObject([
@@ -302,7 +302,7 @@ describe('refuses to start', () => {
     expect(await refusal()).toMatch(message)
   })
 
-  test('with everything that is wrong in a manifest, at once', async () => {
+  test('with all errors of a manifest at once', async () => {
     const wrong = { title: '', nope: 1, variables: [variable('a b', { required: 'yes' }), { name: 'x' }] }
     await put('t/template.json', JSON.stringify(wrong))
     expect((await refusal()).split('\n').slice(1)).toEqual([

@@ -12,7 +12,9 @@ import type { BuiltIns } from './template-manifest.ts'
 /** All templates are kept in memory. */
 const MAX_TOTAL_BYTES = 256 * 1024 * 1024
 
-/** The templates in TEMPLATES_DIR, read once at start: changes to the folder take effect at the next start. */
+/**
+ * The templates in TEMPLATES_DIR, read once at start: changes to the folder take effect at the next start.
+ */
 export class TemplateCatalog {
   private readonly templates: ReadonlyMap<string, LoadedTemplate>
 
@@ -21,8 +23,9 @@ export class TemplateCatalog {
   }
 
   /**
-   * Each subfolder is a template; files, and folders whose names begin with a dot, are ignored. Rejects with a
-   * `BrokenTemplateError` at the first broken one: if it were only left out, users would notice, who cannot fix it.
+   * Each subfolder is a template; files, and folders whose names begin with a dot, are ignored. Rejects
+   * with a `BrokenTemplateError` at the first broken template: if it were skipped, only users would
+   * notice, who cannot fix it.
    */
   static async load(folder: string): Promise<TemplateCatalog> {
     const templates: LoadedTemplate[] = []
@@ -51,8 +54,8 @@ export class TemplateCatalog {
   }
 
   /**
-   * The files, or everything that is wrong, with paths from `input.contents.template` on. Files without tags are shared
-   * between requests: never change or transfer them. Rejects only with the signal's reason.
+   * The files, or all errors, with paths that begin with `input.contents.template`. Files without tags are
+   * shared between requests: never change or transfer them. Rejects only with the signal's reason.
    */
   async render(
     name: string,

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { validateText } from '../deployments/contents/name-rules.ts'
+import { validateText } from '../deployments/contents/text-rules.ts'
 import type { FieldError } from '../errors.ts'
 import type { Delimiters } from './template-text.ts'
 
@@ -10,9 +10,8 @@ export type BuiltIns = Readonly<Record<(typeof BUILT_INS)[number], string>>
 
 /** A template's `template.json`. */
 export type TemplateManifest = z.output<typeof manifestSchema>
-export type ManifestVariable = TemplateManifest['variables'][number]
 
-/** `errors` lists everything that is wrong, with the field as the path; an empty path is the file itself. */
+/** `errors` lists all errors, with the field as the path; an empty path is the file itself. */
 export function parseManifest(json: string): { manifest: TemplateManifest } | { errors: FieldError[] } {
   let value: unknown
   try {
@@ -69,7 +68,7 @@ const pattern = text.nullish().transform((source, context) => {
 const variable = z
   .strictObject(
     {
-      // Mustache looks names up in a plain object, which has properties such as "constructor".
+      // Mustache looks up names in a plain object, which has properties such as "constructor".
       name: text.refine((name) => /^[A-Za-z][A-Za-z0-9_]{0,63}$/.test(name) && !(name in {}), BAD_NAME),
       description: text,
       default: z
@@ -118,7 +117,7 @@ const delimiters = z
   )
   .transform(([open = '', close = '']): Delimiters => [open, close])
 
-// Strict: a misspelt field would otherwise have no effect.
+// Strict: otherwise, a misspelled field would have no effect.
 const manifestSchema = z.strictObject(
   {
     title: text,

@@ -11,9 +11,9 @@ export interface TemplateText {
 }
 
 /**
- * `{{name}}` and, unescaped, `{{{name}}}`; no sections, comments or partials. `${{ … }}` is left alone: it belongs to
- * GitHub workflows. Returns null for a text without tags. Throws an `Error` naming the line of any other tag, so that
- * neither a typo nor another language's braces go unnoticed.
+ * Parses `{{name}}` and, unescaped, `{{{name}}}`; no sections, comments or partials. `${{ … }}` stays
+ * unchanged: it is GitHub workflow syntax. Returns null for a text without tags. Throws an `Error` with the
+ * line of any other tag, so that neither a typo nor another language's braces go unnoticed.
  */
 export function parseTemplateText(
   text: string,
@@ -30,7 +30,8 @@ export function parseTemplateText(
     if (!declared.has(name)) throw new Error(`${tag} does not name a variable of this template`)
     return token
   })
-  // Mustache drops lines that hold only a section or a comment; these were refused above, so nothing may be missing.
+  // Mustache drops lines that contain only a section or a comment. These were rejected above,
+  // so nothing may be missing.
   const covered = tokens.reduce((length, [, , start, end]) => length + end - start, 0)
   if (covered !== text.length) throw new Error('has tags that are not plain')
   const variableNames = tokens.filter(([type]) => type !== 'text').map(([, name]) => name)
@@ -39,7 +40,7 @@ export function parseTemplateText(
 
 function parse(text: string, delimiters: Delimiters): Token[] {
   try {
-    // A writer caches every text that it parses: use this one once.
+    // A writer caches every text that it parses, so this one is used once.
     return new mustache.Writer().parse(text, delimiters)
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
@@ -65,8 +66,9 @@ export function renderTemplateText(
 }
 
 /**
- * How to escape a value in a file, by the file's extension, so that a quote in a description does not break a
- * package.json: inside double quotes in JSON, YAML and TOML; as text or an attribute in HTML and XML; nowhere else.
+ * How to escape a value, by the file's extension, so that a quote in a description does not break a
+ * package.json: within double quotes in JSON, YAML and TOML; as text or an attribute in HTML and
+ * XML; not in other files.
  */
 export function escapeFor(path: string): (value: string) => string {
   const extension = path.slice(path.lastIndexOf('.') + 1).toLowerCase()

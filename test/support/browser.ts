@@ -6,7 +6,9 @@ import { promisify } from 'node:util'
 import sparticuz from '@sparticuz/chromium'
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core'
 
-/** A Chromium that comes with the development dependencies; where that has none, the Chrome of the machine. */
+/**
+ * The Chromium of the development dependencies; on platforms that it does not support, the installed Chrome.
+ */
 export async function launchBrowser(): Promise<Browser> {
   const quiet = [
     '--no-sandbox',
@@ -17,15 +19,15 @@ export async function launchBrowser(): Promise<Browser> {
     '--no-first-run',
   ]
   if (process.platform !== 'linux') return chromium.launch({ channel: 'chrome', args: quiet })
-  // In a single process, one page that crashes takes the others along.
+  // In a single process, a page that crashes would end all others.
   const args = sparticuz.args.filter((arg) => arg !== '--single-process' && !arg.startsWith('--headless'))
   return chromium.launch({ executablePath: await unpackChromium(), args: [...args, ...quiet] })
 }
 
 /**
- * Resolves to the program, unpacked into this clone. By itself the library unpacks into the machine's folder for
- * temporary files, where the first account to do so keeps out all others. A process of its own, because Jest's copy of
- * the environment is not the one that decides which folder that is.
+ * Resolves to the program, unpacked into this clone. By default, the library unpacks it into the system's
+ * folder for temporary files, where the first account to do so locks out all others. Runs in a separate
+ * process, because changes to `process.env` within Jest do not affect `os.tmpdir()`.
  */
 async function unpackChromium(): Promise<string> {
   const folder = fileURLToPath(new URL('../../node_modules/.cache/chromium', import.meta.url))
@@ -37,9 +39,9 @@ async function unpackChromium(): Promise<string> {
   return stdout.trim()
 }
 
-/** A browser window of somebody else: nothing is shared with the other windows. */
+/** A browser window of another user: shares nothing with other windows. */
 export class BrowserWindow {
-  /** What went wrong in it: errors on its console, and requests that left our host. */
+  /** Errors on its console, and requests to other hosts. */
   readonly problems: string[] = []
 
   private constructor(readonly page: Page) {}
@@ -72,7 +74,7 @@ export class BrowserWindow {
     return window
   }
 
-  /** Every status text that a person could have seen since the page was loaded, in order. */
+  /** Every status text displayed since the page was loaded, in order. */
   statusTexts(): Promise<string[]> {
     return this.page.evaluate(() => (globalThis as unknown as { texts: string[] }).texts)
   }
@@ -81,7 +83,7 @@ export class BrowserWindow {
     await this.page.locator('[data-testid=connection][data-state=live]').waitFor()
   }
 
-  /** Resolves when the deployment on stage has this status, as it is told. */
+  /** Resolves when the displayed deployment has this status. */
   async waitForStatus(status: string): Promise<void> {
     await this.page.locator(`[data-testid=status][data-status=${status}]`).waitFor()
   }
@@ -102,12 +104,12 @@ export class BrowserWindow {
     await this.page.getByRole('button', { name: 'Deploy', exact: true }).click()
   }
 
-  /** The id of the deployment that the address names. */
+  /** The id of the deployment in the page's URL. */
   deploymentIdFromUrl(): string {
     return new URL(this.page.url()).hash.slice(1)
   }
 
-  /** From the `git clone …` line that is there to be copied. */
+  /** From the `git clone …` line that can be copied. */
   async cloneUrl(): Promise<string> {
     const command = await this.page.getByTestId('clone-command').textContent()
     return command?.replace(/^git clone /, '') ?? ''
@@ -128,7 +130,7 @@ export class BrowserWindow {
   }
 }
 
-/** Runs in the page, before anything else does. */
+/** Runs in the page, before anything else. */
 function recordTexts(): void {
   const page = globalThis as unknown as {
     document: { querySelector(selector: string): { textContent: string | null } | null }
@@ -143,21 +145,24 @@ function recordTexts(): void {
   observer.observe(page.document, { childList: true, subtree: true, characterData: true })
 }
 
-/** As docs/<name>.png when there is none, or when asked for: a test run must not change what is committed. */
+/**
+ * Saves docs/<name>.png if it does not exist, or with UPDATE_SCREENSHOTS: a test run must
+ * not change committed files.
+ */
 export async function saveScreenshot(page: Page, name: string): Promise<void> {
-  const taken = await page.screenshot()
+  const screenshot = await page.screenshot()
   const folder = fileURLToPath(new URL('../../docs', import.meta.url))
-  const kept = join(folder, `${name}.png`)
-  const exists = await stat(kept).catch(() => undefined)
+  const file = join(folder, `${name}.png`)
+  const exists = await stat(file).catch(() => undefined)
   if (exists && !process.env.UPDATE_SCREENSHOTS) return
   await mkdir(folder, { recursive: true })
-  await writeFile(kept, taken)
+  await writeFile(file, screenshot)
 }
 
-/** The JavaScript files that a built page loads before anything is pressed. */
+/** The JavaScript files that a built page loads at first, before any interaction. */
 export async function findScripts(folder: string, page: string): Promise<string[]> {
   const html = await readFile(join(folder, page), 'utf8')
-  const found = [...html.matchAll(/(?:src|href)="\/(assets\/[^"]+\.js)"/g)].map(([, path]) => String(path))
+  const initial = [...html.matchAll(/(?:src|href)="\/(assets\/[^"]+\.js)"/g)].map(([, path]) => String(path))
   const all = new Set<string>()
   const add = async (path: string): Promise<void> => {
     if (all.has(path)) return
@@ -166,6 +171,6 @@ export async function findScripts(folder: string, page: string): Promise<string[
     for (const [, name] of source.matchAll(/(?:from|import)\s*["']\.\/([^"']+\.js)["']/g))
       await add(`assets/${name}`)
   }
-  for (const path of found) await add(path)
+  for (const path of initial) await add(path)
   return [...all]
 }

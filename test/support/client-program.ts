@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 
-/** A program that a reader has copied from a document, in its own process. */
+/** A program from a document, as a reader would copy it, in its own process. */
 export class ClientProgram {
   private readonly child: ChildProcess
   private readonly changes = new EventTarget()
@@ -22,7 +22,7 @@ export class ClientProgram {
     return this.child.exitCode !== null || this.child.signalCode !== null
   }
 
-  /** Resolves once the output matches; rejects with the output when the program ends first, or time runs out. */
+  /** Resolves once the output matches; rejects with the output if the program ends first or time runs out. */
   async waitForOutput(pattern: RegExp, timeoutMs = 60_000): Promise<void> {
     const timeout = AbortSignal.timeout(timeoutMs)
     while (!pattern.test(this.output)) {

@@ -49,7 +49,7 @@ export class Cluster {
     return this.folder.path
   }
 
-  /** The socket of the node, then those of the others. */
+  /** The socket URL of the node, then those of the others. */
   socketUrls(first: number): string[] {
     return this.nodes.map((_, i) => this.node(first + i).socketUrl)
   }
@@ -65,7 +65,9 @@ export class Cluster {
     this.recordPid(number)
   }
 
-  /** Sends a deployment to one node after another until one accepts it. The input needs an idempotency key. */
+  /**
+   * Sends a deployment to one node after another until one accepts it. The input needs an idempotency key.
+   */
   async deploy(input: Record<string, unknown>, first: number, timeoutMs: number): Promise<string> {
     const deadline = performance.now() + timeoutMs + MAX_WAIT_MS
     let refusal: unknown

@@ -5,12 +5,12 @@ import { join } from 'node:path'
 export interface DataFolder {
   /** For DATA_DIR. */
   readonly path: string
-  /** Must be called when no process uses the folder any more. */
+  /** To be called once no process uses the folder any more. */
   remove(): Promise<void>
 }
 
 /**
- * A new folder that every account can enter: otherwise root's embedded Postgres would use /var/lib/shipcast.
+ * A new folder that every account can enter: otherwise, root's embedded Postgres would use /var/lib/shipcast.
  */
 export async function createDataFolder(): Promise<DataFolder> {
   const path = await realpath(await mkdtemp(join(tmpdir(), 'shipcast-data-')))

@@ -28,7 +28,7 @@ export class DatabaseProcess {
     })
     this.exited = once(this.child, 'exit')
     this.child.stdin?.on('error', () => {}) // It may have been killed.
-    if (!this.child.stdout) throw new Error('no stdout')
+    if (!this.child.stdout) throw new Error('The process has no stdout.')
     this.responses = createInterface({ input: this.child.stdout })[Symbol.asyncIterator]()
   }
 

@@ -2,8 +2,8 @@ import { createInterface } from 'node:readline'
 import { Database } from '../../src/database/database.ts'
 
 /**
- * A process that tests can kill: `node database-program.ts <dataDir> [uid]`. Each line on stdin is a statement (a JSON
- * string), each line on stdout its rows or its error. Closes the database when stdin ends.
+ * A process that tests can kill: `node database-program.ts <dataDir> [uid]`. Each line on stdin is a
+ * statement (a JSON string), each line on stdout its rows or its error. Closes the database when stdin ends.
  */
 const [dataDir = '', uid] = process.argv.slice(2)
 if (uid !== undefined) becomeUser(Number(uid))

@@ -4,12 +4,12 @@ import type { TestServer } from './test-server.ts'
 import { type ReceivedEvent, Viewer } from './viewer.ts'
 
 /**
- * Runs before every request to a GitHub. `apply` executes the request and discards the response. Resolves to whether the
- * connection is cut; if not, the request is answered normally.
+ * Runs before every request to a fake GitHub. `apply` executes the request and discards the response.
+ * Resolves to whether the connection is closed; if not, the request is handled normally.
  */
 export type Interception = (apply: () => Promise<unknown>) => Promise<boolean>
 
-/** A GitHub whose requests can be intercepted; undefined ends the interception. */
+/** A fake GitHub whose requests can be intercepted; undefined ends the interception. */
 export interface Interceptable {
   intercept(interception: Interception | undefined): void
 }
@@ -17,8 +17,8 @@ export interface Interceptable {
 const MAX_REQUESTS = 9
 
 /**
- * Deploys and kills the server twice meanwhile, each time at a random request, before or after GitHub has applied it.
- * Resolves to the repository's name and the last event of the deployment.
+ * Deploys, and kills the server twice meanwhile, each time at a random request, before or after GitHub has
+ * applied it. Resolves to the repository's name and the last event of the deployment.
  */
 export async function deployWithTwoCrashes(
   server: TestServer,
@@ -26,9 +26,9 @@ export async function deployWithTwoCrashes(
   onKilled: () => void = () => {},
 ): Promise<{ repo: string; last: ReceivedEvent | undefined }> {
   const input = deployInput()
-  const answer = await server.request<DeployResult>(DEPLOY_MUTATION, { input })
-  if (answer.errors) throw new Error(JSON.stringify(answer.errors))
-  const { id } = answer.data.deploy
+  const response = await server.request<DeployResult>(DEPLOY_MUTATION, { input })
+  if (response.errors) throw new Error(JSON.stringify(response.errors))
+  const { id } = response.data.deploy
   for (let kill = 0; kill < 2; kill++) {
     const killed = Promise.withResolvers<boolean>()
     let remaining = 1 + Math.floor(Math.random() * MAX_REQUESTS)

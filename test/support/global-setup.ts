@@ -2,12 +2,12 @@ import { startEmbeddedPostgres } from '../../src/database/embedded/embedded-post
 import { createDataFolder } from './data-folder.ts'
 import { shared, TEST_POSTGRES } from './test-postgres.ts'
 
-/** One Postgres for the whole run; each test file makes a database of its own in it. */
+/** One Postgres for the whole run, in which each test file creates its databases. */
 export default async function globalSetup(): Promise<void> {
   shared.folder = await createDataFolder()
   shared.postgres = await startEmbeddedPostgres({
     dataDir: shared.folder.path,
-    // Nothing here outlives the run, so nothing has to survive a power cut.
+    // Its data does not outlive the run, so it need not survive a power failure.
     settings: { fsync: 'off', max_connections: '200' },
   })
   process.env[TEST_POSTGRES] = JSON.stringify(shared.postgres.connection)

@@ -2,8 +2,8 @@ import { Provider } from 'oidc-provider'
 import type { OidcProgramSettings, People } from './oidc-server.ts'
 
 /**
- * An OpenID provider in a separate process: `node oidc-program.ts <settings as JSON>`. People sign in by pressing a
- * button. It notifies its parent once it listens; a message from the parent replaces the people.
+ * An OpenID provider in a separate process: `node oidc-program.ts <settings as JSON>`. People sign in by
+ * pressing a button. It notifies its parent once it listens; a message from the parent replaces the people.
  */
 const { port, client, redirectUrls, ...settings }: OidcProgramSettings = JSON.parse(process.argv[2] ?? '')
 let people: People = settings.people

@@ -16,8 +16,8 @@ export interface OidcProgramSettings {
 }
 
 /**
- * A certified OpenID provider (`oidc-provider`) in a separate process. To a browser, `localhost` is another site than
- * `127.0.0.1`, the address of Shipcast: redirects cross sites, as in production.
+ * A certified OpenID provider (`oidc-provider`) in a separate process. For a browser, `localhost` and
+ * Shipcast's `127.0.0.1` are different sites: redirects cross sites, as in production.
  */
 export class OidcServer {
   readonly client = { id: 'shipcast', secret: 'a secret of the tests, and only of them' }

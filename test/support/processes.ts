@@ -4,8 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 
 /**
- * The pids of the Postgres processes on a folder: those whose command names it, and on Linux also those that work
- * inside it, as every process of a Postgres does.
+ * The pids of the Postgres processes on a folder: those whose command contains it, and on Linux also those
+ * whose working folder it is, which is true for every process of a Postgres.
  */
 export async function postgresProcesses(folder: string): Promise<number[]> {
   const processes = process.platform === 'linux' ? await listFromProc() : await listFromPs()
@@ -28,10 +28,10 @@ export async function signalPostgres(folder: string, name: NodeJS.Signals): Prom
   }
 }
 
-/** Less than Jest gives a test: a wait that fails by itself says what it waited for. */
+/** Less than Jest's timeout, so that a failed wait can report what it waited for. */
 export const MAX_WAIT_MS = 60_000
 
-/** Looks every 20 ms until the condition holds. */
+/** Checks every 20 ms until the condition holds. */
 export async function waitUntil(
   condition: () => boolean | Promise<boolean>,
   what: string | (() => string),
@@ -44,7 +44,7 @@ export async function waitUntil(
   }
 }
 
-/** The promise's outcome, or an error that says what did not come in time. */
+/** Settles like the promise, or rejects with an error that says what did not happen in time. */
 export async function withTimeout<T>(
   promise: Promise<T>,
   what: string | (() => string),

@@ -1,4 +1,4 @@
 import { Logger } from '@nestjs/common'
 
-// What the code under test logs is not what a test says. `LOG_LEVEL=debug npm test` shows it.
+// Hides the log of the code under test, unless LOG_LEVEL is set: `LOG_LEVEL=debug npm test`.
 if (!process.env.LOG_LEVEL) Logger.overrideLogger(false)

@@ -1,10 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type ReceivedEvent, Viewer } from './viewer.ts'
 
-/** The longest that a timer can be set for. */
+/** The maximum of a timer. */
 const MAX_TIMER_MS = 2 ** 31 - 1
 
-/** A viewer that reconnects after every interruption, to any of the nodes, with the cursor of the last event it saw. */
+/**
+ * A viewer that reconnects after every interruption, to any of the nodes, with the cursor of
+ * the last event received.
+ */
 export class ReconnectingViewer {
   readonly events: ReceivedEvent[] = []
   connections = 0
@@ -26,7 +29,7 @@ export class ReconnectingViewer {
     return [...this.events, ...(this.current?.events ?? [])]
   }
 
-  /** The cursor of the last event seen. */
+  /** The cursor of the last event received. */
   get cursor(): string {
     return this.current?.events.at(-1)?.cursor ?? this.events.at(-1)?.cursor ?? this.startCursor
   }

@@ -13,8 +13,8 @@ import { queryOnce, relayedUrl, socketPath } from './restartable-postgres.ts'
 import { TcpRelay } from './tcp-relay.ts'
 
 /**
- * A primary and a standby with streaming replication behind one address, like a managed database. The standby starts
- * with a copy of the primary's folder.
+ * A primary and a standby with streaming replication behind one address, like a managed database. The standby
+ * starts with a copy of the primary's folder.
  */
 export class ReplicatedPostgres {
   private readonly folders: DataFolder[]
@@ -39,19 +39,19 @@ export class ReplicatedPostgres {
 
   /** `isSynchronous`: commits wait for the standby. */
   static async start({ isSynchronous }: { isSynchronous: boolean }): Promise<ReplicatedPostgres> {
-    const [own, copy] = [await createDataFolder(), await createDataFolder()]
-    await (await startEmbeddedPostgres({ dataDir: own.path })).stop()
-    await promisify(execFile)('cp', ['-a', await realpath(join(own.path, 'postgres-18')), copy.path])
-    const primary = await startEmbeddedPostgres({ dataDir: own.path })
+    const [original, copy] = [await createDataFolder(), await createDataFolder()]
+    await (await startEmbeddedPostgres({ dataDir: original.path })).stop()
+    await promisify(execFile)('cp', ['-a', await realpath(join(original.path, 'postgres-18')), copy.path])
+    const primary = await startEmbeddedPostgres({ dataDir: original.path })
     const { host, port, user, password } = primary.connection
-    await copyFile(join(own.path, 'postgres-password'), join(copy.path, 'postgres-password'))
+    await copyFile(join(original.path, 'postgres-password'), join(copy.path, 'postgres-password'))
     await writeFile(join(copy.path, 'postgres-18', 'standby.signal'), '')
     await appendFile(
       join(copy.path, 'postgres-18', 'postgresql.auto.conf'),
       `primary_conninfo = 'host=${host} port=${port} user=${user} password=${password}'\n`,
     )
     const standby = await startEmbeddedPostgres({ dataDir: copy.path })
-    const replicated = new ReplicatedPostgres([own, copy], await TcpRelay.start(), primary, standby)
+    const replicated = new ReplicatedPostgres([original, copy], await TcpRelay.start(), primary, standby)
     await waitUntil(
       async () =>
         (await replicated.query(`select from pg_stat_replication where state = 'streaming'`)).length === 1,
@@ -90,7 +90,10 @@ export class ReplicatedPostgres {
     )
   }
 
-  /** Like the loss of the primary's machine: the address leads to the standby, read-only until its promotion. */
+  /**
+   * Like the loss of the primary's machine: the address now leads to the standby, which is
+   * read-only until promotion.
+   */
   async killPrimary(): Promise<void> {
     this.relay.target = socketPath(this.standby)
     await signalPostgres(await realpath(join(this.folders[0]!.path, 'postgres-18')), 'SIGKILL')

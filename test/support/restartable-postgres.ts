@@ -10,8 +10,8 @@ import { signalPostgres } from './processes.ts'
 import { TcpRelay } from './tcp-relay.ts'
 
 /**
- * A Postgres for one test, at one TCP address (127.0.0.1) across restarts: a relay in this process leads to the server's
- * current socket. It can be stopped, killed, frozen and disconnected.
+ * A Postgres for one test, with one TCP address (127.0.0.1) across restarts: a relay in this process forwards
+ * to the server's current socket. It can be stopped, killed, frozen and disconnected.
  */
 export class RestartablePostgres {
   private readonly folder: DataFolder

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { createConnection, createServer, type Server, type Socket } from 'node:net'
 
-/** One TCP address (127.0.0.1) that leads to a Unix socket, which can change. */
+/** Forwards one TCP address (127.0.0.1) to a Unix socket, which can change. */
 export class TcpRelay {
   /** The socket for new connections. */
   target = ''

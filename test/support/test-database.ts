@@ -43,7 +43,7 @@ export function testConnection(): EmbeddedConnection {
   return JSON.parse(json)
 }
 
-/** A URL of a Unix socket for pg and psql: without a host, it cannot contain a user before it. */
+/** A URL with a Unix socket for pg and psql: without a host, the user must be a parameter. */
 export function urlOf({ host, port, user, password, database }: EmbeddedConnection): string {
   return `postgres:///${database}?host=${encodeURIComponent(host)}&port=${port}&user=${encodeURIComponent(user)}&password=${password}`
 }

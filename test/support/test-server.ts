@@ -7,11 +7,11 @@ import { MAX_WAIT_MS, withTimeout } from './processes.ts'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const READY_MESSAGE = 'Shipcast is ready'
-/** A busy machine takes long to initialize an embedded Postgres. */
+/** On a busy machine, initializing an embedded Postgres takes long. */
 const START_TIMEOUT_MS = 100_000
 
 export interface ServerOptions {
-  /** Not emptied; by default a new folder, which `removeData` removes. */
+  /** Used with its contents; by default, a new folder. */
   dataDir?: string
   port?: number
   env?: Record<string, string>

@@ -19,7 +19,7 @@ export interface ReceivedEvent {
   }
 }
 
-export const STATUS_SUBSCRIPTION = `
+const STATUS_SUBSCRIPTION = `
   subscription Status($deploymentId: ID, $after: String) {
     deploymentStatus(deploymentId: $deploymentId, after: $after) {
       deploymentId sequence cursor step status text
@@ -90,7 +90,7 @@ export class Viewer {
   async execute(query: string, variables: Record<string, unknown>): Promise<Record<string, never>> {
     return withTimeout(
       this.executeOnce(query, variables),
-      () => `an answer to ${query}. ${this.describeEvents()}`,
+      () => `a response to ${query}. ${this.describeEvents()}`,
     )
   }
 
@@ -98,7 +98,10 @@ export class Viewer {
     return this.events.filter((event) => event.deploymentId === deploymentId)
   }
 
-  /** Resolves once the condition holds, which is checked after every message. Rejects with what has arrived by then. */
+  /**
+   * Resolves once the condition holds, checked after every message. On a timeout,
+   * rejects with what has arrived.
+   */
   async waitUntil(
     condition: () => boolean,
     what = 'a condition holds',

@@ -9,8 +9,9 @@ import { DateTime, TOPIC, TYPE_DEFINITIONS } from './schema.ts'
 import { createPublisher, serve } from './serve.ts'
 
 /*
- * NestJS, schema first, following https://docs.nestjs.com/graphql/subscriptions: Apollo's driver with graphql-ws, and
- * PubSub of graphql-subscriptions. Decorators are called as functions, because Node only strips the types of this file.
+ * NestJS, schema first, following https://docs.nestjs.com/graphql/subscriptions: Apollo's driver with
+ * graphql-ws, and PubSub of graphql-subscriptions. Decorators are called as functions, because Node only
+ * strips the types of this file.
  */
 
 const pubSub = new PubSub()

@@ -74,7 +74,8 @@ async function emit(server: MeasuredServer, { count, together, gapMs }: EmitInpu
     const batchSize = Math.min(together, count - stamps.length)
     const stamp = await server.emitTogether(batchSize)
     for (let i = 0; i < batchSize; i++) stamps.push(stamp)
-    // A server that is behind does not get two turns' events in one; it catches up with a bounded delay later.
+    // A server that is behind does not get two turns' events in one; it catches up
+    // with a bounded delay later.
     due = Math.max(due + gapMs, monotonicNowMs() - 20 * gapMs)
     if (stamps.length < count) await sleep(Math.max(due - monotonicNowMs(), 1))
   }

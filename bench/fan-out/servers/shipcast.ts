@@ -7,8 +7,9 @@ import { SAMPLE_DEPLOYMENT } from '../events.ts'
 import { serve } from './serve.ts'
 
 /*
- * The build of Shipcast, started by the same createApp as in main.ts. Events are appended to its log by the runner's own
- * SQL function and announced with the notification of its EventLog. These statements are part of the measurement.
+ * The build of Shipcast, started by the same createApp as in main.ts. Events are appended to its log by
+ * the runner's own SQL function and announced with the notification of its EventLog. These statements are
+ * part of the measurement.
  */
 
 const statements = countStatements()

@@ -5,8 +5,8 @@ import { selectedFields } from '../events.ts'
 import { createPublisher, serve } from './serve.ts'
 
 /*
- * The lower bound: `ws` alone. It implements just enough of graphql-transport-ws for the same viewers to connect, parses
- * no GraphQL, and sends each viewer a text that is encoded once.
+ * The lower bound: `ws` alone. It implements just enough of graphql-transport-ws for the same viewers to
+ * connect, parses no GraphQL, and sends each viewer a text that is encoded once.
  */
 
 const sockets = new WebSocketServer({

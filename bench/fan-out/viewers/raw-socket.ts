@@ -19,8 +19,8 @@ const receiveBuffer = Buffer.allocUnsafe(64 * 1024)
 const mask = randomBytes(4)
 
 /**
- * A WebSocket client (RFC 6455) that does as little as possible, so that thousands of them fit beside the server on one
- * machine: it passes text frames on without copying or decoding them.
+ * A WebSocket client (RFC 6455) that does as little as possible, so that thousands of them fit beside the
+ * server on one machine: it passes text frames on without copying or decoding them.
  */
 export class RawSocket {
   private readonly socket: Socket

@@ -14,7 +14,9 @@ export interface ViewerListener {
   closed(viewer: Viewer, code: number): void
 }
 
-/** A socket with one subscription. It stores the next sequence number, and the last cursor if it may resume. */
+/**
+ * A socket with one subscription. It stores the next sequence number, and the last cursor if it may resume.
+ */
 export class Viewer implements RawSocketListener {
   readonly index: number
   nextSequence = 0

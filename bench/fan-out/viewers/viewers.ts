@@ -111,7 +111,10 @@ serveCommands(
     /** The first viewer stops reading, until `resumeFirst`. */
     pauseFirst: () => viewers[0]?.pause(),
 
-    /** The first viewer reads again, reconnecting with its cursor if it was closed, up to the event before `until`. */
+    /**
+     * The first viewer reads again, reconnecting with its cursor if it was closed, up to
+     * the event before `until`.
+     */
     async resumeFirst({ until, deadlineMs }: { until: number; deadlineMs: number }) {
       const viewer = viewers[0]!
       const startedAt = monotonicNowMs()

@@ -31,7 +31,7 @@ describe('a trailer is added', () => {
     ['a body', 'Add the site\n\nIt is new.'],
     ['a body in which a trailer is quoted', 'Add the site\n\nWe write\nReviewed-by: A\nhere and there.'],
     ['comments', 'Add the site\n\n# Why\n# Because'],
-    ['a title that looks like one, with lines of space around it', '\n \nReviewed-by: A\n\n \n'],
+    ['a title that looks like a trailer, between blank lines', '\n \nReviewed-by: A\n\n \n'],
     ['trailers and then a body', 'Add the site\n\nReviewed-by: A\n\nThe end.'],
   ])('after an empty line to %s', async (_what, message) => {
     const added = withTrailer(`${message}\n\n`, TRAILER)
@@ -49,7 +49,7 @@ describe('a trailer is added', () => {
     expect(await readBack([added])).toEqual([`Reviewed-by: A\n${TRAILER}\n`])
   })
 
-  test('to any message, so that git finds it and every trailer it found before, and nothing else changes', async () => {
+  test('to any message: git finds it and every trailer that it found before, and nothing else changes', async () => {
     await fc.assert(
       fc.asyncProperty(messages(), async (originals) => {
         const ours = originals.map((each) => withTrailer(each, TRAILER))
@@ -62,10 +62,11 @@ describe('a trailer is added', () => {
     )
   })
 
-  test('exactly as git interpret-trailers does', async () => {
+  test('exactly like git interpret-trailers', async () => {
     await fc.assert(
       fc.asyncProperty(messages(), async (all) => {
-        // git drops comments between trailers, and treats a blank line before a comment as the end of the block.
+        // git drops comments between trailers, and treats a blank line before a comment
+        // as the end of the block.
         const originals = all.filter((each) => !/^(#|Conflicts:|[ \t\r]+$)/m.test(each))
         const ours = originals.map((each) => withTrailer(each, TRAILER))
         expect(await readBack(ours)).toEqual(await readBack(await addedByGit(originals)))
@@ -148,7 +149,7 @@ async function addedByGit(messages: readonly string[]): Promise<string[]> {
   return Promise.all(files.map((file) => readFile(file, 'utf8')))
 }
 
-/** Its lines, without the space around them. */
+/** Its lines, without trailing space and without empty ones. */
 function linesOf(text: string): string[] {
   return text.split('\n').flatMap((line) => line.trimEnd() || [])
 }

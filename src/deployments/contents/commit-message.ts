@@ -1,7 +1,7 @@
 /**
- * Adds a trailer to a commit message as `git interpret-trailers --no-divider` does: to the block of trailers at the end
- * of the message or, if it has none, as a new block. (An empty line within the block would hide the `Signed-off-by:` and
- * `Co-authored-by:` lines above it from git and GitHub.)
+ * Adds a trailer to a commit message like `git interpret-trailers --no-divider`: to the block of trailers at
+ * the end of the message, or else as a new block. (An empty line within the block would hide the
+ * `Signed-off-by:` and `Co-authored-by:` lines above it from git and GitHub.)
  */
 export function withTrailer(message: string, trailer: string): string {
   // Git ignores empty lines before the title.
@@ -12,17 +12,17 @@ export function withTrailer(message: string, trailer: string): string {
   const scissors = lines.indexOf(SCISSORS)
   const text = scissors === -1 ? lines : lines.slice(0, scissors)
   const end = endOfBody(text)
-  // Comments after the trailers stay there: git looks for trailers before them.
+  // Comments stay after the trailers: git expects trailers before them.
   if (endsInTrailers(text.slice(0, end))) return `${lines.toSpliced(end, 0, trailer).join('\n')}\n`
   const body = text.join('\n').trimEnd()
   const rest = lines.slice(text.length).map((line) => `\n${line}`)
   return `${body}\n\n${trailer}${rest.join('')}\n`
 }
 
-/** git's cut line: the message ends there. */
+/** Git's cut line, which ends the message. */
 const SCISSORS = '# ------------------------ >8 ------------------------'
 
-/** Written by git itself: a block with one of these lines may also contain other lines. */
+/** Lines that git writes: a block with one of them may also contain other lines. */
 const WRITTEN_BY_GIT = ['Signed-off-by: ', '(cherry picked from commit ']
 
 /** The number of lines before the comments, empty lines and old-style list of conflicts at the end. */
@@ -39,7 +39,7 @@ function endOfBody(lines: readonly string[]): number {
   return lines.findLastIndex((line, i) => i < end && !isBlank(line) && !isComment(line)) + 1
 }
 
-/** git's `find_trailer_start`: the last paragraph, which is not the title, is all or mostly trailers. */
+/** Git's `find_trailer_start`: the last paragraph, which is not the title, is all or mostly trailers. */
 function endsInTrailers(lines: readonly string[]): boolean {
   const endOfTitle = lines.findIndex(isBlank)
   if (endOfTitle === -1) return false

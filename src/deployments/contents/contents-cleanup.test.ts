@@ -34,14 +34,14 @@ async function failed(): Promise<string> {
   return id
 }
 
-async function endedDaysAgo(days: number, ids: readonly string[]): Promise<void> {
+async function setEndedDaysAgo(days: number, ids: readonly string[]): Promise<void> {
   await testDatabase.database.query(
     `update deployments set finished_at = now() - $1 * interval '1 day' where id = any($2)`,
     [days, ids],
   )
 }
 
-async function withContents(): Promise<string[]> {
+async function idsWithContents(): Promise<string[]> {
   const rows = await testDatabase.database.query<{ id: string }>(
     'select distinct deployment_id as id from deployment_contents',
   )
@@ -50,12 +50,12 @@ async function withContents(): Promise<string[]> {
 
 test('removes expired contents but keeps the events, and a later retry explains why it is impossible', async () => {
   const [old, recent] = [await failed(), await failed()]
-  await endedDaysAgo(8, [old])
-  await endedDaysAgo(6, [recent])
+  await setEndedDaysAgo(8, [old])
+  await setEndedDaysAgo(6, [recent])
   const events = await node.eventsOf(old)
   expect(await cleanUp()).toBe(1)
   expect(await cleanUp()).toBe(0)
-  expect(await withContents()).toEqual([recent])
+  expect(await idsWithContents()).toEqual([recent])
   expect(await node.eventsOf(old)).toEqual(events)
 
   await expect(node.service.retry(old, LOCAL_REQUEST)).rejects.toMatchObject({
@@ -77,13 +77,13 @@ test('keeps the contents of active deployments, however old', async () => {
   expect(await cleanUp()).toBe(0)
   hanging.resume()
   await node.eventsOf(id)
-  expect(await withContents()).toEqual([id])
+  expect(await idsWithContents()).toEqual([id])
 })
 
-test('several nodes clean up at once, in batches, and each deployment is processed by one of them', async () => {
+test('several nodes clean up at once, in batches, and only one of them processes each deployment', async () => {
   const ids = await Promise.all(Array.from({ length: 50 }, () => failed()))
-  await endedDaysAgo(8, ids)
+  await setEndedDaysAgo(8, ids)
   const removed = await Promise.all([cleanUp(), cleanUp(), cleanUp()])
   expect(removed.reduce((sum, count) => sum + count)).toBe(50)
-  expect(await withContents()).toEqual([])
+  expect(await idsWithContents()).toEqual([])
 })

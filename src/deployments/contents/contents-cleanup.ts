@@ -12,8 +12,8 @@ const CLEANUP_INTERVAL_MS = 3_600_000
 const FIRST_CLEANUP_DELAY_MS = 60_000
 
 /**
- * Removes the contents of deployments that ended `RETENTION_DAYS` ago; their events stay. Every node does so: rows that
- * another node has locked are skipped, so that none is processed twice and no node waits.
+ * Removes the contents of deployments that ended `RETENTION_DAYS` ago, but keeps their events. Runs on every
+ * node, skipping rows that another node has locked, so that no row is processed twice and no node waits.
  */
 @Injectable()
 export class ContentsCleanup implements OnApplicationBootstrap, OnModuleDestroy {
@@ -48,7 +48,7 @@ export class ContentsCleanup implements OnApplicationBootstrap, OnModuleDestroy 
     return removed
   }
 
-  /** Never rejects. The pauses are random, so that nodes started together do not clean up together. */
+  /** Never rejects. Pauses are random, so that nodes that start together do not clean up together. */
   private async runPeriodically(): Promise<void> {
     const { signal } = this.stopController
     const pause = (ms: number) =>

@@ -4,9 +4,9 @@ import fc from 'fast-check'
 import { CooperativeScheduler } from '../../runtime/cooperative-scheduler.ts'
 import { decodeContent } from './decode-content.ts'
 
-const slices = () => new CooperativeScheduler(new AbortController().signal)
+const createScheduler = () => new CooperativeScheduler(new AbortController().signal)
 const decode = async (content: string, encoding: 'UTF8' | 'BASE64') =>
-  decodeContent(content, encoding, slices())
+  decodeContent(content, encoding, createScheduler())
 
 test('returns any bytes that were sent as BASE64', async () => {
   await fc.assert(
@@ -59,10 +59,10 @@ test('accepts the empty file in both encodings', async () => {
 })
 
 test('returns small contents synchronously', () => {
-  expect(decodeContent('small', 'UTF8', slices())).toBeInstanceOf(Uint8Array)
+  expect(decodeContent('small', 'UTF8', createScheduler())).toBeInstanceOf(Uint8Array)
 })
 
-test('returns large contents complete, wherever they are split', async () => {
+test('decodes large contents completely, wherever they are split', async () => {
   const bytes = randomBytes(3_000_001)
   expect(bytes.equals(await bytesOf(bytes.toString('base64'), 'BASE64'))).toBe(true)
   for (const lead of ['', 'x', 'xx']) {
@@ -77,7 +77,7 @@ async function bytesOf(content: string, encoding: 'UTF8' | 'BASE64'): Promise<Ui
   return decoded
 }
 
-test('is just as strict with large contents', async () => {
+test('is equally strict with large contents', async () => {
   const part = 'A'.repeat(512 * 1024)
   expect(await decode(`${part.slice(2)}==AAAA`, 'BASE64')).toMatch(/is not BASE64/)
   expect(await decode(`${part}A`, 'BASE64')).toMatch(/is not BASE64/)

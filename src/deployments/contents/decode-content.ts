@@ -10,12 +10,15 @@ export const MAX_FILES = 20_000
 /** GitHub's limit for a file in a push (error GH001). */
 export const MAX_FILE_BYTES = 100 * 1024 * 1024
 
-/** Shorter contents are decoded at once. A multiple of 4, so that each part of BASE64 text is valid by itself. */
+/**
+ * Shorter contents are decoded in one step. A multiple of 4, so that each part of BASE64
+ * text is valid by itself.
+ */
 const PART_LENGTH = 512 * 1024
 
 const TOO_LARGE = `must be at most ${MAX_FILE_BYTES / 1024 / 1024} MiB, which is GitHub's limit for a file`
 const LONE_SURROGATE =
-  'is not text: it has a lone surrogate, which UTF-8 cannot encode. Send the file as BASE64'
+  'is not text: it contains a lone surrogate, which UTF-8 cannot encode. Send the file as BASE64'
 const NOT_BASE64 =
   'is not BASE64: only A–Z a–z 0–9 + / without spaces or line breaks, padded with "=" to a multiple of 4, unused bits zero'
 
@@ -28,7 +31,7 @@ export interface EncodedFile {
   executable?: boolean | null
 }
 
-/** Validates and decodes files in one pass. Adds what is wrong to `errors`; the result is then incomplete. */
+/** Validates and decodes files in one pass. Adds to `errors` what is wrong; the result is then incomplete. */
 export async function decodeFiles(
   files: readonly EncodedFile[],
   scheduler: CooperativeScheduler,

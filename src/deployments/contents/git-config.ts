@@ -1,5 +1,5 @@
 export interface ConfigEntry {
-  /** Joined as git does: `submodule.lib/a`. The same string for all entries of a section. */
+  /** Joined as in git: `submodule.lib/a`. The same string for all entries of a section. */
   section: string
   key: string
   /** Null for a key without "=". */
@@ -21,8 +21,8 @@ const VALUE_SPACES = /[ \t\r]+/y
 const ESCAPES: Record<string, string> = { t: '\t', b: '\b', n: '\n', '\\': '\\', '"': '"', '\n': '' }
 
 /**
- * Parses git's configuration syntax (git-config(1), "Syntax") up to the end or the first error: git acts on the entries
- * before it. Bytes are read as Latin-1, and names and values end at a NUL, as in git.
+ * Parses git's configuration syntax (git-config(1), "Syntax") up to the end or the first error: git uses the
+ * entries before it. Bytes are read as Latin-1, and names and values end at a NUL, as in git.
  */
 export function* parseGitConfig(bytes: Uint8Array): Generator<ConfigEntry> {
   const text = new Scanner(bytes)

@@ -61,7 +61,7 @@ const CASES: [name: string, content: string, isAccepted: boolean][] = [
     '[submodule "a"]\n\turl = http://[::1]:3000/a\n\turl = /srv/a.git\n\turl = file:///a\n',
     true,
   ],
-  ['.gitmodules', '[submodule "../x"]\n', true], // does not check this
+  ['.gitmodules', '[submodule "../x"]\n', true], // not checked by git
   ['.gitmodules', `# ${line(10)}[other "../x"]\n\tpath = -a\n\tupdate = !x\n[submodule]\n\turl = -a\n`, true],
   ['.gitmodules', `[submodule "a/../../b"]\n\tpath = a\n`, false],
   ['.gitmodules', '[submodule "..\\\\a"]\n\tpath = b\n', false],
@@ -121,7 +121,7 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
 /** Which of the samples `git fsck --strict` rejects. The contents must be distinct. */
-function refusedByGit(samples: readonly Sample[]): boolean[] {
+function rejectedByGit(samples: readonly Sample[]): boolean[] {
   const repository = mkdtempSync(join(folder, 'r-'))
   const git = (args: string[], input: string | Buffer = '') =>
     execFileSync('git', ['-C', repository, ...args], { env, input, encoding: 'utf8', stdio: 'pipe' }).trim()
@@ -145,13 +145,13 @@ function refusedByGit(samples: readonly Sample[]): boolean[] {
     encoding: 'utf8',
     maxBuffer: 64 * 1024 * 1024,
   })
-  const refused = new Set(Array.from(`${stdout}${stderr}`.matchAll(/error in \w+ (\w+)/g), ([, id]) => id))
-  expect(status === 0).toBe(refused.size === 0)
+  const rejected = new Set(Array.from(`${stdout}${stderr}`.matchAll(/error in \w+ (\w+)/g), ([, id]) => id))
+  expect(status === 0).toBe(rejected.size === 0)
   rmSync(repository, { recursive: true })
   return samples.map(({ content }, index) => {
     const bytes = Buffer.from(content, 'latin1')
     const blob = createHash('sha1').update(`blob ${bytes.length}\0`).update(bytes).digest('hex')
-    return refused.has(blob) || refused.has(trees[index])
+    return rejected.has(blob) || rejected.has(trees[index])
   })
 }
 
@@ -164,8 +164,8 @@ test('agrees with git fsck', () => {
     content: content.slice(-200),
     isAccepted,
   }))
-  const refused = refusedByGit(samples)
-  expect(expected.map((each, index) => ({ ...each, isAccepted: !refused[index] }))).toEqual(expected)
+  const rejected = rejectedByGit(samples)
+  expect(expected.map((each, index) => ({ ...each, isAccepted: !rejected[index] }))).toEqual(expected)
   const ours = samples.map((sample) => errorsIn(sample).length)
   expect(expected.map((each, index) => ({ ...each, isAccepted: ours[index] === 0 }))).toEqual(expected)
 })
@@ -195,7 +195,7 @@ test('limits the size of files', () => {
   expect(validateGitFile('.gitattributes', Buffer.alloc(100 * 1024 * 1024 + 1))).toHaveLength(1)
 })
 
-test("recognizes git's own files by their names on other systems", () => {
+test("recognizes git's special files by their names on other systems", () => {
   expect(['.gitignore ', 'GITIGN~1', 'gi250a~1', '.gitIgnore:x'].map(gitFileOf)).toEqual(
     Array(4).fill('.gitignore'),
   )
@@ -414,34 +414,34 @@ describe('against git fsck', () => {
   )
 
   test(
-    'refuses whatever git refuses, and hardly anything else',
+    'rejects everything that git rejects, and little else',
     () => {
-      const ends = performance.now() + FUZZ_SECONDS * 1000
-      let done = 0
-      let refusals = 0
-      for (let round = 0; round < ROUNDS || performance.now() < ends; round++) {
+      const endAt = performance.now() + FUZZ_SECONDS * 1000
+      let sampleCount = 0
+      let rejections = 0
+      for (let round = 0; round < ROUNDS || performance.now() < endAt; round++) {
         const drawn = fc.sample(sample, { numRuns: SAMPLES, seed: FUZZ_SEED + round })
         const samples = [...new Map(drawn.map((each) => [each.content, each])).values()]
-        const refused = refusedByGit(samples)
+        const rejected = rejectedByGit(samples)
         for (const [index, each] of samples.entries()) {
           const [ours] = errorsIn(each)
-          if (refused[index]) expect([each, ours]).toEqual([each, expect.any(String)])
+          if (rejected[index]) expect([each, ours]).toEqual([each, expect.any(String)])
           // May be stricter than this git: about a byte order mark, which only newer versions skip, and URLs.
           else if (!each.content.startsWith('\u00ef\u00bb\u00bf') && !ours?.includes(' url '))
             expect([each, ours]).toEqual([each, undefined])
-          if (refused[index]) refusals++
+          if (rejected[index]) rejections++
         }
-        done += samples.length
+        sampleCount += samples.length
       }
-      expect(refusals).toBeGreaterThan(done / 20)
-      expect(refusals).toBeLessThan(done / 2)
-      if (FUZZ_SECONDS > 0) console.log(`${done} samples, ${refusals} refused by git`)
+      expect(rejections).toBeGreaterThan(sampleCount / 20)
+      expect(rejections).toBeLessThan(sampleCount / 2)
+      if (FUZZ_SECONDS > 0) console.log(`${sampleCount} samples, ${rejections} rejected by git`)
     },
     120_000 + FUZZ_SECONDS * 1000,
   )
 })
 
-test('does not read other files', () => {
+test('does not validate other files', () => {
   expect(validateGitFile('src/gitattributes', Buffer.from(line(5000)))).toEqual([])
   expect(validateGitFile('.gitignore', Buffer.from(line(5000)))).toEqual([])
 })

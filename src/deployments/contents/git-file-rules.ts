@@ -10,7 +10,7 @@ const MAX_MODULES_BYTES = 256 * 1024
 
 type GitFile = '.gitmodules' | '.gitattributes' | '.gitignore' | '.mailmap'
 
-/** Nearly every name: no system treats it as another. */
+/** Most names: no system treats them as other names. */
 const PLAIN_NAME = /^[A-Za-z0-9_-][A-Za-z0-9_.-]*$/
 /** Code points that HFS+ ignores in names. */
 const HFS_IGNORED = /[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]/g
@@ -22,8 +22,9 @@ const GIT_FILE_NAMES: [GitFile, RegExp][] = [
 ]
 
 /**
- * The file of git's own that some system opens by this name, as in `git fsck`: HFS+ ignores code points; NTFS ignores
- * trailing dots and spaces and has short names and streams after a colon; Windows treats "\" as "/".
+ * The special git file that some system opens by this name, as in `git fsck`: HFS+ ignores code
+ * points; NTFS ignores trailing dots and spaces, and supports short names and streams after a colon;
+ * Windows treats "\" as "/".
  */
 export function gitFileOf(name: string): GitFile | undefined {
   if (PLAIN_NAME.test(name)) return undefined
@@ -31,15 +32,15 @@ export function gitFileOf(name: string): GitFile | undefined {
   return GIT_FILE_NAMES.find(([, pattern]) => pattern.test(compared))?.[0]
 }
 
-/** The name itself, or a short name: six characters and a number, or characters of its hash. */
+/** Matches the name, or a short name: six characters and a number, or characters of its hash. */
 function ntfsNames(name: string, hashed: string): RegExp {
   const short = Array.from({ length: 7 }, (_, kept) => `${hashed.slice(0, kept)}~[1-9][0-9]{${6 - kept}}`)
   return new RegExp(`(?:^|\\\\)(?:\\.${name}|${name.slice(0, 6)}~[1-4]|${short.join('|')})[. ]*(?::|$)`, 'i')
 }
 
 /**
- * Invalid contents of git's own files, in any folder: forges that check pushes (receive.fsckObjects) reject the whole
- * commit for them. Returns one reason at most.
+ * Invalid contents of special git files, in any folder: forges that check pushes (receive.fsckObjects) reject
+ * the whole commit. Returns at most one reason.
  */
 export function validateGitFile(path: string, content: Uint8Array): string[] {
   const name = path.slice(path.lastIndexOf('/') + 1)
@@ -61,7 +62,7 @@ function validateAttributes(content: Uint8Array): string | undefined {
     return "must be at most 100 MiB, which is git's limit for a .gitattributes"
   const end = content.indexOf(0)
   const text = end < 0 ? content : content.subarray(0, end)
-  // Jump from the start of a line to the last line end within the limit: no line in between can be too long.
+  // Jumps from the start of a line to the last line end within the limit: no line in between can be too long.
   for (let start = 0, end = 0; start + MAX_ATTRIBUTES_LINE_BYTES < text.length; start = end + 1) {
     end = text.lastIndexOf(0x0a, start + MAX_ATTRIBUTES_LINE_BYTES)
     if (end < start) {
@@ -71,7 +72,10 @@ function validateAttributes(content: Uint8Array): string | undefined {
   return undefined
 }
 
-/** gitmodulesName, gitmodulesUrl, gitmodulesPath, gitmodulesUpdate: values that would run or overwrite something. */
+/**
+ * gitmodulesName, gitmodulesUrl, gitmodulesPath, gitmodulesUpdate: values that could run
+ * commands or overwrite files.
+ */
 function validateModules(content: Uint8Array): string | undefined {
   if (content.length > MAX_MODULES_BYTES)
     return 'must be at most 256 KiB, which is the limit for a .gitmodules'
@@ -79,7 +83,7 @@ function validateModules(content: Uint8Array): string | undefined {
   let nameError: string | undefined
   for (const entry of parseGitConfig(content)) {
     if (!entry.section.startsWith('submodule.')) continue
-    // Once per section: both its name and its list of entries can be long.
+    // Once per section: its name and its list of entries can both be long.
     if (entry.section !== section) nameError = validateSubmoduleName(entry.section.slice('submodule.'.length))
     section = entry.section
     const reason =

@@ -128,8 +128,8 @@ describe('git agrees', () => {
 
   afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
-  /** Whether git takes these paths together into an index and a tree, and finds nothing to complain of in it. */
-  function takes(paths: readonly string[]): boolean {
+  /** Whether git adds these paths together to an index and a tree, and finds no error in it. */
+  function isAcceptedByGit(paths: readonly string[]): boolean {
     git(['read-tree', '--empty'])
     const lines = paths.map((path) => `100644 ${blob}\t${path}\0`).join('')
     const added = spawnSync('git', ['-C', folder, 'update-index', '-z', '--index-info'], {
@@ -141,7 +141,7 @@ describe('git agrees', () => {
     return spawnSync('git', ['-C', folder, 'fsck', '--strict', '--full'], { env }).status === 0
   }
 
-  test('with every accepted example', () => expect(takes(GOOD)).toBe(true))
+  test('with every accepted example', () => expect(isAcceptedByGit(GOOD)).toBe(true))
 
   test.each([
     '/a',
@@ -155,7 +155,7 @@ describe('git agrees', () => {
     'a/../b',
     'a//b',
     'a/',
-  ])('that %j is invalid', (path) => expect(takes([path])).toBe(false))
+  ])('that %j is invalid', (path) => expect(isAcceptedByGit([path])).toBe(false))
 
   test('with any accepted path', () => {
     const names = [
@@ -179,11 +179,11 @@ describe('git agrees', () => {
     const path = fc
       .array(fc.constantFrom(...names), { minLength: 1, maxLength: 6 })
       .map((parts) => parts.join(''))
-    // No path within another: clashes have their own tests.
+    // No path contains another: clashes have their own tests.
     const accepted = fc.sample(path, 4000).filter((sample) => validatePath(sample).length === 0)
     const apart = [...new Set(accepted)].map((sample, index) => `${index}/${sample}`)
     expect(apart.length).toBeGreaterThan(200)
-    expect(takes(apart)).toBe(true)
+    expect(isAcceptedByGit(apart)).toBe(true)
   })
 })
 

@@ -1,4 +1,5 @@
 import { type FieldError, quote } from '../../errors.ts'
+import { NOT_WELL_FORMED } from '../../github/repository-names.ts'
 import type { CooperativeScheduler } from '../../runtime/cooperative-scheduler.ts'
 import { gitFileOf } from './git-file-rules.ts'
 
@@ -8,12 +9,12 @@ const MAX_DEPTH = 256
 /** Each folder becomes a tree object: a few deep paths must not create millions. */
 const MAX_FOLDERS = 100_000
 
-/** Most paths. Apart from lengths, no rule below concerns them. */
+/** Most paths. Apart from lengths, no rule below applies to them. */
 const PLAIN_PATH = /^(?:[A-Za-z0-9_-][A-Za-z0-9_.-]*\/)*[A-Za-z0-9_-][A-Za-z0-9_.-]*$/
 
 /**
- * Why git, or a system to clone on, would reject this path; each reason completes "<path> …".
- * Follows git's verify_path (read-cache.c) and fsck_tree (fsck.c) with core.protectHFS and core.protectNTFS on.
+ * Why git, or a system that clones, would reject this path; each reason completes "<path> …". Follows git's
+ * verify_path (read-cache.c) and fsck_tree (fsck.c) with core.protectHFS and core.protectNTFS on.
  */
 export function validatePath(path: string): string[] {
   if (path.length <= MAX_SEGMENT_BYTES && PLAIN_PATH.test(path)) return []
@@ -24,7 +25,7 @@ export function validatePath(path: string): string[] {
   const segments = path.split('/')
   const named = segments.filter((segment) => segment !== '')
   const reasons: string[] = []
-  if (!path.isWellFormed()) reasons.push('must be well-formed Unicode, without lone surrogates')
+  if (!path.isWellFormed()) reasons.push(NOT_WELL_FORMED)
   if (/\p{Cc}/u.test(path)) reasons.push('must not contain control characters')
   if (/^(?:[/\\]|[A-Za-z]:[/\\])/.test(path)) {
     reasons.push('must be relative, not beginning with "/" or a drive')
@@ -66,8 +67,8 @@ function looksLikeGitFile(folder: string): boolean {
 }
 
 /**
- * Paths that exclude each other: the same path twice, or a path that is both a file and a folder. `pathAt` gives the
- * field of the n-th path. To git, names that differ only in case or Unicode form are different.
+ * Paths that exclude each other: the same path twice, or a path that is both a file and a folder. `pathAt`
+ * returns the field of the n-th path. For git, names that differ only in case or Unicode form are different.
  */
 export async function findPathClashes(
   paths: readonly string[],

@@ -2,8 +2,8 @@ import { expect, test } from '@jest/globals'
 import { CooperativeScheduler } from '../../runtime/cooperative-scheduler.ts'
 import { findPathWarnings } from './path-warnings.ts'
 
-const slices = () => new CooperativeScheduler(new AbortController().signal)
-const warningsOf = (...paths: string[]) => findPathWarnings(paths, slices())
+const createScheduler = () => new CooperativeScheduler(new AbortController().signal)
+const warningsOf = (...paths: string[]) => findPathWarnings(paths, createScheduler())
 
 test('ordinary names cause no warning', async () => {
   const paths = [
@@ -48,11 +48,11 @@ const CHARACTERS = ['a:b', 'C:x', 'a<b', 'a>b', 'what?', 'a*', 'a|b', 'a"b', 'ba
 const ENDS = ['trailing.', 'trailing ', 'folder./x', 'folder /x', 'a...']
 
 test.each([...WINDOWS, ...CHARACTERS, ...ENDS])('%j cannot be checked out on Windows', async (path) => {
-  const { messages: listed, count } = await warningsOf('README.md', path)
+  const { messages, count } = await warningsOf('README.md', path)
   expect(count).toBe(1)
   const name = path.split('/').find((part) => !['x', 'x.c', 'src'].includes(part))
-  expect(listed[0]).toContain(JSON.stringify(name).slice(1, -1))
-  expect(listed[0]).toMatch(/cannot be checked out on Windows, where .*\.$/)
+  expect(messages[0]).toContain(JSON.stringify(name).slice(1, -1))
+  expect(messages[0]).toMatch(/cannot be checked out on Windows, where .*\.$/)
 })
 
 test.each([
@@ -68,8 +68,8 @@ test.each([
   ['Docs/a', 'docs/A'],
   ['Readme', 'readme/x'],
 ])('%j and %j are the same name on Windows or macOS', async (one, other) => {
-  const { messages: listed } = await warningsOf(one, other)
-  expect(listed.at(-1)).toMatch(
+  const { messages } = await warningsOf(one, other)
+  expect(messages.at(-1)).toMatch(
     /^".*" and ".*" are the same name on Windows or macOS, which keep only one of them\.$/,
   )
 })
@@ -85,10 +85,10 @@ test('folders that differ only in case are reported once, whatever they contain'
 test.each(['a\u202egpj.exe', 'a\u200bb', 'a\u2028b', '\u2066x', 'a\u00adb', 'a\u3164'])(
   '%j can look like another name, and the warning shows its real characters',
   async (path) => {
-    const { messages: listed } = await warningsOf(path)
-    expect(listed).toEqual([expect.stringContaining('can look like another name')])
-    expect(listed[0]).toMatch(/^"[^"]*\\u[0-9a-f]{4}[^"]*" contains/)
-    expect(listed[0]).not.toMatch(/[\p{C}\p{Zl}\p{Zp}]/u)
+    const { messages } = await warningsOf(path)
+    expect(messages).toEqual([expect.stringContaining('can look like another name')])
+    expect(messages[0]).toMatch(/^"[^"]*\\u[0-9a-f]{4}[^"]*" contains/)
+    expect(messages[0]).not.toMatch(/[\p{C}\p{Zl}\p{Zp}]/u)
   },
 )
 
@@ -96,10 +96,10 @@ test('characters that Unicode does not define cause a warning', async () => {
   expect((await warningsOf('a\uffff')).messages).toEqual([expect.stringMatching(/macOS/)])
 })
 
-test('at most 20 warnings are listed, all are counted, and a long path is shortened to its end', async () => {
+test('at most 20 warnings are messages, all are counted, and a long path is shortened to its end', async () => {
   const many = Array.from({ length: 20_000 }, (_, n) => `${'deep/'.repeat(20)}${n}?`)
-  const { messages: listed, count } = await findPathWarnings(many, slices())
+  const { messages, count } = await findPathWarnings(many, createScheduler())
   expect(count).toBe(20_000)
-  expect(listed).toHaveLength(20)
-  expect(listed[7]).toMatch(/^"…[^"]{72,80}\/7\?" cannot/)
+  expect(messages).toHaveLength(20)
+  expect(messages[7]).toMatch(/^"…[^"]{72,80}\/7\?" cannot/)
 })

@@ -1,7 +1,7 @@
 import { quote } from '../../errors.ts'
 import type { CooperativeScheduler } from '../../runtime/cooperative-scheduler.ts'
 
-/** Problems with contents that are accepted nonetheless. */
+/** Problems with contents that are accepted nevertheless. */
 export interface Warnings {
   /** Sentences; at most the first 20. */
   messages: string[]
@@ -17,8 +17,9 @@ const WINDOWS_CHARACTERS = /[<>:"|?*\\]/
 const WINDOWS_DEVICE = /^(?:con|prn|aux|nul|com[1-9¹²³]|lpt[1-9¹²³]|conin\$|conout\$) *(?:[.:]|$)/i
 
 /**
- * Names that git accepts but other systems do not: Windows cannot check them out, Windows or macOS treats two of them as
- * one, or they look like another name. Each file and folder is examined once. The paths must be valid.
+ * Finds names that git accepts but that cause problems elsewhere: Windows cannot check them out, Windows
+ * or macOS treats two of them as one, or they look like another name. Examines each file and folder once.
+ * The paths must be valid.
  */
 export async function findPathWarnings(
   paths: readonly string[],
@@ -32,7 +33,7 @@ export async function findPathWarnings(
   return { messages: names.messages, count: names.count }
 }
 
-/** A file or folder, as spelled. */
+/** A file or folder, by its exact name. */
 interface Entry {
   name: string
   parent: Entry | null
@@ -41,13 +42,13 @@ interface Entry {
   folded: FoldedEntry
 }
 
-/** All entries that are one if case and Unicode form are ignored. */
+/** All entries that are the same if case and Unicode form are ignored. */
 interface FoldedEntry {
   first?: Entry
   children: Map<string, FoldedEntry>
 }
 
-/** A tree, so that each name is compared once and not once per path that contains it. */
+/** A tree, so that each name is compared once rather than once per path that contains it. */
 class NameTree {
   readonly messages: string[] = []
   count = 0
@@ -115,7 +116,10 @@ function nameWarnings(name: string): string[] {
 
 const IS_ASCII = /^[ -~]*$/
 
-/** Equal for names that differ only in case or Unicode form. As on APFS, "ß" and "ﬁ" become two letters in upper case. */
+/**
+ * Equal for names that differ only in case or Unicode form. As on APFS, "ß" and "ﬁ" become
+ * two letters in upper case.
+ */
 function foldName(name: string): string {
   if (IS_ASCII.test(name)) return name.toLowerCase()
   const lower = name.normalize('NFD').toLowerCase()

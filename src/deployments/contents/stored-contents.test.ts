@@ -11,7 +11,7 @@ let testDatabase: TestDatabase
 
 beforeAll(async () => {
   testDatabase = await createMigratedDatabase()
-  // No deployment is needed for what is tried here.
+  // These tests need no deployments.
   await testDatabase.database.query(
     'alter table deployment_contents drop constraint deployment_contents_deployment_id_fkey',
   )
@@ -25,18 +25,18 @@ test.each([
   ['of one part', EDGE_CASE_FILES],
   // Eight parts of 32 KiB are written and read at once.
   ['of many parts', [{ path: 'noise', content: randomBytes(3_000_000), executable: false }]],
-])('a pack %s comes back from the database byte for byte, with its index', async (_, files) => {
+])('a pack %s is read from the database byte for byte, with its index', async (_, files) => {
   const { database } = testDatabase
-  const { packParts, packBytes, index, ...facts } = await packContents(files, SAMPLE_PLAN)
+  const { packParts, packBytes, index, ...summary } = await packContents(files, SAMPLE_PLAN)
   const id = crypto.randomUUID()
   using prepared = await prepareContents(files, SAMPLE_PLAN, { signal })
   const stored = await database.transaction((tx) => insertContents(tx, id, prepared.pack()))
   expect(stored).toBe(packBytes)
   const contents = storedContents(database, {
     id,
-    plannedCommit: facts.commit,
-    plannedTree: facts.tree,
-    objectCount: facts.objectCount,
+    plannedCommit: summary.commit,
+    plannedTree: summary.tree,
+    objectCount: summary.objectCount,
     packBytes,
   })
   for (let times = 0; times < 2; times++) {

@@ -4,12 +4,12 @@ import { type PreparedContents, preparedContents } from '../../github/git/commit
 import type { PackPart } from '../../github/git/pack.ts'
 
 /**
- * Written or read per statement, which must finish within its timeout: a quarter of a mebibyte. With twice as many, or a
- * quarter, pushing 50 MB took at least 25 % more memory.
+ * Parts written or read per statement, which must finish within its timeout: 256 KiB. With twice as many
+ * parts, or a quarter, pushing 50 MB took at least 25 % more memory.
  */
 const PARTS_PER_STATEMENT = 8
 
-/** Stores the pack to push while it is being written. Resolves to its length in bytes. */
+/** Stores the pack to push while it is created. Resolves to its length in bytes. */
 export async function insertContents(
   tx: Transaction,
   deploymentId: string,
@@ -60,16 +60,16 @@ export function storedContents(
 ): PreparedContents {
   async function* readPack() {
     for (let first = 0, length = 0; length < packBytes; first += PARTS_PER_STATEMENT) {
-      const pieces = await readParts(database, id, 'pack', first)
-      if (pieces.length === 0) return
-      for (const piece of pieces) length += piece.length
-      yield* pieces
+      const chunks = await readParts(database, id, 'pack', first)
+      if (chunks.length === 0) return
+      for (const chunk of chunks) length += chunk.length
+      yield* chunks
     }
   }
   async function readIndex() {
-    const pieces = await readParts(database, id, 'index', 0)
-    if (pieces.length === 0) throw new Error(`The contents of deployment ${id} are no longer stored.`)
-    return Buffer.concat(pieces)
+    const chunks = await readParts(database, id, 'index', 0)
+    if (chunks.length === 0) throw new Error(`The contents of deployment ${id} are no longer stored.`)
+    return Buffer.concat(chunks)
   }
   return preparedContents(
     { commit: plannedCommit, tree: plannedTree, objectCount, packBytes },
@@ -78,7 +78,7 @@ export function storedContents(
   )
 }
 
-/** The next parts, concatenated, in pieces; empty at the end. */
+/** The next parts, concatenated, in chunks; empty at the end. */
 function readParts(
   database: Database,
   deploymentId: string,

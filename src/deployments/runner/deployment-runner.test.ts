@@ -66,7 +66,7 @@ async function leaseOf(id: string): Promise<{ epoch: number; expiresAt: Date }> 
   return lease
 }
 
-test('runs the steps in order and reports each in the words of the original', async () => {
+test('runs the steps in order and reports each with the texts of the original', async () => {
   const node = await start()
   const id = await node.deploy({ org: 'acme', repo: 'demo' })
   const events = await node.eventsOf(id)
@@ -93,7 +93,7 @@ test('runs the steps in order and reports each in the words of the original', as
 })
 
 describe('a step fails', () => {
-  test('for a transient reason: waits, reports until when, and resumes at that step', async () => {
+  test('for a transient reason: waits, reports until when, and resumes at the failed step', async () => {
     const node = await start()
     github.next('ensureRepository', new ForgeError('TRANSIENT', 'Busy.'))
     const id = await node.deploy()
@@ -174,7 +174,7 @@ describe('a step fails', () => {
     })
   })
 
-  test('for a reason that a person can fix: fails at once, and a retry resumes at that step', async () => {
+  test('for a reason that a person can fix: fails at once, and a retry resumes at the failed step', async () => {
     const node = await start()
     github.next('ensureRepository', new ForgeError('REPO_TAKEN', 'The name is in use. Choose another.'))
     const id = await node.deploy()
@@ -253,7 +253,7 @@ describe('cancelling', () => {
     })
   })
 
-  test('accepts the id in upper case, and is just as fast', async () => {
+  test('accepts the id in upper case, equally fast', async () => {
     const node = await start({ leaseMs: 600_000 })
     const hanging = github.hang('ensureRepository')
     const id = await node.deploy()
@@ -272,7 +272,7 @@ describe('cancelling', () => {
     const { cancelling } = await testDatabase.database.transaction(async (tx) => {
       await tx.query('select from deployments where id = $1 for update', [id])
       const cancelling = node.service.cancel(id, LOCAL_REQUEST)
-      // It saw the deployment running; its request to the runner waits for the row.
+      // It has found the deployment running; its update waits for the row.
       await waitUntil(async () => (await waitingForLock()).length > 0, 'the cancellation waits for the row')
       await tx.query(
         `update deployments set status = 'WAITING', epoch = epoch + 1, run_at = now() + interval '1 hour' where id = $1`,
@@ -376,7 +376,7 @@ describe('slots', () => {
     const hanging = github.hang('ensureOrganization')
     const first = await node.deploy({ org: 'many' })
     await hanging.reached
-    // All at once, as a lecturer would.
+    // All at once, for a class for example.
     const many = await Promise.all(Array.from({ length: 30 }, () => node.deploy({ org: 'many' })))
     const few = [await node.deploy({ org: 'few' }), await node.deploy({ org: 'Few' })]
     const one = await node.deploy({ org: 'one' })
@@ -394,7 +394,7 @@ describe('slots', () => {
     ])
   })
 
-  test('are given to a retry in turn, as to a new deployment', async () => {
+  test('are assigned to a retry in turn, like to a new deployment', async () => {
     const node = await start({ concurrency: 1 })
     github.next('ensureOrganization', new ForgeError('REPO_TAKEN', 'No.'))
     const failed = await node.deploy({ org: 'many' })
@@ -415,7 +415,7 @@ describe('slots', () => {
     expect(started.map(({ id }) => id)).toEqual([failed, running, rest[1], rest[0], failed])
   })
 
-  test('are assigned by one step in an index, however many deployments wait', async () => {
+  test('are assigned by one index lookup, however many deployments wait', async () => {
     await testDatabase.database.query(
       `insert into deployments (id, org, repo, visibility, branch, step, status, text, sequence, attempt, file_count,
          size_bytes, created_at, updated_at, input_digest, planned_commit, planned_tree, object_count, pack_bytes,

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto'
 import { hostname } from 'node:os'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { Injectable, Logger, type OnApplicationBootstrap, type OnModuleDestroy } from '@nestjs/common'
 import { Config } from '../../config/config.ts'
 import { Database } from '../../database/database.ts'
@@ -8,6 +7,7 @@ import type { DedicatedConnection } from '../../database/dedicated-connection.ts
 import { DatabaseUnavailableError } from '../../database/errors.ts'
 import { GitHubClient } from '../../github/github-client.ts'
 import { CoalescedTask } from '../../runtime/coalesced-task.ts'
+import { withTimeout } from '../../runtime/with-timeout.ts'
 import { storedContents } from '../contents/stored-contents.ts'
 import { DeploymentMetrics } from './deployment-metrics.ts'
 import { NEXT_STEP, type StepResult } from './deployment-steps.ts'
@@ -17,7 +17,7 @@ import { ProgressReporter } from './progress-reporter.ts'
 import { assertReclaimsWithinLimit, decideRetry } from './retry-policy.ts'
 import { RunnerSignals } from './runner-signals.ts'
 
-/** A safety net: new work is normally announced by a signal. */
+/** A fallback: normally, a signal announces new work. */
 const POLL_INTERVAL_MS = 1_000
 
 /** Per transaction. */
@@ -57,10 +57,10 @@ export interface Slot {
  * Runs deployments, at most `DEPLOY_CONCURRENCY` at once, each under a lease.
  *
  *   reserve slot ──> accepted and started in one transaction
- *   claim        ──> queued, due again, or left behind by a node that died
+ *   claim        ──> a deployment that is queued, due again, or left by a node that died
  *   heartbeat    ──> renews the leases; reports cancellations; a lost lease aborts its run
- *   signal       ──> another node has work or a cancellation: acts at once
- *   stop         ──> aborts the runs, releases their leases and announces them
+ *   signal       ──> new work or a cancellation on another node: acts at once
+ *   stop         ──> aborts the runs, releases their leases, and signals that work is available
  */
 @Injectable()
 export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy {
@@ -114,7 +114,7 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
     this.stopListening?.()
     await this.claiming.idle()
     // A call that ignores its signal is left behind; its lease expires.
-    await Promise.race([this.abortRuns(), sleep(STOP_GRACE_MS, undefined, { ref: false })])
+    await withTimeout(this.abortRuns(), STOP_GRACE_MS, undefined)
     clearInterval(this.heartbeatTimer)
     await this.heartbeatConnection?.close()
   }
@@ -154,8 +154,8 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
 
   private async claimWork(): Promise<void> {
     while (await this.claim(1, () => this.store.reclaimExpired(this.leaseHolder)));
-    // The first one alone: while a deployment is queued, new ones queue behind it, so from then on every free slot can
-    // be reserved for the queue.
+    // First only one: while a deployment is queued, new ones queue behind it, so from then on every free slot
+    // can be reserved for the queue.
     let limit = 1
     while (await this.claim(limit, (slots) => this.store.claimNext(this.leaseHolder, slots)))
       limit = MAX_CLAIM_BATCH
@@ -189,7 +189,7 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
   }
 
   private startRun(deployment: LeasedDeployment): void {
-    // This node may have lost its own lease and reclaimed it.
+    // This node may have lost the lease and reclaimed it.
     this.runs.get(deployment.id)?.controller.abort(new RunEndedError('lease lost'))
     const controller = new AbortController()
     const run: Run = { deployment, controller, leaseDeadline: undefined, ended: Promise.resolve() }
@@ -247,7 +247,7 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
         onProgress: (progress) => reporter.report(progress),
       })
     } finally {
-      // The last progress event precedes the step's own.
+      // The last progress event precedes the step's own event.
       await reporter.end()
     }
   }
@@ -307,7 +307,8 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
       return
     }
     const isWaiting = await this.store[outcome](deployment, decision.delayMs, text, problem)
-    // Not applied: a cancellation was requested meanwhile, or the lease is lost and cancelling has no effect either.
+    // Not applied: a cancellation was requested meanwhile, or the lease is lost and
+    // cancelling has no effect either.
     if (!isWaiting) await this.store.cancel(deployment)
   }
 
@@ -339,7 +340,10 @@ export class DeploymentRunner implements OnApplicationBootstrap, OnModuleDestroy
     }
   }
 
-  /** The deadline lies before the end of the lease, which the database counts from `sinceMs` or a moment later. */
+  /**
+   * The deadline is earlier than the end of the lease, which the database counts from
+   * `sinceMs` or slightly later.
+   */
   private extendDeadline(run: Run, sinceMs: number): void {
     clearTimeout(run.leaseDeadline)
     if (this.runs.get(run.deployment.id) !== run) return

@@ -10,8 +10,8 @@ import type {
 import type { LeasedDeployment } from './leased-deployment.ts'
 
 /**
- * One step. It may run again after a crash at any point and ends in the same state: it finds what it did before instead
- * of doing it twice. Rejects with `ForgeError`, or with the signal's reason.
+ * One step. It may run again after a crash at any point, with the same result: it finds what it did before
+ * instead of doing it twice. Rejects with `ForgeError`, or with the signal's reason.
  */
 export type Step = (deployment: LeasedDeployment, context: StepContext) => Promise<StepResult>
 
@@ -56,7 +56,7 @@ const verify: Step = async (deployment, { github, ...call }) => {
   if (head !== plannedCommit) {
     throw new ForgeError(
       'REF_MOVED',
-      `The branch ${branch} points to ${head ?? 'no commit'} although ${plannedCommit} was pushed. It was changed in between; check the repository.`,
+      `The branch ${branch} points to ${head ?? 'no commit'} although ${plannedCommit} was pushed. It was changed in the meantime; check the repository.`,
     )
   }
   return { step: 'DONE' }

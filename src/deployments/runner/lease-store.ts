@@ -9,12 +9,12 @@ import type { StepResult } from './deployment-steps.ts'
 import { type Lease, type LeasedDeployment, leasedDeploymentColumns } from './leased-deployment.ts'
 import { type Transition, TransitionBatcher } from './transition-batcher.ts'
 
-/** A runner that waits longer for a write has lost its lease anyway. */
+/** A runner whose write takes longer has lost its lease anyway. */
 const STATEMENT_TIMEOUT_MS = 5_000
 
 export type LeasedDeploymentRow = EventRow & LeasedDeployment
 
-/** The heartbeat's answer for a lease that the holder still has. */
+/** The result of a heartbeat for a lease that the holder still has. */
 export interface RenewedLease extends Pick<Lease, 'id' | 'epoch'> {
   cancelRequested: boolean
 }
@@ -26,9 +26,9 @@ export interface LeaseHolder {
 }
 
 /**
- * The state transitions that a runner makes, one function each. Transitions of a leased deployment are fenced: they
- * apply only while the lease's epoch and owner are the current ones, and return whether they did. All times are the
- * database's.
+ * The state transitions that a runner makes, one function each. Transitions of a leased deployment are
+ * fenced: they apply only while the lease's epoch and owner are the current ones, and return whether they
+ * did. All times are the database's.
  *
  *   QUEUED, WAITING ── claimNext ──> RUNNING ── advance … finish ──> SUCCEEDED
  *                                    RUNNING ── fail, cancel ──────> FAILED, CANCELLED
@@ -37,7 +37,7 @@ export interface LeaseHolder {
  */
 @Injectable()
 export class LeaseStore {
-  /** Its own connection: no number of requests can keep it busy. */
+  /** A separate connection, so that requests cannot occupy it. */
   private readonly connection: DedicatedConnection
   private readonly transitions: TransitionBatcher
 
@@ -49,18 +49,20 @@ export class LeaseStore {
     this.transitions = new TransitionBatcher(this.connection)
   }
 
-  /** Claims deployments that are due: organizations take turns, and within one the longest wait goes first. */
+  /**
+   * Claims deployments that are due: organizations take turns, and within one the longest wait goes first.
+   */
   claimNext(holder: LeaseHolder, limit: number): Promise<LeasedDeployment[]> {
     const values = [holder.name, holder.leaseMs, JSON.stringify(STEP_TEXTS), limit]
     return this.log.appendAll(() => this.connection.query<LeasedDeploymentRow>(CLAIM_NEXT, values))
   }
 
-  /** Claims one whose lease has expired. It stays `RUNNING`, which is true again: no event. */
+  /** Claims one whose lease has expired. Appends no event: it stays `RUNNING`. */
   reclaimExpired(holder: LeaseHolder): Promise<LeasedDeployment[]> {
     return this.connection.query<LeasedDeployment>(RECLAIM_EXPIRED, [holder.name, holder.leaseMs])
   }
 
-  /** Queues one that no runner has reclaimed for the length of another lease: every runner is busy. */
+  /** Queues one that no runner has reclaimed for another lease duration: all runners are busy. */
   async requeueExpired(holder: LeaseHolder): Promise<boolean> {
     const row = await this.log.append(async () => {
       const [row] = await this.connection.query<EventRow>(REQUEUE_EXPIRED, [holder.leaseMs, QUEUED_TEXT])
@@ -70,8 +72,8 @@ export class LeaseStore {
   }
 
   /**
-   * Renews the holder's leases of these deployments only: the lease of a run that could not store its end must expire.
-   * A lease that is missing from the result is lost.
+   * Renews only the holder's leases of these deployments: the lease of a run that could not store its end
+   * must expire. A lease missing from the result is lost.
    */
   renewLeases(holder: LeaseHolder, ids: readonly string[], through: Queryable): Promise<RenewedLease[]> {
     return through.query<RenewedLease>(
@@ -82,7 +84,9 @@ export class LeaseStore {
     )
   }
 
-  /** Only from the step that the runner believes reached: after a lossy failover no step is skipped. */
+  /**
+   * Applies only if `lease.step` is still the last step reached: after a lossy failover, no step is skipped.
+   */
   advance(lease: Lease & Pick<LeasedDeployment, 'step'>, result: StepResult): Promise<boolean> {
     const { repository, commitSha } = result
     return this.applyTransition(lease, {
@@ -136,7 +140,7 @@ export class LeaseStore {
     return this.applyTransition(lease, { changes, delayMs, unlessCancelled: true })
   }
 
-  /** The same until a time that the forge named; does not count as a retry. */
+  /** Like `wait`, until a time that the forge named; does not count as a retry. */
   pause(lease: Lease, delayMs: number, text: string, error: DeploymentProblem): Promise<boolean> {
     const changes = { status: 'WAITING', text, error, progress: null }
     return this.applyTransition(lease, { changes, delayMs, unlessCancelled: true })
@@ -184,7 +188,7 @@ const RECLAIM_EXPIRED = `
   )
   update deployments d set
     leased_by = $1, lease_expires_at = clock_timestamp() + $2 * interval '1 ms',
-    -- A released one has no owner: no runner died.
+    -- A released deployment has no owner: no runner died.
     epoch = d.epoch + 1, reclaim_count = d.reclaim_count + (d.leased_by is not null)::int
   from picked where d.id = picked.id
   returning ${leasedDeploymentColumns('d')}`

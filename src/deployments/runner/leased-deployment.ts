@@ -1,12 +1,14 @@
 import type { DeploymentStep } from '../../events/deployment-event.ts'
 import type { Visibility } from '../../github/github-client.ts'
 
-/** The right to run a deployment: valid while no runner has a higher epoch and the lease is renewed in time. */
+/**
+ * The right to run a deployment: valid while no runner has a higher epoch and the lease is renewed in time.
+ */
 export interface Lease {
   id: string
   /** The fencing token. */
   epoch: number
-  /** A failover that loses commits can give the same epoch to another owner. */
+  /** After a failover that loses commits, another owner can have the same epoch. */
   owner: string
 }
 

@@ -6,13 +6,16 @@ export interface Progress {
   unit: string
 }
 
-/** Smaller contents are pushed before anyone could read the progress. */
+/** Smaller contents are pushed too quickly for progress to be readable. */
 const MIN_PACK_BYTES = 1024 * 1024
 const MIN_FILE_COUNT = 500
-/** Each report is an event for every subscriber. */
+/** Every subscriber receives each report as an event. */
 const MIN_REPORT_INTERVAL_MS = 500
 
-/** Stores the progress of a step: for large contents only, rate limited, one report at a time, none after the end. */
+/**
+ * Stores the progress of a step: only for large contents, rate-limited, one report at a
+ * time, none after the end.
+ */
 export class ProgressReporter {
   private readonly isEnabled: boolean
   private pendingReport: Promise<unknown> | undefined

@@ -3,11 +3,11 @@ import { ForgeError } from '../../github/forge-error.ts'
 import { failedText, pausedText, waitingText } from '../deployment-texts.ts'
 import type { LeasedDeployment } from './leased-deployment.ts'
 
-/** Automatic retries of one step: about two minutes in all. Then a person decides. */
+/** Automatic retries of one step, over about two minutes. Then a person must decide. */
 export const MAX_RETRIES = 8
 const INITIAL_DELAY_MS = 1_000
 const MAX_DELAY_MS = 60_000
-/** A deployment whose runners died this often at one step is not handed to another. */
+/** A deployment whose runners died this often at one step fails. */
 export const MAX_RECLAIMS = 10
 
 export type RetryDecision = { text: string; problem: DeploymentProblem } & (
@@ -29,7 +29,7 @@ export function assertReclaimsWithinLimit({ reclaimCount }: Pick<LeasedDeploymen
   }
 }
 
-/** What to do about a failed step. `logId` stands in for errors whose details are not for clients. */
+/** What to do about a failed step. `logId` replaces the details of errors that are not for clients. */
 export function decideRetry(
   error: unknown,
   deployment: Pick<LeasedDeployment, 'step' | 'retryCount'>,

@@ -7,13 +7,13 @@ const CANCELLATIONS_TOPIC = 'cancellations'
 export interface SignalHandlers {
   /** A runner with a free slot may find work. */
   onWorkAvailable(): void
-  /** This deployment was cancelled. Undefined: some may have been; check all. */
+  /** This deployment was cancelled. Undefined: any may have been; check all. */
   onCancel(id: string | undefined): void
 }
 
 /**
- * Signals between the runners of all nodes, this one included. They may be lost: a runner that misses one learns the
- * same from its next poll or heartbeat.
+ * Signals between the runners of all nodes, including this one. Signals may be lost: a runner that misses one
+ * is informed by its next poll or heartbeat.
  */
 @Injectable()
 export class RunnerSignals {

@@ -41,7 +41,7 @@ async function insertLeased(count: number): Promise<Lease[]> {
 
 const withText = (lease: Lease, text = 'Text'): Transition => ({ lease, changes: { text } })
 
-test('transitions that arrive together are applied together, and each resolves to its event, in the order of the log', async () => {
+test('transitions that arrive together are applied together, and resolve to their events in log order', async () => {
   const database = new CountingDatabase()
   const batcher = new TransitionBatcher(database)
   const leases = await insertLeased(45)
@@ -91,7 +91,7 @@ test('two transitions of one deployment are applied one after the other', async 
   ])
 })
 
-test('one that the database rejects fails alone; while it is unavailable, all fail', async () => {
+test('a transition that the database rejects fails alone; if the database is unavailable, all fail', async () => {
   const leases = await insertLeased(4)
   const batcher = new TransitionBatcher(testDatabase.database)
   const transitions = leases.map((lease, i) => ({
@@ -109,24 +109,24 @@ test('one that the database rejects fails alone; while it is unavailable, all fa
   expect(await batcher.apply(withText(leases[0]!))).toMatchObject({ sequence: 3 })
 })
 
-test('a transition that ends a run releases its lease; one that waits stores until when', async () => {
+test('a transition that ends a run releases the lease; one that waits stores until when', async () => {
   const batcher = new TransitionBatcher(testDatabase.database)
-  const [ends, waits, cancelled] = (await insertLeased(3)) as [Lease, Lease, Lease]
+  const [ending, waiting, cancelled] = (await insertLeased(3)) as [Lease, Lease, Lease]
   await testDatabase.database.query('update deployments set cancel_requested = true where id = $1', [
     cancelled.id,
   ])
-  const waiting = { changes: { status: 'WAITING' }, delayMs: 60_000, unlessCancelled: true }
+  const wait = { changes: { status: 'WAITING' }, delayMs: 60_000, unlessCancelled: true }
   const rows = await Promise.all([
-    batcher.apply({ lease: ends, changes: { status: 'FAILED', error: { code: 'X' } }, hasEnded: true }),
-    batcher.apply({ lease: waits, ...waiting }),
-    batcher.apply({ lease: cancelled, ...waiting }),
+    batcher.apply({ lease: ending, changes: { status: 'FAILED', error: { code: 'X' } }, hasEnded: true }),
+    batcher.apply({ lease: waiting, ...wait }),
+    batcher.apply({ lease: cancelled, ...wait }),
   ])
   expect(rows[0]?.deployment).toMatchObject({ error: { code: 'X' }, finishedAt: expect.any(String) })
   expect(rows[1]?.deployment).toMatchObject({ waitingUntil: expect.any(String), finishedAt: null })
   expect(rows[2]).toBeUndefined()
   const owners = await testDatabase.database.query(
     'select leased_by as owner, lease_expires_at is null as "isFree" from deployments where id = any($1) order by id',
-    [[ends.id, waits.id, cancelled.id]],
+    [[ending.id, waiting.id, cancelled.id]],
   )
   expect(owners).toEqual([
     { owner: null, isFree: true },

@@ -7,7 +7,7 @@ import type { Lease } from './leased-deployment.ts'
 /** A state transition of a leased deployment. Applies only while the lease is valid. */
 export interface Transition {
   lease: Lease
-  /** New values of columns of `deployments`; the others keep theirs. */
+  /** New values for columns of `deployments`; other columns do not change. */
   changes: Readonly<Record<string, unknown>>
   /** Applies only at this step. */
   fromStep?: DeploymentStep
@@ -28,8 +28,9 @@ interface PendingTransition {
 }
 
 /**
- * Group commit: applies transitions one statement after the other. Those that arrive while a statement runs go into the
- * next one, in one transaction with one flush. Each transition applies or not on its own.
+ * Group commit: applies transitions, one statement at a time. Those that arrive while a statement runs
+ * share the next one, with one transaction and one flush. Each transition applies or not,
+ * independently of the others.
  */
 export class TransitionBatcher {
   private pending: PendingTransition[] = []
@@ -70,17 +71,18 @@ export class TransitionBatcher {
         JSON.stringify(batch.map(({ transition }) => transition)),
       ])
       const byDeployment = new Map(batch.map((pending) => [pending.transition.lease.id, pending]))
-      // In the order of the log, so that they are also published in it: a notification ahead of its turn costs a read.
+      // In log order, so that they are published in that order: a notification out of order
+      // causes a read of the log.
       for (const row of rows.toSorted((a, b) => a.position - b.position)) {
         byDeployment.get(row.deployment_id)?.resolve(row)
       }
-      // Has no effect on those resolved above.
+      // No effect on those resolved above.
       for (const { resolve } of batch) resolve(undefined)
     } catch (error) {
       if (batch.length === 1 || error instanceof DatabaseUnavailableError) {
         for (const { reject } of batch) reject(error)
       } else {
-        // Nothing was stored because of one of them: apply each alone.
+        // One of them prevented all others from being stored: apply each separately.
         for (const pending of batch) await this.applyBatch([pending])
       }
     }

@@ -41,7 +41,7 @@ beforeEach(async () => {
 afterEach(() => removeFolder(folder))
 
 describe('the commit of prepareContents', () => {
-  test('is a pack that git accepts as valid, with the same index that git makes of it', async () => {
+  test('is a pack that git accepts, with the index that git itself creates for it', async () => {
     const packed = await packContents(EDGE_CASE_FILES, SAMPLE_PLAN)
     const repository = await repositoryOf(packed)
 
@@ -63,20 +63,20 @@ describe('the commit of prepareContents', () => {
     ['no files', []],
     ['1,000 files', codeFiles(1000)],
     ['large files among small ones', [...EDGE_CASE_FILES, LARGE, ...MANY.slice(0, 10), NOISE]],
-  ])('is the one that git fast-import makes of %s', async (_, files) => {
+  ])('is the one that git fast-import creates from %s', async (_, files) => {
     const { commit, tree } = await packContents(files, SAMPLE_PLAN)
     const other = join(folder, 'other.git')
     expect(await fastImport(other, files, SAMPLE_PLAN)).toBe(commit)
     expect((await git(other, 'rev-parse', `${commit}^{tree}`)).trim()).toBe(tree)
   })
 
-  test('is the one that isomorphic-git makes', async () => {
+  test('is the one that isomorphic-git creates', async () => {
     expect(await isomorphicCommit(folder, EDGE_CASE_FILES, SAMPLE_PLAN)).toBe(
       (await packContents(EDGE_CASE_FILES, SAMPLE_PLAN)).commit,
     )
   })
 
-  test('is the one that git fast-import makes of any set of files', async () => {
+  test('is the one that git fast-import creates from any set of files', async () => {
     let run = 0
     await fc.assert(
       fc.asyncProperty(anyFiles(), async (files) => {
@@ -115,7 +115,7 @@ describe('the commit of prepareContents', () => {
     await expect(packContents(files, SAMPLE_PLAN)).rejects.toThrow()
   })
 
-  test('omits what git rejects in a name, an address or a message', async () => {
+  test('omits characters that git rejects in a name, an address or a message', async () => {
     const author = { name: ' <Ship>\n"Cast". ', email: '<ship@example.com>\0' }
     const repository = await repositoryOf(
       await packContents([], { ...SAMPLE_PLAN, author, message: 'One\0\n\n\n' }),
@@ -130,7 +130,7 @@ describe('the commit of prepareContents', () => {
 })
 
 describe('packing', () => {
-  test('gives the same parts each time, and the pack is valid for git', async () => {
+  test('returns the same parts each time, and git accepts the pack', async () => {
     const files = [...EDGE_CASE_FILES, LARGE, ...MANY.slice(0, 10), NOISE]
     const packed = await packContents(files, SAMPLE_PLAN)
     await git(await repositoryOf(packed), 'fsck', '--full', '--strict', '--no-dangling')
@@ -154,7 +154,7 @@ describe('packing', () => {
     expect(bytes).toBeLessThan(4_000_000)
   })
 
-  test('can start over after its reader stopped', async () => {
+  test('can start over after its reader has stopped', async () => {
     using contents = await prepareContents([NOISE, ...MANY], SAMPLE_PLAN, { signal: never })
     for await (const _ of contents.pack()) break
     expect((await collectParts(contents.pack())).length).toBeGreaterThan(1)
@@ -164,7 +164,7 @@ describe('packing', () => {
     let turns = 0
     const packing = packContents(MANY, SAMPLE_PLAN).then(() => true)
     while (!(await Promise.race([packing, setImmediate(false)]))) turns++
-    // Without yielding, none.
+    // Without yielding, there would be none.
     expect(turns).toBeGreaterThan(1)
   })
 
@@ -210,7 +210,7 @@ describe('the queue of large contents', () => {
     expect((await collectParts(small.pack())).length).toBeGreaterThan(1)
   })
 
-  test('rejects a newcomer when it is full', async () => {
+  test('rejects further contents when it is full', async () => {
     const abort = new AbortController()
     const calls = Array.from({ length: 19 }, () => prepared(MANY, abort.signal))
     await expect(Promise.race(calls.map(rejection))).resolves.toMatchObject({
@@ -250,7 +250,7 @@ function rejection(promise: Promise<unknown>): Promise<unknown> {
   return new Promise((resolve) => promise.catch(resolve))
 }
 
-/** A bare repository that git itself makes of the pack. */
+/** A bare repository that git creates from the pack. */
 async function repositoryOf(packed: PackedContents): Promise<string> {
   const repository = join(folder, 'packed.git')
   await git(folder, 'init', '--quiet', '--bare', '--initial-branch=main', repository)
@@ -289,7 +289,7 @@ async function isomorphicCommit(
   })
 }
 
-/** Files whose names differ in few places, so that they meet in folders and in the order. */
+/** Files whose names differ little, so that they share folders and are adjacent in the order. */
 function anyFiles(): fc.Arbitrary<ContentFile[]> {
   const segment = fc
     .string({

@@ -15,7 +15,9 @@ import {
 } from './git-objects.ts'
 import { type PackPart, packObjects } from './pack.ts'
 
-/** A file to commit. `path` is already validated: relative, `/` between segments, no clash with another path. */
+/**
+ * A file to commit. `path` is already validated: relative, `/` between segments, no clash with another path.
+ */
 export interface ContentFile {
   path: string
   content: Uint8Array
@@ -28,11 +30,13 @@ export interface UnpackedContents {
   commit: string
   tree: string
   objectCount: number
-  /** Packs while it is read, one part at a time. Every call gives the same parts. */
+  /** Packs while it is read, one part at a time. Every call returns the same parts. */
   pack(): AsyncIterable<PackPart>
 }
 
-/** A commit without parents, as the pack to push: the accepted bytes are the bytes that are sent. */
+/**
+ * A commit without parents, as the pack to push. The bytes sent are the bytes that were stored at acceptance.
+ */
 export interface PreparedContents {
   /** 40 hex digits each. */
   commit: string
@@ -66,11 +70,11 @@ const largeContentsSlots = new FairSlots(
 )
 
 /**
- * Names all objects of one commit of the files, ready to be packed. The same files and plan always give the same ids
- * and the same pack. The files' contents are not copied.
+ * Computes all objects of one commit of the files, ready to be packed. The same files and plan always result
+ * in the same ids and the same pack. The files' contents are not copied.
  *
- * Large contents wait for one of a few slots, which `parties` (the subject, then its organization) share fairly, and
- * hold it until the result is disposed of. Rejects with the signal's reason once it is aborted.
+ * Large contents wait for one of a few slots, which `parties` (the subject, then its organization) share
+ * fairly, and hold it until the result is disposed of. Rejects with the signal's reason once it is aborted.
  * @throws RateLimitedError when too many wait
  */
 export async function prepareContents(
@@ -90,15 +94,15 @@ export async function prepareContents(
 }
 
 /**
- * Contents whose pack was stored before. Reading rejects when the parts do not add up to `packBytes`, so a truncated
- * pack is never mistaken for a whole one.
+ * Contents whose pack was stored before. Reading rejects when the parts do not add up to `packBytes`, so a
+ * truncated pack is never mistaken for a whole one.
  */
 export function preparedContents(
-  facts: Pick<PreparedContents, 'commit' | 'tree' | 'objectCount' | 'packBytes'>,
+  summary: Pick<PreparedContents, 'commit' | 'tree' | 'objectCount' | 'packBytes'>,
   readParts: () => Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
   readIndex: () => Promise<Uint8Array>,
 ): PreparedContents {
-  const { commit, tree, objectCount, packBytes } = facts
+  const { commit, tree, objectCount, packBytes } = summary
   async function* pack() {
     let length = 0
     for await (const part of readParts()) {
@@ -159,7 +163,7 @@ async function addFolder(objects: ObjectList, folder: Folder): Promise<ObjectId>
   return objects.add('tree', treeBody(entries))
 }
 
-/** Paths are validated before: this is a bug of ours, found here rather than by git. */
+/** Paths were validated before, so this is a bug of Shipcast, detected before git does. */
 function pathClashError(path: string): Error {
   return new Error(`"${path}" is in the contents twice, or is both a file and a folder.`)
 }

@@ -26,8 +26,8 @@ export interface TreeEntry {
 }
 
 /**
- * A tree's body: `mode SP name NUL id` for each entry, sorted by the bytes of the name with folders as `name/`.
- * So `a.b` comes before the folder `a`, and `a0` after it.
+ * A tree's body: `mode SP name NUL id` for each entry, sorted by the bytes of the name with folders as
+ * `name/`. So `a.b` comes before the folder `a`, and `a0` after it.
  * @throws when two entries have the same name, because git rejects such a tree
  */
 export function treeBody(entries: readonly TreeEntry[]): Uint8Array {
@@ -60,11 +60,14 @@ export function commitBody(tree: ObjectId, plan: CommitPlan): Uint8Array {
   return Buffer.from(`tree ${toHex(tree)}\nauthor ${signature}\ncommitter ${signature}\n\n${text}`, 'utf8')
 }
 
-/** Cleans names and addresses as git does (ident.c): no `<>`, no control characters, no punctuation at the ends. */
+/**
+ * Cleans names and addresses as git does (ident.c): no `<>`, no control characters, no
+ * punctuation at the ends.
+ */
 function cleanIdentity(text: string): string {
   return (
     text
-      // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is removed
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: removes them
       .replace(/[<>\u0000-\u001f\u007f]/g, '')
       .replace(/^[\s.,:;"'\\]+|[\s.,:;"'\\]+$/g, '')
   )

@@ -16,7 +16,7 @@ import {
 import type { RepositoryRecord } from './forge-layout.ts'
 import { hasCode } from './storage-errors.ts'
 
-/** A lock is held for milliseconds. After this time its holder has crashed. */
+/** A lock is held for milliseconds; after this time, its holder has crashed. */
 const STALE_LOCK_MS = 30_000
 const READ_ONLY_MODE = 0o400
 
@@ -30,14 +30,14 @@ export class BareRepository {
     this.temporaryFolder = join(path, 'shipcast', 'tmp')
   }
 
-  /** Builds an empty repository aside and moves it here. False when one exists already. */
+  /** Builds an empty repository in the temporary folder and moves it here. False if one exists already. */
   async create(record: RepositoryRecord, headRef: string, temporaryFolder: string): Promise<boolean> {
-    const aside = join(temporaryFolder, newWriterTag())
+    const temporary = join(temporaryFolder, newWriterTag())
     try {
-      await buildEmptyRepository(aside, record, headRef)
-      await rename(aside, this.path)
+      await buildEmptyRepository(temporary, record, headRef)
+      await rename(temporary, this.path)
     } catch (error) {
-      await rm(aside, { recursive: true, force: true })
+      await rm(temporary, { recursive: true, force: true })
       if (hasCode(error, 'ENOTEMPTY', 'EEXIST', 'ENOTDIR')) return false
       throw error
     }
@@ -56,21 +56,21 @@ export class BareRepository {
     return json === null ? null : JSON.parse(json)
   }
 
-  /** The commit that the ref points at, 40 hex digits; null when the ref does not exist. */
+  /** The commit that the ref points to, 40 hex digits; null if the ref does not exist. */
   async readRef(ref: string): Promise<string | null> {
     const loose = await readIfExists(join(this.path, ref))
     if (loose !== null) return loose.trim()
     return (await this.packedRefs()).get(ref) ?? null
   }
 
-  /** The ref that HEAD names, whose branch a clone checks out. */
+  /** The ref that HEAD points to: the branch that a clone checks out. */
   async readHead(): Promise<string | null> {
     return /^ref: (.+)\n$/.exec((await readIfExists(join(this.path, 'HEAD'))) ?? '')?.[1] ?? null
   }
 
   /**
-   * Adds the pack to the repository's objects. No ref points at them yet.
-   * Rejects when the bytes do not match their checksums, and between two parts when the signal is aborted.
+   * Adds the pack to the repository's objects. No ref points to them yet. Rejects if the bytes do not match
+   * their checksums, and between two parts if the signal is aborted.
    */
   async addPack(
     contents: PreparedContents,
@@ -83,22 +83,22 @@ export class BareRepository {
     const folder = join(this.path, 'objects', 'pack')
     const name = `pack-${checksum.toString('hex')}`
     await ensureFolder(folder, PRIVATE_MODE)
-    // A file of this name is whole and durable: an earlier push crashed before it moved the ref.
+    // A file with this name is complete and durable: an earlier push crashed before it moved the ref.
     const present = new Set(await readdir(folder))
     if (!present.has(`${name}.pack`)) {
       const verified = verifyPack(contents, checksum, signal, onBytes)
       await replaceFile(join(folder, `${name}.pack`), verified, this.temporaryFolder, READ_ONLY_MODE)
     }
     signal.throwIfAborted()
-    // The index last, because git finds a pack by its index.
+    // The index comes last, because git finds a pack by its index.
     if (!present.has(`${name}.idx`)) {
       await replaceFile(join(folder, `${name}.idx`), index, this.temporaryFolder, READ_ONLY_MODE)
     }
   }
 
   /**
-   * Whether the ref can move from one commit to another: false when it points at `to` already.
-   * Rejects with `REF_MOVED` when it points elsewhere.
+   * Whether the ref can move from one commit to another: false if it already points to `to`. Rejects with
+   * `REF_MOVED` if it points elsewhere.
    */
   async checkRef(ref: string, from: string | null, to: string): Promise<boolean> {
     const current = await this.readRef(ref)
@@ -109,7 +109,7 @@ export class BareRepository {
 
   /**
    * Moves the ref from one commit to another (null: it must not exist) by compare-and-swap, or rejects with
-   * `REF_MOVED`. Does nothing when it points at `to` already.
+   * `REF_MOVED`. Does nothing if it already points to `to`.
    */
   async updateRef(ref: string, from: string | null, to: string): Promise<void> {
     await this.makeRefFolder(ref)
@@ -137,22 +137,22 @@ export class BareRepository {
     await syncFolder(dirname(path))
   }
 
-  /** Renames the lock before removing it, so that only one of several processes gets it. */
+  /** Renames the lock before removing it, so that only one of several processes removes it. */
   private async removeStaleLock(lock: string): Promise<void> {
     if (!(await isOlderThan(lock, STALE_LOCK_MS))) return
-    const aside = join(this.temporaryFolder, newWriterTag())
+    const temporary = join(this.temporaryFolder, newWriterTag())
     try {
-      await rename(lock, aside)
-      // Another process removed the stale lock first: this is its new one, and goes back.
-      if (!(await isOlderThan(aside, STALE_LOCK_MS))) await link(aside, lock)
+      await rename(lock, temporary)
+      // Another process removed the stale lock first: this is its new lock, which is put back.
+      if (!(await isOlderThan(temporary, STALE_LOCK_MS))) await link(temporary, lock)
     } catch (error) {
       if (!hasCode(error, 'ENOENT', 'EEXIST')) throw error
     } finally {
-      await rm(aside, { force: true })
+      await rm(temporary, { force: true })
     }
   }
 
-  /** HEAD stays where it is once the branch that it names exists. */
+  /** HEAD does not change once the branch that it points to exists. */
   private async pointHeadAt(ref: string): Promise<void> {
     const head = await this.readHead()
     if (head === ref || (head !== null && (await this.readRef(head)) !== null)) return
@@ -198,7 +198,7 @@ async function buildEmptyRepository(path: string, record: RepositoryRecord, head
   await Promise.all(folders.map((folder) => syncFolder(join(path, folder))))
 }
 
-/** Passes the parts through, and throws after the last one unless they are the pack with this checksum. */
+/** Yields the parts, and throws after the last one unless they are the pack with this checksum. */
 async function* verifyPack(
   contents: PreparedContents,
   checksum: Uint8Array,
@@ -233,14 +233,14 @@ function damagedContentsError(): Error {
 function lockedError(lock: string): ForgeError {
   return new ForgeError(
     'TRANSIENT',
-    `Another process is writing to the repository: ${lock} exists. The push is retried; a lock left by a crash is removed after ${STALE_LOCK_MS / 1000} seconds.`,
+    `Another process is writing to the repository: ${lock} exists. The push will be retried; a lock left by a crash is removed after ${STALE_LOCK_MS / 1000} seconds.`,
   )
 }
 
 function refMovedError(ref: string, current: string | null): ForgeError {
-  const where = current === null ? 'does not exist' : `is at ${current}`
+  const state = current === null ? 'does not exist' : `is at ${current}`
   return new ForgeError(
     'REF_MOVED',
-    `${ref} ${where}, which is not where this deployment left it. Nothing was overwritten.`,
+    `${ref} ${state}, which is not where this deployment left it. Nothing was overwritten.`,
   )
 }

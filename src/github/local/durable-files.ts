@@ -4,12 +4,13 @@ import { link, lstat, open, readdir, readFile, rename, rm } from 'node:fs/promis
 import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
 import { ensureFolder, PRIVATE_MODE, syncFolder } from '../../runtime/folders.ts'
+import { isProcessAlive } from '../../runtime/process-alive.ts'
 import { hasCode } from './storage-errors.ts'
 
 /** Temporary files of writers whose state is unknown are abandoned after this time. */
 const UNKNOWN_WRITER_TIMEOUT_MS = 60 * 60 * 1000
 
-/** Null when the file does not exist. */
+/** Null if the file does not exist. */
 export async function readIfExists(path: string): Promise<string | null> {
   try {
     return await readFile(path, 'utf8')
@@ -19,7 +20,7 @@ export async function readIfExists(path: string): Promise<string | null> {
   }
 }
 
-/** Writes a new file. When it resolves, the bytes are on the disk; the name is only after `syncFolder`. */
+/** Writes a new file. When it resolves, the bytes are on disk, but the name only after `syncFolder`. */
 export async function writeNewFile(
   path: string,
   content: string | Uint8Array | AsyncIterable<Uint8Array>,
@@ -52,7 +53,7 @@ export async function replaceFile(
   await syncFolder(dirname(path))
 }
 
-/** Creates a file with its content in one step. False when the file exists already. */
+/** Creates a file with its content in one step. False if it exists already. */
 export async function createFile(path: string, content: string, temporaryFolder: string): Promise<boolean> {
   const temporary = join(temporaryFolder, newWriterTag())
   try {
@@ -69,8 +70,8 @@ export async function createFile(path: string, content: string, temporaryFolder:
 }
 
 /**
- * Removes what dead processes left in a folder of temporary files, each named by its writer's tag. Creates the folder
- * when it is missing: copies and backups often omit empty folders.
+ * Removes files of dead processes from a folder of temporary files, each named by its writer's tag. Creates
+ * the folder if it is missing: copies and backups often omit empty folders.
  */
 export async function sweepTemporaryFolder(path: string): Promise<void> {
   await ensureFolder(path, PRIVATE_MODE)
@@ -82,7 +83,7 @@ export async function sweepTemporaryFolder(path: string): Promise<void> {
   }
 }
 
-/** False when the file does not exist. */
+/** False if the file does not exist. */
 export async function isOlderThan(path: string, ms: number): Promise<boolean> {
   try {
     return Date.now() - (await lstat(path)).mtimeMs > ms
@@ -93,11 +94,11 @@ export async function isOlderThan(path: string, ms: number): Promise<boolean> {
 }
 
 /*
- * Temporary files in a shared folder are named after their writer, so that the files of a dead process can be removed
- * while those of a running one stay. A tag is `place-pid-process-random`:
- *   place    where a pid has a meaning: this machine, since its last boot, in this pid namespace (container)
- *   process  tells this process from an earlier one with the same pid
- *   random   tells one file from another
+ * Temporary files in a shared folder are named after their writer, so that files of a dead process can be
+ * removed without affecting those of a running one. A tag is `place-pid-process-random`:
+ *   place    where the pid is valid: this machine, since its last boot, in this pid namespace (container)
+ *   process  distinguishes this process from an earlier one with the same pid
+ *   random   distinguishes the files of a process
  */
 
 const WRITER_TAG = /^([0-9a-f]{12})-(\d+)-([0-9a-f]{12})-[0-9a-f]{12}$/
@@ -109,11 +110,11 @@ export function newWriterTag(): string {
   return `${PLACE}-${process.pid}-${PROCESS}-${randomId()}`
 }
 
-/** `unknown`: on another machine or in another container, or not a tag. */
+/** `unknown`: the writer is on another machine or in another container, or this is not a tag. */
 export function writerState(tag: string): 'running' | 'ended' | 'unknown' {
   const [, place, pid, instance] = WRITER_TAG.exec(tag) ?? []
   if (place !== PLACE) return 'unknown'
-  const isRunning = Number(pid) === process.pid ? instance === PROCESS : isProcessRunning(Number(pid))
+  const isRunning = Number(pid) === process.pid ? instance === PROCESS : isProcessAlive(Number(pid))
   return isRunning ? 'running' : 'ended'
 }
 
@@ -134,13 +135,4 @@ function readOrEmpty(read: () => string): string {
 
 function randomId(): string {
   return randomBytes(6).toString('hex')
-}
-
-function isProcessRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    return !hasCode(error, 'ESRCH') // EPERM: it exists, and belongs to another account
-  }
 }

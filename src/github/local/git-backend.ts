@@ -13,12 +13,15 @@ const FIND_TIMEOUT_MS = 10_000
 const KILL_AFTER_MS = 2_000
 
 /**
- * For git and each of its children: no core file, 512 MiB of memory, 60 s of CPU time. A limit that the system refuses
- * is left out.
+ * For git and each of its children: no core file, 512 MiB of memory, 60 s of CPU time. Ignores limits that
+ * the system refuses.
  */
 const WITH_LIMITS = `for limit in '-c 0' '-d 524288' '-t 60'; do ulimit $limit 2>/dev/null; done; exec "$0"`
 
-/** A clone copies what is stored: git computes no deltas, and evaluates no filter that only the client describes. */
+/**
+ * A clone copies stored objects: git computes no deltas, and evaluates no filter with
+ * an arbitrary expression.
+ */
 const GIT_CONFIG = {
   // The folder may belong to another user than the server's.
   'safe.directory': '*',
@@ -43,15 +46,18 @@ export interface GitBackendRun {
   /** Below the folder: `/org/repo.git/info/refs`. */
   path: string
   request: IncomingMessage
-  /** The request's decompressed body; git reads nothing else. */
+  /** The request's decompressed body, git's whole input. */
   body: Buffer
   response: ServerResponse
-  /** Aborted when the response is closed or takes too long: git and its children are then ended. */
+  /** Aborted when the response is closed or takes too long; this terminates git and its children. */
   signal: AbortSignal
   log(message: string): void
 }
 
-/** Finds git-http-backend(1). Rejects when git is not installed, or when the system packages it apart (Alpine). */
+/**
+ * Finds git-http-backend(1). Rejects if git is not installed, or if the system
+ * packages it separately (Alpine).
+ */
 export async function findGitBackend(): Promise<string> {
   const options = { env: { PATH: process.env.PATH }, timeout: FIND_TIMEOUT_MS }
   const { stdout } = await promisify(execFile)('git', ['--exec-path'], options)
@@ -60,7 +66,10 @@ export async function findGitBackend(): Promise<string> {
   return program
 }
 
-/** Answers one request by git's CGI program. Resolves when git has ended, even if the client is gone. */
+/**
+ * Handles one request with git's CGI program. Resolves when git has ended, even if the
+ * client has disconnected.
+ */
 export async function runGitBackend(run: GitBackendRun): Promise<void> {
   const { body, response, signal, log } = run
   const git = startGit(run)
@@ -74,7 +83,7 @@ export async function runGitBackend(run: GitBackendRun): Promise<void> {
   git.stderr.setEncoding('utf8').on('data', (text: string) => {
     errorOutput = (errorOutput + text).slice(0, MAX_STDERR_LENGTH)
   })
-  git.stdin.on('error', () => {}) // git may answer before it has read everything
+  git.stdin.on('error', () => {}) // git may respond before it has read everything
   git.stdin.end(body)
   try {
     await relayResponse(git.stdout, response)
@@ -84,12 +93,16 @@ export async function runGitBackend(run: GitBackendRun): Promise<void> {
   } finally {
     await ended
     signal.removeEventListener('abort', end)
-    const isClientGone = signal.aborted && !response.writableFinished // which git reports as an error
+    // Git reports a lost client as an error.
+    const isClientGone = signal.aborted && !response.writableFinished
     if (errorOutput !== '' && !isClientGone) log(`git http-backend: ${errorOutput.trim()}`)
   }
 }
 
-/** In its own process group, so that git's children can be ended too; with limits where a shell can set them. */
+/**
+ * In its own process group, so that git's children can be terminated, too; with limits
+ * where a shell can set them.
+ */
 function startGit(run: GitBackendRun) {
   const options = { env: environment(run), cwd: run.folder, stdio: 'pipe' } as const
   if (process.platform === 'win32') return spawn(run.program, [], options)
@@ -155,7 +168,7 @@ async function relayResponse(stdout: Readable, response: ServerResponse): Promis
     head = Buffer.concat([head, chunk])
     bodyAt = head.indexOf('\r\n\r\n')
     if (bodyAt >= 0) break
-    if (head.length > MAX_HEADER_BYTES) throw new Error('git http-backend answered without headers')
+    if (head.length > MAX_HEADER_BYTES) throw new Error('git http-backend responded without headers')
   }
   if (bodyAt < 0) throw new Error('git http-backend ended without a response')
   let status = 200

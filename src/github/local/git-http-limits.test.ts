@@ -10,11 +10,11 @@ import {
 } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals'
 import { deploySample } from '../../../test/support/github/deploy-sample.ts'
 import { git, removeFolder, temporaryFolder } from '../../../test/support/github/git.ts'
+import { waitUntil } from '../../../test/support/processes.ts'
 import { type GitHttpOptions, gitHttpHandler } from './git-http.ts'
 
 /** More than the system buffers between server and client hold. */
@@ -82,11 +82,11 @@ describe('gitHttpHandler, with hostile clients', () => {
   test('asks to retry later when too many requests of one subject wait, and forgets those that disconnect', async () => {
     await deploySample(folder)
     const url = await serve(bySubject)
-    const refused = Promise.withResolvers<IncomingMessage>()
+    const refusal = Promise.withResolvers<IncomingMessage>()
     for (let i = 0; i < 41; i++) {
-      unfinishedPost(`${url}/acme/site.git`, { 'x-subject': 'greedy' }).on('response', refused.resolve)
+      unfinishedPost(`${url}/acme/site.git`, { 'x-subject': 'greedy' }).on('response', refusal.resolve)
     }
-    const answer = await refused.promise
+    const answer = await refusal.promise
     expect([answer.statusCode, answer.headers['retry-after']]).toEqual([503, '5'])
 
     for (const each of requests) each.destroy()
@@ -248,7 +248,7 @@ describe('gitHttpHandler, with hostile clients', () => {
       },
       agent: false,
     })
-    request.on('error', () => {}) // it is destroyed
+    request.on('error', () => {}) // the test destroys it
     request.on('response', (answer) => answer.on('error', () => {}))
     requests.push(request)
     return request
@@ -282,9 +282,5 @@ describe('gitHttpHandler, with hostile clients', () => {
     return found
   }
 
-  async function until(condition: () => Promise<boolean>): Promise<void> {
-    for (const deadline = Date.now() + 20_000; !(await condition()); await sleep(50)) {
-      if (Date.now() > deadline) throw new Error(`The condition was not met: ${condition}`)
-    }
-  }
+  const until = (condition: () => Promise<boolean>) => waitUntil(condition, String(condition), 20_000)
 })

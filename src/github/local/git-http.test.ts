@@ -77,14 +77,14 @@ describe('gitHttpHandler', () => {
     }
   })
 
-  test('refuses a client of the dumb protocol with a sentence', async () => {
+  test('refuses a client of the dumb protocol with an explanation', async () => {
     await deploySample(folder)
     const url = await serve()
     const response = await fetch(`${url}/acme/site.git/info/refs`)
     expect([response.status, await response.text()]).toEqual([403, expect.stringContaining('smart HTTP')])
   })
 
-  test('serves clones of an unfinished push without its contents', async () => {
+  test('serves clones during a push, without its contents', async () => {
     const url = await serve()
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
     const packed = await packContents(codeFiles(1000), SAMPLE_PLAN)
@@ -158,7 +158,7 @@ describe('gitHttpHandler', () => {
     }
   })
 
-  test('refuses pushes with a sentence', async () => {
+  test('refuses pushes with an explanation', async () => {
     await deploySample(folder)
     const url = await serve()
     await git(clones, 'clone', '-q', '--bare', `${url}/acme/site.git`, 'a')

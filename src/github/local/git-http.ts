@@ -11,36 +11,41 @@ import { discardRest, GitRequestError, readGitRequest } from './git-request-body
 export interface GitHttpOptions {
   /** The local forge's folder. */
   folder: string
-  /** The base URL of this handler, for the clone command on a repository's page: `http://127.0.0.1:3000/git`. */
+  /**
+   * The base URL of this handler, for the clone command on a repository's page: `http://127.0.0.1:3000/git`.
+   */
   cloneUrlBase: string
   /**
-   * Whether a request may read an owner's repositories; without it, every request may. `hidden` gives the answer of a
-   * repository that does not exist; `answered` means that this function has sent the response.
+   * Whether a request may read an owner's repositories; without it, every request may. `hidden`: respond as
+   * if the repository did not exist; `answered`: this function has sent the response.
    */
   authorizeRead?(
     request: IncomingMessage,
     response: ServerResponse,
     owner: string,
   ): Promise<'allowed' | 'hidden' | 'answered'>
-  /** The subject of a request; subjects share the git processes fairly. Without it, organizations do. */
+  /**
+   * The subject of a request. Subjects share the git processes fairly; without this
+   * function, organizations do.
+   */
   subjectOf?(request: IncomingMessage): string
-  /** Receives git's error output, and the reason when a response is cut off. */
+  /** Receives git's error output, and why a response was cut off. */
   log(message: string): void
   limits?: Partial<GitHttpLimits>
 }
 
 /** Documented for clients in PROTOCOL.md, and for operators in docs/operations.md. */
 export interface GitHttpLimits {
-  /** How many git processes run at once: in all, and for one subject or organization. */
+  /** Concurrent git processes: in total, and per subject or organization. */
   processes: number
   processesPerSubject: number
   processesPerOrganization: number
-  /** How long a request waits for its turn. */
+  /** How long a request waits for a slot. */
   maxWaitMs: number
-  /** Of a request, both as sent and as decompressed, and how long it may take to arrive. */
+  /** The size of a request, both as sent and decompressed, and how long it may take to arrive. */
   maxRequestBytes: number
   requestTimeoutMs: number
-  /** How slowly a client may read the response. */
+  /** The minimum rate at which a client must read the response. */
   minReadRate: MinimumReadRate
   /** From git's start to the last byte. */
   responseTimeoutMs: number
@@ -56,7 +61,7 @@ const DEFAULT_LIMITS: GitHttpLimits = {
   minReadRate: { bytesPerSecond: 64 * 1024, toleranceSeconds: 30 },
   responseTimeoutMs: 15 * 60_000,
 }
-/** Requests held in memory, whether they arrive, wait or are answered. Further requests wait unread. */
+/** Requests in memory: arriving, waiting or being served. Further requests wait unread. */
 const MAX_REQUESTS = 64
 const MAX_REQUESTS_PER_KEY = 4
 const MAX_WAITING = 256
@@ -77,9 +82,9 @@ const READ_ONLY =
 const SMART_HTTP_ONLY = 'Only the smart HTTP protocol is served here. Clone with git 1.6.6 or newer.\n'
 
 /**
- * Serves a local forge's repositories for `git clone` and `git fetch`, read-only, by git's smart HTTP protocol in all
- * its versions. Paths are relative to where it is mounted (`app.use('/git', gitHttpHandler(…))`); names compare
- * without case.
+ * Serves a local forge's repositories for `git clone` and `git fetch`, read-only, with all versions of git's
+ * smart HTTP protocol. Paths are relative to the mount point (`app.use('/git', gitHttpHandler(…))`); names
+ * are case-insensitive.
  */
 export function gitHttpHandler(options: GitHttpOptions): Handler {
   const limits = { ...DEFAULT_LIMITS, ...options.limits }
@@ -102,8 +107,7 @@ export function gitHttpHandler(options: GitHttpOptions): Handler {
     if (access === 'answered') return
     const repository = access === 'allowed' ? findRepository(folder, owner, name) : null
     const record = (await repository?.readRecord()) ?? null
-    if (repository === null || record === null)
-      return sendText(response, 404, 'There is no such repository here.\n')
+    if (repository === null || record === null) return sendText(response, 404, 'Repository not found.\n')
 
     const exchange: Exchange = { request, response, repository, record }
     const service = new URLSearchParams(query).get('service')
@@ -117,19 +121,22 @@ export function gitHttpHandler(options: GitHttpOptions): Handler {
       return sendText(response, 403, SMART_HTTP_ONLY)
     }
     if (rest === '/') return servePage(exchange)
-    return sendText(response, 404, 'There is no such page here.\n')
+    return sendText(response, 404, 'Page not found.\n')
   }
 
-  /** In this order, so that a slow sender holds no git process, and a waiting request holds only its bytes. */
+  /**
+   * In this order, so that a slow sender occupies no git process, and a waiting request
+   * only its bytes in memory.
+   */
   async function serveGit(exchange: Exchange, rest: string): Promise<void> {
     const { request, response, record } = exchange
     const key = options.subjectOf?.(request) ?? record.owner.toLowerCase()
     if (response.closed) return
     const closed = new AbortController()
     response.once('close', () => closed.abort())
-    const late = new AbortController()
-    const timer = setTimeout(() => late.abort(new TooBusyError()), limits.maxWaitMs)
-    const signal = AbortSignal.any([closed.signal, late.signal])
+    const tooLate = new AbortController()
+    const timer = setTimeout(() => tooLate.abort(new TooBusyError()), limits.maxWaitMs)
+    const signal = AbortSignal.any([closed.signal, tooLate.signal])
     try {
       await withSlot(requests, key, signal, async () => {
         const body = request.method === 'POST' ? await readRequest(request, signal) : Buffer.alloc(0)
@@ -167,10 +174,10 @@ export function gitHttpHandler(options: GitHttpOptions): Handler {
     await runGitBackend({ program, folder, path, request, body, response, signal, log: options.log })
   }
 
-  /** Closes the connection of a client that reads too slowly, or takes too long in all. */
+  /** Closes the connection of a client that reads too slowly, or takes too long in total. */
   function watchReader(response: ServerResponse, path: string): void {
-    const close = (why: string) => {
-      options.log(`Response cut off: ${path} ${why}`)
+    const close = (reason: string) => {
+      options.log(`Response cut off: ${path} ${reason}`)
       response.destroy()
     }
     enforceMinimumReadRate(response, limits.minReadRate, () => close('was read too slowly'))

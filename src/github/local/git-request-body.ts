@@ -5,7 +5,7 @@ import { gunzip } from 'node:zlib'
 
 const DISCARD_TIMEOUT_MS = 2_000
 
-/** A request that is refused before git reads it. */
+/** The request is refused before git reads it. */
 export class GitRequestError extends Error {
   override readonly name = 'GitRequestError'
   readonly status: 400 | 408 | 413 | 415
@@ -17,8 +17,8 @@ export class GitRequestError extends Error {
 }
 
 /**
- * Reads the whole request, at most `maxBytes` both as sent and as decompressed: git itself has no such limit.
- * Rejects with a `GitRequestError`, or with the signal's reason when the client is gone.
+ * Reads the whole request, at most `maxBytes` both as sent and decompressed: git itself has no limit. Rejects
+ * with a `GitRequestError`, or with the signal's reason if the client has disconnected.
  */
 export async function readGitRequest(
   request: IncomingMessage,
@@ -47,7 +47,7 @@ export async function readGitRequest(
   }
 }
 
-/** Null when the request is larger. */
+/** Null if the request is larger. */
 async function readUpTo(
   request: IncomingMessage,
   maxBytes: number,
@@ -78,8 +78,8 @@ async function readUpTo(
 }
 
 /**
- * Lets a client that is still sending read the response, which it would lose if the connection closed at once. Its
- * data is dropped, for a short time.
+ * Lets a client that is still sending read the response, which it would lose if the connection closed at
+ * once. Discards its data for a short time.
  */
 export function discardRest(request: IncomingMessage): void {
   if (request.complete) return

@@ -45,10 +45,10 @@ describe('LocalForge', () => {
     const script = join(import.meta.dirname, '../../../test/support/github/crash-in-deployment.ts')
     const env = { ...process.env, NODE_COMPILE_CACHE: join(folder, 'cache') } // a third of the time
     const killedAt = async (n: number) => {
-      const place = join(folder, String(n))
+      const forgeFolder = join(folder, String(n))
       const run = promisify(execFile)(
         process.execPath,
-        ['--experimental-transform-types', script, place, String(n)],
+        ['--experimental-transform-types', script, forgeFolder, String(n)],
         { env },
       )
       const isDone = await run.then(
@@ -58,10 +58,10 @@ describe('LocalForge', () => {
           return false
         },
       )
-      const first = await deploySample(place)
-      expect(await deploySample(place)).toEqual(first)
+      const first = await deploySample(forgeFolder)
+      expect(await deploySample(forgeFolder)).toEqual(first)
       expect(first.commit).toBe(SAMPLE.commit)
-      await expectPristine(place)
+      await expectPristine(forgeFolder)
       return isDone
     }
     let kills = 0
@@ -128,7 +128,7 @@ describe('LocalForge', () => {
     expect((await git(repository, 'rev-parse', 'main')).trim()).toBe(contents.commit)
   })
 
-  test('lets one of several writers move a branch that all expected at the same commit', async () => {
+  test('lets one of several writers move a branch from the commit that all of them expect', async () => {
     const { repositoryId, commit } = await deploySample(folder)
     const candidates = await Promise.all(
       ['1', '2', '3', '4', '5', '6'].map((text) => packContents([textFile('a', text)], SAMPLE_PLAN)),
@@ -146,7 +146,7 @@ describe('LocalForge', () => {
     for (const each of settled) {
       if (each.status === 'rejected') expect(['REF_MOVED', 'TRANSIENT']).toContain(each.reason.code)
     }
-    // A writer that met the lock is to retry, and then learns that the branch has moved.
+    // A writer that finds the lock retries, and then finds that the branch has moved.
     for (const [i, packed] of candidates.entries()) {
       if (settled[i]?.status === 'rejected')
         await expect(push(packed)).rejects.toMatchObject({ code: 'REF_MOVED' })
@@ -155,7 +155,7 @@ describe('LocalForge', () => {
     expect(await readdir(join(repository, 'shipcast/tmp'))).toEqual([])
   })
 
-  test("respects a git command's lock, until it is so old that its process must have died", async () => {
+  test("respects a git command's lock until it is so old that its process must have died", async () => {
     const { repositoryId, commit } = await deploySample(folder)
     const lock = join(repository, 'refs/heads/main.lock')
     const contents = inMemory(await packContents([textFile('a', 'b')], SAMPLE_PLAN))
@@ -210,24 +210,24 @@ describe('LocalForge', () => {
   })
 
   test('removes temporary files of dead processes, but not of running ones or other machines', async () => {
-    await deploySample(folder) // which makes .tmp
+    await deploySample(folder) // creates .tmp
     const running = newWriterTag()
     const [place] = running.split('-')
     const random = '000000000000'
     const ended = `${place}-${await deadPid()}-${random}-${random}`
     const reusedPid = `${place}-${process.pid}-${random}-${random}`
     const elsewhere = `00000000000a-1-${random}-${random}`
-    const elsewhereLongAgo = `00000000000b-1-${random}-${random}`
-    for (const name of [ended, reusedPid, running, elsewhere, elsewhereLongAgo]) {
+    const oldElsewhere = `00000000000b-1-${random}-${random}`
+    for (const name of [ended, reusedPid, running, elsewhere, oldElsewhere]) {
       await mkdir(join(folder, '.tmp', name, 'objects'), { recursive: true })
     }
-    await utimes(join(folder, '.tmp', elsewhereLongAgo), 1, 1)
+    await utimes(join(folder, '.tmp', oldElsewhere), 1, 1)
     const forge = new LocalForge({ folder, cloneUrlBase: '' })
     await forge.ensureRepository({ ...repositoryInput(), name: 'next' }, context)
     expect((await readdir(join(folder, '.tmp'))).sort()).toEqual([elsewhere, running].sort())
   })
 
-  test('says what to do when the folder is not usable', async () => {
+  test('says what to do if the folder is not usable', async () => {
     const file = join(folder, 'file')
     await writeFile(file, '')
     const forge = new LocalForge({ folder: file, cloneUrlBase: '' })

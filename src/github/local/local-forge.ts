@@ -12,10 +12,10 @@ import {
   type PushResult,
   type Repository,
 } from '../github-client.ts'
+import { branchRef } from '../repository-names.ts'
 import { BareRepository } from './bare-repository.ts'
 import { createFile, readIfExists, sweepTemporaryFolder } from './durable-files.ts'
 import {
-  branchRef,
   type OrganizationRecord,
   organizationFolder,
   type RepositoryRecord,
@@ -24,19 +24,19 @@ import {
 import { toStorageError } from './storage-errors.ts'
 
 export interface LocalForgeOptions {
-  /** Holds the repositories; created when needed. Several processes may use it at once. */
+  /** Contains the repositories; created if necessary. Several processes may use it at once. */
   folder: string
-  /** The base URL of `gitHttpHandler`, without a slash at the end: `http://127.0.0.1:3000/git`. */
+  /** The base URL of `gitHttpHandler`, without a trailing slash: `http://127.0.0.1:3000/git`. */
   cloneUrlBase: string
 }
 
 /**
- * A forge on this machine's disk: real bare git repositories, written without a git command.
+ * A forge on this machine's disk: real bare git repositories, written without running git.
  *
- * What a call reports is flushed to disk. A process may be killed at any point: any process can repeat the call, and
- * the result is the same. The order of writes ensures that:
- *   create: build aside, flush, one rename
- *   push:   pack and index, flushed; then the ref, by compare-and-swap
+ * When a call resolves, its result is flushed to disk. A process may be killed at any point: any process can
+ * repeat the call, with the same result. The order of writes ensures this:
+ *   create: build in a temporary folder, flush, rename
+ *   push:   write and flush pack and index, then move the ref by compare-and-swap
  */
 export class LocalForge extends GitHubClient {
   private readonly options: LocalForgeOptions
@@ -90,9 +90,9 @@ export class LocalForge extends GitHubClient {
       }
       const isCreated = await repository.create(record, ref, this.temporaryFolder)
       if (isCreated) return this.toRepository('created', record)
-      const other = await repository.readRecord()
-      if (other === null) throw repositoryTakenError(input)
-      return this.adopt(repository, other, input)
+      const concurrent = await repository.readRecord()
+      if (concurrent === null) throw repositoryTakenError(input)
+      return this.adopt(repository, concurrent, input)
     })
   }
 
@@ -105,7 +105,8 @@ export class LocalForge extends GitHubClient {
       if ((await repository.readRecord())?.id !== input.repositoryId) throw repositoryGoneError(input)
 
       await repository.sweep()
-      // Checked before packing too, so that a late push does not leave a pack that no ref points at.
+      // Also checked before writing the pack, so that a late push does not leave a
+      // pack that no ref points to.
       if (!(await repository.checkRef(ref, expectedHead, contents.commit)))
         return { outcome: 'already-pushed', commit: contents.commit }
       await repository.addPack(contents, signal, (done) =>

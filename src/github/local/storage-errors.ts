@@ -12,8 +12,8 @@ export function hasCode(error: unknown, ...codes: string[]): boolean {
 }
 
 /**
- * Turns an error of the disk into a ForgeError that says what to do. Other errors stay as they are, including a lost
- * connection to the database that contents are read from, which has codes of the same kind.
+ * Converts an error of the disk to a ForgeError that says what to do. Returns other errors unchanged,
+ * including a lost connection to the database that contents are read from, whose codes are similar.
  */
 export function toStorageError(error: unknown, folder: string): unknown {
   if (!isSystemError(error) || error.syscall === 'connect') return error
@@ -46,7 +46,7 @@ export function toStorageError(error: unknown, folder: string): unknown {
     case 'ENFILE':
     case 'EBUSY':
     case 'EAGAIN':
-      return new ForgeError('TRANSIENT', 'The disk is busy. The step is retried.', { cause: error })
+      return new ForgeError('TRANSIENT', 'The disk is busy. The step will be retried.', { cause: error })
     case 'EIO':
       return storageError(
         `The disk failed while writing to ${folder}: ${error.message}. Check it, then retry.`,

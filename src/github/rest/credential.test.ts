@@ -90,13 +90,13 @@ describe('a GitHub App', () => {
   })
 
   test.each([25, 45, 60, 300, 5_400, 86_400].flatMap((seconds) => [seconds, -seconds]))(
-    'works with a local clock %i s ahead of GitHub’s',
+    "works with a local clock %i s ahead of GitHub's",
     async (seconds) => {
       github.clockAheadMs = -seconds * 1_000
       await Promise.all([1, 2].map(() => client.ensureOrganization({ login: 'acme' }, context)))
       expect((await client.ensureRepository(input, context)).outcome).toBe('created')
       const before = [github.countRequests(INSTALLATION), github.countRequests(ACCESS_TOKEN)]
-      // From now on it knows GitHub's clock, and its token lasts an hour by that clock.
+      // From now on, it uses GitHub's clock, by which its token lasts an hour.
       await client.ensureRepository({ ...input, name: 'other' }, context)
       await client.ensureOrganization({ login: 'acme' }, context)
       expect([github.countRequests(INSTALLATION), github.countRequests(ACCESS_TOKEN)]).toEqual([

@@ -32,8 +32,8 @@ export interface AppJwt {
 export interface AppSigner {
   sign(): Promise<AppJwt>
   /**
-   * Call it when GitHub refuses a token, with the `date` of the response. Returns true if the clocks differ
-   * enough to explain the refusal; later tokens are then dated by GitHub's clock.
+   * To be called when GitHub refuses a token, with the `date` of the response. Returns true if the clocks
+   * differ enough to explain the refusal; later tokens are then dated by GitHub's clock.
    */
   adoptClock(refused: AppJwt, githubDate: string | undefined): boolean
 }
@@ -45,7 +45,8 @@ export interface InstallationSource {
 }
 
 /**
- * Tokens last an hour. One in its last minutes is not used: it should outlive the step that starts with it.
+ * Tokens last an hour. One in its last minutes is not used: a token should outlive the
+ * step that starts with it.
  */
 const RENEW_BEFORE_MS = 5 * 60_000
 /** The margins in `sign` cover a smaller difference between the clocks. */
@@ -53,7 +54,7 @@ const MIN_CLOCK_DIFFERENCE_MS = 30_000
 /** One per organization that this process deploys to. */
 const MAX_INSTALLATIONS = 1_000
 
-/** Our identity on GitHub. */
+/** Shipcast's identity on GitHub. */
 export abstract class Credential {
   abstract readonly kind: CredentialSettings['kind']
   /** Identifies it in the database and in logs: a hash that does not reveal it. */
@@ -65,10 +66,10 @@ export abstract class Credential {
   /** Forgets a token that GitHub refused. Returns true if the next one may differ. */
   abstract invalidate(token: string): boolean
 
-  /** Everything to remove from texts. */
+  /** Everything that `redact` removes. */
   protected abstract secrets(): Iterable<string>
 
-  /** Removes our secrets from text that came from outside. */
+  /** Removes secrets from text that came from outside. */
   redact(text: string): string {
     let redacted = text
     for (const secret of this.secrets()) {
@@ -164,12 +165,12 @@ export class AppCredential extends Credential implements AppSigner {
   }
 
   /**
-   * Dates the token a minute back, and lets it expire a minute before the ten that GitHub allows (docs
+   * Dates the token a minute back, with an expiry a minute before the ten that GitHub allows (docs
    * "Generating a JSON Web Token for a GitHub App"), so that the clocks may differ by a minute.
    */
   async sign(): Promise<AppJwt> {
     const { clockOffsetMs } = this
-    // The library subtracts half a minute itself, and sets the expiry ten minutes after that.
+    // The library itself subtracts half a minute, and sets the expiry ten minutes after that.
     const now = Math.floor((Date.now() + clockOffsetMs) / 1_000) - 30
     const { token } = await githubAppJwt<string>({ id: this.appId, privateKey: this.privateKey, now })
     return { value: token, clockOffsetMs }

@@ -1,6 +1,4 @@
-import { ForgeError } from '../forge-error.ts'
-
-/** The addresses of one GitHub, all derived from the URL of its REST API. */
+/** The addresses of one GitHub instance, derived from the URL of its REST API. */
 export interface Endpoints {
   /** Without a trailing slash: `https://api.github.com`, `https://HOST/api/v3`. */
   api: string
@@ -8,8 +6,8 @@ export interface Endpoints {
   /** The base of pages and clone URLs: `https://github.com`. */
   web: string
   /**
-   * Enterprise Server creates organizations by REST, and limits rates only if its administrator configures
-   * it.
+   * Enterprise Server creates organizations by REST, and limits rates only if its
+   * administrator configures it.
    */
   isEnterpriseServer: boolean
 }
@@ -31,9 +29,9 @@ export function endpointsOf(apiUrl: string): Endpoints {
 }
 
 /**
- * The URL git uses for a repository: GitHub's own clone URL if its host matches ours (its port may differ);
- * otherwise, behind a proxy that GitHub does not know, a URL below `web`. The credential goes there, so never
- * from https to http.
+ * The URL that git uses for a repository: GitHub's own clone URL if its host is that of `web` (the port may
+ * differ); otherwise, behind a proxy that GitHub does not know, a URL below `web`. The credential is sent
+ * there, so never from https to http.
  */
 export function gitUrl({ web }: Endpoints, repository: { cloneUrl: string; fullName: string }): string {
   const cloneUrl = URL.parse(repository.cloneUrl)
@@ -46,22 +44,7 @@ export function gitUrl({ web }: Endpoints, repository: { cloneUrl: string; fullN
   return isSameHost ? cloneUrl.href : `${web}/${repository.fullName}.git`
 }
 
-/** The login of an organization or a person. Enterprise Server has had longer ones, and underscores. */
-export function checkLogin(login: string): void {
-  if (!/^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$/.test(login)) throw invalidNameError('organization', login)
-}
-
-export function checkRepositoryName(name: string): void {
-  const isValid =
-    /^[A-Za-z0-9._-]{1,100}$/.test(name) && !/^\.\.?$/.test(name) && !/\.(git|wiki)$/i.test(name)
-  if (!isValid) throw invalidNameError('repository', name)
-}
-
-function invalidNameError(kind: string, name: string): ForgeError {
-  return new ForgeError('INVALID_NAME', `"${name}" is not a valid ${kind} name.`)
-}
-
-/** GitHub compares names without case. */
+/** GitHub's names are case-insensitive. */
 export function isSameName(a: string, b: string): boolean {
   return a.toLowerCase() === b.toLowerCase()
 }

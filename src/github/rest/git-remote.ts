@@ -31,13 +31,15 @@ export type GitService = 'git-upload-pack' | 'git-receive-pack'
 /** Git does not find the repository. A new one may not be visible to git yet. */
 export class RemoteNotFoundError extends Error {}
 
-/** As git's `http.postBuffer`: smaller bodies are sent with a length, larger ones in chunks. */
+/** Like git's `http.postBuffer`: smaller bodies are sent with a length, larger ones in chunks. */
 const MAX_BUFFERED_BYTES = 1024 * 1024
 const MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 /** docs "Repository limits": one push. */
 const MAX_PUSH_BYTES = 2 * 1024 ** 3
 
-/** Git's smart HTTP, as far as a new branch needs it: two requests per push, whatever the number of files. */
+/**
+ * The part of git's smart HTTP that a new branch needs: two requests per push, whatever the number of files.
+ */
 export class GitRemotes {
   private readonly options: GitHubCallOptions
 
@@ -69,8 +71,8 @@ export class GitRemotes {
   }
 
   /**
-   * Moves the ref to the commit if it is at `from`. Resolves to the server's report, whether success or
-   * failure.
+   * Moves the ref to the commit if it is at `from`. Resolves to the server's report,
+   * whether success or failure.
    */
   async push(
     remote: Remote,
@@ -191,7 +193,7 @@ export class GitRemotes {
   }
 }
 
-/** Git's errors are plain text where the API's are JSON. */
+/** Git's errors are plain text; those of the API are JSON. */
 function withJsonMessage(response: HttpResponse): HttpResponse {
   if (!response.headers['content-type']?.startsWith('text/plain')) return response
   return {

@@ -29,7 +29,7 @@ export interface PushReport {
 
 /** The response does not follow git's protocol, or is truncated. */
 export class GitProtocolError extends Error {
-  constructor(message = 'the response does not follow git’s protocol, or is truncated') {
+  constructor(message = "the response does not follow git's protocol, or is truncated") {
     super(message)
   }
 }
@@ -43,8 +43,8 @@ const MAX_PACKETS = 20_000
 const FLUSH_PACKET = Buffer.from('0000')
 
 /**
- * Parses the response to GET …/info/refs?service=…: a comment, then a line per ref, the first with the
- * capabilities.
+ * Parses the response to GET …/info/refs?service=…: a comment, then a line per ref, the
+ * first with the capabilities.
  */
 export function parseAdvertisement(body: Buffer, service: string): Advertisement {
   const [comment, ...refLines] = parseLines(body)
@@ -77,7 +77,8 @@ export function pushCommand(
 }
 
 /**
- * Parses report-status, which arrives on side band 1 if that was requested. Throws without a complete report.
+ * Parses report-status, which arrives on side band 1 if that was requested. Throws if
+ * the report is incomplete.
  */
 export function parseReport(body: Buffer, ref: string, offered: ReadonlySet<string>): PushReport {
   const { report, messages } = offered.has('side-band-64k')

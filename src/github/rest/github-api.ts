@@ -13,7 +13,7 @@ import type { GitHubThrottle } from './github-throttle.ts'
 import { type HttpClient, type HttpResponse, NetworkError } from './http-client.ts'
 import { serverTimeMs } from './rate-limit.ts'
 
-/** What calls to one GitHub with one credential share. */
+/** Shared by all calls to one GitHub instance with one credential. */
 export interface GitHubCallOptions {
   endpoints: Endpoints
   httpClient: HttpClient
@@ -45,7 +45,7 @@ export interface ApiResponse extends HttpResponse {
   description: CallDescription
 }
 
-/** Sent with each request. Supported until 2028 at least: docs "API versions". */
+/** Sent with each request. Supported at least until 2028: docs "API versions". */
 const API_VERSION = '2022-11-28'
 export const USER_AGENT = 'shipcast'
 const MAX_RESPONSE_BYTES = 4 * 1024 * 1024
@@ -103,7 +103,7 @@ export class GitHubApi {
       if (response.status === 401) {
         throw new ForgeError(
           'UNAUTHENTICATED',
-          'GitHub does not recognize the App or its key. Check GITHUB_APP_ID, GITHUB_APP_PRIVATE_KEY_FILE and this machine’s clock, restart Shipcast, then retry.',
+          "GitHub does not recognize the App or its key. Check GITHUB_APP_ID, GITHUB_APP_PRIVATE_KEY_FILE and this machine's clock, restart Shipcast, then retry.",
           { status: 401 },
         )
       }

@@ -19,7 +19,7 @@ export interface GitHubConnectionOptions {
   callTimeoutMs?: number
 }
 
-/** The API and the git remotes of one GitHub, with one credential and one throttle. */
+/** The API and the git remotes of one GitHub instance, with one credential and one throttle. */
 export interface GitHubConnection {
   endpoints: Endpoints
   api: GitHubApi
@@ -28,7 +28,7 @@ export interface GitHubConnection {
 }
 
 const CALL_TIMEOUT_MS = 60_000
-/** GitHub's undocumented limit is about 500 an hour; this leaves some to other users of the credential. */
+/** GitHub's undocumented limit is about 500 per hour; this leaves some for other users of the credential. */
 const MAX_CREATIONS_PER_HOUR = 400
 
 export function connectToGitHub(options: GitHubConnectionOptions): GitHubConnection {

@@ -3,13 +3,13 @@ import { z } from 'zod'
 import { ForgeError, type ForgeErrorCode } from '../forge-error.ts'
 import type { HttpResponse } from './http-client.ts'
 
-/** What an error message says about the call, besides GitHub's own words. */
+/** What an error message says about the call, besides GitHub's own message. */
 export interface CallDescription {
   /** Completes "the request to …" and "is not allowed to …": `create the repository acme/site`. */
   action: string
   /** The page where a missing permission is granted. */
   grantHint: string
-  /** Removes our own secrets from GitHub's words. */
+  /** Removes our own secrets from GitHub's message. */
   redact(text: string): string
 }
 
@@ -62,7 +62,7 @@ export function toForgeError(response: HttpResponse, call: CallDescription): For
   )
 }
 
-/** GitHub gives the reason in headers, in different ones for each kind of credential. */
+/** GitHub gives the reason in headers, which differ by the kind of credential. */
 function forbiddenMessage({ headers }: HttpResponse, { action, grantHint }: CallDescription): string {
   const ssoUrl = /required;\s*url=(\S+)/.exec(headers['x-github-sso'] ?? '')?.[1]
   if (ssoUrl !== undefined) {
@@ -81,8 +81,8 @@ function forbiddenMessage({ headers }: HttpResponse, { action, grantHint }: Call
 }
 
 /**
- * `administration=write,contents=read; organization_administration=write`: all of one group, or all of
- * another.
+ * `administration=write,contents=read; organization_administration=write`: all of one
+ * group, or all of another.
  */
 function formatPermissions(header: string): string {
   return header
@@ -106,7 +106,7 @@ export function parseScopes(header: string): string[] {
   return header.split(',').flatMap((scope) => scope.trim() || [])
 }
 
-/** GitHub's words in quotation marks after a colon, or an empty string. */
+/** GitHub's message in quotation marks after a colon, or an empty string. */
 function quoteMessage({ body }: HttpResponse, { redact }: CallDescription): string {
   const { message, errors } = parseErrorBody(body)
   const texts = [message, ...errors.map(describeErrorItem)]
@@ -145,7 +145,7 @@ const ErrorItem = z.preprocess(
 )
 type ErrorItem = z.output<typeof ErrorItem>
 
-/** Any body, also a proxy's page, is an error body: what it lacks is empty. */
+/** Any body is an error body, even a proxy's page: missing fields are empty. */
 const ErrorBody = z
   .object({
     message: z.string().catch(''),

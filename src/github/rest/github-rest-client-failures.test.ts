@@ -126,14 +126,17 @@ describe('creating a repository', () => {
   test.each([
     ['with errors', NAME_TAKEN],
     ['without errors', { status: 422, body: { message: 'Repository already exists' } }],
-  ])('finds one that was created before a crash and is not visible yet (422 %s)', async (_case, response) => {
-    const { homepage } = await createdRepository()
-    github.repositories.delete('acme/site')
-    await github.addRepository('acme', 'site', { homepage, hiddenRequestCount: 3 })
-    github.next(CREATE, () => response)
-    expect((await ensure()).outcome).toBe('existed')
-    expect(github.countRequests(CREATE)).toBe(2)
-  })
+  ])(
+    'finds a repository created before a crash that is not visible yet (422 %s)',
+    async (_case, response) => {
+      const { homepage } = await createdRepository()
+      github.repositories.delete('acme/site')
+      await github.addRepository('acme', 'site', { homepage, hiddenRequestCount: 3 })
+      github.next(CREATE, () => response)
+      expect((await ensure()).outcome).toBe('existed')
+      expect(github.countRequests(CREATE)).toBe(2)
+    },
+  )
 
   test('is not repeated after a lost response; the next attempt finds nothing and creates it', async () => {
     github.next(CREATE, respondWith(502), () => null)
@@ -195,7 +198,7 @@ describe('creating a repository', () => {
     expect(github.countRequests(/^(POST|PATCH|DELETE|PUT)/)).toBe(0)
   })
 
-  test('of one name by two deployments at once: one gets it, the other fails with REPO_TAKEN', async () => {
+  test('with one name by two concurrent deployments: one succeeds, the other fails with REPO_TAKEN', async () => {
     const both = Promise.withResolvers<void>()
     const first: Fault = async (apply) => {
       await withTimeout(both.promise, 'both creates reach GitHub')
@@ -230,7 +233,7 @@ describe('creating a repository', () => {
     expect(github.countRequests(CREATE)).toBe(0)
   })
 
-  test('quotes what GitHub refuses: a plan without private repositories', async () => {
+  test('quotes the reason of a refusal: a plan without private repositories', async () => {
     github.next(
       CREATE,
       respondWith(422, { message: "Visibility can't be private. Please upgrade your subscription." }),
@@ -240,7 +243,7 @@ describe('creating a repository', () => {
     )
   })
 
-  test('works in the token’s own account too', async () => {
+  test("works in the token's own account, too", async () => {
     const own = repositoryInput({ owner: 'Octo-Admin' })
     expect(await ensureOrganization('Octo-Admin', own)).toMatchObject({
       outcome: 'existed',
@@ -321,49 +324,42 @@ describe('pushing', () => {
       'a hook',
       'echo "Not on a Friday." >&2; exit 1',
       'PUSH_REJECTED',
-      'declined',
       /A hook.*“Not on a Friday. pre-receive hook declined”/,
     ],
     [
       'a file that is too large',
       'echo "error: GH001: Large files detected." >&2; exit 1',
       'TOO_LARGE',
-      undefined,
       /100 MB/,
     ],
     [
       'a rule',
       'echo "error: GH013: Repository rule violations found for refs/heads/main." >&2; exit 1',
       'PUSH_REJECTED',
-      'rule-violation',
       /A rule of acme\/site/,
     ],
     [
       'a secret',
       'echo "error: GH013: Repository rule violations found for refs/heads/main." >&2; echo "- Push cannot contain secrets" >&2; exit 1',
       'PUSH_REJECTED',
-      'secret',
       /allow each one at the URL.*retry.*“error: GH013: .*main. - Push cannot contain secrets/,
     ],
     [
       'a missing LFS object',
       'echo "error: GH008: Your push referenced at least 1 unknown Git LFS object:" >&2; exit 1',
       'PUSH_REJECTED',
-      'lfs-objects-missing',
       /git lfs push --object-id http:\S+\/acme\/site\.git .*then retry; or start a new deployment/,
     ],
     [
       'a missing scope',
       'echo "refusing to allow a Personal Access Token to create or update workflow .github/workflows/ci.yml without workflow scope" >&2; exit 1',
       'PUSH_REJECTED',
-      'workflow-scope',
       /scope workflow.*Workflows: write/,
     ],
-  ])('declined because of %s (HTTP 200) says why', async (_case, script, code, reason, message) => {
+  ])('declined because of %s (HTTP 200) says why', async (_case, script, code, message) => {
     const { id } = await ensure()
     await github.backend.create('acme', 'site', script)
     await expect(push(id)).rejects.toEqual(forgeError(code, message))
-    await expect(push(id)).rejects.toMatchObject({ reason })
     expect(await readHead()).toBeNull()
   })
 
@@ -522,7 +518,7 @@ describe('a credential', () => {
     )
   })
 
-  test('is redacted from GitHub’s words', async () => {
+  test("is redacted from GitHub's messages", async () => {
     const basic = Buffer.from(`x-access-token:${github.token}`).toString('base64')
     github.next(CREATE, respondWith(400, { message: `Bad token ${github.token}, ${basic}` }))
     const error = await ensure().catch((each: unknown) => each)
@@ -665,7 +661,7 @@ describe('a rate limit', () => {
     expect(waitSeconds).toBeLessThan(seconds + 3)
   })
 
-  test('five times in a row needs a person', async () => {
+  test('five times in a row requires a person', async () => {
     github.always(CREATE, respondWith(403, { message: 'You have exceeded a secondary rate limit.' }))
     const waitMinutes: number[] = []
     for (let attempt = 1; attempt <= 5; attempt++) {
@@ -679,7 +675,7 @@ describe('a rate limit', () => {
     expect(waitMinutes).toEqual([1, 2, 4, 8])
   })
 
-  test('counts once for several requests on their way', async () => {
+  test('counts once for several requests in flight', async () => {
     github.always(GET_REPO, respondWith(429))
     const settled = await Promise.allSettled([ensure(), ensure(), ensure()])
     for (const each of settled) expect(each).toMatchObject({ reason: forgeError('RATE_LIMITED') })

@@ -9,8 +9,8 @@ import {
   type PushResult,
   type Repository,
 } from '../github-client.ts'
-import { branchRef } from '../local/forge-layout.ts'
-import { checkLogin, checkRepositoryName, gitUrl, isSameName } from './endpoints.ts'
+import { branchRef, requireValidLogin, requireValidRepo } from '../repository-names.ts'
+import { gitUrl, isSameName } from './endpoints.ts'
 import { type GitRemotes, type GitService, type Remote, RemoteNotFoundError } from './git-remote.ts'
 import type { Advertisement, PushReport } from './git-wire.ts'
 import { connectToGitHub, type GitHubConnection, type GitHubConnectionOptions } from './github-connection.ts'
@@ -32,10 +32,10 @@ export interface GitHubRestOptions extends GitHubConnectionOptions {
 }
 
 /**
- * GitHub itself: github.com, Enterprise Cloud, Enterprise Server. REST for accounts and repositories, git for
- * contents.
+ * GitHub itself: github.com, Enterprise Cloud, Enterprise Server. REST for accounts and
+ * repositories, git for contents.
  *
- * After a crash at any point of a deployment, this is what a retry finds, and the code that relies on it:
+ * What a retry finds after a crash, by the point of the crash, and the code that relies on it:
  *   before the response to the create   a repository with our marker, or none    `Repositories.create`
  *   … and before its id is stored       the marker                               `isOurs`
  *   before the response to the push     the branch is absent, or at our commit   `GitRemotes.push` (compares)
@@ -82,8 +82,8 @@ export class GitHubRestClient extends GitHubClient {
 
   async ensureRepository(input: EnsureRepositoryInput, { signal }: CallContext): Promise<Repository> {
     signal.throwIfAborted()
-    checkLogin(input.owner)
-    checkRepositoryName(input.name)
+    requireValidLogin(input.owner)
+    requireValidRepo(input.name)
     branchRef(input.branch)
     const delaysMs = input.knownId === null ? [0] : this.retrySchedule.propagationDelaysMs
     const existing = await pollUntilFound(delaysMs, signal, () => this.repositories.find(input, signal))
@@ -135,7 +135,7 @@ export class GitHubRestClient extends GitHubClient {
     })
   }
 
-  /** The existing repository if it is ours; otherwise `REPO_TAKEN`. */
+  /** The existing repository if it belongs to this deployment; otherwise `REPO_TAKEN`. */
   private async adopt(
     existing: RepositoryFacts,
     input: EnsureRepositoryInput,
@@ -160,8 +160,7 @@ export class GitHubRestClient extends GitHubClient {
   }
 
   /**
-   * Pushes, then verifies the result unless it is certain: the report may be lost, or be about another's
-   * push.
+   * Pushes, then verifies the result unless it is certain: the report may be lost, or concern another push.
    */
   private async push(
     remote: Remote,
@@ -197,7 +196,7 @@ export class GitHubRestClient extends GitHubClient {
     return error
   }
 
-  /** GitHub's API shows a new repository before its git does. */
+  /** A new repository is visible in GitHub's API before git finds it. */
   private async waitForAdvertisement(
     remote: Remote,
     signal: AbortSignal,
@@ -229,7 +228,7 @@ export class GitHubRestClient extends GitHubClient {
     }
   }
 
-  /** Does not fail the deployment: its contents are pushed, which is what was asked for. */
+  /** Does not fail the deployment, whose contents are pushed. */
   private async clearMarker(repository: RepositoryFacts, signal: AbortSignal): Promise<void> {
     let failure: ForgeError | undefined
     const isCleared = await pollUntilFound(this.retrySchedule.verifyDelaysMs, signal, async () => {
@@ -267,7 +266,7 @@ function toRepository(
   return { outcome, id, owner, name, url, cloneUrl }
 }
 
-/** Contents never go to a repository with another visibility than requested. */
+/** Contents are never pushed to a repository with another visibility than requested. */
 function checkVisibility(repository: RepositoryFacts, input: EnsureRepositoryInput): void {
   if (repository.visibility === input.visibility) return
   const requested = input.visibility.toLowerCase()
@@ -285,7 +284,7 @@ function repositoryTakenError(input: EnsureRepositoryInput, existing: Repository
       `${fullName} already exists and does not belong to this deployment. Remove it and retry, or start a new deployment with another name.`,
     )
   }
-  // GitHub would allow it and drop its redirect. No setting asks for that, so a retry could not either.
+  // GitHub would create it and drop the redirect. No setting allows that, so a retry cannot succeed.
   return new ForgeError(
     'REPO_TAKEN',
     `${fullName} is a former name of ${existing.fullName} and redirects to it. A new repository would break that redirect, so Shipcast does not create one. Start a new deployment with another name.`,
@@ -300,7 +299,7 @@ function repositoryGoneError({ owner, name }: { owner: string; name: string }): 
   )
 }
 
-/** A retry first finds the repository by the API, which reveals whether it still exists. */
+/** A retry begins with a lookup by the API, which reveals whether the repository still exists. */
 function notYetVisibleError({ fullName }: Remote): ForgeError {
   return new ForgeError(
     'TRANSIENT',

@@ -68,13 +68,13 @@ describe('a pause', () => {
     expect((await rateLimitStore.state('one')).consecutiveRateLimits).toBe(0)
   })
 
-  test('counts once for all requests that were on their way', async () => {
+  test('counts once for all requests in flight', async () => {
     const throttle = createThrottle()
     await Promise.allSettled([1, 2, 3, 4].map(() => throttle.run('read', signal, async () => rateLimited)))
     expect(await rateLimitStore.state('one')).toMatchObject({ consecutiveRateLimits: 1, pauseCount: 1 })
   })
 
-  test('that follows four others has to be retried by a person', async () => {
+  test('that follows four others requires a retry by a person', async () => {
     for (let pause = 1; pause <= 4; pause++) {
       const call = createThrottle().run('write', signal, async () => rateLimited)
       await expect(call).rejects.toMatchObject({ retryAt: expect.any(Date) })

@@ -5,8 +5,8 @@ import type { HttpResponse } from './http-client.ts'
 import { rateLimitPauseMs } from './rate-limit.ts'
 import type { RateLimitState, RateLimitStore } from './rate-limit-store.ts'
 
-/** - `read`, `write`: the REST and GraphQL APIs · `push`: git, which shares only the pauses with them */
-export type CallKind = 'read' | 'write' | 'push'
+/** `read` and `write`: the REST and GraphQL APIs. `push`: git, which shares only the pauses with them. */
+type CallKind = 'read' | 'write' | 'push'
 
 export interface ThrottleOptions {
   credentialId: string
@@ -21,19 +21,19 @@ const MAX_CONCURRENT_READS = 5
 const MAX_CONCURRENT_PUSHES = 2
 const MAX_WAITING = 2_000
 /**
- * A call that would wait longer for its write slot is rejected, so that its caller can free its own slot
- * meanwhile.
+ * A call that would wait longer for its write slot is rejected, so that its caller can
+ * free its own slot meanwhile.
  */
 const MAX_WRITE_WAIT_MS = 10_000
 /** After this many rate-limit responses in a row, nothing retries automatically. */
-export const MAX_CONSECUTIVE_RATE_LIMITS = 5
+const MAX_CONSECUTIVE_RATE_LIMITS = 5
 
 /**
  * Every call to GitHub with one credential passes through here: at most five reads at once, writes one at a
  * time and a second apart, nothing during a pause. Source: docs "Best practices for using the REST API".
  *
  * A rate-limit response pauses the credential on all nodes and rejects with `RATE_LIMITED`. The throttle does
- * not wait out the pause: the caller frees its slot and comes back.
+ * not wait for the end of the pause: the caller frees its slot and tries again later.
  */
 export class GitHubThrottle {
   private readonly options: ThrottleOptions
@@ -115,7 +115,7 @@ function rateLimitedError(state: RateLimitState, response?: HttpResponse): Forge
   const until = new Date(Date.now() + state.pausedForMs)
   return new ForgeError(
     'RATE_LIMITED',
-    `GitHub has rate-limited this credential ${state.consecutiveRateLimits} times in a row, each time after the pause that it asked for. Use the credential less, or give Shipcast one of its own; then retry, not before ${formatTime(until)}.`,
+    `GitHub has rate-limited this credential ${state.consecutiveRateLimits} times in a row, each time after the requested pause. Use the credential less, or give Shipcast its own; then retry, but not before ${formatTime(until)}.`,
     source,
   )
 }

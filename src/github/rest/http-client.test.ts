@@ -118,7 +118,7 @@ describe('a response', () => {
     await expect(open().send(get(url))).rejects.toBeInstanceOf(NetworkError)
   })
 
-  test('to an aborted request is replaced by the reason of the abort', async () => {
+  test('to an aborted request is never delivered: it rejects with the reason of the abort', async () => {
     const requested = Promise.withResolvers<void>()
     const { url } = await serve(() => requested.resolve())
     const abort = new AbortController()
@@ -129,7 +129,7 @@ describe('a response', () => {
     await expect(call).rejects.toBe(reason)
   })
 
-  test('follows a body in parts; if the source of the body fails, its error is thrown', async () => {
+  test('follows a body sent in parts; if the source of the body fails, its error is thrown', async () => {
     const { url } = await serve((request, response) => {
       request.resume().on('end', () => response.end('accepted'))
     })

@@ -39,18 +39,18 @@ const CONNECT_TIMEOUT_MS = 10_000
 const IDLE_CONNECTION_TIMEOUT_MS = 10_000
 const MAX_CONNECTIONS = 16
 /**
- * A response that resets its timeout by progress may take this many timeouts in all, however steadily it
- * arrives.
+ * A response that resets its timeout by progress may take this many timeouts in total,
+ * however steadily it arrives.
  */
 const MAX_RESPONSE_TIMEOUTS = 10
 
 /**
- * HTTP as GitHub's API requires it, and nothing more: no retries, no interpretation of the status.
+ * HTTP as GitHub's API requires it, without retries or interpretation of the status.
  *
  * Follows redirects after a rename (301, 302, 307, 308; GitHub's "Follow redirects") with the same method,
- * and only to the same origin, so that the credential goes nowhere else. Proxies come from the settings,
- * additional certificate authorities from Node's own NODE_EXTRA_CA_CERTS, which the error for an unknown
- * authority names.
+ * but only to the same origin, so that no other server receives the credential. Proxies come from the
+ * settings, additional certificate authorities from Node's own NODE_EXTRA_CA_CERTS, which the error for an
+ * unknown authority names.
  */
 export class HttpClient {
   private readonly direct: Dispatcher
@@ -116,7 +116,7 @@ export class HttpClient {
     const timeout = new ResettableTimeout(timeoutMs)
     // Kept because undici wraps it, and callers need the original: a failing database, for example.
     let bodyFailure: { error: unknown } | undefined
-    async function* watched(parts: AsyncIterable<Uint8Array>) {
+    async function* trackProgress(parts: AsyncIterable<Uint8Array>) {
       try {
         for await (const part of parts) {
           if (timeoutResetsOnProgress) timeout.reset()
@@ -127,7 +127,7 @@ export class HttpClient {
         throw error
       }
     }
-    const body = isRepeatable(request.body) ? request.body : watched(request.body)
+    const body = isRepeatable(request.body) ? request.body : trackProgress(request.body)
     try {
       const response = await undiciRequest(url, {
         dispatcher: this.dispatcherFor(url),
@@ -197,7 +197,7 @@ class ResettableTimeout {
 
 function redirectLocation({ status, headers }: HttpResponse, { body }: HttpRequest): string | undefined {
   if (status !== 301 && status !== 302 && status !== 307 && status !== 308) return undefined
-  // An iterable has been consumed by now; its sender finds out the final URL beforehand.
+  // An iterable has been consumed by now; its sender determines the final URL beforehand.
   return isRepeatable(body) ? headers.location : undefined
 }
 
@@ -221,13 +221,13 @@ const UNKNOWN_AUTHORITY_CODES = new Set([
   'SELF_SIGNED_CERT_IN_CHAIN',
   'DEPTH_ZERO_SELF_SIGNED_CERT',
 ])
-/** The other codes: its validity period, its name, its purpose. */
+/** The other codes: validity period, name, purpose. */
 const INVALID_CERTIFICATE =
   /^(CERT_(?!AUTHORITY)\w+|ERR_TLS_CERT_ALTNAME_INVALID|HOSTNAME_MISMATCH|INVALID_(CA|PURPOSE)|PATH_LENGTH_EXCEEDED)$/
 
 /**
- * The code with which Node rejects the server's certificate; undefined for other errors, which may be
- * temporary.
+ * The code with which Node rejects the server's certificate; undefined for other
+ * errors, which may be temporary.
  */
 function certificateErrorCode(error: unknown): string | undefined {
   for (
@@ -254,7 +254,7 @@ function untrustedError(code: string, url: string): ForgeError {
 
 function describeError(error: unknown): string {
   const { code, message } = error as { code?: unknown; message?: unknown }
-  const text = typeof message === 'string' && message !== '' ? message : 'the connection broke'
+  const text = typeof message === 'string' && message !== '' ? message : 'the connection was lost'
   return typeof code === 'string' && !text.includes(code) ? `${text} (${code})` : text
 }
 

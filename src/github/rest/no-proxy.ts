@@ -5,10 +5,9 @@ import { BlockList, isIP } from 'node:net'
  * commas or spaces, and each is
  * - `*`: everything;
  * - a host name, optionally with a leading `.` or `*.`, which also matches its subdomains, as with curl;
- * - an IP address, or a network such as 10.0.0.0/8 or fd00::/8, for URLs with an address: names are not resolved;
+ * - an IP address or a network (10.0.0.0/8, fd00::/8), for URLs with an address: names are not resolved;
  * - a name or an address with a port, such as host:8080 or [::1]:8080.
- * Other entries exempt nothing and are no error: other programs, which may know more forms, read the same
- * variable.
+ * Other entries are ignored: other programs, which may support more forms, read the same variable.
  */
 export function isExemptFromProxy(noProxy: string, url: string): boolean {
   const { hostname, port, protocol } = new URL(url)

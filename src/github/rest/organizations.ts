@@ -1,8 +1,9 @@
 import { z } from 'zod'
 import { ForgeError } from '../forge-error.ts'
 import type { CallContext, EnsureOrganizationInput, Organization, Visibility } from '../github-client.ts'
+import { requireValidLogin } from '../repository-names.ts'
 import { AppCredential } from './credential.ts'
-import { checkLogin, isSameName } from './endpoints.ts'
+import { isSameName } from './endpoints.ts'
 import { type ApiResponse, type GitHubApi, Id, parseBody, settingsUrl } from './github-api.ts'
 import { parseErrorBody, parseJson, parseScopes, toForgeError, toPlainLine } from './github-errors.ts'
 import { pollUntilFound, type RetrySchedule } from './retry-schedule.ts'
@@ -58,12 +59,15 @@ export class Organizations {
     this.retrySchedule = retrySchedule
   }
 
-  /** Finds it and checks that we can create a repository there; or creates it where GitHub allows that. */
+  /**
+   * Finds the organization and checks that we can create a repository there; or creates it,
+   * where GitHub allows that.
+   */
   async ensure(
     { login, repository }: EnsureOrganizationInput,
     { signal }: CallContext,
   ): Promise<Organization> {
-    checkLogin(login)
+    requireValidLogin(login)
     const visibility = repository?.visibility ?? 'PRIVATE'
     const { credential } = this.api
     if (credential instanceof AppCredential) await this.checkInstallation(credential, login, signal)
@@ -82,7 +86,8 @@ export class Organizations {
   }
 
   /**
-   * The token's owner; null for an App, and where GitHub does not report it. Rejects an invalid credential.
+   * The token's owner; null for an App, or if GitHub does not report it. Rejects if
+   * the credential is invalid.
    */
   async viewer(owner: string, signal: AbortSignal): Promise<Viewer | null> {
     if (this.api.credential instanceof AppCredential) return null
@@ -148,7 +153,8 @@ export class Organizations {
   }
 
   /**
-   * Rejects only on what GitHub reports. A token that cannot read memberships fails at the create instead.
+   * Rejects only if GitHub reports the role. A token that cannot read memberships
+   * fails at the create instead.
    */
   private async checkMembership(
     viewer: Viewer,

@@ -13,9 +13,13 @@ function push(messages: string) {
   }
 }
 
+const RULE_VIOLATION = /^A rule of acme\/site/
+const SECRETS = /^GitHub found what look like secrets/
+const DECLINED = /declined the push to acme\/site/
+
 const errorFor = (messages: string) => toPushError(push(messages))
 
-/** GitHub's words about secrets; git puts `remote:` before each line. */
+/** GitHub's message about secrets; git puts `remote:` before each line. */
 function secrets(count: number, path = (n: number) => `src/config-${n}.ts`): string {
   const found = Array.from(
     { length: count },
@@ -47,68 +51,63 @@ ${found.join('\n')}
 
 describe('the error for a declined push', () => {
   test.each([
-    ['error: GH001: Large files detected. You may want to try Git LFS', 'TOO_LARGE', undefined, 'never'],
+    ['error: GH001: Large files detected. You may want to try Git LFS', 'TOO_LARGE', /./, 'never'],
     [
       'error: GH002: Sorry, branch or tag names consisting of 40 hex characters are not allowed.',
       'INVALID_NAME',
-      undefined,
+      /./,
       'never',
     ],
-    [
-      'error: GH003: Sorry, force-pushing to main is not allowed.',
-      'PUSH_REJECTED',
-      'rule-violation',
-      'person',
-    ],
-    ['error: GH005: Sorry, refs longer than 255 bytes are not allowed.', 'INVALID_NAME', undefined, 'never'],
+    ['error: GH003: Sorry, force-pushing to main is not allowed.', 'PUSH_REJECTED', RULE_VIOLATION, 'person'],
+    ['error: GH005: Sorry, refs longer than 255 bytes are not allowed.', 'INVALID_NAME', /./, 'never'],
     [
       'error: GH006: Protected branch update failed for refs/heads/main.',
       'PUSH_REJECTED',
-      'rule-violation',
+      RULE_VIOLATION,
       'person',
     ],
     [
       'error: GH007: Your push would publish a private email address.',
       'PUSH_REJECTED',
-      'email-privacy',
+      /email address/,
       'person',
     ],
     [
       'error: GH008: Your push referenced at least 3 unknown Git LFS objects:',
       'PUSH_REJECTED',
-      'lfs-objects-missing',
+      /Git LFS/,
       'person',
     ],
     [
       'error: GH009: Git LFS object integrity could not be checked. Please contact GitHub support.',
       'PUSH_REJECTED',
-      'lfs-objects-missing',
+      /Git LFS/,
       'person',
     ],
-    ['error: GH009: Secrets detected! This push failed.', 'PUSH_REJECTED', 'secret', 'person'],
-    ['error: GH010: Something new.', 'PUSH_REJECTED', 'declined', 'person'],
+    ['error: GH009: Secrets detected! This push failed.', 'PUSH_REJECTED', SECRETS, 'person'],
+    ['error: GH010: Something new.', 'PUSH_REJECTED', DECLINED, 'person'],
     [
       'error: GH013: Repository rule violations found for refs/heads/main.',
       'PUSH_REJECTED',
-      'rule-violation',
+      RULE_VIOLATION,
       'person',
     ],
     [
       'error: GH014: Push cannot be completed as the required status check "x" has not passed.',
       'PUSH_REJECTED',
-      'rule-violation',
+      RULE_VIOLATION,
       'person',
     ],
-    [secrets(1), 'PUSH_REJECTED', 'secret', 'person'],
+    [secrets(1), 'PUSH_REJECTED', SECRETS, 'person'],
     [
       'refusing to allow a GitHub App to create or update workflow `.github/workflows/ci.yml` without `workflows` permission',
       'PUSH_REJECTED',
-      'workflow-scope',
+      /scope workflow/,
       'person',
     ],
-    ['Not on a Friday.', 'PUSH_REJECTED', 'declined', 'person'],
-  ])('names its cause: %s', (messages, code, reason, remedy) => {
-    expect(errorFor(messages)).toMatchObject({ code, reason, remedy })
+    ['Not on a Friday.', 'PUSH_REJECTED', DECLINED, 'person'],
+  ])('names its cause: %s', (messages, code, advice, remedy) => {
+    expect(errorFor(messages)).toMatchObject({ code, remedy, message: expect.stringMatching(advice) })
     const prefixed = messages.replace(/^/gm, 'remote: ')
     expect(errorFor(prefixed).message).toBe(errorFor(messages).message)
   })
@@ -116,18 +115,18 @@ describe('the error for a declined push', () => {
   test('blames the objects if GitHub could not unpack them', () => {
     const { report, ...rest } = push('')
     const error = toPushError({ ...rest, report: { ...report, unpack: 'index-pack failed' } })
-    expect(error).toMatchObject({ code: 'PUSH_REJECTED', reason: 'bad-objects' })
-    expect(error.message).toContain('index-pack failed')
+    expect(error.code).toBe('PUSH_REJECTED')
+    expect(error.message).toMatch(/^GitHub could not store the contents.*index-pack failed/)
   })
 
   test('ignores codes in warnings and paths', () => {
     const warned = 'warning: GH001: Large files detected.\nerror: GH006: Protected branch update failed.'
-    expect(errorFor(warned)).toMatchObject({ reason: 'rule-violation' })
+    expect(errorFor(warned)).toMatchObject({ message: expect.stringMatching(RULE_VIOLATION) })
     const path = () => '.github/workflows/GH001-scope-permission.yml'
-    expect(errorFor(secrets(1, path))).toMatchObject({ code: 'PUSH_REJECTED', reason: 'secret' })
+    expect(errorFor(secrets(1, path)).message).toMatch(SECRETS)
     const restricted =
       'error: GH013: Repository rule violations found.\n- GITHUB PUSH PROTECTION\n- File path is restricted'
-    expect(errorFor(restricted)).toMatchObject({ reason: 'rule-violation' })
+    expect(errorFor(restricted)).toMatchObject({ message: expect.stringMatching(RULE_VIOLATION) })
   })
 
   test('keeps every path and URL of twelve secrets, without decoration', () => {
@@ -169,8 +168,8 @@ describe('the error for a declined push', () => {
 
   test('contains no escape codes, no control characters and no secrets of ours', () => {
     const messages = `\u001B[31merror: GH006\u001B[0m: \u001B]8;;https://evil.example\u0007Protected\u001B]8;;\u0007 branch.\rupdate\u0000\u202E failed ${TOKEN}\u009B2J\b`
-    const { message, reason } = errorFor(messages)
-    expect(reason).toBe('rule-violation')
+    const { message } = errorFor(messages)
+    expect(message).toMatch(RULE_VIOLATION)
     expect(message).not.toMatch(/[\p{Cc}\p{Cf}]|\[31m|evil|ghp_/u)
     expect(message).toContain('error: GH006: Protected branch. update failed ***')
     expect(rejectionText(push(messages))).not.toMatch(/[^\P{Cc}\n]|ghp_/u)

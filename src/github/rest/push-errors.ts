@@ -1,5 +1,5 @@
 import { stripVTControlCharacters } from 'node:util'
-import { ForgeError, type ForgeErrorCode, type PushRejection } from '../forge-error.ts'
+import { ForgeError, type ForgeErrorCode } from '../forge-error.ts'
 import type { PushReport } from './git-wire.ts'
 import { toPlainLine, truncate } from './github-errors.ts'
 
@@ -11,31 +11,30 @@ export interface RejectedPush {
   url: string
   /** The base of GitHub's pages. */
   web: string
-  /** Removes our own secrets from GitHub's words. */
+  /** Removes our own secrets from GitHub's message. */
   redact(text: string): string
 }
 
 interface Classification {
   code: ForgeErrorCode
-  reason?: PushRejection
   /** What happened, then what to do about it. A retry pushes the same contents. */
   advice: string
 }
 
-/** GitHub lists every secret it finds, each with a path and a URL; the log has the full text. */
+/** GitHub lists every secret it finds, each with a path and a URL; the log contains the full text. */
 const MAX_QUOTE_LENGTH = 6_000
 const MAX_QUOTED_LINE_LENGTH = 1_000
 
 /**
- * Why GitHub declined a push, from its words to people, the only source. They decide only the message and
- * whether a retry can help; the report itself says that the push was declined. Sources: GitHub's docs on
- * GH001, GH007 and GH013, and users' reports.
+ * Why GitHub declined a push, as far as its messages to people tell, the only source. They determine only the
+ * error's message and whether a retry can help; that the push was declined follows from the report itself.
+ * Sources: GitHub's docs on GH001, GH007 and GH013, and users' reports.
  */
 export function toPushError(push: RejectedPush): ForgeError {
   const text = rejectionText(push)
-  const { code, reason, advice } = classify(text, push)
+  const { code, advice } = classify(text, push)
   const quote = toPlainLine(push.redact(shorten(text.split('\n'))), MAX_QUOTE_LENGTH)
-  return new ForgeError(code, `${advice} GitHub says: “${quote}”.`, reason && { reason })
+  return new ForgeError(code, `${advice} GitHub says: “${quote}”.`)
 }
 
 /** GitHub's full text, one message per line, without escape codes and decoration. */
@@ -56,8 +55,8 @@ export function rejectionText({ report: { messages, unpack, ref }, redact }: Rej
 }
 
 /**
- * Keeps the lines that fit: first the first one and those with a URL or a path, which say what to allow and
- * where.
+ * Keeps the lines that fit, preferring the first line and those with a URL or a path:
+ * what to allow, and where.
  */
 function shorten(lines: readonly string[]): string {
   const rank = (index: number) => (index === 0 || /https?:\/\/|\bpath:/i.test(lines[index] ?? '') ? 0 : 1)
@@ -89,7 +88,6 @@ function classify(text: string, { report, repository, url, web }: RejectedPush):
   if (/refusing to allow/i.test(text) && /create or update .{0,500}workflow/i.test(text)) {
     return {
       code: 'PUSH_REJECTED',
-      reason: 'workflow-scope',
       advice: `The contents include files in .github/workflows, which this credential cannot push to ${repository}. Give a classic token the scope workflow, or a fine-grained token or App the permission Workflows: write; then retry.`,
     }
   }
@@ -102,28 +100,24 @@ function classify(text: string, { report, repository, url, web }: RejectedPush):
   if (number === '007') {
     return {
       code: 'PUSH_REJECTED',
-      reason: 'email-privacy',
       advice: `The settings of a GitHub account block commits that expose its email address. Its owner can allow them at ${web}/settings/emails; then retry.`,
     }
   }
   if (number === '008') {
     return {
       code: 'PUSH_REJECTED',
-      reason: 'lfs-objects-missing',
       advice: `The contents include Git LFS pointers to objects that ${repository} does not have. Upload these objects (git lfs push --object-id ${url} <object id>), then retry; or start a new deployment with the files themselves instead of the pointers.`,
     }
   }
   if (number === '009' && /\bLFS\b/.test(text)) {
     return {
       code: 'PUSH_REJECTED',
-      reason: 'lfs-objects-missing',
       advice: `GitHub could not check the Git LFS objects of ${repository}. Retry later; if it happens again, ask GitHub Support.`,
     }
   }
   if (number === '009' || /cannot contain secrets|secrets? detected/i.test(text)) {
     return {
       code: 'PUSH_REJECTED',
-      reason: 'secret',
       advice: `GitHub found what look like secrets in the contents and does not accept them in ${repository}. If they may be published, allow each one at the URL that GitHub gives, then retry. Otherwise revoke them and start a new deployment without them.`,
     }
   }
@@ -133,21 +127,18 @@ function classify(text: string, { report, repository, url, web }: RejectedPush):
   ) {
     return {
       code: 'PUSH_REJECTED',
-      reason: 'rule-violation',
       advice: `A rule of ${repository} or its organization blocks this push. Have the rule changed, or bypassed for this credential, then retry; or start a new deployment that follows the rule.`,
     }
   }
   if (report.unpack !== 'ok') {
     return {
       code: 'PUSH_REJECTED',
-      reason: 'bad-objects',
       advice: `GitHub could not store the contents of ${repository}. Retry; if it happens again, report it.`,
     }
   }
   const decliner = number === undefined ? `A hook of ${repository} or its organization` : 'GitHub'
   return {
     code: 'PUSH_REJECTED',
-    reason: 'declined',
     advice: `${decliner} declined the push to ${repository}. If the cause is outside the contents, have it removed, then retry; otherwise start a new deployment with other contents.`,
   }
 }

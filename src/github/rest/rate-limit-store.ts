@@ -6,28 +6,26 @@ export interface RateLimitState {
   pausedForMs: number
   /** Rate-limit responses in a row, each after the pause of the previous one. */
   consecutiveRateLimits: number
-  /**
-   * Counts all pauses so far: distinguishes a response to a request from before a pause from one after it.
-   */
+  /** All pauses so far: distinguishes responses to requests sent before a pause from those sent after it. */
   pauseCount: number
 }
 
 /**
- * A reserved slot and the milliseconds to wait for it; or, if not reserved, how long the wait would have
- * been.
+ * The milliseconds to wait for the reserved slot; or, if none was reserved, how long
+ * the wait would have been.
  */
 export type Reservation = { isReserved: boolean; waitMs: number }
 
 /**
- * Remembers until when each credential is paused, and hands out write slots. In the database it is shared by
- * all nodes: a pause applies to all of them and survives a restart.
+ * Stores until when each credential is paused, and assigns write slots. All nodes share it through the
+ * database: a pause applies to all of them and survives a restart.
  */
 export abstract class RateLimitStore {
   abstract state(credentialId: string): Promise<RateLimitState>
 
   /**
-   * Reserves the next write slot, `spacingMs` after the previous one, unless it is more than `maxWaitMs`
-   * away.
+   * Reserves the next write slot, `spacingMs` after the previous one, unless it is
+   * more than `maxWaitMs` away.
    */
   abstract reserveWrite(credentialId: string, spacingMs: number, maxWaitMs: number): Promise<Reservation>
 
@@ -36,7 +34,7 @@ export abstract class RateLimitStore {
 
   /**
    * Records a rate-limit response to a request sent in `state`. Only the first one of a pause counts: the
-   * others answer requests that were already on their way.
+   * others are responses to requests that were already in flight.
    */
   abstract recordRateLimit(
     credentialId: string,

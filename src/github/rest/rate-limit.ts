@@ -4,16 +4,16 @@ import type { HttpResponse } from './http-client.ts'
 /** A larger GraphQL response is data, not an error. */
 const MAX_ERROR_BYTES = 64 * 1024
 /**
- * GitHub's advice, docs "Best practices for using the REST API": at least a minute, then exponentially
- * longer.
+ * GitHub's advice, docs "Best practices for using the REST API": at least a minute,
+ * then exponentially longer.
  */
 const FIRST_PAUSE_MS = 60_000
 const MAX_BACKOFF_MS = 15 * 60_000
-/** A longer pause than this is cut, whatever the header says. */
+/** The maximum, whatever the header says. */
 const MAX_PAUSE_MS = 24 * 60 * 60_000
 
 /**
- * The pause in milliseconds that a rate-limit response asks for; null for any other response. Sources: docs
+ * The pause in milliseconds that a rate-limit response requests; null for any other response. Sources: docs
  * "Rate limits for the REST API" and "… for the GraphQL API". 429 is always one; 403 if it says when to
  * retry, if nothing remains, or if its text mentions rate limits; GraphQL's 200 if its errors do.
  */

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { ForgeError } from '../forge-error.ts'
 import type { EnsureRepositoryInput } from '../github-client.ts'
-import { checkRepositoryName, isSameName, repositoryPath } from './endpoints.ts'
+import { isSameName, repositoryPath } from './endpoints.ts'
 import { type ApiResponse, type GitHubApi, Id, parseBody } from './github-api.ts'
 import { parseErrorBody, toForgeError } from './github-errors.ts'
 import { pollUntilFound, type RetrySchedule } from './retry-schedule.ts'
@@ -38,10 +38,10 @@ export type RepositoryFacts = z.output<typeof RepositoryBody>
 type RepositoryName = { owner: string; name: string }
 
 /**
- * The created repository; or, if ours was not created or the response was lost, the one that exists by that
- * name.
+ * The created repository; or, if it was not created or the response was lost, the
+ * existing one with that name.
  */
-export interface CreationResult {
+interface CreationResult {
   isCreated: boolean
   repository: RepositoryFacts
 }
@@ -52,9 +52,9 @@ const OWNERSHIP_MARKER_PREFIX = 'https://shipcast.invalid/deployments/'
 /**
  * Repositories, by GitHub's REST API.
  *
- * A repository carries its deployment's ownership marker as its homepage from the very request that creates
- * it: GitHub stores both or neither. The marker proves that it is ours after a crash or a lost response.
- * Neither its age nor its being empty would prove that: a person may have created one a second ago.
+ * The request that creates a repository also sets its homepage to the deployment's ownership marker: GitHub
+ * stores both or neither. After a crash or a lost response, the marker proves that the repository belongs to
+ * the deployment. That it is new or empty would not prove it: a person may have created it a second ago.
  */
 export class Repositories {
   private readonly api: GitHubApi
@@ -65,7 +65,7 @@ export class Repositories {
     this.retrySchedule = retrySchedule
   }
 
-  /** Null if it is absent or invisible to us. A former name finds the renamed repository. */
+  /** Null if it does not exist or is not visible to us. A former name finds the renamed repository. */
   async find({ owner, name }: RepositoryName, signal: AbortSignal): Promise<RepositoryFacts | null> {
     const response = await this.api.call({
       method: 'GET',
@@ -80,8 +80,8 @@ export class Repositories {
   }
 
   /**
-   * Creates it, empty, in the organization or in the token's own account. Any response but "created" is
-   * verified by a lookup: what exists decides.
+   * Creates an empty repository in the organization or in the token's own account. After any other response
+   * than "created", a lookup decides.
    */
   async create(
     input: EnsureRepositoryInput,
@@ -89,7 +89,6 @@ export class Repositories {
     signal: AbortSignal,
   ): Promise<CreationResult> {
     const { owner, name, description, visibility, intentId } = input
-    checkRepositoryName(name)
     let failure: ForgeError
     let delaysMs = this.retrySchedule.verifyDelaysMs
     try {
@@ -112,8 +111,8 @@ export class Repositories {
       failure = toCreationError(response, owner)
       if (failure.code !== 'TRANSIENT') {
         if (response.status === 401 || response.status === 403) throw failure
-        // A taken name may be our own create of a moment ago, which GitHub does not show yet: then poll
-        // longer.
+        // Our own create, a moment ago, may have taken the name although GitHub does not
+        // show it yet: poll longer.
         if (!mayConcernName(response)) delaysMs = delaysMs.slice(0, 1)
       }
     } catch (error) {
@@ -126,7 +125,7 @@ export class Repositories {
     return { isCreated: false, repository }
   }
 
-  /** Once the contents are pushed, they identify the repository instead. */
+  /** To be called after the push: the contents then identify the repository instead. */
   async clearMarker({ owner, name }: RepositoryName, signal: AbortSignal): Promise<void> {
     await this.api.expect(200, {
       method: 'PATCH',
@@ -152,16 +151,14 @@ export function hasCurrentName({ owner, name }: RepositoryName, repository: Repo
   return isSameName(`${owner}/${name}`, `${repository.owner}/${repository.name}`)
 }
 
-/**
- * Decided by GitHub's structure, not its wording: `errors: [{ field: "name" }]`. An error without fields may.
- */
+/** Whether `errors: [{ field: "name" }]`, or no field is named. Does not rely on GitHub's wording. */
 function mayConcernName({ status, body }: ApiResponse): boolean {
   if (status !== 422) return false
   const fields = parseErrorBody(body).errors.flatMap(({ field }) => field ?? [])
   return fields.length === 0 || fields.includes('name')
 }
 
-/** GitHub responds 404 also where an account exists and the credential has no access to it. */
+/** GitHub also responds 404 if the account exists but the credential has no access to it. */
 function toCreationError(response: ApiResponse, owner: string): ForgeError {
   const { headers, description } = response
   if (response.status !== 404) return toForgeError(response, description)

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 export interface RetrySchedule {
   /** After a lost response: was the request applied anyway? */
   verifyDelaysMs: readonly number[]
-  /** After our own create: until every part of GitHub shows it, half a minute in all. */
+  /** After our own create: until all of GitHub shows it, half a minute in total. */
   propagationDelaysMs: readonly number[]
 }
 

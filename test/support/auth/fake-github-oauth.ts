@@ -14,14 +14,14 @@ export interface GitHubUser {
 const CODE_TTL_MS = 10 * 60_000
 
 /**
- * GitHub's OAuth for apps and the REST calls behind it, as strict as docs.github.com describes them ("Authorizing OAuth
- * apps", "Troubleshooting OAuth app access token request errors", "Getting started with the REST API"). `emulate`, which
- * replaces GitHub in other tests, ignores PKCE and lacks `/user/teams`.
+ * GitHub's OAuth for apps and its REST calls, as strict as docs.github.com describes them ("Authorizing OAuth
+ * apps", "Troubleshooting OAuth app access token request errors", "Getting started with the REST API").
+ * `emulate`, which replaces GitHub in other tests, ignores PKCE and lacks `/user/teams`.
  */
 export class FakeGitHubOAuth {
   readonly clientId = 'Ov23liTests'
   readonly clientSecret = 'a secret of the tests'
-  /** The person at the browser; null: one who presses Cancel. */
+  /** The person who signs in; null: a person who cancels. */
   person: GitHubUser | null = null
   /** Replaces the status of every response of the REST API. */
   apiStatus: number | undefined
@@ -58,9 +58,9 @@ export class FakeGitHubOAuth {
   private async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = new URL(request.url ?? '/', this.url)
     if (url.pathname === '/login/oauth/authorize') {
-      const answer = this.authorize(url.searchParams)
-      if (typeof answer === 'number') response.writeHead(answer).end()
-      else response.writeHead(302, { location: answer.href }).end()
+      const redirect = this.authorize(url.searchParams)
+      if (typeof redirect === 'number') response.writeHead(redirect).end()
+      else response.writeHead(302, { location: redirect.href }).end()
     } else if (url.pathname === '/login/oauth/access_token' && request.method === 'POST') {
       const body = new URLSearchParams(Buffer.concat(await request.toArray()).toString())
       sendTokenResponse(request, response, this.accessToken(body))
@@ -71,7 +71,7 @@ export class FakeGitHubOAuth {
     }
   }
 
-  /** Where the browser is sent, or the status of a page that says what is wrong. */
+  /** The URL that the browser is redirected to, or the status of an error page. */
   private authorize(query: URLSearchParams): URL | number {
     const challenge = query.get('code_challenge') ?? ''
     const isPkce = query.get('code_challenge_method') === 'S256' && /^[\w-]{43}$/.test(challenge)
@@ -142,14 +142,14 @@ export class FakeGitHubOAuth {
   }
 }
 
-/** Errors too come with status 200; JSON comes to those who ask for it. */
+/** Errors, too, have status 200. The response is JSON only if the client accepts it. */
 function sendTokenResponse(
   request: IncomingMessage,
   response: ServerResponse,
-  answer: Record<string, string>,
+  body: Record<string, string>,
 ): void {
   const wantsJson = request.headers.accept === 'application/json'
   const contentType = wantsJson ? 'application/json' : 'application/x-www-form-urlencoded'
   response.writeHead(200, { 'content-type': `${contentType}; charset=utf-8` })
-  response.end(wantsJson ? JSON.stringify(answer) : new URLSearchParams(answer).toString())
+  response.end(wantsJson ? JSON.stringify(body) : new URLSearchParams(body).toString())
 }

@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
 export interface Forgery {
-  /** The algorithm in the ID token's header, by which it is signed. */
+  /** The algorithm in the ID token's header and of its signature. */
   alg?: 'RS256' | 'HS256' | 'none'
   /** Overrides the correct claims. */
   claims?: Record<string, unknown>
@@ -17,7 +17,9 @@ export interface Forgery {
 const NOT_GRANTED = { status: 400, headers: { 'content-type': 'application/json' } }
 const UNAUTHORIZED = { status: 401, headers: { 'www-authenticate': 'Bearer error="invalid_token"' } }
 
-/** An OpenID provider that sends forgeries. It is strict itself: a code is valid once, and requires its verifier. */
+/**
+ * An OpenID provider that sends forgeries. Otherwise strict: a code is valid once, and requires its verifier.
+ */
 export class ForgingProvider {
   forgery: Forgery = {}
   readonly clientSecret = 'a secret of the tests'
@@ -33,11 +35,11 @@ export class ForgingProvider {
     const server = createServer()
     const provider = new ForgingProvider(server)
     server.on('request', async (request: IncomingMessage, response) => {
-      const answer = await provider.answer(request)
+      const body = await provider.respond(request)
       const refusal = request.url === '/userinfo' ? UNAUTHORIZED : NOT_GRANTED
-      if (answer) response.writeHead(200, { 'content-type': 'application/json' })
+      if (body) response.writeHead(200, { 'content-type': 'application/json' })
       else response.writeHead(refusal.status, refusal.headers)
-      response.end(JSON.stringify(answer ?? { error: 'invalid_grant' }))
+      response.end(JSON.stringify(body ?? { error: 'invalid_grant' }))
     })
     server.listen(0, '127.0.0.1')
     await once(server, 'listening')
@@ -65,7 +67,7 @@ export class ForgingProvider {
     return back
   }
 
-  private async answer(request: IncomingMessage): Promise<unknown> {
+  private async respond(request: IncomingMessage): Promise<unknown> {
     if (request.url === '/.well-known/openid-configuration') return this.metadata()
     if (request.url === '/jwks') {
       return {
@@ -97,7 +99,7 @@ export class ForgingProvider {
       jwks_uri: `${issuer}/jwks`,
       response_types_supported: ['code'],
       subject_types_supported: ['public'],
-      // Offers insecure algorithms, too, which clients must not accept.
+      // Also offers insecure algorithms, which clients must not accept.
       id_token_signing_alg_values_supported: ['RS256', 'HS256', 'none'],
     }
   }

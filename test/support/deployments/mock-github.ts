@@ -15,7 +15,7 @@ type Call = 'ensureOrganization' | 'ensureRepository' | 'pushContents' | 'branch
 /** Runs before a call returns. */
 type Action = (context: CallContext) => Promise<void> | void
 
-/** A forge in memory that can fail or hang at a given call, as a real one cannot be made to. */
+/** A forge in memory that can fail or hang at a given call, unlike a real one. */
 export class MockGitHub extends GitHubClient {
   /** Every call, in order, as "call owner/name". */
   readonly calls: string[] = []
@@ -24,15 +24,15 @@ export class MockGitHub extends GitHubClient {
   private readonly heads = new Map<string, string>()
   private readonly actions = new Map<Call, Action[]>()
 
-  /** The next calls of this kind run these actions first, or fail with these errors; each one once. */
+  /** The next calls of this kind run these actions first, or fail with these errors; each once. */
   next(call: Call, ...actions: (Action | Error)[]): void {
     const added = actions.map((action) => (action instanceof Error ? () => Promise.reject(action) : action))
     this.actions.set(call, [...(this.actions.get(call) ?? []), ...added])
   }
 
   /**
-   * The next call of this kind hangs. `reached` resolves when it does. It continues after `resume`, or, unless it
-   * ignores aborts, ends when its signal is aborted.
+   * The next call of this kind hangs. `reached` resolves when it does. It continues after `resume`, or,
+   * unless it ignores aborts, ends when its signal is aborted.
    */
   hang(call: Call, { ignoresAbort = false } = {}): { reached: Promise<void>; resume: () => void } {
     const reached = Promise.withResolvers<void>()

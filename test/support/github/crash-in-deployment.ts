@@ -4,7 +4,7 @@ import { syncBuiltinESMExports } from 'node:module'
 /*
  * node crash-in-deployment.ts <folder> <n>
  *
- * Deploys to a local forge, and kills itself (SIGKILL) just before the n-th call to the file system.
+ * Deploys to a local forge, and kills itself (SIGKILL) just before the n-th file system call.
  * Prints "done" if it completes.
  */
 
@@ -15,7 +15,10 @@ function countDown(): void {
   if (--callsLeft === 0) process.kill(process.pid, 'SIGKILL')
 }
 
-/** Wraps methods to count their calls. Importers see the wrappers, because bindings of built-in modules are live. */
+/**
+ * Wraps methods to count their calls. Importers see the wrappers, because bindings of
+ * built-in modules are live.
+ */
 function countCalls(target: object, names: readonly string[]): void {
   for (const name of names) {
     const original: unknown = Reflect.get(target, name)

@@ -3,7 +3,7 @@ import { LocalForge } from '../../../src/github/local/local-forge.ts'
 import { packContents } from './pack-contents.ts'
 import { EDGE_CASE_FILES, SAMPLE_PLAN } from './sample-contents.ts'
 
-/** Takes all steps of the runner, without knowledge of an earlier attempt. */
+/** Executes all steps of a deployment, without results of an earlier attempt. */
 export async function deploySample(
   folder: string,
   { owner = 'acme', name = 'site', files = EDGE_CASE_FILES } = {},

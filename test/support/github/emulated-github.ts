@@ -2,6 +2,8 @@ import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createEmulator, type Emulator } from 'emulate'
+import type { Interception } from '../deploy-with-crashes.ts'
+import { findFreePort } from '../test-server.ts'
 import { DiscardedResponse } from './fault-github.ts'
 import { removeFolder, temporaryFolder } from './git.ts'
 import { GitHttpBackend } from './git-http-backend.ts'
@@ -11,7 +13,7 @@ export const TOKEN = 'ghp_emulatedEmulatedEmulatedEmulated0000'
 const VIEWER = 'octo-admin'
 
 /**
- * `emulate` for REST and real git behind one URL. Stricter than `emulate`, as GitHub is: it rejects unknown
+ * `emulate` for REST and real git behind one URL. Stricter than `emulate`, like GitHub: it rejects unknown
  * tokens, and names that differ only in case are equal.
  */
 export class EmulatedGitHub {
@@ -23,7 +25,7 @@ export class EmulatedGitHub {
   readonly violations: string[] = []
   /** The full name of every created repository. */
   readonly created: string[] = []
-  private interception: ((apply: () => Promise<unknown>) => Promise<boolean>) | undefined
+  private interception: Interception | undefined
   private readonly server: Server
   private readonly emulator: Emulator
   private readonly emulatorUrl: string
@@ -52,7 +54,7 @@ export class EmulatedGitHub {
     server.listen(0, '127.0.0.1')
     await once(server, 'listening')
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-    const port = await unusedPort()
+    const port = await findFreePort()
     const emulator = await createEmulator({
       service: 'github',
       port,
@@ -77,7 +79,7 @@ export class EmulatedGitHub {
   }
 
   /** Called before every request. True closes the connection; `apply` handles the request before that. */
-  intercept(interception: ((apply: () => Promise<unknown>) => Promise<boolean>) | undefined): void {
+  intercept(interception: Interception | undefined): void {
     this.interception = interception
   }
 
@@ -119,8 +121,8 @@ export class EmulatedGitHub {
     }
     const serve = (target: ServerResponse) =>
       isGit ? this.backend.handle(request, target) : this.proxy(request, target)
-    const isCut = await this.interception?.(() => serve(new DiscardedResponse(response).response))
-    if (isCut) response.destroy()
+    const isClosed = await this.interception?.(() => serve(new DiscardedResponse(response).response))
+    if (isClosed) response.destroy()
     else await serve(response)
   }
 
@@ -136,8 +138,8 @@ export class EmulatedGitHub {
     const creation = isCreation ? JSON.parse(text) : undefined
     const key = `${owner}/${creation?.name}`.toLowerCase()
     const existingName = this.canonicalNames.get(key)
-    // Set before the first await: of two concurrent creates, whose names may differ in case, only one gets
-    // the name.
+    // Set before the first await: of two concurrent creates, whose names may differ in
+    // case, only one gets the name.
     if (isCreation && existingName === undefined) this.canonicalNames.set(key, `${owner}/${creation.name}`)
     if (isCreation && existingName !== undefined) creation.name = existingName.split('/')[1]
     const upstream = await fetch(`${this.emulatorUrl}${path}`, {
@@ -174,13 +176,4 @@ export class EmulatedGitHub {
       return `/repos/${this.canonicalNames.get(`${owner}/${name}`.toLowerCase()) ?? `${owner}/${name}`}${rest}`
     return path.replace(/^\/(orgs|users)\/([^/?]+)/, (_all, kind, login) => `/${kind}/${login.toLowerCase()}`)
   }
-}
-
-async function unusedPort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }

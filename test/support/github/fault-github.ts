@@ -27,8 +27,8 @@ export interface FakeResponse {
 }
 
 /**
- * Replaces the normal response, which `apply` produces. Null closes the connection; undefined keeps the
- * normal one.
+ * Replaces the normal response, which `apply` produces. Null closes the connection;
+ * undefined keeps the response.
  */
 export type Fault = (
   apply: () => Promise<FakeResponse>,
@@ -41,9 +41,9 @@ interface ApiRequest {
 }
 
 /**
- * A fake GitHub, in memory with real git behind it: as strict as the real one, and failing where a test wants
- * it to. It stores what a create sends, compares names without case, requires a credential, and validates
- * each request against GitHub's own description.
+ * A fake GitHub in memory, with real git: as strict as the real one, with failures that tests choose.
+ * Names are case-insensitive, every request requires a credential and is validated against GitHub's
+ * own description of its API.
  */
 export class FaultGitHub {
   readonly token = 'ghp_secretSecretSecretSecretSecret000001'
@@ -62,7 +62,7 @@ export class FaultGitHub {
   appHandler: ((authorization: string, line: string) => FakeResponse) | undefined
   /** The response body for a GraphQL document with these variables. */
   graphqlHandler: ((query: string, variables: Record<string, unknown>) => unknown) | undefined
-  /** How far its clock, shown in every response's `date`, is ahead of ours. */
+  /** How far its clock, which every response has as its `date`, is ahead of the local clock. */
   clockAheadMs = 0
   readonly backend: GitHttpBackend
   readonly url: string

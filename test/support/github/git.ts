@@ -19,7 +19,7 @@ export const CLEAN_ENVIRONMENT = {
 
 const MAX_OUTPUT_BYTES = 256 * 1024 * 1024
 
-/** Runs git and resolves to its output; rejects with its error output when it fails. */
+/** Runs git and resolves to its output; rejects with its error output if it fails. */
 export async function git(folder: string, ...args: string[]): Promise<string> {
   return (await gitBytes(folder, ...args)).toString('utf8')
 }
@@ -86,7 +86,7 @@ export function fastImportStream(files: readonly ContentFile[], plan: CommitPlan
   return Buffer.concat(chunks)
 }
 
-/** Escapes everything that might have a meaning, in octal. */
+/** Escapes all special characters in octal. */
 function quotePath(path: string): string {
   const text = Buffer.from(path).toString('latin1')
   return `"${text.replace(/[^\w./-]/g, (byte) => `\\${byte.charCodeAt(0).toString(8).padStart(3, '0')}`)}"`

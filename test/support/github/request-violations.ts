@@ -23,7 +23,7 @@ const validators = new Map<string, ValidateFunction>()
 
 /**
  * Validates a request against GitHub's own OpenAPI description; see scripts/github-openapi.mjs. An unknown
- * property is a violation too, although GitHub would ignore it.
+ * property is also a violation, although GitHub would ignore it.
  */
 export function requestViolations(
   method: string,

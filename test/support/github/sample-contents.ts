@@ -11,7 +11,7 @@ export function textFile(path: string, text: string, executable = false): Conten
   return { path, content: Buffer.from(text), executable }
 }
 
-/** Names and contents that have tripped git implementations. */
+/** Names and contents that are known to cause errors in git implementations. */
 export const EDGE_CASE_FILES: ContentFile[] = [
   textFile('a', 'a file: first'),
   textFile('a.b', 'before the folder a'),
@@ -46,9 +46,9 @@ export function codeFiles(count: number, bytesPerFile = 2000): ContentFile[] {
     return state % below
   }
   return Array.from({ length: count }, (_, i) => {
-    const wanted = bytesPerFile / 4 + random(bytesPerFile * 1.5)
+    const minLength = bytesPerFile / 4 + random(bytesPerFile * 1.5)
     let text = `// File ${i}\n`
-    while (text.length < wanted) text += codeLine(random)
+    while (text.length < minLength) text += codeLine(random)
     return textFile(`src/area${i % 20}/part${Math.floor(i / 400)}/file-${i}.ts`, text, i % 50 === 0)
   })
 }

@@ -33,14 +33,17 @@ import { Metrics } from '../../../src/metrics/metrics.ts'
 @Module({})
 class LiveNodeModule {}
 
-/** The live side of a node: event log, feed, fan-out and socket, with a schema whose resolvers come from the test. */
+/**
+ * The live side of a node: event log, feed, fan-out and socket, with a schema whose
+ * resolvers come from the test.
+ */
 export class LiveNode {
   private constructor(
     private readonly app: INestApplication,
     private readonly database: Database,
     readonly feed: EventFeed,
     readonly clock: ManualClock,
-    /** What executions may take of one turn. With 0, all executions wait. */
+    /** The time for executions in one turn of the event loop. With 0, all executions wait. */
     readonly slice: { sliceMs: number },
   ) {}
 
@@ -125,8 +128,8 @@ export class LiveNode {
   }
 
   /**
-   * The same as another node does whose notifications are lost. By default events have three kilobytes, so that a few
-   * thousand are more than the operating system accepts for a socket.
+   * Appends like another node whose notifications are lost. By default, events have three kilobytes, so that
+   * a few thousand exceed what the operating system buffers for a socket.
    */
   async appendWithoutNotification(id: string, count: number, descriptionLength = 3_000): Promise<void> {
     await this.database.query(APPEND, [id, count, descriptionLength])
@@ -139,7 +142,7 @@ export class LiveNode {
 
 const SLICE_MS = 12
 
-/** Its seconds pass when the test says so. */
+/** Time passes only when the test says so. */
 export class ManualClock extends SocketClock {
   private readonly callbacks = new Set<() => void>()
   private offsetMs = 0
@@ -153,7 +156,7 @@ export class ManualClock extends SocketClock {
     return () => this.callbacks.delete(callback)
   }
 
-  /** What is due every second happens once. */
+  /** Calls everything that is due every second, once. */
   tick(): void {
     for (const callback of this.callbacks) callback()
   }

@@ -4,7 +4,7 @@ export interface Tick extends OrderedEvent {
   count: number
 }
 
-/** An ordered source that has nothing to do with deployments: the integers, one at a time, kept in memory. */
+/** An ordered source unrelated to deployments: the integers, one at a time, in memory. */
 export class TickSource implements EventSource<Tick> {
   readonly key = 'ticks'
   readonly topic = 'all ticks'
@@ -36,7 +36,7 @@ export class TickSource implements EventSource<Tick> {
   }
 
   waitForEventAfter(): Promise<void> {
-    throw new Error('The fan-out listens instead.')
+    throw new Error('Not expected: the fan-out uses onEvent.')
   }
 
   onEvent(listener: (tick: Tick) => void): () => void {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals'
-import { validateCommitMessage, validateDescription, validateIdempotencyKey } from './name-rules.ts'
+import { validateCommitMessage, validateDescription, validateIdempotencyKey } from './text-rules.ts'
 
-describe('texts', () => {
+describe('the rules for texts', () => {
   test.each(['Initial commit', 'a\n\nb\tc', 'é😀', 'x'.repeat(65_536)])(
     'accept the commit message %#',
     (message) => expect(validateCommitMessage(message)).toEqual([]),

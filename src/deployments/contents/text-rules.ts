@@ -1,8 +1,8 @@
 import { NOT_WELL_FORMED } from '../../github/repository-names.ts'
 
 /*
- * The rules for the fields of a request other than its contents. Each function returns what is wrong with a value, as
- * the end of "<field> …". A value that is too long gets that one reason only and is not examined further.
+ * The rules for texts of a request. Each function returns what is wrong with a value, each reason completing
+ * "<field> …". A value that is too long gets only that reason.
  */
 
 const MAX_MESSAGE_BYTES = 64 * 1024
