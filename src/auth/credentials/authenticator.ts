@@ -4,6 +4,7 @@ import { parseCookie } from 'cookie'
 import { Config } from '../../config/config.ts'
 import { Database } from '../../database/database.ts'
 import { UnauthenticatedError } from '../../errors.ts'
+import { SharedCalls } from '../../runtime/coalesced-task.ts'
 import { appendAuditEntry } from '../audit-log.ts'
 import { RateLimiter } from '../rate-limiter.ts'
 import { LOCAL_SUBJECT, type Subject } from '../rights.ts'
@@ -35,7 +36,7 @@ const LOCAL_IDENTITY: Identity = { subject: LOCAL_SUBJECT, credential: undefined
  */
 @Injectable()
 export class Authenticator {
-  private readonly pendingLookups = new Map<string, Promise<Credential | undefined>>()
+  private readonly lookups = new SharedCalls<Credential | undefined>()
 
   constructor(
     private readonly config: Config,
@@ -73,11 +74,7 @@ export class Authenticator {
 
   /** Concurrent requests with the same secret share one lookup. */
   private findCredential(secret: string): Promise<Credential | undefined> {
-    const pending = this.pendingLookups.get(secret)
-    if (pending) return pending
-    const lookup = this.credentialStore.find(secret).finally(() => this.pendingLookups.delete(secret))
-    this.pendingLookups.set(secret, lookup)
-    return lookup
+    return this.lookups.run(secret, () => this.credentialStore.find(secret))
   }
 
   private async auditFailedAuth(address: string): Promise<void> {
