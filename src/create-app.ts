@@ -16,7 +16,7 @@ export function createApp(config: Config): Promise<NestExpressApplication> {
 }
 
 /** Text on a terminal, JSON lines otherwise; the fields of an entry are beside its message. */
-export function createLogger(level: LogLevel): ConsoleLogger {
+function createLogger(level: LogLevel): ConsoleLogger {
   const levels: NestLogLevel[] = ['fatal', 'error', 'warn', 'log', 'debug']
   const upTo = { error: 2, warn: 3, info: 4, debug: 5 }[level]
   const isTerminal = process.stdout.isTTY === true

@@ -6,7 +6,7 @@ import { VisibilityEnum } from './deployment.model.ts'
 // When the service receives these, GraphQL has validated types, but not values. Any
 // optional field may be null.
 
-export const FileEncodingEnum = { UTF8: 'UTF8', BASE64: 'BASE64' } as const satisfies {
+const FileEncodingEnum = { UTF8: 'UTF8', BASE64: 'BASE64' } as const satisfies {
   [Encoding in FileEncoding]: Encoding
 }
 
@@ -32,7 +32,7 @@ export class VariableInput {
 }
 
 @InputType({ description: 'Contents created from a template.' })
-export class TemplateInput {
+class TemplateInput {
   @Field({ description: 'The name of one of `templates`.' })
   name!: string
 

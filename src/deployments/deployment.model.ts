@@ -11,7 +11,7 @@ import type {
 import type { Visibility } from '../github/github-client.ts'
 import { PageInfo } from '../graphql/paging.ts'
 
-export const DeploymentStepEnum = {
+const DeploymentStepEnum = {
   DEPLOY: 'DEPLOY',
   CREATE_ORG: 'CREATE_ORG',
   CREATE_REPO: 'CREATE_REPO',
@@ -84,7 +84,7 @@ export class Progress {
 }
 
 @ObjectType({ description: 'Why a deployment failed or is waiting.' })
-export class DeploymentError implements DeploymentProblem {
+class DeploymentError implements DeploymentProblem {
   @Field({ description: 'What went wrong, as an upper-case code that is stable across versions.' })
   code!: string
 

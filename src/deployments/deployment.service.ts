@@ -48,9 +48,9 @@ const MAX_CANCEL_ATTEMPTS = 5
 const CANCEL_WAIT_MS = 5_000
 
 /** The sender of a request. */
-export type Caller = Pick<RequestContext, 'subject' | 'address' | 'connectionId' | 'signal'>
+type Caller = Pick<RequestContext, 'subject' | 'address' | 'connectionId' | 'signal'>
 
-export interface DeploymentPage {
+interface DeploymentPage {
   limit: number
   /** Only deployments older than this id. */
   before: string | null

@@ -22,7 +22,7 @@ export interface DeployRequest {
   contents: RequestedContents
 }
 
-export interface RequestedContents {
+interface RequestedContents {
   /** In the given order. A template's files are shared between requests: never change or transfer them. */
   files: ContentFile[]
   /** If the source is a template: its name, and the given variables by name. */

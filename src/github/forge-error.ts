@@ -5,7 +5,7 @@
  * - `person`: a person outside Shipcast (who frees a name or disk space, or grants a permission), then a retry
  * - `never`: nothing; only another deployment can succeed
  */
-export type Remedy = 'backoff' | 'pause' | 'person' | 'never'
+type Remedy = 'backoff' | 'pause' | 'person' | 'never'
 
 export const REMEDIES = {
   /** The name belongs to a repository that this deployment did not create. */
@@ -50,7 +50,7 @@ export const REMEDIES = {
 
 export type ForgeErrorCode = keyof typeof REMEDIES
 
-export interface ForgeErrorOptions extends ErrorOptions {
+interface ForgeErrorOptions extends ErrorOptions {
   /** `RATE_LIMITED`: when to retry, by this process's clock. Absent: not automatically. */
   retryAt?: Date
   /** The HTTP status of the response. */

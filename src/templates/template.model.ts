@@ -1,7 +1,7 @@
 import { Field, Int, ObjectType } from '@nestjs/graphql'
 
 @ObjectType({ description: 'A variable of a template.' })
-export class TemplateVariable {
+class TemplateVariable {
   @Field({ description: 'The name, as in `{{name}}`.' })
   name!: string
 

@@ -24,7 +24,7 @@ const NOT_BASE64 =
 
 const INPUT_PATH = 'input.contents.files'
 
-export interface EncodedFile {
+interface EncodedFile {
   path: string
   content: string
   encoding?: FileEncoding | null

@@ -1,4 +1,4 @@
-export interface ConfigEntry {
+interface ConfigEntry {
   /** Joined as in git: `submodule.lib/a`. The same string for all entries of a section. */
   section: string
   key: string

@@ -45,7 +45,7 @@ export async function insertContents(
   return packBytes
 }
 
-export interface StoredContents {
+interface StoredContents {
   id: string
   plannedCommit: string
   plannedTree: string

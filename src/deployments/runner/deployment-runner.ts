@@ -47,7 +47,7 @@ interface Run {
 }
 
 /** Room for one deployment, reserved until the caller starts a run in it or releases it. */
-export interface Slot {
+interface Slot {
   leaseHolder: LeaseHolder
   startRun(deployment: LeasedDeployment): void
   release(): void

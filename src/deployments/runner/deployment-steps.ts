@@ -15,7 +15,7 @@ import type { LeasedDeployment } from './leased-deployment.ts'
  */
 export type Step = (deployment: LeasedDeployment, context: StepContext) => Promise<StepResult>
 
-export interface StepContext extends CallContext {
+interface StepContext extends CallContext {
   github: GitHubClient
   contents: PreparedContents
 }

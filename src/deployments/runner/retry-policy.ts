@@ -10,7 +10,7 @@ const MAX_DELAY_MS = 60_000
 /** A deployment whose runners died this often at one step fails. */
 export const MAX_RECLAIMS = 10
 
-export type RetryDecision = { text: string; problem: DeploymentProblem } & (
+type RetryDecision = { text: string; problem: DeploymentProblem } & (
   | { outcome: 'wait'; delayMs: number }
   /** Until the time that the forge named; does not count as a retry. */
   | { outcome: 'pause'; delayMs: number }

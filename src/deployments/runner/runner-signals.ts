@@ -4,7 +4,7 @@ import { PubSubEngine } from 'graphql-subscriptions'
 const WORK_AVAILABLE_TOPIC = 'work'
 const CANCELLATIONS_TOPIC = 'cancellations'
 
-export interface SignalHandlers {
+interface SignalHandlers {
   /** A runner with a free slot may find work. */
   onWorkAvailable(): void
   /** This deployment was cancelled. Undefined: any may have been; check all. */

@@ -111,7 +111,7 @@ export function newWriterTag(): string {
 }
 
 /** `unknown`: the writer is on another machine or in another container, or this is not a tag. */
-export function writerState(tag: string): 'running' | 'ended' | 'unknown' {
+function writerState(tag: string): 'running' | 'ended' | 'unknown' {
   const [, place, pid, instance] = WRITER_TAG.exec(tag) ?? []
   if (place !== PLACE) return 'unknown'
   const isRunning = Number(pid) === process.pid ? instance === PROCESS : isProcessAlive(Number(pid))

@@ -38,7 +38,7 @@ const GIT_CONFIG = {
   'uploadpackfilter.object:type.allow': 'true',
 }
 
-export interface GitBackendRun {
+interface GitBackendRun {
   /** The path of git-http-backend(1), from `findGitBackend`. */
   program: string
   /** The folder of all repositories, absolute. */

@@ -35,7 +35,7 @@ export interface GitHttpOptions {
 }
 
 /** Documented for clients in PROTOCOL.md, and for operators in docs/operations.md. */
-export interface GitHttpLimits {
+interface GitHttpLimits {
   /** Concurrent git processes: in total, and per subject or organization. */
   processes: number
   processesPerSubject: number

@@ -23,7 +23,7 @@ import {
 } from './forge-layout.ts'
 import { toStorageError } from './storage-errors.ts'
 
-export interface LocalForgeOptions {
+interface LocalForgeOptions {
   /** Contains the repositories; created if necessary. Several processes may use it at once. */
   folder: string
   /** The base URL of `gitHttpHandler`, without a trailing slash: `http://127.0.0.1:3000/git`. */

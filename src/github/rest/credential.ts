@@ -23,7 +23,7 @@ export interface InstallationToken {
 }
 
 /** The token by which the App itself authenticates. */
-export interface AppJwt {
+interface AppJwt {
   value: string
   /** GitHub's clock minus ours, as assumed when the token was dated. */
   clockOffsetMs: number
@@ -39,7 +39,7 @@ export interface AppSigner {
 }
 
 /** Requests that the App signs itself, to find its installation and to get a token. */
-export interface InstallationSource {
+interface InstallationSource {
   find(owner: string, signer: AppSigner, signal: AbortSignal): Promise<Installation>
   createToken(installation: Installation, signer: AppSigner, signal: AbortSignal): Promise<InstallationToken>
 }

@@ -23,7 +23,7 @@ export interface GitHubCallOptions {
   callTimeoutMs: number
 }
 
-export interface ApiCall {
+interface ApiCall {
   method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
   /** Below the API's base URL, with encoded segments: `/orgs/acme`. */
   path: string
@@ -38,7 +38,7 @@ export interface ApiCall {
   signal: AbortSignal
 }
 
-export type GraphqlCall = Omit<ApiCall, 'method' | 'path'>
+type GraphqlCall = Omit<ApiCall, 'method' | 'path'>
 
 /** Any response, with the call that it answers. */
 export interface ApiResponse extends HttpResponse {

@@ -8,7 +8,7 @@ import type { RateLimitState, RateLimitStore } from './rate-limit-store.ts'
 /** `read` and `write`: the REST and GraphQL APIs. `push`: git, which shares only the pauses with them. */
 type CallKind = 'read' | 'write' | 'push'
 
-export interface ThrottleOptions {
+interface ThrottleOptions {
   credentialId: string
   rateLimitStore: RateLimitStore
   /** Milliseconds between two writes, across all nodes. 0: only one at a time on each node. */
